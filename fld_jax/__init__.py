@@ -1,0 +1,1 @@
+"""Fashion-landmark detection in JAX: the DFA cascade and its baselines."""

@@ -1,0 +1,93 @@
+"""What every config file and `main` share about configs."""
+
+import ast
+import importlib.util
+import re
+
+from fld_jax.errors import InputError
+
+
+def parse_arg(arg: str | None, **defaults) -> dict:
+  """Reads the argument after a config file's colon.
+
+  Args:
+    arg: 'key=value,key=value', or None. A value takes the type of its
+      default.
+    **defaults: every key that is understood, each a string, number, bool or a
+      tuple of the valid strings, the first of which is the default.
+
+  Returns:
+    The defaults with the given values.
+
+  Raises:
+    InputError: for a key or value that is not understood.
+  """
+  given = {}
+  for part in filter(None, (arg or '').split(',')):
+    key, _, value = part.partition('=')
+    if key not in defaults:
+      raise InputError(
+        f"The config argument '{key}' is unknown, valid ones are "
+        f'{", ".join(defaults)}.'
+      )
+    given[key] = value
+  result = {}
+  for key, default in defaults.items():
+    if isinstance(default, tuple):
+      result[key] = given.get(key, default[0])
+      if result[key] not in default:
+        raise InputError(
+          f"The config argument {key} is '{result[key]}', valid values are "
+          f'{", ".join(default)}.'
+        )
+    elif key not in given or isinstance(default, str):
+      result[key] = given.get(key, default)
+    else:
+      try:
+        result[key] = type(default)(ast.literal_eval(given[key]))
+      except (ValueError, SyntaxError) as error:
+        raise InputError(
+          f"The config argument {key} is '{given[key]}', which is no "
+          f'{type(default).__name__}.'
+        ) from error
+  return result
+
+
+def explain_overrides(arguments: list[str]) -> None:
+  """Names the override on a command line whose field the config has not.
+
+  Args:
+    arguments: of the command line, with --config=FILE[:ARG] among them.
+
+  Raises:
+    InputError: naming the field and the fields that there are beside it.
+      Returns if every override names a field.
+  """
+  given = [a.partition('=')[2] for a in arguments if a.startswith('--config=')]
+  config = _load(*given[-1].split(':', 1)) if given else {}
+  for argument in arguments:
+    if not argument.startswith('--config.'):
+      continue
+    path = argument.removeprefix('--config.').partition('=')[0]
+    holder, seen = config, 'config'
+    for name, index in re.findall(r'(\w+)|\[(\d+)\]', path):
+      if name:
+        valid = sorted(holder.keys()) if hasattr(holder, 'keys') else []
+        found = name in valid
+      else:
+        valid = list(map(str, range(len(holder))))
+        found = index in valid
+      if not found:
+        raise InputError(
+          f"There is no config field '{path}': {seen} has "
+          f'{", ".join(valid) or "no fields"}.'
+        )
+      holder = holder[name or int(index)]
+      seen += f'.{name}' if name else f'[{index}]'
+
+
+def _load(path: str, arg: str | None = None):
+  spec = importlib.util.spec_from_file_location('config_file', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arg)

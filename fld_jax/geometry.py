@@ -1,0 +1,144 @@
+"""Coordinates: the one convention, boxes and affine maps.
+
+A Note on Coordinates
+---------------------
+* Points are (x, y), x to the right, y down.
+* Image pixels are continuous: (0, 0) is the top-left corner of the top-left
+  pixel, whose centre is (0.5, 0.5); an image is W wide and H high.
+* A crop is a square of S x S pixels with the same rule.
+* Normalised coordinates, which the networks see, are crop pixels / S - 0.5:
+  [-0.5, 0.5] covers the crop.
+* An affine map is a (2, 3) matrix [A | t], p -> A p + t.
+
+Conversions between these frames happen in this file only.
+"""
+
+import cv2
+import numpy as np
+
+from fld_jax.errors import InputError
+
+
+def grow_box(box: np.ndarray, margin: float) -> np.ndarray:
+  """Grows a box by `margin` of its width and height on each side.
+
+  Args:
+    box: (4,) x1, y1, x2, y2 in image pixels.
+    margin: share of the side; 0 leaves the box as it is.
+
+  Returns:
+    (4,) float64 box; may reach beyond the image.
+  """
+  box = np.asarray(box, np.float64)
+  grow = margin * np.maximum(box[2:] - box[:2], 1.0)
+  return np.concatenate([box[:2] - grow, box[2:] + grow])
+
+
+def crop_affine(
+  box: np.ndarray,
+  size: int,
+  mode: str,
+  *,
+  flip: bool = False,
+  scale: float = 1.0,
+  rotation: float = 0.0,
+  shift: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
+  """The map from image pixels to the pixels of a box's crop.
+
+  The box's centre goes to the crop's centre plus `shift`.
+
+  Args:
+    box: (4,) x1, y1, x2, y2 in image pixels.
+    size: side S of the crop.
+    mode: 'pad_square' keeps the aspect ratio, the longer side fills the crop
+      (as DFA's release); 'bbox_wh' stretches both sides to S (P1 eq. 5).
+    flip: mirror left and right, after the rest.
+    scale: above 1 shows the item larger.
+    rotation: radians, clockwise as one sees the image.
+    shift: (x, y) as shares of the crop's side.
+
+  Returns:
+    (2, 3) float64.
+
+  Raises:
+    InputError: for another mode.
+  """
+  width, height = np.maximum(np.asarray(box[2:]) - box[:2], 1.0)
+  if mode == 'pad_square':
+    sides = np.full(2, max(width, height), np.float64)
+  elif mode == 'bbox_wh':
+    sides = np.array([width, height], np.float64)
+  else:
+    raise InputError(
+      f"config.input.crop is '{mode}', valid values are 'pad_square' and "
+      "'bbox_wh'."
+    )
+  cos, sin = scale * np.cos(rotation), scale * np.sin(rotation)
+  linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag(size / sides)
+  centre = (np.asarray(box[:2], np.float64) + box[2:]) / 2
+  offset = size / 2 + size * np.asarray(shift) - linear @ centre
+  affine = np.concatenate([linear, offset[:, None]], axis=1)
+  if flip:
+    affine[0] = -affine[0]
+    affine[0, 2] += size
+  return affine
+
+
+def invert(affine: np.ndarray) -> np.ndarray:
+  """The inverse of affine maps (..., 2, 3)."""
+  linear = np.linalg.inv(affine[..., :2])
+  return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
+
+
+def transform(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+  """Maps points (..., N, 2) by affine maps (..., 2, 3)."""
+  return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+
+
+def normalise(points: np.ndarray, size: int) -> np.ndarray:
+  """Crop pixels (..., 2) -> normalised coordinates."""
+  return points / size - 0.5
+
+
+def denormalise(points: np.ndarray, size: int) -> np.ndarray:
+  """Normalised coordinates (..., 2) -> crop pixels."""
+  return (points + 0.5) * size
+
+
+def warp(
+  image: np.ndarray, box: np.ndarray, affine: np.ndarray, size: int
+) -> np.ndarray:
+  """Resamples the part of an image inside a box into a crop.
+
+  What lies outside the box or outside the image is black, as the release pads.
+  A strong reduction is area-averaged first, so that nothing aliases.
+
+  Args:
+    image: (H, W, 3) uint8.
+    box: (4,) image pixels; whole pixels that it touches are used.
+    affine: (2, 3), image pixels -> crop pixels.
+    size: side S of the crop.
+
+  Returns:
+    (S, S, 3) uint8.
+  """
+  height, width = image.shape[:2]
+  x1, y1 = np.clip(np.floor(box[:2]), 0, [width, height]).astype(int)
+  x2, y2 = np.clip(np.ceil(box[2:]), 0, [width, height]).astype(int)
+  part = image[y1:y2, x1:x2]
+  if part.size == 0:
+    return np.zeros((size, size, 3), np.uint8)
+  affine = affine.copy()
+  affine[:, 2] += affine[:, :2] @ [x1, y1]
+  reduction = 1 / np.linalg.norm(affine[:, :2], axis=0)
+  small = np.maximum(np.round([x2 - x1, y2 - y1] / reduction), 1).astype(int)
+  if reduction.max() > 1.5:
+    factor = [x2 - x1, y2 - y1] / small
+    part = cv2.resize(
+      part, tuple(map(int, small)), interpolation=cv2.INTER_AREA
+    )
+    affine[:, :2] = affine[:, :2] * factor
+  # OpenCV counts from pixel centres, we from corners.
+  affine[:, 2] += affine[:, :2] @ [0.5, 0.5] - 0.5
+  return cv2.warpAffine(part, affine, (size, size), flags=cv2.INTER_LINEAR)

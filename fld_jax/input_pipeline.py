@@ -1,0 +1,235 @@
+"""Prepared TFDS data -> Grain -> batches of NumPy arrays.
+
+An example holds
+  image       (S, S, 3) uint8  the box's crop; normalised on the device
+  landmarks   (N, 2) float32   normalised coordinates; 0 where no position
+  visibility  (N,) int32       codes of `schema`
+  mask        () float32       0 for padding and for a corrupt image, else 1
+and, for the host alone, what `HOST_KEYS` names: `affine` maps crop pixels back
+to image pixels, `index` is the place in the split.
+"""
+
+import io
+import logging
+
+import cv2
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from fld_jax import geometry, schema
+from fld_jax.errors import InputError
+
+logger = logging.getLogger('fld_jax')
+
+DEVICE_KEYS = ('image', 'landmarks', 'visibility', 'mask')
+HOST_KEYS = (
+  'affine',
+  'box',
+  'clothes_type',
+  'corrupt',
+  'id',
+  'image_size',
+  'index',
+  'variation',
+)
+
+# Grain's threads are the parallelism; OpenCV's own would compete with XLA's.
+cv2.setNumThreads(1)
+
+
+class Records:
+  """Random access to the records of a split, images still encoded.
+
+  Attributes:
+    indices: places in the split that this source shows, in order.
+  """
+
+  def __init__(self, builder, split: str, indices=None):
+    name = split.split('[')[0]
+    if name not in builder.info.splits:
+      raise InputError(
+        f"There is no split '{name}' in {builder.info.full_name}, it has: "
+        f'{", ".join(builder.info.splits)}.'
+      )
+    self._source = builder.as_data_source(
+      split, decoders={'image': tfds.decode.SkipDecoding()}
+    )
+    if not len(self._source):
+      raise InputError(f"The split '{split}' is empty.")
+    self.indices = (
+      np.arange(len(self._source)) if indices is None else np.asarray(indices)
+    )
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, i) -> dict:
+    index = int(self.indices[i])
+    return {**self._source[index], 'index': np.int32(index)}
+
+
+def decode(encoded: bytes) -> np.ndarray:
+  """(H, W, 3) uint8 RGB; OSError if truncated or no image."""
+  with Image.open(io.BytesIO(encoded)) as image:
+    return np.asarray(image.convert('RGB'))
+
+
+def _jitter(config, rng: np.random.Generator) -> dict:
+  """Draws the arguments of `geometry.crop_affine`."""
+  return {
+    'flip': bool(config.flip and rng.random() < 0.5),
+    'scale': float(np.exp(rng.uniform(-config.scale, config.scale))),
+    'rotation': np.deg2rad(rng.uniform(-config.rotation, config.rotation)),
+    'shift': rng.uniform(-config.shift, config.shift, 2),
+  }
+
+
+def _recolour(image, amount: float, rng: np.random.Generator) -> np.ndarray:
+  """Random contrast, tint and brightness, each within `amount`."""
+  contrast = 1 + rng.uniform(-amount, amount)
+  tint = 1 + rng.uniform(-amount, amount, 3) / 3
+  brightness = 127 * rng.uniform(-amount, amount) / 2
+  recoloured = image * (contrast * tint).astype(np.float32) + brightness
+  return np.clip(recoloured, 0, 255).astype(np.uint8)
+
+
+class Example:
+  """Makes an example of a record. A class, because Grain pickles it."""
+
+  def __init__(self, config, augment: bool, landmark_set=schema.FASHION_8):
+    self._config = config.input.to_dict()
+    self._augment = config.augment.copy_and_resolve_references()
+    self._augmented = augment
+    self._on_corrupt = config.dataset.on_corrupt
+    self._flip = landmark_set.flip
+
+  def __call__(self, record: dict, rng: np.random.Generator) -> dict:
+    """The example of a record; all randomness is drawn from `rng`."""
+    size = self._config['size']
+    image, corrupt = self._decode(record)
+    box = geometry.grow_box(record['box'], self._config['margin'])
+    jitter = _jitter(self._augment, rng) if self._augmented else {}
+    affine = geometry.crop_affine(box, size, self._config['crop'], **jitter)
+    crop = geometry.warp(image, box, affine, size)
+    landmarks = geometry.transform(affine, record['landmarks'])
+    landmarks = geometry.normalise(landmarks, size)
+    visibility = np.array(record['visibility'], np.int32)
+    if self._augmented:
+      crop = _recolour(crop, self._augment.colour, rng)
+      if jitter['flip']:
+        landmarks, visibility = landmarks[self._flip], visibility[self._flip]
+      # What the augmentation moved out of the crop is cut off, as in a photo.
+      outside = np.any(np.abs(landmarks) > 0.5, axis=-1)
+      visibility[outside & schema.has_position(visibility)] = schema.TRUNCATED
+    landmarks[~schema.has_position(visibility)] = 0
+    return {
+      'image': crop,
+      'landmarks': landmarks.astype(np.float32),
+      'visibility': visibility,
+      'mask': np.float32(not corrupt),
+      'affine': geometry.invert(affine),
+      'box': record['box'],
+      'clothes_type': record['clothes_type'],
+      'corrupt': np.int32(corrupt),
+      'id': record['id'],
+      'image_size': np.array(image.shape[1::-1], np.int32),
+      'index': record['index'],
+      'variation': record['variation'],
+    }
+
+  def _decode(self, record: dict) -> tuple[np.ndarray, bool]:
+    try:
+      return decode(record['image']), False
+    except OSError as error:
+      message = f'Record {record["id"].decode()}, field image: {error}.'
+      if self._on_corrupt == 'stop':
+        raise InputError(
+          f"{message} Mend it, or set config.dataset.on_corrupt to 'skip'."
+        ) from error
+      logger.warning('%s Skipped.', message)
+      return np.zeros((1, 1, 3), np.uint8), True
+
+
+def train_batches(records: Records, config, *, seed: int):
+  """An endless, shuffled, augmented stream of whole batches.
+
+  The same seed gives the same batches whatever the number of workers.
+
+  Args:
+    records: the source.
+    config: `batch_size`, `input`, `augment`, `dataset`.
+    seed: of order and augmentation.
+
+  Returns:
+    A Grain iterator, whose state a checkpoint can hold.
+  """
+  dataset = (
+    grain.MapDataset.source(records)
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .random_map(Example(config, augment=True))
+    .batch(config.batch_size)
+  )
+  return iter(_prefetch(dataset, config))
+
+
+def eval_batches(records: Records, config, *, augment: bool = False):
+  """Every record once, in order; the last batch is padded with mask 0.
+
+  Args:
+    records: the source.
+    config: as for `train_batches`, and `seed`.
+    augment: show each record under one augmentation drawn from `config.seed`.
+
+  Yields:
+    Batches of exactly `config.batch_size` examples.
+  """
+  dataset = (
+    grain.MapDataset.source(records)
+    .seed(config.seed)
+    .random_map(Example(config, augment=augment))
+    .batch(config.batch_size, drop_remainder=False)
+  )
+  for batch in _prefetch(dataset, config):
+    yield pad(batch, config.batch_size)
+
+
+def _prefetch(dataset, config):
+  threads = config.input.num_threads
+  dataset = dataset.to_iter_dataset(
+    grain.ReadOptions(
+      num_threads=threads, prefetch_buffer_size=max(2 * threads, 2)
+    )
+  )
+  if config.input.num_workers:
+    # Spawned workers read absl's flags, which a test or notebook never parsed.
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    dataset = dataset.mp_prefetch(
+      grain.MultiprocessingOptions(num_workers=config.input.num_workers)
+    )
+  return dataset
+
+
+def pad(batch: dict, size: int) -> dict:
+  """Fills a batch up to `size` with copies of its first example, mask 0."""
+  missing = size - len(batch['mask'])
+  if not missing:
+    return batch
+  padded = {
+    key: np.concatenate([value, np.repeat(value[:1], missing, axis=0)])
+    for key, value in batch.items()
+  }
+  padded['mask'][-missing:] = 0
+  padded['corrupt'][-missing:] = 0
+  return padded
+
+
+def device_part(batch: dict) -> dict:
+  """The arrays that the networks and losses need."""
+  return {key: batch[key] for key in DEVICE_KEYS}

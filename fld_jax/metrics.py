@@ -1,0 +1,411 @@
+"""What a split's predictions are worth: NE, PDL, visibility accuracy.
+
+Everything is float64 NumPy in the pixels of the original images, so no figure
+depends on how the crops were made or batched. "DFA" is Liu et al., "Fashion
+Landmark Detection in the Wild", ECCV 2016.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from fld_jax import schema
+from fld_jax.errors import InputError
+
+NORMS = (
+  'bbox_wh',
+  'bbox_long',
+  'bbox_w',
+  'image_wh',
+  'image_w',
+  'bbox_sqrt_area',
+)
+CROP_PIXELS = 224  # PDL counts pixels of the network input of DFA
+PDL_THRESHOLDS = np.arange(51)
+PDL_MAIN = 15
+
+
+@dataclasses.dataclass
+class Predictions:
+  """Truth and estimates of a split on the host; n examples, N landmarks.
+
+  Attributes:
+    ids: n names.
+    image_ids: (n,) int64, the position in the split (COCO wants an integer).
+    boxes: (n, 4) x1, y1, x2, y2 in image pixels.
+    image_sizes: (n, 2) width, height in pixels.
+    landmarks: (n, N, 2) true x, y in image pixels.
+    visibility: (n, N) true codes of fld_jax.schema.
+    clothes_type: (n,) codes, 0 where not known.
+    variation: (n,) codes, 0 where not known.
+    estimates: stage name -> (n, N, 2) image pixels; the last is the final one.
+    visibility_probs: stage name -> (n, N, 3) probabilities in the order of
+      schema.VISIBILITY_NAMES; a stage that predicts none has no entry.
+  """
+
+  ids: list[str]
+  image_ids: np.ndarray
+  boxes: np.ndarray
+  image_sizes: np.ndarray
+  landmarks: np.ndarray
+  visibility: np.ndarray
+  clothes_type: np.ndarray
+  variation: np.ndarray
+  estimates: dict[str, np.ndarray]
+  visibility_probs: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanState:
+  """A mean per landmark that can be merged with others, e.g. over processes.
+
+  Attributes:
+    total: (N,) sums of the counted values.
+    count: (N,) how many were counted.
+  """
+
+  total: np.ndarray
+  count: np.ndarray
+
+  @classmethod
+  def from_values(cls, values, mask):
+    """State of (n, N) values, counted where the (n, N) mask is True."""
+    mask = np.asarray(mask, bool)
+    # where, not a product: what is not counted may be NaN.
+    values = np.where(mask, np.asarray(values, np.float64), 0.0)
+    return cls(values.sum(axis=0), mask.sum(axis=0))
+
+  def merge(self, other):
+    """State of both sets of values together."""
+    return MeanState(self.total + other.total, self.count + other.count)
+
+  def compute(self):
+    """(N,) means, NaN for a landmark that nothing was counted for."""
+    nothing = np.full(self.total.shape, np.nan)
+    return np.divide(self.total, self.count, out=nothing, where=self.count > 0)
+
+  def summary(self, names=schema.FASHION_8.names) -> dict:
+    """JSON-ready means, None where nothing was counted.
+
+    Args:
+      names: N landmark names.
+
+    Returns:
+      `macro`, the mean of the landmarks' means (the published tables' average);
+      `micro`, the mean over all values; `per_landmark`, name -> mean.
+    """
+    means = self.compute()
+    counted = self.count > 0
+    seen = counted.any()
+    return {
+      'macro': float(means[counted].mean()) if seen else None,
+      'micro': float(self.total.sum() / self.count.sum()) if seen else None,
+      'per_landmark': {
+        name: float(mean) if has else None
+        for name, mean, has in zip(names, means, counted, strict=True)
+      },
+    }
+
+
+def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
+  """(n, 2) pixels that x and y errors are divided by.
+
+  Args:
+    predictions: the examples.
+    norm: one of NORMS. `bbox_wh`: the box's width for x, its height for y (DFA
+      eq. 5); `bbox_long`: its longer side (the released DFA); `bbox_w`: its
+      width; `bbox_sqrt_area`; `image_wh` and `image_w`: the same of the image.
+
+  Raises:
+    InputError: for another name or a box or image without area.
+  """
+  if norm not in NORMS:
+    raise InputError(f"norm is '{norm}', valid values are {', '.join(NORMS)}.")
+  what = norm.partition('_')[0]
+  if what == 'bbox':
+    size = _corner_and_size(predictions.boxes)[1][:, 0]
+  else:
+    size = np.asarray(predictions.image_sizes, np.float64)
+  flat = np.flatnonzero((size <= 0).any(axis=1))
+  if flat.size:
+    raise InputError(
+      f"The {what} of example '{predictions.ids[flat[0]]}' is "
+      f'{size[flat[0], 0]:g} x {size[flat[0], 1]:g} pixels, both sides must be '
+      'above 0.'
+    )
+  if norm.endswith('_wh'):
+    return size
+  side = {
+    'long': size.max(axis=1),
+    'w': size[:, 0],
+    'sqrt_area': np.sqrt(size.prod(axis=1)),
+  }[norm.partition('_')[2]]
+  return np.repeat(side[:, None], 2, axis=1)
+
+
+def _corner_and_size(boxes):
+  """(n, 1, 2) top-left corners and (n, 1, 2) sizes."""
+  boxes = np.asarray(boxes, np.float64)[:, None]
+  return boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
+
+
+def counted(visibility, mask: str = 'visible') -> np.ndarray:
+  """Mask of the landmarks that an error is measured for.
+
+  Args:
+    visibility: codes, any shape.
+    mask: 'visible' or 'annotated' (visible and occluded).
+  """
+  choices = {
+    'visible': lambda codes: codes == schema.VISIBLE,
+    'annotated': schema.has_position,
+  }
+  return choices[mask](np.asarray(visibility))
+
+
+def normalised_errors(
+  predictions: Predictions, stage: str, norm: str = 'bbox_wh'
+) -> np.ndarray:
+  """(n, N) lengths of the errors divided by `norm`, DFA section 5.
+
+  Meaningless where the truth has no position: see `counted`.
+
+  Raises:
+    InputError: if an estimate that counts is not a finite number.
+  """
+  truth = np.asarray(predictions.landmarks, np.float64)
+  estimate = np.asarray(predictions.estimates[stage], np.float64)
+  bad = ~np.isfinite(estimate).all(axis=-1)
+  bad &= counted(predictions.visibility, 'annotated')
+  if bad.any():
+    name = predictions.ids[int(np.argwhere(bad)[0, 0])]
+    raise InputError(
+      f"Stage '{stage}' estimates a position of example '{name}' that is not a "
+      'finite number: its training has diverged.'
+    )
+  scale = normaliser(predictions, norm)[:, None]
+  return np.linalg.norm((estimate - truth) / scale, axis=-1)
+
+
+def ne(errors, mask, names=schema.FASHION_8.names) -> dict:
+  """Normalised error of (n, N) errors where mask, see MeanState.summary."""
+  return MeanState.from_values(errors, mask).summary(names)
+
+
+def image_errors(
+  predictions: Predictions, stage: str, norm: str = 'bbox_wh'
+) -> np.ndarray:
+  """(n,) mean NE of each image's visible landmarks, NaN if it has none."""
+  errors = normalised_errors(predictions, stage, norm)
+  mask = counted(predictions.visibility)
+  return MeanState.from_values(errors.T, mask.T).compute()
+
+
+def pdl(errors, mask, thresholds) -> np.ndarray:
+  """Percentage of detected landmarks, as a share in [0, 1] (DFA Fig. 5).
+
+  Args:
+    errors: (n, N) distances in pixels of the 224-pixel crop.
+    mask: (n, N) which landmarks count.
+    thresholds: (T,) pixels; a distance equal to it is a detection.
+
+  Returns:
+    (T,) shares, NaN if no landmark counts.
+  """
+  distances = np.asarray(errors)[np.asarray(mask, bool)]
+  thresholds = np.asarray(thresholds)
+  if not distances.size:
+    return np.full(thresholds.shape, np.nan)
+  return (distances[:, None] <= thresholds).mean(axis=0)
+
+
+def visibility_accuracy(probs, visibility) -> dict:
+  """How often the most probable visibility class is the true one.
+
+  Args:
+    probs: (n, N, 3) in the order of schema.VISIBILITY_NAMES, None if the stage
+      predicts none.
+    visibility: (n, N) true codes; ABSENT slots are left out.
+
+  Returns:
+    `overall` and `per_class`, each class's recall; None where none is counted.
+  """
+  names = schema.VISIBILITY_NAMES
+  if probs is None:
+    return {'overall': None, 'per_class': dict.fromkeys(names)}
+  visibility = np.asarray(visibility)
+  right = np.argmax(probs, axis=-1) == visibility
+
+  def share(mask):
+    return float(right[mask].mean()) if mask.any() else None
+
+  return {
+    'overall': share(visibility != schema.ABSENT),
+    'per_class': {
+      name: share(visibility == code) for code, name in enumerate(names)
+    },
+  }
+
+
+def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
+  """All figures of a split, ready for JSON: None, never NaN, where none counts.
+
+  Args:
+    predictions: the split.
+    norm: see `normaliser`.
+
+  Returns:
+    `num_examples`, `norm`, `ne` (the final stage's) and `stages`: for each
+    stage `ne` (visible landmarks), `ne_annotated` (and occluded ones),
+    `ne_by_clothes_type`, `ne_by_variation` (of visible ones, only groups that
+    are present), `pdl_at_15`, `pdl_curve` (0 to 50 pixels of 224) and
+    `visibility_accuracy`. NE and shares are fractions, not per cent.
+
+  Raises:
+    InputError: see `normaliser` and `normalised_errors`.
+  """
+  visible = counted(predictions.visibility)
+  annotated = counted(predictions.visibility, 'annotated')
+  stages = {}
+  for stage in predictions.estimates:
+    errors = normalised_errors(predictions, stage, norm)
+    curve = pdl(errors * CROP_PIXELS, visible, PDL_THRESHOLDS)
+    curve = [None if np.isnan(share) else float(share) for share in curve]
+
+    def by_group(codes, names, errors=errors):
+      codes = np.asarray(codes)
+      return {
+        name: ne(errors[codes == code], visible[codes == code])
+        for code, name in names.items()
+        if (codes == code).any()
+      }
+
+    stages[stage] = {
+      'ne': ne(errors, visible),
+      'ne_annotated': ne(errors, annotated),
+      'ne_by_clothes_type': by_group(
+        predictions.clothes_type, schema.CLOTHES_TYPES
+      ),
+      'ne_by_variation': by_group(predictions.variation, schema.VARIATIONS),
+      'pdl_at_15': curve[PDL_MAIN],
+      'pdl_curve': curve,
+      'visibility_accuracy': visibility_accuracy(
+        predictions.visibility_probs.get(stage), predictions.visibility
+      ),
+    }
+  return {
+    'num_examples': len(predictions.ids),
+    'norm': norm,
+    'ne': stages[list(stages)[-1]]['ne'],
+    'stages': stages,
+  }
+
+
+def format_table(metrics: dict) -> str:
+  """Plain-text tables of what `evaluate` returns, in per cent.
+
+  One row a stage with NE per landmark, macro and micro NE, PDL at 15 pixels and
+  visibility accuracy; then NE of all annotated landmarks, by clothes type and
+  by variation. Fits 120 columns for stage names of up to 24 characters.
+  """
+  stages = metrics['stages']
+  names = list(metrics['ne']['per_landmark'])
+  head = [name.partition('_')[::2] for name in names]
+  head += [('macro', 'NE'), ('micro', 'NE')]
+  more = [('PDL', f'@{PDL_MAIN}'), ('vis.', 'acc.')]
+  parts = {'NE of visible landmarks': {}, 'visible and occluded': {}}
+  for stage, of in stages.items():
+    extra = [of['pdl_at_15'], of['visibility_accuracy']['overall']]
+    parts['NE of visible landmarks'][stage] = _ne_row(of['ne']) + extra
+    parts['visible and occluded'][stage] = _ne_row(of['ne_annotated'])
+  for group in ('clothes type', 'variation'):
+    parts[f'visible, by {group}'] = {
+      f'{stage} {name}': _ne_row(values)
+      for stage, of in stages.items()
+      for name, values in of['ne_by_' + group.replace(' ', '_')].items()
+    }
+  lines = [
+    f'{metrics["num_examples"]} examples, norm {metrics["norm"]}, all in per '
+    'cent; macro: mean over landmarks, micro: pooled'
+  ]
+  for title, rows in parts.items():
+    if not rows:
+      continue
+    width = max(map(len, [title, *rows]))
+    columns = head + more if title == 'NE of visible landmarks' else head
+    lines += [
+      '',
+      ' ' * width + ''.join(f' {top:>6}' for top, _ in columns),
+      f'{title:{width}}' + ''.join(f' {low:>6}' for _, low in columns),
+      '-' * (width + 7 * len(columns)),
+    ]
+    lines += [
+      f'{label:{width}}' + ''.join(f' {percent(value):>6}' for value in values)
+      for label, values in rows.items()
+    ]
+  return '\n'.join(lines) + '\n'
+
+
+def _ne_row(values):
+  return [*values['per_landmark'].values(), values['macro'], values['micro']]
+
+
+def percent(value) -> str:
+  """A fraction in per cent with two decimals, '-' for None."""
+  return '-' if value is None else f'{100 * value:.2f}'
+
+
+def mean_position(train, test) -> np.ndarray:
+  """Baseline that ignores the image: each clothes type's mean place in the box.
+
+  Args:
+    train: anything with `landmarks`, `visibility`, `boxes` and `clothes_type`
+      like Predictions; its visible and occluded landmarks are averaged.
+    test: anything with `boxes` and `clothes_type`.
+
+  Returns:
+    (n, N, 2) image pixels for `test`; the box's centre for slots that `train`
+    has no example of on that type.
+  """
+  corner, size = _corner_and_size(train.boxes)
+  places = (np.asarray(train.landmarks, np.float64) - corner) / size
+  known = counted(train.visibility, 'annotated')
+  corner, size = _corner_and_size(test.boxes)
+  mean = np.full((len(corner), known.shape[1], 2), 0.5)
+  for code in np.unique(test.clothes_type):
+    rows = np.asarray(train.clothes_type) == code
+    state = MeanState.from_values(places[rows], known[rows][..., None])
+    of_type = np.where(state.count > 0, state.compute(), 0.5)
+    mean[np.asarray(test.clothes_type) == code] = of_type
+  return corner + mean * size
+
+
+def coco_results(predictions: Predictions, stage: str) -> list[dict]:
+  """COCO keypoint results, one dict an example, plus `file_name` and `bbox`.
+
+  Keypoints are x, y in image pixels, counted from the top-left corner of the
+  image, and a score: the probability that the landmark is not truncated, 1 if
+  the stage predicts no visibility, 0 for slots that the clothes type lacks.
+  `score` is the mean over the slots that it has.
+  """
+  present = np.asarray(predictions.visibility) != schema.ABSENT
+  points = np.asarray(predictions.estimates[stage], np.float64)
+  scores = np.ones(present.shape)
+  if stage in predictions.visibility_probs:
+    probs = np.asarray(predictions.visibility_probs[stage], np.float64)
+    scores = 1 - probs[..., schema.TRUNCATED]
+  mean = MeanState.from_values(scores.T, present.T).compute()
+  keypoints = np.dstack([points, np.where(present, scores, 0)])
+  corner, size = _corner_and_size(predictions.boxes)
+  boxes = np.concatenate([corner, size], axis=-1)[:, 0]
+  return [
+    {
+      'image_id': int(predictions.image_ids[i]),
+      'category_id': 1,
+      'keypoints': keypoints[i].ravel().tolist(),
+      'score': float(mean[i]) if present[i].any() else 0.0,
+      'file_name': predictions.ids[i],
+      'bbox': boxes[i].tolist(),
+    }
+    for i in range(len(predictions.ids))
+  ]

@@ -1,0 +1,240 @@
+"""A trained cascade applied to batches, each image by the networks it needs."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from fld_jax import pseudo_labels, train_step
+from fld_jax.errors import InputError
+from fld_jax.parallel import Parallel
+
+EASY, HARD, ALL = 'easy', 'hard', 'all'
+MODES = ('route', 'average', 'two_branch')
+
+
+@dataclasses.dataclass
+class Stage:
+  """A trained stage.
+
+  Attributes:
+    name: of the stage.
+    model: the Linen module, one for all its networks.
+    networks: {'all': variables}, or {'easy': ..., 'hard': ...}.
+    clusters: `centres` (K, D) and `errors` (K,), or {}.
+    epsilon: routing threshold of a stage with branches, else None.
+  """
+
+  name: str
+  model: Any
+  networks: dict[str, Any]
+  clusters: dict[str, np.ndarray]
+  epsilon: float | None = None
+
+
+class Cascade:
+  """Stages 1 to S; the last may have an easy and a hard branch.
+
+  `predict` runs the single-network stages on each batch. Where the last stage
+  has branches, mode 'route' (P1) groups images by branch until a batch of one
+  branch is full, so that each image passes one branch only and nothing but the
+  final padding is computed in vain. 'average' (the authors' release) and
+  'two_branch' (P1 Table 2, both trained on everything) run both branches and
+  average their offsets; the visibility is that of the summed logits.
+  """
+
+  def __init__(self, stages: list[Stage], config, parallel: Parallel):
+    if config.routing.mode not in MODES:
+      raise InputError(
+        f"config.routing.mode is '{config.routing.mode}', valid values are "
+        f'{", ".join(MODES)}.'
+      )
+    self.stages = stages
+    self._config = config
+    self._parallel = parallel
+    branched = bool(stages) and ALL not in stages[-1].networks
+    self._chain = stages[:-1] if branched else stages
+    self._last = stages[-1] if branched else None
+    self._run_chain = parallel.wrap(
+      self._chain_fn, sharded_in=(False, True), sharded_out=True
+    )
+    if branched:
+      self._run_branch = parallel.wrap(
+        self._branch_fn, sharded_in=(False, True), sharded_out=True
+      )
+    self.refresh()
+
+  def refresh(self) -> None:
+    """Puts the stages' present variables on the devices."""
+    self._chain_variables = self._parallel.replicate(
+      [stage.networks[ALL] for stage in self._chain]
+    )
+    if self._last:
+      self._branch_variables = {
+        name: self._parallel.replicate(variables)
+        for name, variables in self._last.networks.items()
+      }
+
+  def _chain_fn(self, variables, batch):
+    batch = self._prepare(batch)
+    outputs = train_step.apply_chain(
+      [stage.model for stage in self._chain],
+      variables,
+      batch,
+      self._config.offset_scale,
+    )
+    return [_wanted(out) for out in outputs]
+
+  def _branch_fn(self, variables, batch):
+    estimate = batch['estimate']
+    out = train_step.apply_stage(
+      self._last.model,
+      variables,
+      self._prepare(batch),
+      estimate,
+      self._config.offset_scale,
+    )
+    return _wanted(out)
+
+  def _prepare(self, batch):
+    mean, std = self._config.input.mean, self._config.input.std
+    return train_step.normalise_images(batch, mean, std)
+
+  def predict(self, batches: Iterable[dict]) -> dict:
+    """Runs the cascade.
+
+    Args:
+      batches: of `input_pipeline.eval_batches`; rows with mask 0 are left out.
+
+    Returns:
+      Dict of arrays with one row a valid example, in the order of the batches:
+      every host key of the batches, `landmarks`, `visibility`; `stages`: name
+      -> {`estimate` (n, N, 2) normalised, `visibility` (n, N, 3) logits,
+      `pseudo_label` (n, K) if there is one}; with branches `route_score` (n,);
+      `passes`: network -> number of images that went through it;
+      `num_corrupt`.
+    """
+    rows, images, passes, corrupt = [], _Queues(self._config.batch_size), {}, 0
+    results = {}  # row -> outputs of the last, branched stage
+    for batch in batches:
+      corrupt += int(batch['corrupt'].sum())
+      valid = batch['mask'] > 0
+      outputs = self._chain_outputs(batch)
+      chunk = {k: v[valid] for k, v in batch.items() if k != 'image'}
+      chunk['stages'] = {
+        stage.name: {k: v[valid] for k, v in out.items()}
+        for stage, out in zip(self._chain, outputs, strict=True)
+      }
+      first = sum(len(r['mask']) for r in rows)
+      rows.append(chunk)
+      for stage in self._chain:
+        passes[stage.name] = passes.get(stage.name, 0) + int(valid.sum())
+      if self._last:
+        estimate = outputs[-1]['estimate'][valid]
+        score = self.route_score(chunk['stages'][self._chain[-1].name])
+        chunk['route_score'] = score
+        for branch in self._last.networks:
+          takes = self._takes(branch, score)
+          images.put(
+            branch,
+            batch['image'][valid][takes],
+            estimate[takes],
+            first + np.flatnonzero(takes),
+          )
+        self._run_branches(images.full(), results, passes)
+    if not rows:
+      raise InputError('There is no valid example to predict.')
+    if self._last:
+      self._run_branches(images.rest(), results, passes)
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+    if self._last:
+      joined['stages'][self._last.name] = _combine(results, len(joined['mask']))
+    return {**joined, 'passes': passes, 'num_corrupt': corrupt}
+
+  def _chain_outputs(self, batch: dict) -> list[dict]:
+    if not self._chain:
+      return []
+    images = self._parallel.shard({'image': batch['image']})
+    return self._parallel.gather(self._run_chain(self._chain_variables, images))
+
+  def route_score(self, outputs: dict) -> np.ndarray:
+    """G of P1: the expected error of a sample after the last but one stage."""
+    return np.asarray(
+      pseudo_labels.routing_score(
+        outputs['pseudo_label'], self._chain[-1].clusters['errors']
+      )
+    )
+
+  def _takes(self, branch: str, score: np.ndarray) -> np.ndarray:
+    if self._config.routing.mode != 'route':
+      return np.ones(len(score), bool)
+    easy = score < self._last.epsilon
+    return easy if branch == EASY else ~easy
+
+  def _run_branches(self, groups, results: dict, passes: dict) -> None:
+    for branch, image, estimate, places in groups:
+      out = self._parallel.gather(
+        self._run_branch(
+          self._branch_variables[branch],
+          self._parallel.shard({'image': image, 'estimate': estimate}),
+        )
+      )
+      network = f'{self._last.name}/{branch}'
+      passes[network] = passes.get(network, 0) + len(places)
+      for i, place in enumerate(places):
+        results.setdefault(int(place), []).append(
+          {key: value[i] for key, value in out.items()}
+        )
+
+
+def _wanted(outputs: dict) -> dict:
+  keys = ('estimate', 'visibility', 'pseudo_label')
+  return {key: outputs[key] for key in keys if key in outputs}
+
+
+def _combine(results: dict, count: int) -> dict:
+  """Averages estimates and pseudo-labels, sums visibility logits."""
+  keys = results[0][0]
+  reduce = {'visibility': np.sum}
+  return {
+    key: np.stack(
+      [
+        reduce.get(key, np.mean)([out[key] for out in results[i]], axis=0)
+        for i in range(count)
+      ]
+    )
+    for key in keys
+  }
+
+
+class _Queues:
+  """Images that wait for a full batch of their branch."""
+
+  def __init__(self, size: int):
+    self._size = size
+    self._waiting = {}
+
+  def put(self, branch, images, estimates, places) -> None:
+    queue = self._waiting.setdefault(branch, [])
+    queue.extend(zip(images, estimates, places, strict=True))
+
+  def full(self):
+    """Whole batches: (branch, images, estimates, places)."""
+    for branch, queue in self._waiting.items():
+      while len(queue) >= self._size:
+        yield self._group(branch, queue[: self._size])
+        del queue[: self._size]
+
+  def rest(self):
+    """What is left, padded with its first image."""
+    for branch, queue in self._waiting.items():
+      if queue:
+        yield self._group(branch, queue)
+
+  def _group(self, branch, entries):
+    images, estimates, places = zip(*entries, strict=True)
+    fill = self._size - len(entries)
+    stack = lambda rows: np.stack(rows + rows[:1] * fill)
+    return branch, stack(images), stack(estimates), places

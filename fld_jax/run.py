@@ -1,0 +1,85 @@
+"""A run: prepare data, train what is left to train, evaluate, report."""
+
+import os
+import pathlib
+
+import jax
+
+from fld_jax import cascade, evaluate, input_pipeline, metrics, report
+from fld_jax.datasets import prepared_builder
+from fld_jax.parallel import Parallel
+from fld_jax.predict import Cascade
+
+
+def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict[str, dict]:
+  """Runs a mode of the program.
+
+  Args:
+    config: of a file in configs/.
+    workdir: the run's folder; made if it is not there.
+    mode: 'train' (trains what is not finished, then evaluates) or 'evaluate'.
+    splits: to evaluate.
+
+  Returns:
+    split -> metrics, as in W/eval/SPLIT/metrics.json.
+
+  Raises:
+    InputError: for anything that the user can mend.
+  """
+  # The branches of a stage, and every later start, find their programs here.
+  jax.config.update(
+    'jax_compilation_cache_dir', os.path.expanduser('~/.cache/fld_jax/xla')
+  )
+  parallel = Parallel(config.parallel)
+  parallel.check_batch_size(config.batch_size)
+  builder = prepared_builder(config.dataset)
+  if mode == 'train':
+    cascade.train_cascade(config, builder, workdir, parallel)
+  stages, history = cascade.load_cascade(config, workdir)
+  trained = Cascade(stages, config, parallel)
+  return {
+    split: evaluate_and_report(
+      trained, builder, split, config, workdir / 'eval' / split, history
+    )
+    for split in splits
+  }
+
+
+def evaluate_and_report(
+  trained: Cascade, builder, split: str, config, directory, history
+) -> dict:
+  """Evaluates a split, writes its files and prints its table.
+
+  Args:
+    trained: the cascade.
+    builder: of the dataset.
+    split: its name.
+    config: the run's config.
+    directory: where the files go.
+    history: curves of the training, for the report.
+
+  Returns:
+    The metrics.
+  """
+  predictions, results = evaluate.evaluate_split(
+    trained, builder, split, config
+  )
+  records = input_pipeline.Records(builder, split)
+  report.write_evaluation(directory, predictions, results)
+  report.write_report(
+    directory,
+    results,
+    lambda i: input_pipeline.decode(
+      records[int(predictions.image_ids[i])]['image']
+    ),
+    predictions,
+    history,
+  )
+  print(f'\n{split}: NE in % of the box\n{metrics.format_table(results)}')
+  print(
+    f'Figures: {directory}/metrics.json\n'
+    f'Predictions: {directory}/predictions.json\n'
+    f'Report: {directory}/report.html',
+    flush=True,
+  )
+  return results

@@ -1,0 +1,122 @@
+"""Landmark sets, visibility codes and the fields of a record.
+
+Everything that depends on which landmark sits in which slot is derived from
+the tables here, by name.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+# Visibility codes, as the FLD and DeepFashion files write them. ABSENT is ours:
+# the slot does not exist on this type of clothes (a skirt has no collar).
+VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
+VISIBILITY_NAMES = ('visible', 'occluded', 'truncated')
+
+# Codes of list_landmarks.txt. 0 stands for "not known".
+CLOTHES_TYPES = {1: 'upper', 2: 'lower', 3: 'full'}
+VARIATIONS = {
+  1: 'normal_pose',
+  2: 'medium_pose',
+  3: 'large_pose',
+  4: 'medium_zoom_in',
+  5: 'large_zoom_in',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LandmarkSet:
+  """Names of the N slots and what follows from them.
+
+  Attributes:
+    names: N names; a name that ends in `_left` has a `_right` partner.
+    slots: for each clothes type code, the slots that its annotation rows
+      fill, in the order of the rows' triples.
+  """
+
+  names: tuple[str, ...]
+  slots: dict[int, tuple[int, ...]]
+
+  @property
+  def num_landmarks(self) -> int:
+    """N."""
+    return len(self.names)
+
+  @functools.cached_property
+  def flip(self) -> np.ndarray:
+    """(N,) slot that takes each slot's place when the image is mirrored."""
+    swap = {'left': 'right', 'right': 'left'}
+    partner = [
+      '_'.join(swap.get(part, part) for part in name.split('_'))
+      for name in self.names
+    ]
+    return np.array([self.names.index(name) for name in partner])
+
+
+FASHION_8 = LandmarkSet(
+  names=(
+    'collar_left',
+    'collar_right',
+    'sleeve_left',
+    'sleeve_right',
+    'waist_left',
+    'waist_right',
+    'hem_left',
+    'hem_right',
+  ),
+  slots={
+    1: (0, 1, 2, 3, 6, 7),
+    2: (4, 5, 6, 7),
+    3: (0, 1, 2, 3, 4, 5, 6, 7),
+  },
+)
+
+
+def has_position(visibility):
+  """Mask of landmarks whose coordinates mean something: visible or occluded.
+
+  Args:
+    visibility: integer array of any shape, codes as above (NumPy or JAX).
+
+  Returns:
+    Boolean array of the same shape.
+  """
+  return (visibility == VISIBLE) | (visibility == OCCLUDED)
+
+
+def features(num_landmarks: int = 8):
+  """The TFDS features of a record; every dataset builder writes exactly these.
+
+  * `id`: unique within the dataset and stable, e.g. the image's relative path.
+  * `image`: encoded JPEG, RGB.
+  * `box`: (x1, y1, x2, y2) of the clothing item in image pixels.
+  * `landmarks`: (N, 2), (x, y) in image pixels; (0, 0) where the visibility is
+    TRUNCATED or ABSENT.
+  * `visibility`: (N,) codes.
+  * `clothes_type`, `variation`: codes, 0 where not known.
+  * `item_id`: photos of one and the same garment share it; '' if not known.
+  * `attributes`: 1 has it, 0 not known, -1 has it not; the names are in the
+    builder's metadata under `attribute_names`.
+  """
+  import tensorflow_datasets as tfds  # 1 s to import; only builders need it
+
+  return tfds.features.FeaturesDict(
+    {
+      'id': tfds.features.Text(),
+      'image': tfds.features.Image(
+        shape=(None, None, 3), encoding_format='jpeg'
+      ),
+      'box': tfds.features.Tensor(shape=(4,), dtype=np.float32),
+      'landmarks': tfds.features.Tensor(
+        shape=(num_landmarks, 2), dtype=np.float32
+      ),
+      'visibility': tfds.features.Tensor(
+        shape=(num_landmarks,), dtype=np.int32
+      ),
+      'clothes_type': np.int32,
+      'variation': np.int32,
+      'item_id': tfds.features.Text(),
+      'attributes': tfds.features.Tensor(shape=(None,), dtype=np.int8),
+    }
+  )

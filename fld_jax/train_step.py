@@ -1,0 +1,236 @@
+"""The train and predict steps: pure per-device functions.
+
+Each sees one device's share of a batch and reduces over `parallel.AXIS`.
+Sums are divided by global counts, so neither padding nor the number of devices
+changes a figure.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from fld_jax import losses, pseudo_labels, schema
+from fld_jax.errors import InputError
+from fld_jax.parallel import AXIS
+
+Variables = dict[str, Any]  # {'params': ..., 'batch_stats': ...} of one network
+
+
+class TrainState(flax.struct.PyTreeNode):
+  """Everything that a train step changes.
+
+  Attributes:
+    step: () int32, updates done.
+    variables: the network's parameters and batch statistics.
+    opt_state: the optimiser's.
+  """
+
+  step: jax.Array
+  variables: Variables
+  opt_state: Any
+
+
+def normalise_images(batch: dict, mean, std) -> dict:
+  """Adds what a network needs to a device's share of a batch.
+
+  Args:
+    batch: `image` (b, S, S, 3) uint8 RGB.
+    mean: of the three channels, in the images' units, 0 to 255.
+    std: likewise; the images are divided by it.
+
+  Returns:
+    The batch with `image` float32 and `position`, each example's place in the
+    global batch.
+  """
+  image = batch['image'].astype(jnp.float32)
+  image = (image - jnp.asarray(mean, jnp.float32)) / jnp.asarray(
+    std, jnp.float32
+  )
+  share = image.shape[0]
+  position = lax.axis_index(AXIS) * share + jnp.arange(share)
+  return {**batch, 'image': image, 'position': position}
+
+
+def apply_stage(model, variables, batch, estimate, offset_scale):
+  """Runs a trained stage network.
+
+  Args:
+    model: a Linen module of `models.MODELS`.
+    variables: its variables.
+    batch: from `normalise_images`.
+    estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
+    offset_scale: the network's offsets are this much too large (methods A3).
+
+  Returns:
+    The model's outputs, with `estimate` (b, N, 2) in normalised coordinates.
+    P1's offset is estimate - truth, so it is subtracted (methods A2).
+  """
+  outputs = model.apply(variables, {**batch, 'estimate': estimate}, train=False)
+  new = outputs['landmarks']
+  if estimate is not None:
+    new = estimate - new / offset_scale
+  return {**outputs, 'estimate': new}
+
+
+def apply_chain(models: Sequence, variables: Sequence, batch, offset_scale):
+  """Runs single-network stages one after another.
+
+  Args:
+    models: one Linen module a stage.
+    variables: their variables.
+    batch: from `normalise_images`.
+    offset_scale: see `apply_stage`.
+
+  Returns:
+    A list of each stage's outputs.
+  """
+  outputs, estimate = [], None
+  for model, stage_variables in zip(models, variables, strict=True):
+    outputs.append(
+      apply_stage(model, stage_variables, batch, estimate, offset_scale)
+    )
+    estimate = outputs[-1]['estimate']
+  return outputs
+
+
+def stage_losses(outputs, batch, estimate, clusters, config, offset_scale):
+  """Each loss of a stage, one value an example.
+
+  Args:
+    outputs: of the stage's model.
+    batch: `landmarks`, `visibility`.
+    estimate: (b, N, 2) of the previous stage, or None.
+    clusters: dict with `centres` (K, D), {} if the stage has no
+      pseudo-labels.
+    config: the stage's config.
+    offset_scale: see `apply_stage`.
+
+  Returns:
+    {'landmarks', 'visibility', 'pseudo_label'} -> (b,), those whose weight is
+    not 0.
+
+  Raises:
+    InputError: if a weight is not 0 and the model lacks the output.
+  """
+  for name, weight in config.weights.items():
+    if weight and name not in outputs:
+      raise InputError(
+        f"The loss '{name}' of stage '{config.name}' has weight {weight}, but "
+        f"the network has no output '{name}': it has {', '.join(outputs)}."
+      )
+  truth, visibility = batch['landmarks'], batch['visibility']
+  values = {}
+  if config.weights.landmarks:
+    target = truth if estimate is None else offset_scale * (estimate - truth)
+    values['landmarks'] = losses.positions(
+      outputs['landmarks'], target, visibility
+    )
+  if config.weights.visibility:
+    values['visibility'] = losses.visibility(outputs['visibility'], visibility)
+  if config.weights.pseudo_label:
+    label = config.pseudo_label
+    vectors = pseudo_labels.label_vectors(
+      truth,
+      visibility,
+      estimate,
+      space=label.space,
+      context_transform=label.context_transform,
+    )
+    target = pseudo_labels.soft_labels(
+      *vectors,
+      clusters['centres'],
+      temperature=label.temperature,
+      normalize=label.normalize,
+    )
+    values['pseudo_label'] = losses.pseudo_label(outputs, target, label.loss)
+  return values
+
+
+def make_train_step(
+  model, previous_models, config, stage, weights_at, optimizer, seed
+):
+  """Builds the per-device train step of one network.
+
+  The previous stages run inside the step, in eval mode, on the very crops that
+  the network sees. So their estimates are those under the training
+  augmentation, which generalise better than estimates of the plain training
+  images (methods A19), and nothing needs to be stored between stages.
+
+  Args:
+    model: the network to train.
+    previous_models: the stages before, each a single network.
+    config: `input`, `offset_scale`.
+    stage: the stage's config.
+    weights_at: function of the step to the three loss weights.
+    optimizer: the transformation.
+    seed: of dropout.
+
+  Returns:
+    step(state, previous, clusters, batch) -> (state, metrics): `previous` the
+    variables of `previous_models`, `clusters` see `stage_losses`, `metrics`
+    global scalars.
+  """
+
+  def step(state, previous, clusters, batch):
+    batch = normalise_images(batch, config.input.mean, config.input.std)
+    estimate = None
+    if previous_models:
+      chain = apply_chain(previous_models, previous, batch, config.offset_scale)
+      estimate = lax.stop_gradient(chain[-1]['estimate'])
+    count = jnp.maximum(lax.psum(jnp.sum(batch['mask']), AXIS), 1)
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    weights = weights_at(state.step)
+
+    def loss_fn(params):
+      outputs, mutated = model.apply(
+        {**state.variables, 'params': params},
+        {**batch, 'estimate': estimate},
+        train=True,
+        rngs={'dropout': key},
+        mutable=['batch_stats'],
+      )
+      values = stage_losses(
+        outputs, batch, estimate, clusters, stage, config.offset_scale
+      )
+      # Divided by the global count here, summed over devices below.
+      means = {
+        name: jnp.sum(value * batch['mask']) / count
+        for name, value in values.items()
+      }
+      loss = sum(weights[name] * mean for name, mean in means.items())
+      return loss, (means, mutated, outputs)
+
+    params = state.variables['params']
+    grads, (means, mutated, outputs) = jax.grad(loss_fn, has_aux=True)(params)
+    grads = lax.psum(grads, AXIS)
+    updates, opt_state = optimizer.update(grads, state.opt_state, params)
+    variables = {
+      **state.variables,
+      **mutated,
+      'params': optax.apply_updates(params, updates),
+    }
+    metrics = lax.psum(means, AXIS)
+    metrics['loss'] = sum(weights[name] * metrics[name] for name in means)
+    metrics['error'] = _mean_error(outputs, batch, estimate, config)
+    new = state.replace(
+      step=state.step + 1, variables=variables, opt_state=opt_state
+    )
+    return new, metrics
+
+  return step
+
+
+def _mean_error(outputs, batch, estimate, config):
+  """Mean distance in crop sides: what to watch, not what is reported."""
+  new = outputs['landmarks']
+  if estimate is not None:
+    new = estimate - new / config.offset_scale
+  mask = schema.has_position(batch['visibility']) * batch['mask'][:, None]
+  distance = jnp.linalg.norm(new - batch['landmarks'], axis=-1)
+  total, count = lax.psum((jnp.sum(distance * mask), jnp.sum(mask)), AXIS)
+  return total / jnp.maximum(count, 1)

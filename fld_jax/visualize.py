@@ -1,0 +1,189 @@
+"""Pictures: landmarks on images, sheets of examples, curves."""
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+
+from fld_jax import metrics, schema
+
+# RGB, told apart also by colour-blind readers. Left is the annotation's left.
+LEFT, RIGHT = (255, 120, 0), (0, 130, 255)
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+CELL_HEIGHT, CELL_MAX_WIDTH, TEXT_HEIGHT, GAP = 288, 288, 24, 10  # pixels
+MARGIN = 0.12  # of the box's longer side
+
+
+def draw_landmarks(
+  image,
+  landmarks,
+  visibility,
+  *,
+  truth=None,
+  names=schema.FASHION_8.names,
+):
+  """Draws landmarks on a copy of an image.
+
+  Filled circles are `landmarks`, with a white rim if visible and a black one if
+  occluded; hollow circles are `truth`, joined to them by a line. Truncated and
+  absent slots are left out.
+
+  Args:
+    image: (H, W, 3) uint8 RGB.
+    landmarks: (N, 2) x, y in this image's pixels.
+    visibility: (N,) codes.
+    truth: (N, 2) or None.
+    names: N landmark names; `_left` and `_right` choose the colour.
+
+  Returns:
+    (H, W, 3) uint8.
+  """
+  image = np.ascontiguousarray(image).copy()
+  side = max(image.shape[:2])
+  radius = max(3, round(side / 64))
+  points = _to_cv(landmarks, side)
+  truths = None if truth is None else _to_cv(truth, side)
+  draw = {'lineType': cv2.LINE_AA, 'shift': 4}
+  shown = np.flatnonzero(schema.has_position(np.asarray(visibility)))
+  for i in shown if truth is not None else ():
+    colour = _colour(names[i])
+    cv2.line(image, truths[i], points[i], colour, 1, **draw)
+    hollow = 16 * (radius + 3)
+    cv2.circle(image, truths[i], hollow, WHITE, 3, **draw)
+    cv2.circle(image, truths[i], hollow, colour, 1, **draw)
+  for i in shown:
+    rim = WHITE if visibility[i] == schema.VISIBLE else BLACK
+    cv2.circle(image, points[i], 16 * (radius + 1), rim, -1, **draw)
+    cv2.circle(image, points[i], 16 * radius, _colour(names[i]), -1, **draw)
+  return image
+
+
+def _colour(name):
+  return LEFT if name.endswith('_left') else RIGHT
+
+
+def _to_cv(points, side):
+  """OpenCV's 1/16 pixels; its origin is the centre of the first pixel."""
+  # A wild estimate would overflow OpenCV's integers; far outside is enough.
+  points = np.clip(np.asarray(points, np.float64) - 0.5, -9 * side, 9 * side)
+  return [tuple(int(v) for v in point) for point in np.rint(points * 16)]
+
+
+def overlay_sheet(images, predictions, indices, *, norm='bbox_wh'):
+  """A grid: one row an example, a column for the truth and each stage.
+
+  Garments are cut out with a margin and scaled to a common height; below each
+  estimate is its mean NE over the visible landmarks.
+
+  Args:
+    images: function from an index to the (H, W, 3) uint8 RGB image.
+    predictions: metrics.Predictions.
+    indices: the examples to show.
+    norm: see metrics.normaliser.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+  """
+  stages = list(predictions.estimates)
+  errors = [metrics.image_errors(predictions, s, norm) for s in stages]
+  garments = [_garment(images(i), predictions.boxes[i]) for i in indices]
+  width = max([150] + [crop.shape[1] for crop, _, _ in garments]) + 2 * GAP
+  lines = [_text_row(['truth', *stages], width)]
+  for index, (crop, corner, scale) in zip(indices, garments, strict=True):
+    cell, shift = _centre(crop, width)
+    codes = predictions.visibility[index]
+    truth = (predictions.landmarks[index] - corner) * scale + shift
+    cells = [draw_landmarks(cell, truth, codes)]
+    captions = [predictions.ids[index]]
+    for stage, error in zip(stages, errors, strict=True):
+      estimate = predictions.estimates[stage][index]
+      estimate = (estimate - corner) * scale + shift
+      cells.append(draw_landmarks(cell, estimate, codes, truth=truth))
+      value = None if np.isnan(error[index]) else error[index]
+      captions.append(f'NE {metrics.percent(value)} %')
+    lines += [np.concatenate(cells, axis=1), _text_row(captions, width)]
+  return np.concatenate(lines)
+
+
+def _garment(image, box):
+  """The box plus margin: cut-out, its corner in image pixels, its scale."""
+  box = np.asarray(box, np.float64)
+  margin = MARGIN * max(box[2:] - box[:2])
+  height, width = image.shape[:2]
+  x1, y1 = np.floor(np.clip(box[:2] - margin, 0, [width - 1, height - 1]))
+  x2, y2 = np.ceil(np.clip(box[2:] + margin, [x1 + 1, y1 + 1], [width, height]))
+  crop = image[int(y1) : int(y2), int(x1) : int(x2)]
+  scale = min(CELL_HEIGHT / (y2 - y1), CELL_MAX_WIDTH / (x2 - x1))
+  size = [max(1, round(scale * side)) for side in crop.shape[1::-1]]
+  crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+  return crop, np.array([x1, y1]), size / np.array([x2 - x1, y2 - y1])
+
+
+def _centre(crop, width):
+  """A picture centred in a white cell: the cell and the (x, y) shift."""
+  cell = np.full((CELL_HEIGHT + 2 * GAP, width, 3), 255, np.uint8)
+  height, long = crop.shape[:2]
+  y, x = (cell.shape[0] - height) // 2, (width - long) // 2
+  cell[y : y + height, x : x + long] = crop
+  return cell, np.array([x, y])
+
+
+def _text_row(texts, width):
+  """A white line of text, one entry a cell, shrunk to fit the cell."""
+  row = np.full((TEXT_HEIGHT, width * len(texts), 3), 255, np.uint8)
+  font = cv2.FONT_HERSHEY_SIMPLEX
+  for column, text in enumerate(texts):
+    (long, _), _ = cv2.getTextSize(text, font, 0.45, 1)
+    size = 0.45 * min(1, (width - 2 * GAP) / max(1, long))
+    at = (column * width + GAP, TEXT_HEIGHT - 8)
+    cv2.putText(row, text, at, font, size, BLACK, 1, cv2.LINE_AA)
+  return row
+
+
+def plot_pdl(results: dict) -> Figure:
+  """Share of detected landmarks over the distance (DFA Fig. 5), per stage.
+
+  Args:
+    results: what metrics.evaluate returns.
+  """
+  figure = Figure(figsize=(7, 4.5), layout='constrained')
+  axes = figure.add_subplot()
+  for stage, of in results['stages'].items():
+    shares = [np.nan if s is None else 100 * s for s in of['pdl_curve']]
+    axes.plot(metrics.PDL_THRESHOLDS, shares, label=stage)
+  axes.axvline(metrics.PDL_MAIN, color='grey', linestyle=':', linewidth=1)
+  axes.set(
+    xlabel=f'distance to the truth (pixels of {metrics.CROP_PIXELS})',
+    ylabel='detected landmarks (%)',
+    xlim=(0, metrics.PDL_THRESHOLDS[-1]),
+    ylim=(0, 100),
+  )
+  axes.grid(alpha=0.3)
+  axes.legend(loc='lower right')
+  return figure
+
+
+def plot_training(history: list[dict]) -> Figure:
+  """Training loss and NE of the held-out tune part over the images seen.
+
+  Args:
+    history: records with `stage`, `images` (seen in this stage so far) and one
+      or both of `loss` and `tune_ne` (macro, a fraction); other keys are free.
+  """
+  figure = Figure(figsize=(11, 4.2), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  for stage in dict.fromkeys(record['stage'] for record in history):
+    for axes, key, scale in ((left, 'loss', 1), (right, 'tune_ne', 100)):
+      points = [
+        (record['images'], scale * record[key])
+        for record in history
+        if record['stage'] == stage and key in record
+      ]
+      if points:
+        axes.plot(*zip(*points, strict=True), marker='.', label=stage)
+  left.set(xlabel='images seen', ylabel='training loss', yscale='log')
+  right.set(xlabel='images seen', ylabel='macro NE on tune (%)')
+  for axes in (left, right):
+    axes.grid(alpha=0.3)
+    if axes.lines:
+      axes.legend()
+  return figure

@@ -1,0 +1,227 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from fld_jax import metrics, report, schema, visualize
+from fld_jax.errors import InputError
+
+HISTORY = [
+  {'stage': stage, 'step': step, 'images': 8 * step, 'loss': 1 / step, **extra}
+  for stage in ('one', 'two')
+  for step, extra in ((1, {}), (2, {'tune_ne': 0.2}), (3, {'tune_ne': 0.1}))
+]
+
+
+def fake_predictions(count=5):
+  rng = np.random.default_rng(3)
+  landmarks = rng.uniform(60, 140, (count, 8, 2))
+  visibility = np.zeros((count, 8), int)
+  visibility[:, 1], visibility[:, 2] = schema.OCCLUDED, schema.TRUNCATED
+  visibility[0] = schema.TRUNCATED  # an image without any visible landmark
+  estimates = {
+    name: landmarks + rng.normal(0, spread, landmarks.shape)
+    for name, spread in (('one', 9), ('s2 direct regression', 4))
+  }
+  return metrics.Predictions(
+    ids=[f'img/{i}<&>.jpg' for i in range(count)],
+    image_ids=np.arange(count),
+    boxes=np.tile([50.0, 50, 150, 150], (count, 1)),
+    image_sizes=np.tile([200, 180], (count, 1)),
+    landmarks=landmarks,
+    visibility=visibility,
+    clothes_type=np.full(count, 3),
+    variation=np.zeros(count, int),
+    estimates=estimates,
+    visibility_probs={
+      name: rng.dirichlet([1, 1, 1], (count, 8)) for name in estimates
+    },
+  )
+
+
+def grey_image(index):
+  return np.full((180, 200, 3), 90 + index, np.uint8)
+
+
+def decode(path):
+  image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+  assert image is not None, path
+  return image[..., ::-1]
+
+
+def count_pixels(image, colour):
+  return int((image == np.array(colour)).all(axis=-1).sum())
+
+
+def test_drawn_where_the_landmark_is():
+  image = grey_image(0)
+  landmarks = np.tile([20.5, 30.5], (8, 1)) + 18 * np.arange(8)[:, None]
+  visibility = np.array([0, 0, 1, 1, 2, 2, -1, -1])
+  drawn = visualize.draw_landmarks(image, landmarks, visibility)
+  assert (image == 90).all()  # a copy was drawn on
+  for i in range(8):
+    x, y = np.floor(landmarks[i]).astype(int)
+    left = schema.FASHION_8.names[i].endswith('_left')
+    colour = visualize.LEFT if left else visualize.RIGHT
+    expected = colour if i < 4 else (90, 90, 90)
+    assert tuple(drawn[y, x]) == expected, i
+
+
+def test_circles_are_centred_to_a_fraction_of_a_pixel():
+  """The centre of mass of what is drawn is the landmark, in our convention."""
+  for point in ((50.5, 60.5), (50.9, 60.1), (51.0, 60.25)):
+    image = np.zeros((120, 120, 3), np.uint8)
+    landmarks = np.array([point] + [(0, 0)] * 7)
+    codes = np.array([0] + [-1] * 7)
+    drawn = visualize.draw_landmarks(image, landmarks, codes).astype(float)
+    weight = drawn[..., 0]  # the rim and LEFT are both 255 in red
+    y, x = np.mgrid[:120, :120] + 0.5
+    mass = [(weight * x).sum(), (weight * y).sum()] / weight.sum()
+    np.testing.assert_allclose(mass, point, atol=0.15)
+
+
+def test_truth_is_hollow_and_joined():
+  image = grey_image(0)
+  landmarks = np.full((8, 2), 40.5)
+  truth = np.full((8, 2), 40.5) + [100, 0]
+  codes = np.array([0] + [-1] * 7)
+  drawn = visualize.draw_landmarks(image, landmarks, codes, truth=truth)
+  assert tuple(drawn[40, 40]) == visualize.LEFT
+  # The line, smoothed at its edges.
+  np.testing.assert_allclose(drawn[40, 90], visualize.LEFT, atol=25)
+  assert tuple(drawn[42, 140]) == (90, 90, 90)  # inside of the ring
+  ring = drawn[25:56, 134:156].astype(int)
+  near = np.abs(ring - visualize.LEFT).max(axis=-1) < 80
+  assert near.sum() > 10
+
+
+def test_wild_estimates_can_be_drawn():
+  landmarks = np.full((8, 2), 1e12)
+  drawn = visualize.draw_landmarks(grey_image(0), landmarks, np.zeros(8, int))
+  assert drawn.shape == (180, 200, 3)
+
+
+def test_overlay_sheet_grid():
+  predictions = fake_predictions()
+  one = visualize.overlay_sheet(grey_image, predictions, [1])
+  three = visualize.overlay_sheet(grey_image, predictions, [1, 2, 0])
+  assert one.dtype == np.uint8 and one.shape[1] == three.shape[1]
+  assert one.shape[1] % 3 == 0  # truth and two stages
+  np.testing.assert_array_equal(three[: len(one)], one)
+  row = len(one) - visualize.TEXT_HEIGHT
+  assert len(three) == visualize.TEXT_HEIGHT + 3 * row
+  for column in np.split(one, 3, axis=1):
+    assert count_pixels(column, visualize.LEFT) > 100
+  # Nothing is drawn for the example of which every landmark is truncated.
+  assert count_pixels(three[-row:], visualize.LEFT) == 0
+
+
+def test_evaluation_files(tmp_path):
+  predictions = fake_predictions()
+  results = metrics.evaluate(predictions)
+  for name in ('a', 'b'):
+    report.write_evaluation(tmp_path / name, predictions, results)
+  names = sorted(path.name for path in (tmp_path / 'a').iterdir())
+  assert names == ['metrics.json', 'predictions.json']
+  for name in names:
+    first, second = (tmp_path / run / name for run in 'ab')
+    assert first.read_bytes() == second.read_bytes()
+  read = json.loads((tmp_path / 'a/metrics.json').read_text())
+  assert read['ne']['macro'] == pytest.approx(results['ne']['macro'], abs=1e-6)
+  assert read['num_examples'] == 5
+  rows = json.loads((tmp_path / 'a/predictions.json').read_text())
+  points = np.reshape([row['keypoints'] for row in rows], (5, 8, 3))[..., :2]
+  final = predictions.estimates['s2 direct regression']
+  np.testing.assert_allclose(points, final, atol=1e-6)
+
+
+def test_key_order_does_not_change_the_bytes(tmp_path):
+  predictions = fake_predictions()
+  results = metrics.evaluate(predictions)
+  turned = dict(reversed(results.items()))
+  report.write_evaluation(tmp_path / 'a', predictions, results)
+  report.write_evaluation(tmp_path / 'b', predictions, turned)
+  texts = [(tmp_path / run / 'metrics.json').read_bytes() for run in 'ab']
+  assert texts[0] == texts[1]
+
+
+def test_nan_is_never_written(tmp_path):
+  predictions = fake_predictions()
+  results = metrics.evaluate(predictions)
+  report.write_evaluation(tmp_path, predictions, results)
+  before = (tmp_path / 'metrics.json').read_bytes()
+  with pytest.raises(ValueError):
+    broken = {**results, 'ne': {'macro': float('nan')}}
+    report.write_evaluation(tmp_path, predictions, broken)
+  assert (tmp_path / 'metrics.json').read_bytes() == before
+
+
+def test_compare_with_paper():
+  ne = {
+    'macro': 0.1234,
+    'micro': 0.2,
+    'per_landmark': {'collar_left': 0.0555, 'hem_right': None},
+  }
+  text = report.compare_with_paper({'s3 + auto-routing': ne})
+  lines = [line for line in text.splitlines() if line[:2] in ('s1', 's2', 's3')]
+  assert len(lines) == 12
+  assert max(map(len, text.splitlines())) <= 120
+  row = lines[9].removeprefix('s3 + auto-routing').split()
+  assert row[:4] == ['4.8', '5.55', '4.9', '-']
+  assert row[-4:] == ['7.3', '-', '7.0', '12.34']
+  assert lines[0].split()[-2:] == ['10.2', '-']
+  with pytest.raises(InputError, match="'stage 9'.*s1 direct regression"):
+    report.compare_with_paper({'stage 9': ne})
+
+
+def test_paper_table():
+  """The printed averages are the means of the shown columns, near enough."""
+  assert len(report.PAPER_TABLE_2) == 12
+  for row in report.PAPER_TABLE_2.values():
+    assert len(row) == 7
+    assert np.mean(row[:6]) == pytest.approx(row[6], abs=0.0021)
+
+
+def test_report_files(tmp_path):
+  predictions = fake_predictions()
+  results = metrics.evaluate(predictions)
+  report.write_report(
+    tmp_path, results, grey_image, predictions, HISTORY, title='A & B'
+  )
+  for name in ('overlays.png', 'pdl.png', 'training.png'):
+    image = decode(tmp_path / name)
+    assert min(image.shape[:2]) > 200 and image.std() > 5, name
+  assert count_pixels(decode(tmp_path / 'overlays.png'), visualize.LEFT) > 500
+  page = (tmp_path / 'report.html').read_text()
+  for text in ('A &amp; B', 'src="overlays.png"', 'src="training.png"'):
+    assert text in page
+  macro = results['ne']['macro']
+  assert f'{100 * macro:.2f} %' in page
+  # A stage named like a row of Table 2 stands beside it.
+  line = next(
+    line
+    for line in page.splitlines()
+    if line.startswith('s2 direct regression') and ' 7.8' in line
+  )
+  assert line.split()[-1] == f'{100 * macro:.2f}'
+
+
+def test_report_without_training(tmp_path):
+  predictions = fake_predictions()
+  results = metrics.evaluate(predictions)
+  report.write_report(tmp_path, results, grey_image, predictions, [])
+  assert not (tmp_path / 'training.png').exists()
+  assert 'training.png' not in (tmp_path / 'report.html').read_text()
+
+
+def test_curves_hold_the_numbers():
+  results = metrics.evaluate(fake_predictions())
+  axes = visualize.plot_pdl(results).axes[0]
+  for line in axes.lines[:2]:
+    shares = results['stages'][line.get_label()]['pdl_curve']
+    np.testing.assert_allclose(line.get_ydata(), 100 * np.array(shares))
+  loss, ne = visualize.plot_training(HISTORY).axes
+  assert [line.get_label() for line in loss.lines] == ['one', 'two']
+  np.testing.assert_allclose(loss.lines[0].get_xdata(), [8, 16, 24])
+  np.testing.assert_allclose(ne.lines[1].get_ydata(), [20, 10])
