@@ -31,7 +31,6 @@ FREE_FIELDS = (
   'input.num_workers',
   'log_every_steps',
   'parallel',
-  'routing.mode',
 )
 # All that the networks' shapes and inputs depend on: what evaluation compares.
 NETWORK_FIELDS = ('input', 'model', 'offset_scale', 'stages')
@@ -191,53 +190,47 @@ def _flatten(tree, prefix='') -> dict:
   return flat
 
 
-def _config_fields(config: dict) -> dict:
-  return {
-    key: value
-    for key, value in _flatten(json.loads(json.dumps(config))).items()
-    if not key.startswith(FREE_FIELDS)
-  }
+def read_manifest(workdir: pathlib.Path) -> dict:
+  """The manifest of a run, {} if there is none."""
+  path = workdir / 'manifest.json'
+  return json.loads(path.read_text()) if path.exists() else {}
 
 
-def check_manifest(workdir: pathlib.Path, config, *, training: bool) -> dict:
-  """Reads a run's manifest and holds the config against it.
+def compare_configs(workdir, manifest: dict, config, fields=('',)) -> None:
+  """Refuses to go on with a run of another config.
 
   Args:
-    workdir: the run's folder.
+    workdir: the run's folder, for the message.
+    manifest: of `read_manifest`.
     config: of this start.
-    training: compare every field but FREE_FIELDS; else only NETWORK_FIELDS,
-      for evaluation may look at other data.
-
-  Returns:
-    The manifest; {} if there is none.
+    fields: beginnings of the fields to compare; by default all but
+      FREE_FIELDS.
 
   Raises:
-    InputError: if the run was made with another config, naming the first
-      field that differs and both values.
+    InputError: naming the first field that differs and both values.
   """
-  path = workdir / 'manifest.json'
-  if not path.exists():
-    return {}
-  manifest = json.loads(path.read_text())
-  then, now = (
-    _config_fields(manifest['config']),
-    _config_fields(to_dict(config)),
-  )
+  then, now = _flatten(manifest['config']), _flatten(to_dict(config))
   for key in sorted(then.keys() | now.keys()):
-    if not training and not key.startswith(NETWORK_FIELDS):
+    if key.startswith(FREE_FIELDS) or not key.startswith(tuple(fields)):
       continue
     if then.get(key) != now.get(key):
       raise InputError(
-        f'{path} is of another config: config.{key} was '
+        f'{workdir}/manifest.json is of another config: config.{key} was '
         f'{then.get(key)!r} and now is {now.get(key)!r}. Give the same config '
         'or another --workdir.'
       )
-  return manifest
 
 
-def write_manifest(workdir: pathlib.Path, config, stages: dict) -> None:
-  """Writes W/manifest.json: the config, and what each stage has so far."""
-  content = {'config': to_dict(config), 'stages': stages}
+def write_manifest(workdir, config, data: str, stages: dict) -> None:
+  """Writes W/manifest.json.
+
+  Args:
+    workdir: the run's folder.
+    config: of the run.
+    data: full name of the prepared dataset, with its fingerprint.
+    stages: name -> what `stage.load_stage` needs, of each finished stage.
+  """
+  content = {'config': to_dict(config), 'data': data, 'stages': stages}
   text = json.dumps(content, indent=2, sort_keys=True)
   write_file(workdir / 'manifest.json', text.encode())
 

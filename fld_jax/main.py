@@ -16,7 +16,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run.')
 _MODE = flags.DEFINE_enum(
-  'mode', 'train', ['train', 'evaluate'], 'train ends with an evaluation.'
+  'mode',
+  'train',
+  ['train', 'evaluate', 'ablation'],
+  'train ends with an evaluation; ablation does both for each of config.rows.',
 )
 _SPLIT = flags.DEFINE_string(
   'split', None, 'Split to evaluate; by default config.eval_splits.'

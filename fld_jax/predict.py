@@ -1,8 +1,6 @@
 """A trained cascade applied to batches, each image by the networks it needs."""
 
-import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import numpy as np
@@ -10,28 +8,9 @@ import numpy as np
 from fld_jax import pseudo_labels, train_step
 from fld_jax.errors import InputError
 from fld_jax.parallel import Parallel
+from fld_jax.stage import ALL, EASY, HARD, Stage
 
-EASY, HARD, ALL = 'easy', 'hard', 'all'
 MODES = ('route', 'average', 'two_branch')
-
-
-@dataclasses.dataclass
-class Stage:
-  """A trained stage.
-
-  Attributes:
-    name: of the stage.
-    model: the Linen module, one for all its networks.
-    networks: {'all': variables}, or {'easy': ..., 'hard': ...}.
-    clusters: `centres` (K, D) and `errors` (K,), or {}.
-    epsilon: routing threshold of a stage with branches, else None.
-  """
-
-  name: str
-  model: Any
-  networks: dict[str, Any]
-  clusters: dict[str, np.ndarray]
-  epsilon: float | None = None
 
 
 class Cascade:
@@ -112,7 +91,7 @@ class Cascade:
       Dict of arrays with one row a valid example, in the order of the batches:
       every host key of the batches, `landmarks`, `visibility`; `stages`: name
       -> {`estimate` (n, N, 2) normalised, `visibility` (n, N, 3) logits,
-      `pseudo_label` (n, K) if there is one}; with branches `route_score` (n,);
+      `pseudo_label` (n, K) if there is one}; with mode 'route' `route_score` (n,);
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
     """
@@ -133,10 +112,7 @@ class Cascade:
         passes[stage.name] = passes.get(stage.name, 0) + int(valid.sum())
       if self._last:
         estimate = outputs[-1]['estimate'][valid]
-        score = self.route_score(chunk['stages'][self._chain[-1].name])
-        chunk['route_score'] = score
-        for branch in self._last.networks:
-          takes = self._takes(branch, score)
+        for branch, takes in self._shares(chunk).items():
           images.put(
             branch,
             batch['image'][valid][takes],
@@ -144,7 +120,7 @@ class Cascade:
             first + np.flatnonzero(takes),
           )
         self._run_branches(images.full(), results, passes)
-    if not rows:
+    if not sum(len(chunk['mask']) for chunk in rows):
       raise InputError('There is no valid example to predict.')
     if self._last:
       self._run_branches(images.rest(), results, passes)
@@ -167,11 +143,15 @@ class Cascade:
       )
     )
 
-  def _takes(self, branch: str, score: np.ndarray) -> np.ndarray:
+  def _shares(self, chunk: dict) -> dict[str, np.ndarray]:
+    """For each branch, which of the rows pass it."""
     if self._config.routing.mode != 'route':
-      return np.ones(len(score), bool)
+      everything = np.ones(len(chunk['mask']), bool)
+      return dict.fromkeys(self._last.networks, everything)
+    score = self.route_score(chunk['stages'][self._chain[-1].name])
+    chunk['route_score'] = score
     easy = score < self._last.epsilon
-    return easy if branch == EASY else ~easy
+    return {EASY: easy, HARD: ~easy}
 
   def _run_branches(self, groups, results: dict, passes: dict) -> None:
     for branch, image, estimate, places in groups:

@@ -22,6 +22,7 @@ from fld_jax.kmeans import mask_scale
 
 PIXELS = 224  # normalised coordinates times this: the pixels that T counts in
 SPACES = ('absolute', 'offset', 'context_offset')
+CHUNK = 8192  # vectors that are in memory at a time
 TRANSFORMS = ('signed_sqrt', 'raw')
 
 
@@ -172,3 +173,55 @@ def routing_score(pseudo_label, errors):
   weights = jnp.where(silent, 1.0, positive)
   weights = weights / jnp.sum(weights, axis=1, keepdims=True)
   return jnp.sum(weights * errors, axis=1)
+
+
+def make_clusters(
+  landmarks, visibility, estimate, label, *, seed: int, parallel
+) -> dict[str, np.ndarray]:
+  """Clusters the training set's label vectors.
+
+  Args:
+    landmarks: (n, N, 2) normalised coordinates, NumPy.
+    visibility: (n, N) codes.
+    estimate: (n, N, 2) of the stage before, or None.
+    label: the stage's `pseudo_label` config.
+    seed: of k-means++.
+    parallel: the devices.
+
+  Returns:
+    `centres` (K, D) float32 and, with an estimate, `errors` (K,): the mean
+    length of the members' offsets, e(C_k) of P1.
+  """
+  vectors = jax.jit(
+    lambda truth, codes, prior: label_vectors(
+      truth,
+      codes,
+      prior,
+      space=label.space,
+      context_transform=label.context_transform,
+    )
+  )
+
+  def chunks():
+    for i in range(0, len(landmarks), CHUNK):
+      part = slice(i, i + CHUNK)
+      yield jax.device_get(
+        vectors(
+          landmarks[part],
+          visibility[part],
+          None if estimate is None else estimate[part],
+        )
+      )
+
+  result = kmeans(chunks, label.num_clusters, seed=seed, parallel=parallel)
+  clusters = {'centres': result.centres}
+  if estimate is not None:
+    nearest = jax.jit(hard_label)
+    labels = np.concatenate(
+      [np.asarray(nearest(z, mask, result.centres)) for z, mask in chunks()]
+    )
+    errors = offset_error(landmarks, visibility, estimate)
+    clusters['errors'] = cluster_errors(
+      labels, np.asarray(errors), label.num_clusters
+    )
+  return clusters

@@ -5,23 +5,33 @@ import pathlib
 
 import jax
 
-from fld_jax import cascade, evaluate, input_pipeline, metrics, report
+from fld_jax import (
+  ablation,
+  cascade,
+  evaluate,
+  input_pipeline,
+  metrics,
+  report,
+  stage,
+)
 from fld_jax.datasets import prepared_builder
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 
 
-def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict[str, dict]:
+def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   """Runs a mode of the program.
 
   Args:
     config: of a file in configs/.
     workdir: the run's folder; made if it is not there.
-    mode: 'train' (trains what is not finished, then evaluates) or 'evaluate'.
+    mode: 'train' (trains what is not finished, then evaluates), 'evaluate', or
+      'ablation' (both for each of `config.rows`).
     splits: to evaluate.
 
   Returns:
-    split -> metrics, as in W/eval/SPLIT/metrics.json.
+    split -> metrics, as in W/eval/SPLIT/metrics.json; for an ablation title ->
+    NE.
 
   Raises:
     InputError: for anything that the user can mend.
@@ -30,12 +40,19 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict[str, dict]:
   jax.config.update(
     'jax_compilation_cache_dir', os.path.expanduser('~/.cache/fld_jax/xla')
   )
+  if mode == 'ablation':
+    return ablation.run_rows(
+      config,
+      workdir,
+      lambda row, folder: run(row, folder, mode='train', splits=splits),
+      splits[0],
+    )
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
   builder = prepared_builder(config.dataset)
   if mode == 'train':
     cascade.train_cascade(config, builder, workdir, parallel)
-  stages, history = cascade.load_cascade(config, workdir)
+  stages, history = stage.load_cascade(config, workdir)
   trained = Cascade(stages, config, parallel)
   return {
     split: evaluate_and_report(

@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from fld_jax import checkpoint, input_pipeline, schedules, train_step
+from fld_jax import stage as stage_lib
 from fld_jax.parallel import Parallel
 
 logger = logging.getLogger('fld_jax')
@@ -51,65 +52,6 @@ class Job:
   seed: int
 
 
-def init_variables(model, config, seed: int) -> dict:
-  """Random variables of a network, as NumPy arrays.
-
-  Args:
-    model: the Linen module.
-    config: `input.size`.
-    seed: of the parameters.
-
-  Returns:
-    {'params': ...} and, with batch normalisation, 'batch_stats'.
-  """
-  # rbg: three times faster to compile than the default generator on a CPU.
-  key = jax.random.key(seed, impl='rbg')
-  return checkpoint.to_host(jax.jit(_init(model, config))(key))
-
-
-def _init(model, config):
-  size = config.input.size
-  batch = {
-    'image': np.zeros((1, size, size, 3), np.float32),
-    'estimate': np.zeros((1, model.num_landmarks, 2), np.float32),
-    'position': np.zeros((1,), np.int32),
-  }
-  return lambda key: model.init(key, batch, train=False)
-
-
-def start_from(fresh: dict, source: dict) -> dict:
-  """Variables that start where another stage's network ended.
-
-  Every array of the trunk is taken over. Where this network's is larger (fc7,
-  which also reads the embedded estimate), the shared leading block is taken
-  over and the rest is 0, so that the network begins with the other's features.
-  The heads start afresh: they predict something else.
-
-  Args:
-    fresh: random variables of the new network.
-    source: trained variables of another stage.
-
-  Returns:
-    Variables with the structure and shapes of `fresh`.
-  """
-  fresh = jax.tree_util.tree_flatten_with_path(fresh)
-  source = dict(jax.tree_util.tree_leaves_with_path(source))
-
-  def merge(path, new):
-    old = source.get(path)
-    if old is None or 'fc8' in jax.tree_util.keystr(path):
-      return new
-    merged = np.zeros_like(new)
-    block = tuple(map(slice, np.minimum(new.shape, old.shape)))
-    merged[block] = old[block]
-    return merged
-
-  leaves, treedef = fresh
-  return jax.tree_util.tree_unflatten(
-    treedef, [merge(path, leaf) for path, leaf in leaves]
-  )
-
-
 def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
   """Trains a network to its end, from wherever its checkpoints stand.
 
@@ -140,9 +82,9 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     if done >= total:
       return
     # --- state and step -----------------------------------------------------
-    variables = init_variables(job.model, config, job.seed)
+    variables = stage_lib.init_variables(job.model, config, job.seed)
     if job.initial is not None:
-      variables = start_from(variables, job.initial)
+      variables = stage_lib.start_from(variables, job.initial)
     optimizer = schedules.optimizer(job.stage.optimizer, total)
     state = checkpoint.to_host(
       train_step.TrainState(
@@ -244,14 +186,6 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
           )
           checkpoints.save(step, host, iterator, history, ne)
           since = time.monotonic()
-
-
-def load_network(directory: pathlib.Path, model, config):
-  """The best variables of a trained network, and its history."""
-  with checkpoint.Checkpoints(directory) as checkpoints:
-    shapes = jax.eval_shape(_init(model, config), jax.random.key(0))
-    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    return checkpoints.restore_best(template), checkpoints.history()
 
 
 def _mean(parallel: Parallel, metrics: list[dict]) -> dict[str, float]:

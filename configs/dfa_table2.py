@@ -1,0 +1,61 @@
+"""The ablation of the DFA paper's Table 2: twelve rows, one command.
+
+  python -m fld_jax.main --mode=ablation --workdir=W \
+    --config=configs/dfa_table2.py:dataset=deepfashion,size=small \
+    --config.dataset.manual_dir=FOLDER
+
+A row trains only its own stage; the stages before it are taken from the row
+that the paper builds on. The arguments are those of configs/dfa.py.
+"""
+
+from ml_collections import ConfigDict
+
+from fld_jax.configs import dfa
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """configs/dfa.py with `rows`: slug -> the paper's title, stages and mode."""
+  config = dfa.get_config(arg)
+  rows = [
+    _row('s1 direct regression', config, 1, label=False),
+    _row('s1 - visibility', config, 1, label=False, visibility=False),
+    _row('s1 + plabels (T=1)', config, 1, temperature=1.0),
+    _row('s1 + plabels (T=20)', config, 1),
+    _row('s2 direct regression', config, 2, label=False),
+    _row('s2 + plabels (abs.)', config, 2, space='absolute'),
+    _row('s2 + plabels (offset)', config, 2),
+    _row('s3 direct regression', config, 3, label=False, branches=False),
+    _row('s3 + two-branch', config, 3, label=False, mode='two_branch'),
+    _row('s3 + auto-routing', config, 3, label=False),
+    _row('s3 + plabels (offset)', config, 3, space='offset'),
+    _row('s3 + plabels (c. offset)', config, 3),
+  ]
+  with config.unlocked():
+    config.rows = ConfigDict({f'row{i:02}': r for i, r in enumerate(rows, 1)})
+  return config
+
+
+def _row(
+  title,
+  config,
+  number,
+  *,
+  label=True,
+  visibility=True,
+  temperature=None,
+  space=None,
+  branches=True,
+  mode='route',
+) -> ConfigDict:
+  """A row whose last stage differs from the default cascade's."""
+  stages = [s.copy_and_resolve_references() for s in config.stages[:number]]
+  last = stages[-1]
+  if not label:
+    last.pseudo_label.num_clusters = 0
+    last.weights.pseudo_label = 0.0
+  if not visibility:
+    last.weights.visibility = 0.0
+  last.pseudo_label.temperature = temperature or last.pseudo_label.temperature
+  last.pseudo_label.space = space or last.pseudo_label.space
+  last.branches = last.branches and branches
+  return ConfigDict({'title': title, 'mode': mode, 'stages': tuple(stages)})

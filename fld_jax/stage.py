@@ -1,0 +1,224 @@
+"""A stage of a cascade: its networks, how they are made, found and loaded."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fld_jax import checkpoint
+from fld_jax.errors import InputError
+from fld_jax.models import MODELS
+
+EASY, HARD, ALL = 'easy', 'hard', 'all'
+
+
+@dataclasses.dataclass
+class Stage:
+  """A trained stage.
+
+  Attributes:
+    name: of the stage.
+    model: the Linen module, one for all its networks.
+    networks: {'all': variables}, or {'easy': ..., 'hard': ...}.
+    clusters: `centres` (K, D) and `errors` (K,), or {}.
+    epsilon: routing threshold of a stage with branches, else None.
+  """
+
+  name: str
+  model: Any
+  networks: dict[str, Any]
+  clusters: dict[str, np.ndarray]
+  epsilon: float | None = None
+
+
+def build_model(config, stage, index: int):
+  """The Linen module of a stage.
+
+  Args:
+    config: `model`: `name` and the module's fields.
+    stage: the stage's config.
+    index: 0 for the stage that sees the image alone.
+
+  Returns:
+    The module.
+
+  Raises:
+    InputError: for an unknown model name.
+  """
+  fields = config.model.to_dict()
+  name = fields.pop('name')
+  if name not in MODELS:
+    raise InputError(
+      f"config.model.name is '{name}', valid values are {', '.join(MODELS)}."
+    )
+  fields['dtype'] = jnp.dtype(fields['dtype'])
+  return MODELS[name](
+    use_estimate=index > 0,
+    num_clusters=stage.pseudo_label.num_clusters,
+    softmax=stage.pseudo_label.normalize,
+    **fields,
+  )
+
+
+def init_variables(model, config, seed: int) -> dict:
+  """Random variables of a network, as NumPy arrays.
+
+  Args:
+    model: the Linen module.
+    config: `input.size`.
+    seed: of the parameters.
+
+  Returns:
+    {'params': ...} and, with batch normalisation, 'batch_stats'.
+  """
+  # rbg: three times faster to compile than the default generator on a CPU.
+  key = jax.random.key(seed, impl='rbg')
+  return checkpoint.to_host(jax.jit(_init(model, config))(key))
+
+
+def _init(model, config):
+  size = config.input.size
+  batch = {
+    'image': np.zeros((1, size, size, 3), np.float32),
+    'estimate': np.zeros((1, model.num_landmarks, 2), np.float32),
+    'position': np.zeros((1,), np.int32),
+  }
+  return lambda key: model.init(key, batch, train=False)
+
+
+def start_from(fresh: dict, source: dict) -> dict:
+  """Variables that start where another stage's network ended.
+
+  Every array of the trunk is taken over. Where this network's is larger (fc7,
+  which also reads the embedded estimate), the shared leading block is taken
+  over and the rest is 0, so that the network begins with the other's features.
+  The heads start afresh: they predict something else.
+
+  Args:
+    fresh: random variables of the new network.
+    source: trained variables of another stage.
+
+  Returns:
+    Variables with the structure and shapes of `fresh`.
+  """
+  fresh = jax.tree_util.tree_flatten_with_path(fresh)
+  source = dict(jax.tree_util.tree_leaves_with_path(source))
+
+  def merge(path, new):
+    old = source.get(path)
+    if old is None or 'fc8' in jax.tree_util.keystr(path):
+      return new
+    merged = np.zeros_like(new)
+    block = tuple(map(slice, np.minimum(new.shape, old.shape)))
+    merged[block] = old[block]
+    return merged
+
+  leaves, treedef = fresh
+  return jax.tree_util.tree_unflatten(
+    treedef, [merge(path, leaf) for path, leaf in leaves]
+  )
+
+
+def stage_directory(workdir: pathlib.Path, stage) -> pathlib.Path:
+  """Where a stage lies: in this run, or in the one that it is taken from."""
+  if stage.checkpoint:
+    return pathlib.Path(stage.checkpoint).expanduser()
+  return workdir / 'stages' / stage.name
+
+
+def load_network(directory: pathlib.Path, model, config):
+  """The best variables of a trained network, and its history."""
+  with checkpoint.Checkpoints(directory) as checkpoints:
+    shapes = jax.eval_shape(_init(model, config), jax.random.key(0))
+    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    return checkpoints.restore_best(template), checkpoints.history()
+
+
+def load_stage(config, stage, index: int, directory, entry: dict):
+  """Loads a finished stage.
+
+  Args:
+    config: of the run.
+    stage: the stage's config.
+    index: of the stage.
+    directory: that holds it.
+    entry: the stage's part of its run's manifest.
+
+  Returns:
+    (Stage, history): the curves of its networks, with their names as `stage`.
+  """
+  model = build_model(config, stage, index)
+  networks, history = {}, []
+  for name in entry['networks']:
+    networks[name], curve = load_network(directory / name, model, config)
+    label = stage.name if name == ALL else f'{stage.name}/{name}'
+    history += [{**point, 'stage': label} for point in curve]
+  clusters = checkpoint.load_arrays(directory / 'clusters.npz') or {}
+  loaded = Stage(stage.name, model, networks, clusters, entry['epsilon'])
+  return loaded, history
+
+
+def take_stage(config, stage, index: int):
+  """Loads the stage of another run that `stage.checkpoint` names.
+
+  Args:
+    config: of this run.
+    stage: the stage's config.
+    index: of the stage.
+
+  Returns:
+    (Stage, entry): `entry` is its part of the manifest.
+
+  Raises:
+    InputError: if there is no such stage, it is not finished, or its inputs or
+      networks have another config.
+  """
+  directory = stage_directory(pathlib.Path(), stage)
+  manifest = checkpoint.read_manifest(directory.parents[1])
+  entry = manifest.get('stages', {}).get(directory.name)
+  if entry is None:
+    raise InputError(
+      f'config.stages[{index}].checkpoint is {directory}, which holds no '
+      'finished stage; give WORKDIR/stages/NAME of a run.'
+    )
+  checkpoint.compare_configs(
+    directory.parents[1], manifest, config, ('input', 'model', 'offset_scale')
+  )
+  loaded, _ = load_stage(config, stage, index, directory, entry)
+  return loaded, entry
+
+
+def load_cascade(config, workdir) -> tuple[list[Stage], list[dict]]:
+  """Loads a finished cascade.
+
+  Args:
+    config: of the run, or one with other data but the same networks.
+    workdir: the run's folder.
+
+  Returns:
+    (stages, history) of all its stages, see `load_stage`.
+
+  Raises:
+    InputError: if the folder holds no finished cascade of this config.
+  """
+  manifest = checkpoint.read_manifest(workdir)
+  if manifest:
+    checkpoint.compare_configs(
+      workdir, manifest, config, checkpoint.NETWORK_FIELDS
+    )
+  stages, history = [], []
+  for index, stage in enumerate(config.stages):
+    entry = manifest.get('stages', {}).get(stage.name)
+    if not entry:
+      raise InputError(
+        f"{workdir} holds no finished stage '{stage.name}': train it with "
+        '--mode=train.'
+      )
+    directory = stage_directory(workdir, stage)
+    loaded, curves = load_stage(config, stage, index, directory, entry)
+    stages.append(loaded)
+    history += curves
+  return stages, history

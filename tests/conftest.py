@@ -1,0 +1,49 @@
+"""The tests' devices, and what several files share."""
+
+import os
+
+# Before anything imports JAX. Four devices, so that sharding is real; the
+# second flag is the one that `main` sets on a CPU.
+os.environ['XLA_FLAGS'] = (
+  '--xla_force_host_platform_device_count=4 '
+  '--xla_cpu_experimental_ynn_fusion_type='
+)
+os.environ['JAX_PLATFORMS'] = 'cpu'
+# Not the users' own cache: theirs is of programs for another device count.
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.expanduser(
+  '~/.cache/fld_jax/xla-tests'
+)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
+
+import pytest  # noqa: E402
+
+from fld_jax.configs import dfa  # noqa: E402
+from fld_jax.datasets import prepared_builder  # noqa: E402
+
+
+@pytest.fixture(scope='session')
+def tiny_config(tmp_path_factory):
+  """make(stages=3) -> a fresh config that trains in seconds."""
+  data_dir = str(tmp_path_factory.mktemp('data'))
+
+  def make(stages: int = 3):
+    config = dfa.get_config(f'dataset=synthetic,size=tiny,stages={stages}')
+    config.batch_size = 8
+    config.log_every_steps = 2
+    config.dataset.data_dir = data_dir
+    config.dataset.sizes = {'train': 48, 'val': 16, 'test': 16}
+    config.input.size = 32
+    config.model.blocks = ((1, 8), (1, 8))
+    config.model.hidden = 16
+    for stage in config.stages:
+      stage.train_steps, stage.eval_steps = 6, 3
+      stage.pseudo_label.num_clusters = 4
+    return config
+
+  return make
+
+
+@pytest.fixture(scope='session')
+def synthetic_builder(tiny_config):
+  """The builder of `tiny_config`'s data, prepared."""
+  return prepared_builder(tiny_config().dataset)

@@ -1,0 +1,165 @@
+"""Imports point one way, and TensorFlow is never among them."""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / 'fld_jax'
+
+# A module may import modules of earlier layers only.
+LAYERS = (
+  ('errors', 'schema', 'geometry', 'parallel', 'config'),
+  (
+    'configs',
+    'datasets',
+    'kmeans',
+    'losses',
+    'metrics',
+    'models',
+    'models.dfa',
+    'models.layers',
+    'models.vgg',
+    'pseudo_labels',
+    'schedules',
+    'visualize',
+  ),
+  ('input_pipeline', 'train_step', 'checkpoint'),
+  ('predict', 'evaluate'),
+  ('train',),
+  ('cascade', 'report'),
+  ('run',),
+  ('main',),
+)
+# And these, of its own layer.
+SAME_LAYER = {
+  ('config', 'errors'),
+  ('evaluate', 'predict'),
+  ('geometry', 'errors'),
+  ('models', 'models.dfa'),
+  ('models.dfa', 'models.layers'),
+  ('models.dfa', 'models.vgg'),
+  ('models.vgg', 'models.layers'),
+  ('parallel', 'errors'),
+  ('pseudo_labels', 'kmeans'),
+  ('visualize', 'metrics'),
+}
+LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
+# Folders of which any file may import any other.
+FOLDERS = ('configs', 'datasets')
+
+
+def unit(dotted):
+  """'fld_jax.models.vgg' -> 'models.vgg'; 'fld_jax.datasets.x' -> 'datasets'"""
+  parts = dotted.split('.')[1:]
+  return parts[0] if parts[0] in FOLDERS else '.'.join(parts)
+
+
+def source_files():
+  for path in sorted(PACKAGE.rglob('*.py')) + [
+    p for folder in FOLDERS for p in sorted((PACKAGE / folder).glob('*.py'))
+  ]:
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    dotted = '.'.join(parts).removesuffix('.__init__')
+    if dotted != 'fld_jax':
+      yield dotted, path
+
+
+def imported(source):
+  """Dotted names of all that a source imports, wherever in it."""
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, 'imports are absolute'
+      for alias in node.names:
+        dotted = f'{node.module}.{alias.name}'
+        inside = PACKAGE.parent / dotted.replace('.', '/')
+        is_module = inside.with_suffix('.py').exists() or inside.is_dir()
+        yield dotted if is_module else node.module
+
+
+FILES = dict(source_files())
+IMPORTS = {
+  name: set(imported(path.read_text())) for name, path in FILES.items()
+}
+EDGES = {
+  (unit(name), unit(target))
+  for name, targets in IMPORTS.items()
+  for target in targets
+  if target.startswith('fld_jax.') and unit(name) != unit(target)
+}
+
+
+def test_the_reader_sees_every_form_of_import():
+  source = """
+import numpy as np, fld_jax.schema
+from fld_jax import losses
+from fld_jax.models.vgg import VGG
+def f():
+  from tensorflow import data
+"""
+  assert set(imported(source)) == {
+    'numpy',
+    'fld_jax.schema',
+    'fld_jax.losses',
+    'fld_jax.models.vgg',
+    'tensorflow',
+  }
+
+
+def test_every_module_has_a_place_in_the_order():
+  assert {unit(name) for name in FILES} == set(LAYER)
+
+
+def test_imports_point_one_way():
+  wrong = [
+    f'{importer} imports {target}'
+    for importer, target in sorted(EDGES - SAME_LAYER)
+    if LAYER[target] >= LAYER[importer]
+  ]
+  assert not wrong
+
+
+def test_every_listed_exception_is_within_a_layer_and_in_use():
+  assert all(LAYER[a] == LAYER[b] for a, b in SAME_LAYER)
+  assert SAME_LAYER <= EDGES
+  assert not {(b, a) for a, b in SAME_LAYER} & SAME_LAYER
+
+
+@pytest.mark.parametrize(
+  ('package', 'importers'),
+  [('orbax', {'fld_jax.checkpoint'}), ('tensorflow', set()), ('torch', set())],
+)
+def test_who_imports(package, importers):
+  found = {
+    name
+    for name, targets in IMPORTS.items()
+    if any(target.split('.')[0] == package for target in targets)
+  }
+  assert found == importers
+
+
+def test_modules_import_without_tensorflow(tmp_path):
+  # One that can be found, so that the test means something without the real.
+  (tmp_path / 'tensorflow').mkdir()
+  (tmp_path / 'tensorflow' / '__init__.py').write_text('')
+  program = f"""
+import importlib, sys
+for name in {sorted(FILES)!r}:
+  importlib.import_module(name)
+assert importlib.util.find_spec('tensorflow').origin.startswith({str(tmp_path)!r})
+print('tensorflow' in sys.modules)
+"""
+  path = os.pathsep.join([str(tmp_path), str(ROOT)])
+  result = subprocess.run(
+    [sys.executable, '-c', program],
+    env={**os.environ, 'PYTHONPATH': path},
+    capture_output=True,
+    text=True,
+  )
+  assert (result.returncode, result.stdout) == (0, 'False\n'), result.stderr

@@ -1,0 +1,353 @@
+"""The train step: devices, padding, gradients, offsets."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fld_jax import schedules, train_step
+from fld_jax.errors import InputError
+from fld_jax.models.dfa import DFA
+from fld_jax.parallel import AXIS, Parallel
+
+SIZE, ROWS, STEPS, CLUSTERS = 16, 16, 20, 5
+N = 8
+
+
+def make_model(*, use_estimate, regular=True):
+  """A small network; `regular` turns dropout and batch normalisation on."""
+  return DFA(
+    num_landmarks=N,
+    num_clusters=CLUSTERS,
+    use_estimate=use_estimate,
+    hidden=16,
+    blocks=((1, 8), (1, 8)),
+    batch_norm=regular,
+    dropout=0.5 if regular else 0.0,
+  )
+
+
+def init(model, seed):
+  batch = {
+    'image': np.zeros((1, SIZE, SIZE, 3), np.float32),
+    'estimate': np.zeros((1, N, 2), np.float32),
+    'position': np.zeros((1,), np.int32),
+  }
+  return jax.device_get(model.init(jax.random.key(seed), batch, train=False))
+
+
+def make_batch(seed, rows=ROWS, masked=(3, 10, 15)):
+  """Random images, landmarks, all visibility codes; some rows masked."""
+  rng = np.random.default_rng(seed)
+  batch = {
+    'image': rng.integers(0, 256, (rows, SIZE, SIZE, 3), dtype=np.uint8),
+    'landmarks': rng.uniform(-0.5, 0.5, (rows, N, 2)).astype(np.float32),
+    'visibility': rng.integers(-1, 3, (rows, N)).astype(np.int32),
+    'mask': np.ones(rows, np.float32),
+  }
+  batch['mask'][list(masked)] = 0
+  return batch
+
+
+@pytest.fixture(scope='module')
+def config(tiny_config):
+  config = tiny_config.copy_and_resolve_references()
+  with config.unlocked():
+    config.input.size = SIZE
+    config.input.mean = (120.0, 115.0, 100.0)
+    config.input.std = (60.0, 60.0, 60.0)
+    config.offset_scale = 5.0
+    for index, stage in enumerate(config.stages):
+      stage.pseudo_label.num_clusters = CLUSTERS
+      stage.pseudo_label.space = ('absolute', 'offset', 'offset')[index]
+      stage.weights.landmarks = 1.0
+      stage.weights.visibility = 0.3
+      stage.weights.pseudo_label = 0.7
+      stage.weight_schedule = 'ramp_down'
+      stage.optimizer.name = 'sgd'
+      stage.optimizer.momentum = 0.9
+      stage.optimizer.learning_rate = 0.01
+      stage.optimizer.schedule = 'cosine'
+      stage.optimizer.warmup = 0.1
+      stage.optimizer.weight_decay = 1e-3
+      stage.optimizer.clip_norm = 5.0
+  return config
+
+
+@pytest.fixture(scope='module')
+def clusters():
+  rng = np.random.default_rng(5)
+  return {'centres': rng.normal(0, 60, (CLUSTERS, 2 * N)).astype(np.float32)}
+
+
+class Setup:
+  """A network with its train step, on some devices."""
+
+  def __init__(
+    self, config, index, parallel, model=None, optimizer=None, weights=None
+  ):
+    stage = config.stages[index]
+    self.parallel = parallel
+    self.model = model or make_model(use_estimate=index > 0)
+    self.before = (make_model(use_estimate=False),) if index else ()
+    self.previous = tuple(init(model, 7) for model in self.before)
+    optimizer = optimizer or schedules.optimizer(stage.optimizer, STEPS)
+    variables = init(self.model, 1)
+    self.state = train_step.TrainState(
+      step=np.zeros((), np.int32),
+      variables=variables,
+      opt_state=optimizer.init(variables['params']),
+    )
+    self.step = parallel.wrap(
+      train_step.make_train_step(
+        self.model,
+        self.before,
+        config,
+        stage,
+        weights or schedules.loss_weights(stage, STEPS),
+        optimizer,
+        seed=3,
+      ),
+      sharded_in=(False, False, False, True),
+      sharded_out=(False, False),
+    )
+
+  def run(self, batches, clusters):
+    """(last state, list of metrics), both as NumPy."""
+    place = self.parallel.replicate
+    state, history = place(self.state), []
+    previous, clusters = place(self.previous), place(clusters)
+    for batch in batches:
+      state, metrics = self.step(
+        state, previous, clusters, self.parallel.shard(batch)
+      )
+      history.append(jax.device_get(self.parallel.unreplicate(metrics)))
+    state, after = jax.device_get(self.parallel.unreplicate((state, previous)))
+    jax.tree.map(np.testing.assert_array_equal, after, self.previous)
+    return state, history
+
+
+def constant_weights(step):
+  del step
+  return {'landmarks': 1.0, 'visibility': 0.3, 'pseudo_label': 0.7}
+
+
+@pytest.mark.parametrize('index', [0, 1])
+def test_devices_and_modes_agree(config, clusters, index):
+  batches = [make_batch(10 + i % 5) for i in range(STEPS)]
+  runs = [
+    Setup(config, index, Parallel(mode, jax.devices()[:devices])).run(
+      batches, clusters
+    )
+    for mode, devices in (('shard_map', 1), ('shard_map', 4), ('pmap', 4))
+  ]
+  _, one = runs[0]
+  assert {'loss', 'error', 'landmarks', 'visibility', 'pseudo_label'} == set(
+    one[0]
+  )
+  assert one[-1]['landmarks'] < 0.8 * one[0]['landmarks'], 'nothing is learnt'
+  for state, history in runs[1:]:
+    assert int(state.step) == STEPS
+    for name in one[0]:
+      # Relative: each loss is of a size of its own.
+      np.testing.assert_allclose(
+        [metrics[name] for metrics in history],
+        [metrics[name] for metrics in one],
+        rtol=1e-5,
+        err_msg=name,
+      )
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5),
+      state.variables,
+      runs[0][0].variables,
+    )
+
+
+def test_padding_weighs_nothing(config, clusters):
+  parallel = Parallel('shard_map', jax.devices()[:1])
+  short = make_batch(20, rows=5, masked=())
+  rubbish = make_batch(21, rows=3, masked=(0, 1, 2))
+  padded = {k: np.concatenate([short[k], rubbish[k]]) for k in short}
+  setup = Setup(
+    config, 1, parallel, make_model(use_estimate=True, regular=False)
+  )
+  (state, (metrics,)), (padded_state, (padded_metrics,)) = (
+    setup.run([batch], clusters) for batch in (short, padded)
+  )
+  for name, value in metrics.items():
+    np.testing.assert_allclose(padded_metrics[name], value, rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    padded_state.variables,
+    state.variables,
+  )
+
+
+def normalise(image):
+  return (image - np.float32([120.0, 115.0, 100.0])) / np.float32(60.0)
+
+
+def whole_batch(model, variables, batch, estimate, train):
+  """Runs a network on a whole batch; its device axis has one entry."""
+  rows = len(batch['mask'])
+  inputs = {'image': normalise(batch['image']), 'position': np.arange(rows)}
+  if estimate is not None:
+    inputs['estimate'] = estimate
+  apply = lambda _: model.apply(
+    variables, inputs, train=train, mutable=['batch_stats']
+  )
+  outputs = jax.vmap(apply, axis_name=AXIS)(np.zeros(1))
+  return jax.tree.map(lambda x: x[0], outputs)
+
+
+def written_out_loss(outputs, batch, estimate, centres):
+  """P1's three losses, example by example and landmark by landmark."""
+  total = 0.0
+  for i in np.flatnonzero(batch['mask']):
+    offset = estimate[i] - batch['landmarks'][i]
+    has = np.isin(batch['visibility'][i], (0, 1))
+    known = batch['visibility'][i] >= 0
+    for j in range(N):
+      if has[j]:
+        gap = outputs['landmarks'][i, j] - 5.0 * offset[j]
+        total += 0.5 * (gap[0] ** 2 + gap[1] ** 2)
+      if known[j]:
+        logits = outputs['visibility'][i, j]
+        right = logits[batch['visibility'][i, j]]
+        total += 0.3 * (jnp.log(jnp.sum(jnp.exp(logits))) - right)
+    vector = 224 * np.where(has[:, None], offset, 0).ravel()
+    distances = np.sqrt(((vector - centres) ** 2).sum(axis=1))
+    label = np.exp(-distances / 20.0)
+    gaps = outputs['pseudo_label'][i] - label / label.sum()
+    total += 0.7 * 0.5 * jnp.sum(gaps**2)
+  return total / batch['mask'].sum()
+
+
+def test_one_sgd_step_is_the_full_batch_gradient(config, clusters):
+  """With batch normalisation across the devices, which a bug would show in."""
+  rate = 0.1
+  model = make_model(use_estimate=True).clone(dropout=0.0)
+  setup = Setup(
+    config,
+    1,
+    Parallel('shard_map', jax.devices()[:4]),
+    model,
+    optax.sgd(rate),
+    constant_weights,
+  )
+  batch = make_batch(30, rows=8, masked=(2, 7))
+  state, (metrics,) = setup.run([batch], clusters)
+
+  first, _ = whole_batch(
+    setup.before[0], setup.previous[0], batch, None, train=False
+  )
+  estimate = np.asarray(first['landmarks'])
+  variables = setup.state.variables
+
+  def loss_fn(params):
+    outputs, mutated = whole_batch(
+      model, {**variables, 'params': params}, batch, estimate, train=True
+    )
+    loss = written_out_loss(outputs, batch, estimate, clusters['centres'])
+    return loss, mutated
+
+  (loss, mutated), grads = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(
+    variables['params']
+  )
+  np.testing.assert_allclose(metrics['loss'], loss, rtol=1e-5)
+  # Comparing the parameters would hide small gradients behind large weights.
+  step = jax.tree.map(
+    lambda new, old: (old - new) / rate,
+    state.variables['params'],
+    variables['params'],
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+    step,
+    grads,
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+    state.variables['batch_stats'],
+    mutated['batch_stats'],
+  )
+
+
+def test_previous_stage_gets_no_gradient(config, clusters):
+  parallel = Parallel('shard_map', jax.devices()[:1])
+  setup = Setup(
+    config, 1, parallel, make_model(use_estimate=True, regular=False)
+  )
+  batch = make_batch(40)
+  loss = lambda previous: setup.step(setup.state, previous, clusters, batch)[1][
+    'loss'
+  ]
+  value, grads = jax.value_and_grad(loss)(setup.previous)
+  moved = jax.tree.map(lambda x: x * 1.1, setup.previous)
+  assert abs(loss(moved) - value) > 1e-4, 'the loss does not see the estimate'
+  assert all(not np.any(g) for g in jax.tree.leaves(grads))
+
+
+class Fixed:
+  """A network that answers a constant and keeps what it was shown."""
+
+  def __init__(self, answer):
+    self.answer, self.shown = answer, None
+
+  def apply(self, variables, batch, train):
+    assert not train
+    self.shown = batch['estimate']
+    return {'landmarks': np.full((2, N, 2), self.answer), 'extra': variables}
+
+
+def test_offsets_are_subtracted():
+  first, second, third = Fixed(0.2), Fixed(0.5), Fixed(-1.0)
+  outputs = train_step.apply_chain(
+    [first, second, third], ['a', 'b', 'c'], {'image': None}, 5.0
+  )
+  assert first.shown is None
+  np.testing.assert_allclose(second.shown, 0.2)
+  # 0.2 - 0.5 / 5 = 0.1, and 0.1 - (-1) / 5 = 0.3
+  np.testing.assert_allclose(third.shown, 0.1)
+  np.testing.assert_allclose(
+    [out['estimate'][0, 0, 0] for out in outputs], [0.2, 0.1, 0.3]
+  )
+  assert [out['extra'] for out in outputs] == ['a', 'b', 'c']
+
+
+@pytest.mark.parametrize('missing', ['landmarks', 'visibility', 'pseudo_label'])
+def test_weight_without_output(config, clusters, missing):
+  stage = config.stages[0]
+  batch = make_batch(50, rows=2, masked=())
+  outputs = {
+    'landmarks': np.zeros((2, N, 2)),
+    'visibility': np.zeros((2, N, 3)),
+    'pseudo_label': np.zeros((2, CLUSTERS)),
+  }
+  arguments = (batch, None, clusters, stage, 5.0)
+  assert set(train_step.stage_losses(outputs, *arguments)) == set(outputs)
+  del outputs[missing]
+  with pytest.raises(InputError) as raised:
+    train_step.stage_losses(outputs, *arguments)
+  message = str(raised.value)
+  assert f"loss '{missing}' of stage '{stage.name}'" in message
+  assert f"no output '{missing}'" in message
+  assert ', '.join(outputs) in message
+
+
+def test_losses_without_weight_are_left_out(config):
+  stage = config.stages[0].copy_and_resolve_references()
+  outputs = {'landmarks': np.zeros((2, N, 2))}
+  batch = make_batch(60, rows=2, masked=())
+  with stage.unlocked():
+    stage.weights.visibility = stage.weights.pseudo_label = 0.0
+  values = train_step.stage_losses(outputs, batch, None, {}, stage, 5.0)
+  assert list(values) == ['landmarks']
+
+
+def test_batches_that_devices_cannot_share():
+  parallel = Parallel('pmap', jax.devices()[:4])
+  parallel.check_batch_size(8)
+  with pytest.raises(InputError, match='batch_size is 10, which 4 devices'):
+    parallel.check_batch_size(10)
