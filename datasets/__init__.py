@@ -20,6 +20,11 @@ def prepared_builder(config):
   """
   data_dir = os.path.expanduser(config.data_dir)
   if config.name == 'deepfashion':
+    if not config.manual_dir:
+      raise InputError(
+        'config.dataset.manual_dir is empty: give the folder that holds Img/, '
+        'Anno/ and Eval/.'
+      )
     from fld_jax.datasets.deepfashion import Deepfashion
 
     builder = Deepfashion(manual_dir=config.manual_dir, data_dir=data_dir)

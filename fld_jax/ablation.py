@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from fld_jax import checkpoint, report
+from fld_jax import checkpoint, tables
 from fld_jax.errors import InputError
 
 
@@ -65,7 +65,7 @@ def run_rows(config, workdir: pathlib.Path, run_row, split: str) -> dict:
     title = config.rows[slug].title
     print(f'\n=== {title} ({workdir / slug})', flush=True)
     results[title] = run_row(row_config, workdir / slug)[split]['ne']
-    table = report.compare_with_paper(results)
+    table = tables.compare_with_paper(results)
     checkpoint.write_file(workdir / 'table.txt', table.encode())
     checkpoint.write_file(
       workdir / 'table.json', json.dumps(results, indent=2).encode()

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pathlib
+import re
 
 import grain
 import jax
@@ -33,7 +34,11 @@ FREE_FIELDS = (
   'parallel',
 )
 # All that the networks' shapes and inputs depend on: what evaluation compares.
-NETWORK_FIELDS = ('input', 'model', 'offset_scale', 'stages')
+INPUT_FIELDS = r'(input|model)\.|offset_scale'
+NETWORK_FIELDS = (
+  INPUT_FIELDS
+  + r'|stages\.\d+\.(name|branches|pseudo_label\.(num_clusters|normalize))'
+)
 
 
 def write_file(path: pathlib.Path, content: bytes) -> None:
@@ -196,22 +201,22 @@ def read_manifest(workdir: pathlib.Path) -> dict:
   return json.loads(path.read_text()) if path.exists() else {}
 
 
-def compare_configs(workdir, manifest: dict, config, fields=('',)) -> None:
+def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
   """Refuses to go on with a run of another config.
 
   Args:
     workdir: the run's folder, for the message.
     manifest: of `read_manifest`.
     config: of this start.
-    fields: beginnings of the fields to compare; by default all but
-      FREE_FIELDS.
+    fields: regular expression that the fields to compare begin with; by
+      default all but FREE_FIELDS are.
 
   Raises:
     InputError: naming the first field that differs and both values.
   """
   then, now = _flatten(manifest['config']), _flatten(to_dict(config))
   for key in sorted(then.keys() | now.keys()):
-    if key.startswith(FREE_FIELDS) or not key.startswith(tuple(fields)):
+    if key.startswith(FREE_FIELDS) or not re.match(fields, key):
       continue
     if then.get(key) != now.get(key):
       raise InputError(

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import re
 
 from fld_jax.errors import InputError
@@ -53,18 +54,44 @@ def parse_arg(arg: str | None, **defaults) -> dict:
   return result
 
 
+def find_config(arguments: list[str]) -> tuple[str, str | None] | None:
+  """The config file that a command line names, and its argument.
+
+  Args:
+    arguments: with --config=FILE[:ARG] or --config FILE[:ARG] among them.
+
+  Returns:
+    (FILE, ARG or None); None if there is no such flag.
+
+  Raises:
+    InputError: if there is no such file.
+  """
+  given = [a.partition('=')[2] for a in arguments if a.startswith('--config=')]
+  given += [
+    value
+    for flag, value in zip(arguments, arguments[1:], strict=False)
+    if flag == '--config'
+  ]
+  if not given:
+    return None
+  path, _, arg = given[-1].partition(':')
+  if not os.path.isfile(path):
+    raise InputError(f"There is no config file '{path}'.")
+  return path, arg or None
+
+
 def explain_overrides(arguments: list[str]) -> None:
   """Names the override on a command line whose field the config has not.
 
   Args:
-    arguments: of the command line, with --config=FILE[:ARG] among them.
+    arguments: of the command line, see `find_config`.
 
   Raises:
     InputError: naming the field and the fields that there are beside it.
       Returns if every override names a field.
   """
-  given = [a.partition('=')[2] for a in arguments if a.startswith('--config=')]
-  config = _load(*given[-1].split(':', 1)) if given else {}
+  place = find_config(arguments)
+  config = _load(*place) if place else {}
   for argument in arguments:
     if not argument.startswith('--config.'):
       continue

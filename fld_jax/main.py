@@ -8,7 +8,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fld_jax.config import explain_overrides
+from fld_jax.config import explain_overrides, find_config
 from fld_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -40,6 +40,7 @@ def _run() -> None:
 
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags; a mistake in one becomes a sentence."""
+  find_config(argv)  # a missing file would end in a traceback much later
   try:
     rest = flags.FLAGS(argv)
   except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -51,14 +52,16 @@ def _parse(argv: list[str]) -> list[str]:
   for name in ('config', 'workdir'):
     if flags.FLAGS[name].value is None:
       raise InputError(f'The flag --{name} is missing.')
+  if rest[1:]:
+    raise InputError(f"'{rest[1]}' is no flag: flags begin with --.")
   return rest
 
 
 def main() -> None:
   """Runs the program; mistakes of the user end in one line and status 2."""
   logging.use_absl_handler()
-  # Not INFO: at that level orbax and TFDS write pages a checkpoint.
-  logging.set_verbosity(logging.WARNING)
+  # At lower levels orbax and TFDS write pages a checkpoint.
+  logging.set_verbosity(logging.ERROR)
   std_logging.getLogger('fld_jax').setLevel(std_logging.INFO)
   try:
     app.run(lambda argv: _run(), flags_parser=_parse)

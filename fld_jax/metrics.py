@@ -123,7 +123,7 @@ def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
     raise InputError(f"norm is '{norm}', valid values are {', '.join(NORMS)}.")
   what = norm.partition('_')[0]
   if what == 'bbox':
-    size = _corner_and_size(predictions.boxes)[1][:, 0]
+    size = corner_and_size(predictions.boxes)[1][:, 0]
   else:
     size = np.asarray(predictions.image_sizes, np.float64)
   flat = np.flatnonzero((size <= 0).any(axis=1))
@@ -143,7 +143,7 @@ def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
   return np.repeat(side[:, None], 2, axis=1)
 
 
-def _corner_and_size(boxes):
+def corner_and_size(boxes):
   """(n, 1, 2) top-left corners and (n, 1, 2) sizes."""
   boxes = np.asarray(boxes, np.float64)[:, None]
   return boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
@@ -301,60 +301,6 @@ def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
   }
 
 
-def format_table(metrics: dict) -> str:
-  """Plain-text tables of what `evaluate` returns, in per cent.
-
-  One row a stage with NE per landmark, macro and micro NE, PDL at 15 pixels and
-  visibility accuracy; then NE of all annotated landmarks, by clothes type and
-  by variation. Fits 120 columns for stage names of up to 24 characters.
-  """
-  stages = metrics['stages']
-  names = list(metrics['ne']['per_landmark'])
-  head = [name.partition('_')[::2] for name in names]
-  head += [('macro', 'NE'), ('micro', 'NE')]
-  more = [('PDL', f'@{PDL_MAIN}'), ('vis.', 'acc.')]
-  parts = {'NE of visible landmarks': {}, 'visible and occluded': {}}
-  for stage, of in stages.items():
-    extra = [of['pdl_at_15'], of['visibility_accuracy']['overall']]
-    parts['NE of visible landmarks'][stage] = _ne_row(of['ne']) + extra
-    parts['visible and occluded'][stage] = _ne_row(of['ne_annotated'])
-  for group in ('clothes type', 'variation'):
-    parts[f'visible, by {group}'] = {
-      f'{stage} {name}': _ne_row(values)
-      for stage, of in stages.items()
-      for name, values in of['ne_by_' + group.replace(' ', '_')].items()
-    }
-  lines = [
-    f'{metrics["num_examples"]} examples, norm {metrics["norm"]}, all in per '
-    'cent; macro: mean over landmarks, micro: pooled'
-  ]
-  for title, rows in parts.items():
-    if not rows:
-      continue
-    width = max(map(len, [title, *rows]))
-    columns = head + more if title == 'NE of visible landmarks' else head
-    lines += [
-      '',
-      ' ' * width + ''.join(f' {top:>6}' for top, _ in columns),
-      f'{title:{width}}' + ''.join(f' {low:>6}' for _, low in columns),
-      '-' * (width + 7 * len(columns)),
-    ]
-    lines += [
-      f'{label:{width}}' + ''.join(f' {percent(value):>6}' for value in values)
-      for label, values in rows.items()
-    ]
-  return '\n'.join(lines) + '\n'
-
-
-def _ne_row(values):
-  return [*values['per_landmark'].values(), values['macro'], values['micro']]
-
-
-def percent(value) -> str:
-  """A fraction in per cent with two decimals, '-' for None."""
-  return '-' if value is None else f'{100 * value:.2f}'
-
-
 def mean_position(train, test) -> np.ndarray:
   """Baseline that ignores the image: each clothes type's mean place in the box.
 
@@ -367,10 +313,10 @@ def mean_position(train, test) -> np.ndarray:
     (n, N, 2) image pixels for `test`; the box's centre for slots that `train`
     has no example of on that type.
   """
-  corner, size = _corner_and_size(train.boxes)
+  corner, size = corner_and_size(train.boxes)
   places = (np.asarray(train.landmarks, np.float64) - corner) / size
   known = counted(train.visibility, 'annotated')
-  corner, size = _corner_and_size(test.boxes)
+  corner, size = corner_and_size(test.boxes)
   mean = np.full((len(corner), known.shape[1], 2), 0.5)
   for code in np.unique(test.clothes_type):
     rows = np.asarray(train.clothes_type) == code
@@ -378,34 +324,3 @@ def mean_position(train, test) -> np.ndarray:
     of_type = np.where(state.count > 0, state.compute(), 0.5)
     mean[np.asarray(test.clothes_type) == code] = of_type
   return corner + mean * size
-
-
-def coco_results(predictions: Predictions, stage: str) -> list[dict]:
-  """COCO keypoint results, one dict an example, plus `file_name` and `bbox`.
-
-  Keypoints are x, y in image pixels, counted from the top-left corner of the
-  image, and a score: the probability that the landmark is not truncated, 1 if
-  the stage predicts no visibility, 0 for slots that the clothes type lacks.
-  `score` is the mean over the slots that it has.
-  """
-  present = np.asarray(predictions.visibility) != schema.ABSENT
-  points = np.asarray(predictions.estimates[stage], np.float64)
-  scores = np.ones(present.shape)
-  if stage in predictions.visibility_probs:
-    probs = np.asarray(predictions.visibility_probs[stage], np.float64)
-    scores = 1 - probs[..., schema.TRUNCATED]
-  mean = MeanState.from_values(scores.T, present.T).compute()
-  keypoints = np.dstack([points, np.where(present, scores, 0)])
-  corner, size = _corner_and_size(predictions.boxes)
-  boxes = np.concatenate([corner, size], axis=-1)[:, 0]
-  return [
-    {
-      'image_id': int(predictions.image_ids[i]),
-      'category_id': 1,
-      'keypoints': keypoints[i].ravel().tolist(),
-      'score': float(mean[i]) if present[i].any() else 0.0,
-      'file_name': predictions.ids[i],
-      'bbox': boxes[i].tolist(),
-    }
-    for i in range(len(predictions.ids))
-  ]

@@ -91,7 +91,8 @@ class Cascade:
       Dict of arrays with one row a valid example, in the order of the batches:
       every host key of the batches, `landmarks`, `visibility`; `stages`: name
       -> {`estimate` (n, N, 2) normalised, `visibility` (n, N, 3) logits,
-      `pseudo_label` (n, K) if there is one}; with mode 'route' `route_score` (n,);
+      `pseudo_label` (n, K) if there is one}; `route_score` (n,) in mode
+      route;
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
     """

@@ -2,41 +2,15 @@
 
 import html
 import json
-import os
 import pathlib
 
 import numpy as np
 from PIL import Image
 
 from fld_jax import metrics as metrics_lib
-from fld_jax import visualize
-from fld_jax.errors import InputError
+from fld_jax import schema, tables, visualize
+from fld_jax.checkpoint import write_file
 
-# DFA, Table 2: NE on FLD. The paper does not show the waistline's columns, so
-# `avg` (printed) is close to, but not, the mean of the six that it shows.
-PAPER_LANDMARKS = (
-  'collar_left',
-  'collar_right',
-  'sleeve_left',
-  'sleeve_right',
-  'hem_left',
-  'hem_right',
-)
-# Row -> the six landmarks, then avg.
-PAPER_TABLE_2 = {
-  's1 direct regression': (0.071, 0.071, 0.134, 0.130, 0.103, 0.102, 0.102),
-  's1 - visibility': (0.104, 0.102, 0.213, 0.212, 0.141, 0.143, 0.153),
-  's1 + plabels (T=1)': (0.065, 0.065, 0.113, 0.112, 0.094, 0.095, 0.091),
-  's1 + plabels (T=20)': (0.057, 0.058, 0.106, 0.104, 0.088, 0.089, 0.084),
-  's2 direct regression': (0.051, 0.051, 0.098, 0.096, 0.082, 0.080, 0.078),
-  's2 + plabels (abs.)': (0.050, 0.051, 0.097, 0.096, 0.080, 0.079, 0.076),
-  's2 + plabels (offset)': (0.049, 0.050, 0.095, 0.093, 0.077, 0.078, 0.074),
-  's3 direct regression': (0.049, 0.049, 0.094, 0.093, 0.074, 0.076, 0.073),
-  's3 + two-branch': (0.048, 0.049, 0.094, 0.093, 0.073, 0.075, 0.072),
-  's3 + auto-routing': (0.048, 0.049, 0.092, 0.091, 0.071, 0.073, 0.070),
-  's3 + plabels (offset)': (0.048, 0.048, 0.091, 0.090, 0.071, 0.073, 0.069),
-  's3 + plabels (c. offset)': (0.048, 0.048, 0.091, 0.089, 0.071, 0.072, 0.068),
-}
 NUM_OVERLAYS = 8
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
@@ -49,46 +23,35 @@ img { max-width: 100%; border: 1px solid #ddd; }
 """
 
 
-def compare_with_paper(rows: dict[str, dict]) -> str:
-  """Table of our NE beside DFA's Table 2, in per cent.
+def coco_results(predictions, stage: str) -> list[dict]:
+  """COCO keypoint results, one dict an example, plus `file_name` and `bbox`.
 
-  Args:
-    rows: row name of PAPER_TABLE_2 -> NE dict, as metrics.evaluate has it under
-      'ne'. Rows that are not given show '-'.
-
-  Raises:
-    InputError: for another row name.
+  Keypoints are x, y in image pixels, counted from the top-left corner of the
+  image, and a score: the probability that the landmark is not truncated, 1 if
+  the stage predicts no visibility, 0 for slots that the clothes type lacks.
+  `score` is the mean over the slots that it has.
   """
-  for name in rows:
-    if name not in PAPER_TABLE_2:
-      raise InputError(
-        f"'{name}' is no row of the paper's Table 2, valid names are "
-        f'{", ".join(PAPER_TABLE_2)}.'
-      )
-  titles = [*(name.replace('_', ' ') for name in PAPER_LANDMARKS), 'average']
-  width = max(map(len, PAPER_TABLE_2))
-  lines = [
-    'NE in per cent: paper, ours',
-    ' ' * width + ''.join(f' {title:>12}' for title in titles),
-    '-' * (width + 13 * len(titles)),
+  present = np.asarray(predictions.visibility) != schema.ABSENT
+  points = np.asarray(predictions.estimates[stage], np.float64)
+  scores = np.ones(present.shape)
+  if stage in predictions.visibility_probs:
+    probs = np.asarray(predictions.visibility_probs[stage], np.float64)
+    scores = 1 - probs[..., schema.TRUNCATED]
+  mean = metrics_lib.MeanState.from_values(scores.T, present.T).compute()
+  keypoints = np.dstack([points, np.where(present, scores, 0)])
+  corner, size = metrics_lib.corner_and_size(predictions.boxes)
+  boxes = np.concatenate([corner, size], axis=-1)[:, 0]
+  return [
+    {
+      'image_id': int(predictions.image_ids[i]),
+      'category_id': 1,
+      'keypoints': keypoints[i].ravel().tolist(),
+      'score': float(mean[i]) if present[i].any() else 0.0,
+      'file_name': predictions.ids[i],
+      'bbox': boxes[i].tolist(),
+    }
+    for i in range(len(predictions.ids))
   ]
-  for name, paper in PAPER_TABLE_2.items():
-    ours = [None] * len(titles)
-    if name in rows:
-      of = rows[name]['per_landmark']
-      ours = [*(of.get(key) for key in PAPER_LANDMARKS), rows[name]['macro']]
-    lines.append(
-      f'{name:{width}}'
-      + ''.join(
-        f' {100 * a:>6.1f}{metrics_lib.percent(b):>6}'
-        for a, b in zip(paper, ours, strict=True)
-      )
-    )
-  lines += [
-    'Paper: FLD, waistline not shown. Our average: macro NE over all landmarks '
-    'that have examples.'
-  ]
-  return '\n'.join(lines) + '\n'
 
 
 def write_evaluation(directory, predictions, metrics: dict) -> None:
@@ -107,13 +70,14 @@ def write_evaluation(directory, predictions, metrics: dict) -> None:
   text = json.dumps(
     _rounded(metrics), sort_keys=True, indent=2, allow_nan=False
   )
-  _write(directory / 'metrics.json', text + '\n')
+  write_file(directory / 'metrics.json', (text + '\n').encode())
   final = list(predictions.estimates)[-1]
   results = [
     json.dumps(_rounded(result), sort_keys=True, allow_nan=False)
-    for result in metrics_lib.coco_results(predictions, final)
+    for result in coco_results(predictions, final)
   ]
-  _write(directory / 'predictions.json', '[\n' + ',\n'.join(results) + '\n]\n')
+  lines = '[\n' + ',\n'.join(results) + '\n]\n'
+  write_file(directory / 'predictions.json', lines.encode())
 
 
 def _rounded(value):
@@ -124,12 +88,6 @@ def _rounded(value):
   return round(value, 6) if isinstance(value, float) else value
 
 
-def _write(path, text):
-  part = path.with_name(path.name + '.part')
-  part.write_text(text, encoding='utf-8')
-  os.replace(part, path)
-
-
 def write_report(
   directory,
   metrics: dict,
@@ -137,7 +95,6 @@ def write_report(
   predictions,
   history: list[dict],
   *,
-  rows: dict[str, dict] | None = None,
   title: str = 'Fashion landmarks',
 ) -> None:
   """Writes overlays.png, pdl.png, training.png and report.html.
@@ -148,15 +105,10 @@ def write_report(
     images: function from an index of the split to its (H, W, 3) uint8 RGB.
     predictions: metrics.Predictions.
     history: see visualize.plot_training; [] leaves training.png out.
-    rows: see compare_with_paper; by default the stages whose names are rows of
-      the paper's Table 2.
     title: heading of the page, plain text.
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  stages = metrics['stages']
-  if rows is None:
-    rows = {s: of['ne'] for s, of in stages.items() if s in PAPER_TABLE_2}
   sheet = visualize.overlay_sheet(
     images, predictions, _spread(predictions, metrics), norm=metrics['norm']
   )
@@ -171,8 +123,7 @@ def write_report(
     ('Examples, from the smallest to the largest error', 'overlays.png')
   ]
   body = [f'<h1>{html.escape(title)}</h1>', _summary(metrics)]
-  body += _section('Figures', metrics_lib.format_table(metrics))
-  body += _section("Beside the paper's Table 2", compare_with_paper(rows))
+  body += _section('Figures', tables.format_table(metrics))
   for heading, name in pictures:
     body += [f'<h2>{heading}</h2>', f'<img src="{name}" alt="{heading}">']
   body += [
@@ -185,7 +136,7 @@ def write_report(
     + '\n'.join(body)
     + '\n</body></html>\n'
   )
-  _write(directory / 'report.html', page)
+  write_file(directory / 'report.html', page.encode())
 
 
 def _spread(predictions, metrics):
@@ -201,7 +152,7 @@ def _spread(predictions, metrics):
 
 def _summary(metrics):
   final = list(metrics['stages'])[-1]
-  macro = metrics_lib.percent(metrics['ne']['macro'])
+  macro = tables.percent(metrics['ne']['macro'])
   return (
     f'<p>{metrics["num_examples"]} examples; macro NE of the final stage '
     f'({html.escape(final)}): <b>{macro} %</b>.</p>'

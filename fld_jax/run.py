@@ -10,9 +10,9 @@ from fld_jax import (
   cascade,
   evaluate,
   input_pipeline,
-  metrics,
   report,
   stage,
+  tables,
 )
 from fld_jax.datasets import prepared_builder
 from fld_jax.parallel import Parallel
@@ -92,7 +92,7 @@ def evaluate_and_report(
     predictions,
     history,
   )
-  print(f'\n{split}: NE in % of the box\n{metrics.format_table(results)}')
+  print(f'\n{split}: NE in % of the box\n{tables.format_table(results)}')
   print(
     f'Figures: {directory}/metrics.json\n'
     f'Predictions: {directory}/predictions.json\n'

@@ -185,7 +185,7 @@ def take_stage(config, stage, index: int):
       'finished stage; give WORKDIR/stages/NAME of a run.'
     )
   checkpoint.compare_configs(
-    directory.parents[1], manifest, config, ('input', 'model', 'offset_scale')
+    directory.parents[1], manifest, config, checkpoint.INPUT_FIELDS
   )
   loaded, _ = load_stage(config, stage, index, directory, entry)
   return loaded, entry

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from fld_jax import metrics, schema
+from fld_jax import metrics, schema, tables
 
 # RGB, told apart also by colour-blind readers. Left is the annotation's left.
 LEFT, RIGHT = (255, 120, 0), (0, 130, 255)
@@ -99,7 +99,7 @@ def overlay_sheet(images, predictions, indices, *, norm='bbox_wh'):
       estimate = (estimate - corner) * scale + shift
       cells.append(draw_landmarks(cell, estimate, codes, truth=truth))
       value = None if np.isnan(error[index]) else error[index]
-      captions.append(f'NE {metrics.percent(value)} %')
+      captions.append(f'NE {tables.percent(value)} %')
     lines += [np.concatenate(cells, axis=1), _text_row(captions, width)]
   return np.concatenate(lines)
 

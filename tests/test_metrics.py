@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from fld_jax import metrics, schema
+from fld_jax import metrics, report, schema, tables
 from fld_jax.errors import InputError
 
 V, O, T, A = schema.VISIBLE, schema.OCCLUDED, schema.TRUNCATED, schema.ABSENT  # noqa: E741
@@ -183,7 +183,7 @@ def test_no_nan_in_json():
   json.dumps(result, allow_nan=False)
   assert result['ne']['macro'] is None
   assert result['stages']['two']['pdl_at_15'] is None
-  assert '-' in metrics.format_table(result).splitlines()[-1]
+  assert '-' in tables.format_table(result).splitlines()[-1]
 
 
 def test_diverged_estimates_are_refused():
@@ -196,7 +196,7 @@ def test_diverged_estimates_are_refused():
 
 
 def test_table_shows_the_numbers():
-  lines = metrics.format_table(metrics.evaluate(two_examples())).splitlines()
+  lines = tables.format_table(metrics.evaluate(two_examples())).splitlines()
   assert max(map(len, lines)) <= 120
   rows = [line.split() for line in lines if line.startswith('two ')]
   assert rows[0] == (
@@ -211,7 +211,7 @@ def test_table_fits_long_names():
   predictions = two_examples()
   predictions.estimates = {'s3 + plabels (c. offset)': predictions.landmarks}
   predictions.variation[:] = 4
-  text = metrics.format_table(metrics.evaluate(predictions))
+  text = tables.format_table(metrics.evaluate(predictions))
   assert 's3 + plabels (c. offset) medium_zoom_in' in text
   assert max(map(len, text.splitlines())) <= 120
 
@@ -240,7 +240,7 @@ def test_coco_results():
   probs[..., T], probs[..., V] = 0.25, 0.75
   probs[0, 0] = [0, 0.1, 0.9]
   predictions.visibility_probs['two'] = probs
-  results = json.loads(json.dumps(metrics.coco_results(predictions, 'two')))
+  results = json.loads(json.dumps(report.coco_results(predictions, 'two')))
   for i, result in enumerate(results):
     keypoints = np.reshape(result['keypoints'], (8, 3))
     np.testing.assert_allclose(

@@ -1,0 +1,332 @@
+"""Batches: the same for all, complete, and with landmarks on their pixels."""
+
+import copy
+import io
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fld_jax import input_pipeline, schema
+from fld_jax.datasets import prepared_builder
+from fld_jax.errors import InputError
+from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
+
+
+@pytest.fixture(scope='module')
+def records(synthetic_builder):
+  return input_pipeline.Records(synthetic_builder, 'train')
+
+
+@pytest.fixture
+def config(tiny_config):
+  config = tiny_config()
+  config.input.num_threads = 1
+  return config
+
+
+def take(iterator, count):
+  return [next(iterator) for _ in range(count)]
+
+
+def assert_same(batches, others):
+  for batch, other in zip(batches, others, strict=True):
+    assert batch.keys() == other.keys()
+    for key in batch:
+      np.testing.assert_array_equal(batch[key], other[key], err_msg=key)
+
+
+# Order and determinism.
+
+
+@pytest.mark.parametrize(('threads', 'workers'), [(0, 0), (4, 0), (1, 1)])
+def test_threads_and_processes_change_nothing(
+  records, config, threads, workers
+):
+  # Eight batches: more than one epoch of 48.
+  expected = take(input_pipeline.train_batches(records, config, seed=3), 8)
+  config.input.num_threads, config.input.num_workers = threads, workers
+  found = take(input_pipeline.train_batches(records, config, seed=3), 8)
+  assert_same(found, expected)
+
+
+def test_a_second_load_of_the_data_gives_the_same(records, config):
+  again = input_pipeline.Records(prepared_builder(config.dataset), 'train')
+  assert_same(
+    take(input_pipeline.train_batches(again, config, seed=3), 2),
+    take(input_pipeline.train_batches(records, config, seed=3), 2),
+  )
+
+
+def test_each_epoch_shows_each_record_once_in_an_order_of_its_own(
+  records, config
+):
+  batches = take(input_pipeline.train_batches(records, config, seed=3), 12)
+  epochs = np.concatenate([b['index'] for b in batches]).reshape(2, 48)
+  np.testing.assert_array_equal(np.sort(epochs), [range(48)] * 2)
+  assert (epochs[0] != epochs[1]).any() and (epochs[0] != range(48)).any()
+  (other,) = take(input_pipeline.train_batches(records, config, seed=4), 1)
+  assert (other['index'] != batches[0]['index']).any()
+
+
+def test_a_restored_iterator_continues_with_the_same_batches(records, config):
+  config.input.num_threads = 4  # which have read ahead when the state is taken
+  iterator = input_pipeline.train_batches(records, config, seed=3)
+  take(iterator, 5)
+  state = copy.deepcopy(iterator.get_state())
+  expected = take(iterator, 3)
+  fresh = input_pipeline.train_batches(records, config, seed=3)
+  next(fresh)
+  fresh.set_state(state)
+  assert_same(take(fresh, 3), expected)
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 64])
+@pytest.mark.parametrize('augment', [False, True])
+def test_eval_batches_cover_each_record_once(
+  records, config, batch_size, augment
+):
+  config.batch_size = batch_size
+  batches = list(input_pipeline.eval_batches(records, config, augment=augment))
+  assert len(batches) == -(-48 // batch_size)
+  for batch in batches:
+    assert {len(value) for value in batch.values()} == {batch_size}
+  joined = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
+  np.testing.assert_array_equal(
+    joined['mask'], [1] * 48 + [0] * (len(joined['mask']) - 48)
+  )
+  np.testing.assert_array_equal(joined['index'][:48], range(48))
+  assert len(set(joined['id'][:48].tolist())) == 48
+  assert not joined['corrupt'].any()
+
+
+def test_padding_with_a_corrupt_first_example_counts_it_once():
+  batch = {'mask': np.float32([0, 1]), 'corrupt': np.int32([1, 0])}
+  padded = input_pipeline.pad(batch, 5)
+  np.testing.assert_array_equal(padded['mask'], [0, 1, 0, 0, 0])
+  np.testing.assert_array_equal(padded['corrupt'], [1, 0, 0, 0, 0])
+
+
+def test_splits(synthetic_builder):
+  half = input_pipeline.Records(synthetic_builder, 'train[50%:]')
+  assert len(half) == 24
+  whole = input_pipeline.Records(synthetic_builder, 'train', [24, 40])
+  assert len(whole) == 2
+  assert [whole[i]['index'] for i in (0, 1)] == [24, 40]
+  assert [whole[i]['id'] for i in (0, 1)] == [half[i]['id'] for i in (0, 16)]
+  with pytest.raises(InputError, match="'validation'") as error:
+    input_pipeline.Records(synthetic_builder, 'validation[:5]')
+  listed = str(error.value).partition('it has: ')[2].rstrip('.')
+  assert set(listed.split(', ')) == {'train', 'val', 'test'}
+  with pytest.raises(InputError, match='train.:0.. is empty'):
+    input_pipeline.Records(synthetic_builder, 'train[:0]')
+
+
+# Landmarks and pixels. A photo with a red dot at one end of the collar, the
+# image's left, and a blue one at the other; the other slots do not exist.
+
+LEFT, RIGHT = (70.0, 60.0), (130.0, 62.0)
+BOX = np.array([50, 40, 150, 160], np.float32)
+
+
+def dot_record(left=LEFT, right=RIGHT, visibility=(VISIBLE, VISIBLE)):
+  y, x = np.mgrid[:200, :210] + 0.5
+  image = np.zeros((200, 210, 3))
+  for channel, (px, py) in ((0, left), (2, right)):
+    image[..., channel] = 255 * np.exp(
+      -((x - px) ** 2 + (y - py) ** 2) / (2 * 4.0**2)
+    )
+  file = io.BytesIO()
+  # Without subsampling, so that the colours stay where they are.
+  Image.fromarray(image.astype(np.uint8)).save(
+    file, 'jpeg', quality=98, subsampling=0
+  )
+  landmarks = np.zeros((8, 2), np.float32)
+  landmarks[:2] = left, right
+  codes = np.full(8, ABSENT, np.int32)
+  codes[:2] = visibility
+  return {
+    'id': b'a.jpg',
+    'image': file.getvalue(),
+    'box': BOX,
+    'landmarks': landmarks,
+    'visibility': codes,
+    'clothes_type': np.int32(1),
+    'variation': np.int32(0),
+    'index': np.int32(0),
+  }
+
+
+def examples(config, record, count, augment=True):
+  make = input_pipeline.Example(config, augment=augment)
+  return [make(record, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def dot_at(crop, channel):
+  """Where the dot of a channel is, in crop pixels."""
+  light = np.where(crop[..., channel] > 40, crop[..., channel], 0).astype(float)
+  y, x = np.mgrid[: crop.shape[0], : crop.shape[1]] + 0.5
+  return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
+
+
+@pytest.mark.parametrize('crop', ['bbox_wh', 'pad_square'])
+def test_augmented_landmarks_lie_on_their_pixels(config, crop):
+  config.input.size, config.input.crop = 96, crop
+  config.augment.rotation = 15.0
+  record = dot_record(visibility=(VISIBLE, OCCLUDED))
+  of_left = []
+  for example in examples(config, record, 30):
+    points = (example['landmarks'][:2].astype(float) + 0.5) * 96
+    dots = {c: dot_at(example['image'], c) for c in (0, 2)}
+    # The slot named left is the image's left, mirrored or not.
+    assert points[0, 0] < points[1, 0]
+    first, second = sorted(dots, key=lambda c: dots[c][0])
+    np.testing.assert_allclose(points, [dots[first], dots[second]], atol=0.5)
+    # What was said of the red dot is still said of the red dot.
+    said = (VISIBLE, OCCLUDED) if first == 0 else (OCCLUDED, VISIBLE)
+    np.testing.assert_array_equal(example['visibility'][:2], said)
+    assert (example['visibility'][2:] == ABSENT).all()
+    of_left.append(first)
+    # And the way back to the photo.
+    back = [example['affine'] @ [*point, 1] for point in points]
+    expected = [LEFT, RIGHT] if first == 0 else [RIGHT, LEFT]
+    np.testing.assert_allclose(back, expected, atol=1e-3)
+  assert set(of_left) == {0, 2}  # both mirrored and not
+
+
+def test_augmentations_of_one_record_differ_and_stay_within_their_range(config):
+  config.augment.flip = False
+  config.augment.update(scale=0.2, rotation=0.0, shift=0.1)
+  config.input.update(size=96, crop='bbox_wh', margin=0.0)
+  linear = [
+    np.linalg.inv(e['affine'][:, :2])
+    for e in examples(config, dot_record(), 50)
+  ]
+  wide = np.array([a[0, 0] for a in linear]) * 100 / 96  # the box's 100 pixels
+  assert np.exp(-0.2) < wide.min() < 0.9 and 1.1 < wide.max() < np.exp(0.2)
+  np.testing.assert_allclose([a[0, 1] for a in linear], 0, atol=1e-9)
+
+
+def test_landmarks_moved_out_of_the_crop_are_truncated(config):
+  config.input.update(size=96, crop='bbox_wh', margin=0.0)
+  config.augment.update(scale=0.1, rotation=0.0, shift=0.1, flip=False)
+  # The red dot near the box's corner, the blue one in its middle.
+  record = dot_record(left=(55, 46), right=(100, 100))
+  seen = {VISIBLE: 0, TRUNCATED: 0}
+  for example in examples(config, record, 60):
+    code = int(example['visibility'][0])
+    seen[code] += 1
+    red = example['image'][..., 0]
+    if code == TRUNCATED:
+      # The dot's middle is brighter than 240, and it is not inside.
+      assert red[2:-2, 2:-2].max() < 240
+      np.testing.assert_array_equal(example['landmarks'][0], [0, 0])
+    else:
+      x, y = ((example['landmarks'][0] + 0.5) * 96).astype(int)
+      assert red[y, x] > 150
+    assert example['visibility'][1] == VISIBLE
+  assert min(seen.values()) > 5
+
+
+def test_evaluation_keeps_a_landmark_outside_the_box(config):
+  config.input.update(size=100, crop='bbox_wh', margin=0.0)
+  (example,) = examples(config, dot_record(left=(40, 100)), 1, augment=False)
+  np.testing.assert_allclose(example['landmarks'][0], [-0.6, 0.0], atol=1e-6)
+  assert example['visibility'][0] == VISIBLE
+
+
+def test_a_slot_without_position_stays_so(config):
+  record = dot_record(visibility=(TRUNCATED, VISIBLE))
+  for example in examples(config, record, 10):
+    codes = example['visibility'][:2].tolist()
+    assert sorted(codes) == [VISIBLE, TRUNCATED]
+    gone = codes.index(TRUNCATED)
+    np.testing.assert_array_equal(example['landmarks'][gone], [0, 0])
+    assert example['landmarks'][1 - gone].any()
+
+
+def test_without_augmentation_nothing_is_random(records, config):
+  config.augment.colour = 1.0
+  one, other = examples(config, records[0], 2, augment=False)
+  assert_same([one], [other])
+
+
+def test_colour_changes_pixels_only(records, config):
+  config.augment.update(flip=False, scale=0.0, rotation=0.0, shift=0.0)
+  config.augment.colour = 0.0
+  (plain,) = examples(config, records[0], 1)
+  (evaluated,) = examples(config, records[0], 1, augment=False)
+  np.testing.assert_array_equal(plain['image'], evaluated['image'])
+  config.augment.colour = 0.5
+  first, second = examples(config, records[0], 2)
+  for key in set(plain) - {'image'}:
+    np.testing.assert_array_equal(first[key], plain[key], err_msg=key)
+  assert (first['image'] != plain['image']).any()
+  assert (first['image'] != second['image']).any()
+
+
+# Corrupt images.
+
+
+class Spoilt:
+  """Records of which one has a cut JPEG and one no image at all."""
+
+  def __init__(self, records):
+    self._records = records
+
+  def __len__(self):
+    return len(self._records)
+
+  def __getitem__(self, i):
+    record = self._records[i]
+    if i == 3:
+      return {**record, 'image': record['image'][: len(record['image']) // 2]}
+    return {**record, 'image': b'<html>'} if i == 9 else record
+
+
+@pytest.mark.parametrize('threads', [0, 2])
+def test_a_corrupt_image_stops_with_its_name(records, config, threads):
+  config.input.num_threads = threads
+  with pytest.raises(InputError) as error:
+    list(input_pipeline.eval_batches(Spoilt(records), config))
+  for words in (
+    records[3]['id'].decode(),
+    'field image',
+    "on_corrupt to 'skip'",
+  ):
+    assert words in str(error.value)
+
+
+def test_a_corrupt_image_can_be_skipped(records, config, caplog):
+  config.dataset.on_corrupt = 'skip'
+  config.batch_size = 20
+  with caplog.at_level(logging.WARNING, 'fld_jax'):
+    batches = list(input_pipeline.eval_batches(Spoilt(records), config))
+  joined = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
+  assert np.flatnonzero(joined['corrupt']).tolist() == [3, 9]
+  # Two corrupt ones and twelve that pad the last batch.
+  assert np.flatnonzero(joined['mask'] == 0).tolist() == [3, 9, *range(48, 60)]
+  for i in (3, 9):
+    assert records[i]['id'].decode() in caplog.text
+    assert not joined['image'][i].any()
+  (train,) = take(
+    input_pipeline.train_batches(Spoilt(records), config, seed=1), 1
+  )
+  np.testing.assert_array_equal(
+    train['corrupt'], np.isin(train['index'], [3, 9])
+  )
+  np.testing.assert_array_equal(train['mask'], 1 - train['corrupt'])
+
+
+def test_device_part_has_what_the_step_needs(records, config):
+  (batch,) = take(input_pipeline.train_batches(records, config, seed=0), 1)
+  part = input_pipeline.device_part(batch)
+  assert {k: (v.shape, v.dtype.name) for k, v in part.items()} == {
+    'image': ((8, 32, 32, 3), 'uint8'),
+    'landmarks': ((8, 8, 2), 'float32'),
+    'visibility': ((8, 8), 'int32'),
+    'mask': ((8,), 'float32'),
+  }
+  positions = part['landmarks'][schema.has_position(part['visibility'])]
+  assert np.abs(positions).max() <= 0.5

@@ -1,0 +1,205 @@
+"""Networks: golden sizes, shapes, dropout. Large ones are never allocated."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fld_jax.models import MODELS
+from fld_jax.models.dfa import DFA
+from fld_jax.models.layers import Dropout
+from fld_jax.models.vgg import VGG, VGGFeatures
+
+# All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
+CONVS = 14_714_688
+CHANNELS = 2 * 64 + 2 * 128 + 3 * 256 + 3 * 512 + 3 * 512
+FC6 = 7 * 7 * 512 * 4096 + 4096
+HEADS = 4097 * (2 * 8 + 3 * 8 + 20)
+
+
+def batch_of(batch, size, landmarks=8):
+  return {
+    'image': jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32),
+    'estimate': jax.ShapeDtypeStruct((batch, landmarks, 2), jnp.float32),
+    'position': jax.ShapeDtypeStruct((batch,), jnp.int32),
+  }
+
+
+def shapes(model, size=224, batch=2):
+  """Outputs and variables, as shapes."""
+  inputs = batch_of(batch, size)
+  return jax.eval_shape(
+    lambda key, x: model.init_with_output(key, x, train=False),
+    jax.random.key(0),
+    inputs,
+  )
+
+
+def count(tree):
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+GOLDEN = {'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS}
+
+
+def test_every_model_has_the_golden_count():
+  assert (FC6, HEADS) == (102_764_544, 245_820)
+  assert set(GOLDEN) == set(MODELS)
+  for name, golden in GOLDEN.items():
+    _, variables = shapes(MODELS[name]())
+    assert count(variables['params']) == golden, name
+
+
+def test_vgg16():
+  outputs, variables = shapes(VGG())
+  assert count(variables['params']) == 138_357_544
+  assert outputs['logits'].shape == (2, 1000)
+
+
+def test_vgg16_convolutions_with_and_without_batch_norm():
+  for batch_norm, expected in (
+    (False, CONVS),
+    (True, CONVS + CHANNELS),  # no bias, but a scale and an offset
+  ):
+    model = VGGFeatures(batch_norm=batch_norm)
+    inputs = jax.ShapeDtypeStruct((2, 96, 64, 3), jnp.float32)
+    output, variables = jax.eval_shape(
+      lambda key, x, model=model: model.init_with_output(key, x, train=False),
+      jax.random.key(0),
+      inputs,
+    )
+    assert count(variables['params']) == expected
+    assert output.shape == (2, 3, 2, 512)
+    statistics = count(variables.get('batch_stats', {}))
+    assert statistics == (2 * CHANNELS if batch_norm else 0)
+
+
+def test_dfa_that_sees_an_estimate():
+  outputs, variables = shapes(DFA(use_estimate=True))
+  fc_pre, fc7 = (2 * 8 + 1) * 512, (4096 + 512 + 1) * 4096
+  assert count(variables['params']) == CONVS + FC6 + fc_pre + fc7 + HEADS
+  assert variables['params']['fc7']['kernel'].shape == (4608, 4096)
+  assert {k: v.shape for k, v in outputs.items()} == {
+    'landmarks': (2, 8, 2),
+    'visibility': (2, 8, 3),
+    'pseudo_label': (2, 20),
+    'pseudo_label_logits': (2, 20),
+  }
+
+
+def test_dfa_without_pseudo_labels_and_with_other_landmarks():
+  model = DFA(num_landmarks=24, num_clusters=0, blocks=((1, 8),), hidden=16)
+  outputs, variables = shapes(model, size=16)
+  # 3x3 convolution, fc6 of 8x8 cells, fc7, positions and visibilities.
+  expected = (27 + 1) * 8 + (512 + 1) * 16 + 17 * 16 + 17 * 24 * (2 + 3)
+  assert count(variables['params']) == expected
+  assert {k: v.shape for k, v in outputs.items()} == {
+    'landmarks': (2, 24, 2),
+    'visibility': (2, 24, 3),
+  }
+
+
+def test_bfloat16_leaves_parameters_and_outputs_in_float32():
+  model = DFA(use_estimate=True, batch_norm=True, dtype=jnp.bfloat16)
+  for leaf in jax.tree.leaves(shapes(model)):
+    assert leaf.dtype == jnp.float32
+
+
+# Dropout.
+
+
+def drop(x, positions, rate=0.5, train=True, seed=0):
+  return np.asarray(
+    Dropout(rate).apply(
+      {},
+      x,
+      jnp.asarray(positions),
+      train,
+      rngs={'dropout': jax.random.key(seed)},
+    )
+  )
+
+
+def test_dropout_follows_the_example_and_not_the_batch():
+  ones = np.ones((8, 200), np.float32)
+  whole = drop(ones, range(8))
+  np.testing.assert_array_equal(drop(ones[3:5], [3, 4]), whole[3:5])
+  np.testing.assert_array_equal(drop(ones, range(7, -1, -1)), whole[::-1])
+  for i in range(8):
+    for j in range(i):
+      assert (whole[i] != whole[j]).any()
+  assert (drop(ones, range(8), seed=1) != whole).any()
+
+
+@pytest.mark.parametrize('rate', [0.1, 0.5])
+def test_dropout_keeps_the_mean(rate):
+  out = drop(np.ones((64, 400), np.float32), range(64), rate)
+  np.testing.assert_allclose(np.unique(out), [0, 1 / (1 - rate)], rtol=1e-6)
+  # Five standard deviations of the mean of 64 * 400 entries.
+  spread = 5 * (rate / (1 - rate) / out.size) ** 0.5
+  np.testing.assert_allclose(out.mean(), 1, atol=spread)
+
+
+def test_dropout_is_off_in_evaluation_and_at_rate_0():
+  x = np.arange(6, dtype=np.float32).reshape(2, 3)
+  np.testing.assert_array_equal(drop(x, [0, 1], train=False), x)
+  np.testing.assert_array_equal(drop(x, [0, 1], rate=0.0), x)
+
+
+# The small DFA: fc6 (16) and fc_pre (2) are joined before ReLU and dropout.
+
+
+@pytest.fixture(scope='module')
+def fc7_of():
+  """fc7_of(fc6, fc_pre, train): fc7's result, if both layers are constant.
+
+  fc7 is set to hand through its last two inputs and its first fourteen.
+  """
+  model = DFA(use_estimate=True, blocks=((1, 4),), hidden=16, num_clusters=0)
+  batch = {
+    key: np.zeros(leaf.shape, leaf.dtype)
+    for key, leaf in batch_of(20, 4).items()
+  }
+  batch['position'] = np.arange(20, dtype=np.int32)
+  _, zeros = shapes(model, size=4, batch=20)
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), zeros)
+
+  @jax.jit
+  def apply(params):
+    return [
+      model.apply(
+        {'params': params},
+        batch,
+        train=train,
+        rngs={'dropout': jax.random.key(3)},
+        capture_intermediates=lambda module, _: module.name == 'fc7',
+      )[1]['intermediates']['fc7']['__call__'][0]
+      for train in (False, True)
+    ]
+
+  def run(fc6, fc_pre):
+    params = jax.tree.map(np.copy, zeros['params'])
+    params['fc6']['bias'][:] = fc6
+    params['fc_pre']['bias'][:] = fc_pre
+    params['fc7']['kernel'][16:, :2] = np.eye(2)
+    params['fc7']['kernel'][:14, 2:] = np.eye(14)
+    evaluated, trained = map(np.asarray, apply(params))
+    return (evaluated[:, 2:], evaluated[:, :2]), (
+      trained[:, 2:],
+      trained[:, :2],
+    )
+
+  return run
+
+
+def test_relu_acts_on_fc6_and_on_fc_pre(fc7_of):
+  (fc6, fc_pre), _ = fc7_of(fc6=3.0, fc_pre=-2.0)
+  assert (fc6 == 3).all() and (fc_pre == 0).all()
+  (fc6, fc_pre), _ = fc7_of(fc6=-3.0, fc_pre=2.0)
+  assert (fc6 == 0).all() and (fc_pre == 2).all()
+
+
+def test_dropout_acts_on_fc6_and_on_fc_pre(fc7_of):
+  _, (fc6, fc_pre) = fc7_of(fc6=3.0, fc_pre=2.0)
+  np.testing.assert_array_equal(np.unique(fc6), [0, 6])
+  np.testing.assert_array_equal(np.unique(fc_pre), [0, 4])
