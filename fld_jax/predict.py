@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
-from fld_jax import pseudo_labels, train_step
+from fld_jax import pseudo_labels, schema, train_step
 from fld_jax.errors import InputError
 from fld_jax.parallel import Parallel
 from fld_jax.stage import ALL, EASY, HARD, Stage
@@ -33,6 +33,7 @@ class Cascade:
     self.stages = stages
     self._config = config
     self._parallel = parallel
+    self._flip = schema.FASHION_8.flip if config.flip_test else None
     branched = bool(stages) and ALL not in stages[-1].networks
     self._chain = stages[:-1] if branched else stages
     self._last = stages[-1] if branched else None
@@ -63,6 +64,7 @@ class Cascade:
       variables,
       batch,
       self._config.offset_scale,
+      self._flip,
     )
     return [_wanted(out) for out in outputs]
 
@@ -74,6 +76,7 @@ class Cascade:
       self._prepare(batch),
       estimate,
       self._config.offset_scale,
+      self._flip,
     )
     return _wanted(out)
 

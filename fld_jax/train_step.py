@@ -56,7 +56,12 @@ def normalise_images(batch: dict, mean, std) -> dict:
   return {**batch, 'image': image, 'position': position}
 
 
-def apply_stage(model, variables, batch, estimate, offset_scale):
+def mirror(points, flip):
+  """Landmarks (b, N, 2), normalised, of the mirrored image; `flip` (N,)."""
+  return points[:, flip] * jnp.array([-1.0, 1.0])
+
+
+def apply_stage(model, variables, batch, estimate, offset_scale, flip=None):
   """Runs a trained stage network.
 
   Args:
@@ -65,6 +70,8 @@ def apply_stage(model, variables, batch, estimate, offset_scale):
     batch: from `normalise_images`.
     estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
     offset_scale: the network's offsets are this much too large (methods A3).
+    flip: (N,) partner slots: see the mirrored image too, and average landmarks
+      and visibility. None for the plain image.
 
   Returns:
     The model's outputs, with `estimate` (b, N, 2) in normalised coordinates.
@@ -74,10 +81,26 @@ def apply_stage(model, variables, batch, estimate, offset_scale):
   new = outputs['landmarks']
   if estimate is not None:
     new = estimate - new / offset_scale
-  return {**outputs, 'estimate': new}
+  outputs = {**outputs, 'estimate': new}
+  if flip is None:
+    return outputs
+  other = apply_stage(
+    model,
+    variables,
+    {**batch, 'image': batch['image'][:, :, ::-1]},
+    None if estimate is None else mirror(estimate, flip),
+    offset_scale,
+  )
+  return {
+    **outputs,
+    'estimate': (new + mirror(other['estimate'], flip)) / 2,
+    'visibility': (outputs['visibility'] + other['visibility'][:, flip]) / 2,
+  }
 
 
-def apply_chain(models: Sequence, variables: Sequence, batch, offset_scale):
+def apply_chain(
+  models: Sequence, variables: Sequence, batch, offset_scale, flip=None
+):
   """Runs single-network stages one after another.
 
   Args:
@@ -85,6 +108,7 @@ def apply_chain(models: Sequence, variables: Sequence, batch, offset_scale):
     variables: their variables.
     batch: from `normalise_images`.
     offset_scale: see `apply_stage`.
+    flip: see `apply_stage`.
 
   Returns:
     A list of each stage's outputs.
@@ -92,7 +116,7 @@ def apply_chain(models: Sequence, variables: Sequence, batch, offset_scale):
   outputs, estimate = [], None
   for model, stage_variables in zip(models, variables, strict=True):
     outputs.append(
-      apply_stage(model, stage_variables, batch, estimate, offset_scale)
+      apply_stage(model, stage_variables, batch, estimate, offset_scale, flip)
     )
     estimate = outputs[-1]['estimate']
   return outputs

@@ -48,3 +48,22 @@ def batch_norm(train: bool, name: str | None = None, dtype=jnp.float32):
     dtype=dtype,
     name=name,
   )
+
+
+def max_pool_2x2(x):
+  """2x2 max-pooling with stride 2, an odd last row or column left out.
+
+  On a CPU the gradient of `nn.max_pool` runs on one core, 10 to 30 times
+  slower than that of three maxima.
+
+  Args:
+    x: (B, H, W, C).
+
+  Returns:
+    (B, H // 2, W // 2, C).
+  """
+  height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+  x = x[:, :height, :width]
+  top = jnp.maximum(x[:, ::2, ::2], x[:, ::2, 1::2])
+  bottom = jnp.maximum(x[:, 1::2, ::2], x[:, 1::2, 1::2])
+  return jnp.maximum(top, bottom)
