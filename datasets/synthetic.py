@@ -117,7 +117,13 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
       name=f'{counts}_seed{self._seed}', version=self.VERSION
     )
     kwargs.setdefault('file_format', 'array_record')  # others need TensorFlow
+    self._arguments = {'sizes': self._sizes, 'seed': self._seed, **kwargs}
     super().__init__(config=config, **kwargs)
+
+  def __reduce__(self):
+    # Data sources pickle their builder for Grain's worker processes; TFDS would
+    # give the config, which is made here, to __init__ as well.
+    return functools.partial(type(self), **self._arguments), ()
 
   def _info(self) -> tfds.core.DatasetInfo:
     names = list(garments.ATTRIBUTE_NAMES)

@@ -131,7 +131,9 @@ def warp(
     return np.zeros((size, size, 3), np.uint8)
   affine = affine.copy()
   affine[:, 2] += affine[:, :2] @ [x1, y1]
-  reduction = 1 / np.linalg.norm(affine[:, :2], axis=0)
+  # At least 1: enlarging is the warp's work, and OpenCV averages areas only if
+  # both axes are reduced.
+  reduction = np.maximum(1 / np.linalg.norm(affine[:, :2], axis=0), 1)
   small = np.maximum(np.round([x2 - x1, y2 - y1] / reduction), 1).astype(int)
   if reduction.max() > 1.5:
     factor = [x2 - x1, y2 - y1] / small

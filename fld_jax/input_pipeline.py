@@ -47,17 +47,18 @@ class Records:
   """
 
   def __init__(self, builder, split: str, indices=None):
-    name = split.split('[')[0]
-    if name not in builder.info.splits:
+    try:
+      count = builder.info.splits[split].num_examples
+    except (KeyError, ValueError) as error:
       raise InputError(
-        f"There is no split '{name}' in {builder.info.full_name}, it has: "
-        f'{", ".join(builder.info.splits)}.'
-      )
+        f"There is no split '{split}' in {builder.info.full_name}, it has: "
+        f"{', '.join(builder.info.splits)}; 'train[:95%]' is a part of one."
+      ) from error
+    if not count:
+      raise InputError(f"The split '{split}' is empty.")
     self._source = builder.as_data_source(
       split, decoders={'image': tfds.decode.SkipDecoding()}
     )
-    if not len(self._source):
-      raise InputError(f"The split '{split}' is empty.")
     self.indices = (
       np.arange(len(self._source)) if indices is None else np.asarray(indices)
     )

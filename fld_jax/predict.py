@@ -36,7 +36,13 @@ class Cascade:
     self._flip = schema.FASHION_8.flip if config.flip_test else None
     branched = bool(stages) and ALL not in stages[-1].networks
     self._chain = stages[:-1] if branched else stages
-    self._last = stages[-1] if branched else None
+    self._last = last = stages[-1] if branched else None
+    if last and config.routing.mode == 'route' and last.epsilon is None:
+      raise InputError(
+        f"config.routing.mode is 'route', but stage '{last.name}' was "
+        "trained as 'two_branch' and has no threshold: valid are 'two_branch' "
+        "and 'average'."
+      )
     self._run_chain = parallel.wrap(
       self._chain_fn, sharded_in=(False, True), sharded_out=True
     )

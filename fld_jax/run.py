@@ -36,10 +36,12 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   Raises:
     InputError: for anything that the user can mend.
   """
-  # The branches of a stage, and every later start, find their programs here.
-  jax.config.update(
-    'jax_compilation_cache_dir', os.path.expanduser('~/.cache/fld_jax/xla')
-  )
+  # Every later start finds its compiled programs here. Whoever sets
+  # JAX_COMPILATION_CACHE_DIR decides for themselves.
+  if not jax.config.jax_compilation_cache_dir:
+    jax.config.update(
+      'jax_compilation_cache_dir', os.path.expanduser('~/.cache/fld_jax/xla')
+    )
   if mode == 'ablation':
     return ablation.run_rows(
       config,

@@ -22,7 +22,7 @@ def num_steps(config, name: str, *, batch_size: int, num_examples: int) -> int:
     The number of steps, at least 1.
 
   Raises:
-    InputError: if all three are absent or 0.
+    InputError: if all three are absent or 0, or one is negative.
   """
   examples_per_unit = {
     'steps': batch_size,
@@ -31,8 +31,11 @@ def num_steps(config, name: str, *, batch_size: int, num_examples: int) -> int:
   }
   for unit, examples in examples_per_unit.items():
     amount = config.get(f'{name}_{unit}', 0)
+    if amount < 0:
+      raise InputError(f'{name}_{unit} is {amount}, it must not be negative.')
     if amount:
-      return max(1, math.ceil(amount * examples / batch_size))
+      # Rounded first: 1.1 epochs of 10 are 11 examples, not 11.000000000000002.
+      return max(1, math.ceil(round(amount * examples / batch_size, 6)))
   fields = ', '.join(f'{name}_{unit}' for unit in examples_per_unit)
   raise InputError(f'One of the config fields {fields} must be above 0.')
 

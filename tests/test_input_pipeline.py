@@ -115,11 +115,19 @@ def test_splits(synthetic_builder):
   assert len(whole) == 2
   assert [whole[i]['index'] for i in (0, 1)] == [24, 40]
   assert [whole[i]['id'] for i in (0, 1)] == [half[i]['id'] for i in (0, 16)]
-  with pytest.raises(InputError, match="'validation'") as error:
-    input_pipeline.Records(synthetic_builder, 'validation[:5]')
-  listed = str(error.value).partition('it has: ')[2].rstrip('.')
+
+
+@pytest.mark.parametrize('split', ['validation', 'validation[:5]', 'train[x]'])
+def test_an_unknown_split_lists_those_there_are(synthetic_builder, split):
+  with pytest.raises(InputError) as error:
+    input_pipeline.Records(synthetic_builder, split)
+  assert f"'{split}'" in str(error.value)
+  listed = str(error.value).partition('it has: ')[2].partition(';')[0]
   assert set(listed.split(', ')) == {'train', 'val', 'test'}
-  with pytest.raises(InputError, match='train.:0.. is empty'):
+
+
+def test_an_empty_split(synthetic_builder):
+  with pytest.raises(InputError, match=r"'train\[:0\]' is empty"):
     input_pipeline.Records(synthetic_builder, 'train[:0]')
 
 
@@ -210,7 +218,8 @@ def test_augmentations_of_one_record_differ_and_stay_within_their_range(config):
 
 def test_landmarks_moved_out_of_the_crop_are_truncated(config):
   config.input.update(size=96, crop='bbox_wh', margin=0.0)
-  config.augment.update(scale=0.1, rotation=0.0, shift=0.1, flip=False)
+  config.augment.update(scale=0.1, shift=0.1, flip=False)
+  config.augment.update(rotation=0.0, colour=0.0)
   # The red dot near the box's corner, the blue one in its middle.
   record = dot_record(left=(55, 46), right=(100, 100))
   seen = {VISIBLE: 0, TRUNCATED: 0}

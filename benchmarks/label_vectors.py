@@ -1,0 +1,64 @@
+"""Writes the vectors that a trained cascade's k-means saw, for kmeans.py.
+
+  python benchmarks/label_vectors.py W OUT
+
+makes OUT/STAGE.npy, (n, D) float32, for each stage of the run in W: vectors of
+the training images that have every coordinate, so that scikit-learn, which
+knows no masks, can be given the same.
+"""
+
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from fld_jax import input_pipeline, pseudo_labels, stage
+from fld_jax.datasets import prepared_builder
+from fld_jax.parallel import Parallel
+from fld_jax.predict import Cascade
+
+
+def _config(workdir: pathlib.Path) -> ConfigDict:
+  fields = json.loads((workdir / 'manifest.json').read_text())['config']
+  fields['model']['blocks'] = tuple(map(tuple, fields['model']['blocks']))
+  stages = tuple(map(ConfigDict, fields.pop('stages')))
+  config = ConfigDict(fields)
+  config.stages = stages
+  return config
+
+
+def main():
+  """Predicts the training set once and writes a file a stage."""
+  workdir, out = map(pathlib.Path, sys.argv[1:3])
+  config = _config(workdir)
+  stages, _ = stage.load_cascade(config, workdir)
+  records = input_pipeline.Records(
+    prepared_builder(config.dataset), config.dataset.splits.train
+  )
+  rows = Cascade(stages[:-1], config, Parallel()).predict(
+    input_pipeline.eval_batches(records, config, augment=True)
+  )
+  out.mkdir(parents=True, exist_ok=True)
+  estimate = None
+  for settings in config.stages:
+    label = settings.pseudo_label
+    z, mask = jax.device_get(
+      pseudo_labels.label_vectors(
+        rows['landmarks'],
+        rows['visibility'],
+        estimate,
+        space=label.space,
+        context_transform=label.context_transform,
+      )
+    )
+    np.save(out / f'{settings.name}.npy', z[mask.all(axis=1)])
+    print(out / f'{settings.name}.npy', z[mask.all(axis=1)].shape)
+    if settings.name in rows['stages']:
+      estimate = rows['stages'][settings.name]['estimate']
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,326 @@
+"""A cascade from data to report, and what a second start makes of it."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from random_networks import random_variables
+
+from fld_jax import cascade, checkpoint, input_pipeline, run, schema, train_step
+from fld_jax import stage as stage_lib
+from fld_jax.errors import InputError
+from fld_jax.parallel import Parallel
+
+NETWORKS = ('stage1/all', 'stage2/all', 'stage3/easy', 'stage3/hard')
+
+
+@pytest.fixture(scope='module')
+def finished(tiny_config, synthetic_builder, tmp_path_factory):
+  """(workdir, metrics) of a trained and evaluated cascade of three stages."""
+  workdir = tmp_path_factory.mktemp('run')
+  results = run.run(tiny_config(), workdir, mode='train', splits=('test',))
+  return workdir, results
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+  """Lets every attempt to train fail."""
+
+  def fail(*args, **kwargs):
+    raise AssertionError('this start trains')
+
+  monkeypatch.setattr(train_step, 'make_train_step', fail)
+  monkeypatch.setattr(input_pipeline, 'train_batches', fail)
+
+
+def assert_same(left, right):
+  """Two trees of arrays agree bit by bit."""
+  assert jax.tree.structure(left) == jax.tree.structure(right)
+  jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_manifest_and_checkpoints(finished):
+  workdir, _ = finished
+  manifest = json.loads((workdir / 'manifest.json').read_text())
+  assert manifest['config']['stages'][2]['branches'] is True
+  assert list(manifest['stages']) == ['stage1', 'stage2', 'stage3']
+  assert manifest['stages']['stage1']['networks'] == ['all']
+  assert manifest['stages']['stage3']['networks'] == ['easy', 'hard']
+  assert manifest['stages']['stage3']['epsilon'] > 0
+  for network in NETWORKS:
+    folder = workdir / 'stages' / network
+    assert (folder / '6').is_dir(), 'the last step'
+    name = network.removesuffix('/all')
+    (events,) = (workdir / 'tensorboard' / name).glob('events.out.tfevents.*')
+    written = events.read_bytes()
+    for tag in (b'train/loss', b'train/landmarks', b'tune/ne'):
+      assert tag in written
+
+
+def test_evaluation_files(finished):
+  workdir, results = finished
+  folder = workdir / 'eval' / 'test'
+  metrics = json.loads((folder / 'metrics.json').read_text())
+  assert metrics['num_examples'] == 16
+  assert metrics['num_corrupt'] == 0
+  assert metrics['split'] == 'test'
+  assert list(metrics['stages']) == ['stage1', 'stage2', 'stage3']
+  for ne in (
+    metrics['ne'],
+    *(of['ne'] for of in metrics['stages'].values()),
+  ):
+    assert 0 < ne['macro'] < 1 and 0 < ne['micro'] < 1
+    assert set(ne['per_landmark']) == set(schema.FASHION_8.names)
+  assert metrics['ne'] == metrics['stages']['stage3']['ne']
+  assert metrics['ne']['macro'] == pytest.approx(
+    results['test']['ne']['macro'], abs=1e-6
+  )
+  passes = metrics['network_passes']
+  assert passes['stage1'] == passes['stage2'] == 16
+  assert passes['stage3/easy'] + passes['stage3/hard'] == 16
+  predictions = json.loads((folder / 'predictions.json').read_text())
+  assert sorted(p['image_id'] for p in predictions) == list(range(16))
+  for entry in predictions:
+    assert entry['category_id'] == 1
+    assert np.isfinite(entry['keypoints']).all()
+    assert len(entry['keypoints']) == 3 * 8
+    assert 0 <= entry['score'] <= 1
+  page = (folder / 'report.html').read_text()
+  for picture in ('overlays.png', 'pdl.png', 'training.png'):
+    assert f'src="{picture}"' in page
+    assert (folder / picture).read_bytes().startswith(b'\x89PNG')
+
+
+def test_history_is_of_every_network(finished, tiny_config):
+  workdir, _ = finished
+  stages, history = stage_lib.load_cascade(tiny_config(), workdir)
+  steps = {}
+  for point in history:
+    steps.setdefault(point['stage'], []).append(point['step'])
+    assert 0 < point['tune_ne'] < 5 and np.isfinite(point['loss'])
+  assert steps == {network.removesuffix('/all'): [3, 6] for network in NETWORKS}
+  easy, hard = (stages[2].networks[name]['params'] for name in ('easy', 'hard'))
+  assert np.any(easy['fc6']['kernel'] != hard['fc6']['kernel'])
+
+
+def test_routes_share_the_images_out(finished):
+  """quantile=0.5: half of the training images on each side."""
+  workdir, _ = finished
+  routes = np.load(workdir / 'stages' / 'stage3' / 'routes.npz')
+  easy = routes['train_score'] < routes['epsilon']
+  assert len(easy) == 48 and easy.sum() == 24
+  assert sorted(routes['train_index']) == list(range(48))
+  assert sorted(routes['tune_index']) == list(range(16))
+
+
+def test_again_trains_nothing(finished, tiny_config, no_training):
+  workdir, _ = finished
+  state = lambda: {
+    path: (path.stat().st_mtime_ns, path.stat().st_size)
+    for path in (workdir / 'stages').rglob('*')
+    if path.is_file()
+  }
+  before, metrics = state(), workdir / 'eval' / 'test' / 'metrics.json'
+  content, manifest = (
+    metrics.read_bytes(),
+    (workdir / 'manifest.json').read_bytes(),
+  )
+  metrics.unlink()
+  run.run(tiny_config(), workdir, mode='train', splits=('test',))
+  assert metrics.read_bytes() == content
+  assert (workdir / 'manifest.json').read_bytes() == manifest
+  assert state() == before
+
+
+def test_evaluate_alone_and_on_another_split(
+  finished, tiny_config, no_training
+):
+  workdir, trained = finished
+  results = run.run(
+    tiny_config(), workdir, mode='evaluate', splits=('val', 'train[:25%]')
+  )
+  assert results['val']['num_examples'] == 16
+  assert results['train[:25%]']['num_examples'] == 12
+  assert results['val']['ne'] != trained['test']['ne']
+  for split in results:
+    written = json.loads(
+      (workdir / 'eval' / split / 'metrics.json').read_text()
+    )
+    assert written['split'] == split
+  with pytest.raises(InputError, match="no split 'nope'.*train, val"):
+    run.run(tiny_config(), workdir, mode='evaluate', splits=('nope',))
+
+
+CHANGES = {
+  'input.size': lambda config: setattr(config.input, 'size', 48),
+  'seed': lambda config: setattr(config, 'seed', 1),
+  'stages.1.weights.pseudo_label': lambda config: setattr(
+    config.stages[1].weights, 'pseudo_label', 0.7
+  ),
+}
+
+
+@pytest.mark.parametrize('field', CHANGES)
+def test_another_config_is_refused(finished, tiny_config, field):
+  workdir, _ = finished
+  config = tiny_config()
+  CHANGES[field](config)
+  before = (workdir / 'manifest.json').read_bytes()
+  with pytest.raises(InputError) as raised:
+    run.run(config, workdir, mode='train', splits=('test',))
+  assert f'{workdir}/manifest.json' in str(raised.value)
+  assert f'config.{field} was' in str(raised.value)
+  assert (workdir / 'manifest.json').read_bytes() == before
+
+
+def test_evaluation_needs_the_same_networks_only(finished, tiny_config):
+  workdir, _ = finished
+  config = tiny_config()
+  CHANGES['seed'](config)
+  CHANGES['stages.1.weights.pseudo_label'](config)
+  stage_lib.load_cascade(config, workdir)
+  CHANGES['input.size'](config)
+  with pytest.raises(InputError, match=r'manifest.json .*config.input.size'):
+    stage_lib.load_cascade(config, workdir)
+
+
+def test_free_fields_may_change(finished, tiny_config):
+  workdir, _ = finished
+  config = tiny_config()
+  config.log_every_steps, config.parallel = 7, 'pmap'
+  config.eval_splits, config.input.num_threads = ('val',), 1
+  manifest = checkpoint.read_manifest(workdir)
+  checkpoint.compare_configs(workdir, manifest, config)
+
+
+def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
+  """The config may be the same and the files of the data changed."""
+  workdir, _ = finished
+  folder = workdir.parent / 'other_data'
+  manifest = checkpoint.read_manifest(workdir)
+  checkpoint.write_manifest(folder, tiny_config(), 'older/data', {})
+  parallel = Parallel('shard_map')
+  with pytest.raises(InputError, match='trained on older/data'):
+    cascade.train_cascade(tiny_config(), synthetic_builder, folder, parallel)
+  assert manifest['data'] == synthetic_builder.info.full_name
+
+
+def test_evaluate_without_a_finished_cascade(finished, tiny_config, tmp_path):
+  with pytest.raises(InputError, match="no finished stage 'stage1'.*train"):
+    run.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
+  workdir, _ = finished
+  shutil.copytree(workdir / 'stages', tmp_path / 'stages')
+  manifest = checkpoint.read_manifest(workdir)
+  del manifest['stages']['stage3']
+  checkpoint.write_manifest(
+    tmp_path, tiny_config(), manifest['data'], manifest['stages']
+  )
+  with pytest.raises(InputError, match="no finished stage 'stage3'.*train"):
+    run.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
+
+
+def from_run(config, workdir, count):
+  """Takes the first stages from another run."""
+  for stage in config.stages[:count]:
+    stage.checkpoint = str(workdir / 'stages' / stage.name)
+  return config
+
+
+@pytest.mark.parametrize(('epsilon', 'empty'), [(1e9, 'hard'), (1e-9, 'easy')])
+def test_a_branch_without_images(
+  finished, tiny_config, tmp_path, no_training, epsilon, empty
+):
+  workdir, _ = finished
+  config = from_run(tiny_config(), workdir, 2)
+  config.routing.quantile, config.routing.epsilon = 0.0, epsilon
+  with pytest.raises(InputError, match=f"branch '{empty}' .*routing.quantile"):
+    run.run(config, tmp_path, mode='train', splits=('test',))
+
+
+def test_stage_from_another_run(finished, tiny_config, tmp_path):
+  workdir, _ = finished
+  config = from_run(tiny_config(stages=2), workdir, 1)
+  results = run.run(config, tmp_path, mode='train', splits=('test',))
+  assert not (tmp_path / 'stages' / 'stage1').exists()
+  new, _ = stage_lib.load_cascade(config, tmp_path)
+  old, _ = stage_lib.load_cascade(tiny_config(), workdir)
+  # The second stage sees what it saw in the first run, so it becomes the same.
+  for index in (0, 1):
+    assert_same(new[index].networks, old[index].networks)
+    assert_same(new[index].clusters, old[index].clusters)
+  evaluated = json.loads((workdir / 'eval/test/metrics.json').read_text())
+  assert results['test']['ne']['macro'] == pytest.approx(
+    evaluated['stages']['stage2']['ne']['macro'], abs=1e-6
+  )
+
+
+def test_stages_that_cannot_be_taken(finished, tiny_config, tmp_path):
+  workdir, _ = finished
+
+  def take(change, count=1):
+    config = from_run(tiny_config(stages=2), workdir, count)
+    change(config)
+    run.run(config, tmp_path, mode='train', splits=('test',))
+
+  def elsewhere(config):
+    config.stages[0].checkpoint = str(tmp_path / 'stages' / 'stage1')
+
+  def second_as_first(config):
+    config.stages[0].checkpoint = str(workdir / 'stages' / 'stage2')
+
+  def clusters(config):
+    config.stages[0].pseudo_label.num_clusters = 9
+
+  with pytest.raises(InputError, match=r'stages\[0\].checkpoint is .*no fin'):
+    take(elsewhere)
+  with pytest.raises(InputError, match=r'config.input.size was 32 .* 48'):
+    take(CHANGES['input.size'])
+  with pytest.raises(InputError, match=r'stages\[0\].checkpoint .*estimate'):
+    take(second_as_first)
+  with pytest.raises(InputError, match=r'stages\[0\].*num_clusters .*4.* 9'):
+    take(clusters)
+
+
+def test_start_from_keeps_the_features(tiny_config):
+  config = tiny_config()
+  size, hidden = config.input.size, config.model.hidden
+  models = [
+    stage_lib.build_model(config, config.stages[i], i) for i in range(2)
+  ]
+  source, fresh = (
+    random_variables(model, size, seed) for seed, model in enumerate(models)
+  )
+  rng = np.random.default_rng(0)
+  source['batch_stats'] = jax.tree.map(
+    lambda x: rng.uniform(0.5, 2, x.shape).astype(np.float32),
+    source['batch_stats'],
+  )
+  new = stage_lib.start_from(fresh, source)
+  for name in ('vgg', 'fc6'):
+    assert_same(new['params'][name], source['params'][name])
+  assert_same(new['batch_stats'], source['batch_stats'])
+  heads = [name for name in fresh['params'] if name.startswith('fc8')]
+  assert len(heads) == 8 + 2
+  for name in [*heads, 'fc_pre']:
+    assert_same(new['params'][name], fresh['params'][name])
+  kernel = new['params']['fc7']['kernel']
+  assert kernel.shape == (hidden + hidden // 8, hidden)
+  assert not kernel[hidden:].any()
+
+  image = rng.normal(size=(4, size, size, 3)).astype(np.float32)
+  estimate = rng.normal(size=(4, 8, 2)).astype(np.float32)
+  old_features, new_features = (
+    jax.jit(
+      lambda variables, model=model: model.apply(
+        variables,
+        {'image': image, 'estimate': estimate},
+        train=False,
+        capture_intermediates=lambda module, _: module.name == 'fc7',
+      )[1]['intermediates']['fc7']['__call__'][0]
+    )(variables)
+    for model, variables in zip(models, (source, new), strict=True)
+  )
+  assert np.std(old_features) > 0.1
+  np.testing.assert_allclose(new_features, old_features, rtol=1e-5, atol=1e-5)
