@@ -176,10 +176,10 @@ def take_stage(config, stage, index: int):
     InputError: if there is no such stage, it is not finished, or its inputs or
       networks have another config.
   """
-  directory = stage_directory(pathlib.Path(), stage)
+  directory = stage_directory(pathlib.Path(), stage).absolute()
   manifest = checkpoint.read_manifest(directory.parents[1])
   entry = manifest.get('stages', {}).get(directory.name)
-  if entry is None:
+  if entry is None or not directory.is_dir():
     raise InputError(
       f'config.stages[{index}].checkpoint is {directory}, which holds no '
       'finished stage; give WORKDIR/stages/NAME of a run.'
@@ -187,8 +187,28 @@ def take_stage(config, stage, index: int):
   checkpoint.compare_configs(
     directory.parents[1], manifest, config, checkpoint.INPUT_FIELDS
   )
+  _check_fits(stage, index, directory, manifest['config']['stages'])
   loaded, _ = load_stage(config, stage, index, directory, entry)
   return loaded, entry
+
+
+def _check_fits(stage, index: int, directory, others: list[dict]) -> None:
+  """Refuses a stage of another run whose network is not the stage's own."""
+  names = [other['name'] for other in others]
+  other = others[names.index(directory.name)]
+  facts = {
+    'being the first stage': (names[0] == directory.name, index == 0),
+    'branches': (other['branches'], stage.branches),
+  }
+  for field in ('num_clusters', 'normalize'):
+    then, now = other['pseudo_label'][field], stage.pseudo_label[field]
+    facts[f'pseudo_label.{field}'] = (then, now)
+  for what, (then, now) in facts.items():
+    if then != now:
+      raise InputError(
+        f'config.stages[{index}].checkpoint is {directory}, which does not '
+        f'fit: {what} was {then!r} and now is {now!r}.'
+      )
 
 
 def load_cascade(config, workdir) -> tuple[list[Stage], list[dict]]:

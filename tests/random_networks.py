@@ -29,7 +29,9 @@ def random_variables(model, size: int, seed: int, head: float = 0.01) -> dict:
       ones = 'scale' in name or 'var' in name
       return np.full(leaf.shape, float(ones), np.float32)
     fan_in = np.prod(leaf.shape[:-1])
-    deviation = head if 'fc8' in name else np.sqrt(2 / fan_in)
+    deviation = np.sqrt((2 if 'conv' in name else 1) / fan_in)
+    if 'fc8' in name:
+      deviation = head
     return rng.normal(0, deviation, leaf.shape).astype(np.float32)
 
   return jax.tree_util.tree_map_with_path(draw, shapes)

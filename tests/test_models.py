@@ -1,5 +1,6 @@
 """Networks: golden sizes, shapes, dropout. Large ones are never allocated."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from fld_jax.models import MODELS
 from fld_jax.models.dfa import DFA
-from fld_jax.models.layers import Dropout
+from fld_jax.models.layers import Dropout, max_pool_2x2
 from fld_jax.models.vgg import VGG, VGGFeatures
 
 # All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
@@ -203,3 +204,17 @@ def test_dropout_acts_on_fc6_and_on_fc_pre(fc7_of):
   _, (fc6, fc_pre) = fc7_of(fc6=3.0, fc_pre=2.0)
   np.testing.assert_array_equal(np.unique(fc6), [0, 6])
   np.testing.assert_array_equal(np.unique(fc_pre), [0, 4])
+
+
+def test_max_pool_is_that_of_linen_in_value_and_gradient():
+  x = jax.random.normal(jax.random.key(0), (2, 7, 6, 3))
+
+  def pooled(pool):
+    # A weight an entry, so that each output's gradient can be told apart.
+    weight = jnp.arange(2 * 3 * 3 * 3.0).reshape(2, 3, 3, 3)
+    return jax.value_and_grad(lambda y: jnp.sum(weight * pool(y)))(x)
+
+  linen = pooled(lambda y: nn.max_pool(y, (2, 2), (2, 2)))
+  ours = pooled(max_pool_2x2)
+  np.testing.assert_allclose(ours[0], linen[0], rtol=1e-6)
+  np.testing.assert_array_equal(ours[1], linen[1])

@@ -54,7 +54,7 @@ def config(tiny_config):
     stage.weights.visibility = 0.3
     stage.weights.pseudo_label = 0.7
     stage.optimizer.name = 'sgd'
-    stage.optimizer.learning_rate = 0.05
+    stage.optimizer.learning_rate = 0.02
     stage.optimizer.weight_decay = 1e-3
   return config
 
@@ -135,7 +135,7 @@ def test_devices_and_modes_agree(config, clusters, index):
   moved = jax.tree.map(
     lambda new, old: np.abs(new - old).max(), last.variables, first
   )
-  assert min(jax.tree.leaves(moved)) > 1e-3, 'a part of the state stands still'
+  assert min(jax.tree.leaves(moved)) > 1e-4, 'a part of the state stands still'
   for state, history in runs[1:]:
     assert int(state.step) == STEPS
     for name in one[0]:

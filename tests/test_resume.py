@@ -1,0 +1,187 @@
+"""A run that is killed again and again ends as if nothing had happened.
+
+FLD_KILLS=10 python -m pytest tests/test_resume.py -s
+
+kills it ten times instead of twice and prints at which moments.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+
+from fld_jax import stage as stage_lib
+
+ROOT = pathlib.Path(__file__).parents[1]
+KILLS = int(os.environ.get('FLD_KILLS', 2))
+POLL = 0.02  # seconds
+
+# What conftest's tiny_config sets.
+OVERRIDES = {
+  'batch_size': 8,
+  'log_every_steps': 2,
+  'dataset.sizes.train': 48,
+  'dataset.sizes.val': 16,
+  'dataset.sizes.test': 16,
+  'input.size': 32,
+  'model.blocks': '((1,8),(1,8))',
+  'model.hidden': 16,
+  **{
+    f'stages[{i}].{field}': value
+    for i in range(3)
+    for field, value in (
+      ('train_steps', 6),
+      ('eval_steps', 3),
+      ('pseudo_label.num_clusters', 4),
+    )
+  },
+}
+
+
+def start(folder: pathlib.Path) -> subprocess.Popen:
+  """Starts the program on a folder, or starts it again."""
+  arguments = {'dataset.data_dir': folder / 'data', **OVERRIDES}
+  folder.mkdir(exist_ok=True)
+  with open(folder / 'log.txt', 'a') as log:
+    return subprocess.Popen(
+      [
+        sys.executable,
+        '-m',
+        'fld_jax.main',
+        '--config=configs/dfa.py:dataset=synthetic,size=tiny',
+        f'--workdir={folder / "run"}',
+        *(f'--config.{key}={value}' for key, value in arguments.items()),
+      ],
+      cwd=ROOT,
+      stdout=log,
+      stderr=log,
+    )
+
+
+def milestones(folder: pathlib.Path) -> set[str]:
+  """Names of what is on disk: data, stages, checkpoints, those being saved."""
+  paths = [
+    *folder.glob('data/*'),
+    *folder.glob('run/*'),
+    *folder.glob('run/stages/*'),
+    *folder.glob('run/stages/*/*'),
+    *folder.glob('run/stages/*/*/*'),
+    *folder.glob('run/stages/*/*/*/*'),
+    *folder.glob('run/eval/*/*'),
+  ]
+  names = (path.relative_to(folder).as_posix() for path in paths)
+  # Temporary names end in numbers that differ from start to start.
+  return {
+    re.sub(r'\.orbax-checkpoint-tmp[^/]*', '.saving', name)
+    for name in names
+    if '/.' not in name
+  }
+
+
+def tail(folder: pathlib.Path) -> str:
+  return (folder / 'log.txt').read_text()[-4000:]
+
+
+def run_unbroken(folder: pathlib.Path) -> list[tuple[float, str]]:
+  """Runs to the end; (seconds, milestone) in the order of appearance."""
+  begin, seen = time.monotonic(), {}
+  process = start(folder)
+  while process.poll() is None:
+    for name in milestones(folder) - seen.keys():
+      seen[name] = time.monotonic() - begin
+    time.sleep(POLL)
+  assert process.returncode == 0, tail(folder)
+  seen['end'] = time.monotonic() - begin
+  return sorted((seconds, name) for name, seconds in seen.items())
+
+
+def run_until(folder, timeline, moment: float) -> str | None:
+  """Starts the program and kills it at a moment of the unbroken run.
+
+  A moment counts from the milestone before it, because another start takes
+  another time to get there: it begins where the last one was killed.
+
+  Args:
+    folder: of the run.
+    timeline: of `run_unbroken`.
+    moment: seconds of that run.
+
+  Returns:
+    Where it was killed, None if it came to its end first.
+  """
+  times = [seconds for seconds, _ in timeline]
+  order = {name: i for i, (_, name) in enumerate(timeline)}
+  reach = lambda: max(
+    (order[name] for name in milestones(folder) if name in order), default=-1
+  )
+  last = np.searchsorted(times, moment, side='right') - 1
+  delay, before, begin = moment - times[last], reach(), time.monotonic()
+  if before >= last:
+    # Already there: the delay counts from when this start trains again.
+    delay += dict(map(reversed, timeline))['run/manifest.json']
+  reached = begin if before >= last else None
+  process = start(folder)
+  try:
+    while process.poll() is None:
+      now, place = time.monotonic(), reach()
+      if reached is None and place >= last:
+        reached = now
+      if place > max(last, before) or (reached and now > reached + delay):
+        process.kill()
+        break
+      assert now < begin + 10 * times[-1] + 60, f'hangs: {tail(folder)}'
+      time.sleep(POLL)
+  finally:
+    process.kill()
+    process.wait()
+  if process.returncode == 0:
+    return None
+  assert process.returncode == -9, tail(folder)
+  steps = re.findall(r'\S+ step \d+/\d+', tail(folder))
+  newest = max(milestones(folder) & order.keys(), key=order.get, default='')
+  return (
+    f'{moment:.1f} s of {times[-1]:.1f} s: after {now - begin:.1f} s of this '
+    f'start, newest file {newest}, last evaluation {steps[-1:]}'
+  )
+
+
+def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config):
+  timeline = run_unbroken(tmp_path / 'unbroken')
+  # Random, but one in each of as many equal parts of the time with effects.
+  first, end = timeline[0][0], timeline[-1][0]
+  rng = np.random.default_rng(KILLS)
+  shares = (np.arange(KILLS) + rng.random(KILLS)) / KILLS
+  kills = []
+  for moment in first + shares * (end - first):
+    kills.append(run_until(tmp_path / 'killed', timeline, moment))
+    print(f'kill at {kills[-1]}', flush=True)
+    if kills[-1] is None:
+      break
+  assert kills[0], 'the run ended before the first kill'
+  process = start(tmp_path / 'killed')
+  assert process.wait() == 0, tail(tmp_path / 'killed')
+
+  unbroken, killed = (
+    tmp_path / name / 'run' for name in ('unbroken', 'killed')
+  )
+  for name in ('metrics.json', 'predictions.json'):
+    name = f'eval/test/{name}'
+    assert (killed / name).read_bytes() == (unbroken / name).read_bytes(), name
+  (stages, history), (expected, expected_history) = (
+    stage_lib.load_cascade(tiny_config(), workdir)
+    for workdir in (killed, unbroken)
+  )
+  for stage, other in zip(stages, expected, strict=True):
+    jax.tree.map(np.testing.assert_array_equal, stage.networks, other.networks)
+    jax.tree.map(np.testing.assert_array_equal, stage.clusters, other.clusters)
+    assert stage.epsilon == other.epsilon
+  assert history == expected_history
+  routes = 'stages/stage3/routes.npz'
+  with np.load(killed / routes) as left, np.load(unbroken / routes) as right:
+    for key in right:
+      np.testing.assert_array_equal(left[key], right[key])
