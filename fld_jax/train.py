@@ -162,7 +162,8 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
           for name, value in means.items():
             writer.add_scalar(f'train/{name}', value, step)
           progress.set_postfix(
-            {k: f'{v:.4g}' for k, v in means.items() if 'image' not in k}
+            {k: f'{v:.4g}' for k, v in means.items() if 'image' not in k},
+            refresh=False,
           )
           waiting, since = [], time.monotonic()
         if ends:

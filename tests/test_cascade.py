@@ -199,12 +199,12 @@ def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
   """The config may be the same and the files of the data changed."""
   workdir, _ = finished
   folder = workdir.parent / 'other_data'
-  manifest = checkpoint.read_manifest(workdir)
   checkpoint.write_manifest(folder, tiny_config(), 'older/data', {})
   parallel = Parallel('shard_map')
   with pytest.raises(InputError, match='trained on older/data'):
     cascade.train_cascade(tiny_config(), synthetic_builder, folder, parallel)
-  assert manifest['data'] == synthetic_builder.info.full_name
+  data = checkpoint.read_manifest(workdir)['data']
+  assert data == synthetic_builder.info.full_name
 
 
 def test_evaluate_without_a_finished_cascade(finished, tiny_config, tmp_path):
@@ -259,10 +259,11 @@ def test_stage_from_another_run(finished, tiny_config, tmp_path):
 def test_stages_that_cannot_be_taken(finished, tiny_config, tmp_path):
   workdir, _ = finished
 
-  def take(change, count=1):
-    config = from_run(tiny_config(stages=2), workdir, count)
+  def take(change):
+    config = from_run(tiny_config(stages=2), workdir, 1)
     change(config)
-    run.run(config, tmp_path, mode='train', splits=('test',))
+    folder = tmp_path / change.__name__
+    run.run(config, folder, mode='train', splits=('test',))
 
   def elsewhere(config):
     config.stages[0].checkpoint = str(tmp_path / 'stages' / 'stage1')
@@ -270,11 +271,16 @@ def test_stages_that_cannot_be_taken(finished, tiny_config, tmp_path):
   def second_as_first(config):
     config.stages[0].checkpoint = str(workdir / 'stages' / 'stage2')
 
+  def word(config):
+    config.stages[0].checkpoint = 'stage1'
+
   def clusters(config):
     config.stages[0].pseudo_label.num_clusters = 9
 
   with pytest.raises(InputError, match=r'stages\[0\].checkpoint is .*no fin'):
     take(elsewhere)
+  with pytest.raises(InputError, match=r'stages\[0\].checkpoint is .*no fin'):
+    take(word)
   with pytest.raises(InputError, match=r'config.input.size was 32 .* 48'):
     take(CHANGES['input.size'])
   with pytest.raises(InputError, match='being the first stage was False'):
@@ -311,11 +317,12 @@ def test_start_from_keeps_the_features(tiny_config):
 
   image = rng.normal(size=(4, size, size, 3)).astype(np.float32)
   estimate = rng.normal(size=(4, 8, 2)).astype(np.float32)
+  batch = {'image': image, 'estimate': estimate, 'position': np.arange(4)}
   old_features, new_features = (
     jax.jit(
       lambda variables, model=model: model.apply(
         variables,
-        {'image': image, 'estimate': estimate},
+        batch,
         train=False,
         capture_intermediates=lambda module, _: module.name == 'fc7',
       )[1]['intermediates']['fc7']['__call__'][0]

@@ -63,8 +63,9 @@ def direct(tiny_config, records, networks):
 
   @jax.jit
   def run(variables):
+    shown = {'image': image, 'position': np.arange(16)}
     apply = lambda model, name, estimate: model.apply(
-      variables[name], {'image': image, 'estimate': estimate}, train=False
+      variables[name], {**shown, 'estimate': estimate}, train=False
     )
     o1 = apply(models[0], 'stage1', None)
     l1 = o1['landmarks']

@@ -139,7 +139,9 @@ def test_devices_and_modes_agree(config, clusters, index):
   for state, history in runs[1:]:
     assert int(state.step) == STEPS
     for name in one[0]:
-      # Relative: each loss is of a size of its own.
+      # Relative: each loss is of a size of its own. The usual gap is 4e-7; in
+      # about one run of 24 with twice the learning rate a ReLU's input rounds
+      # to the other side of 0, and the gap is 2e-5 from there on.
       np.testing.assert_allclose(
         [metrics[name] for metrics in history],
         [metrics[name] for metrics in one],
@@ -211,25 +213,23 @@ def whole_batch(model, variables, batch, estimate, train):
 
 
 def written_out_loss(outputs, batch, estimate, centres):
-  """P1's three losses, example by example and landmark by landmark."""
+  """P1's three losses, summed example by example."""
   total = 0.0
   for i in np.flatnonzero(batch['mask']):
     offset = estimate[i] - batch['landmarks'][i]
-    has = np.isin(batch['visibility'][i], (0, 1))
-    known = batch['visibility'][i] >= 0
-    for j in range(N):
-      if has[j]:
-        gap = outputs['landmarks'][i, j] - 5.0 * offset[j]
-        total += 0.5 * (gap[0] ** 2 + gap[1] ** 2)
-      if known[j]:
-        logits = outputs['visibility'][i, j]
-        right = logits[batch['visibility'][i, j]]
-        total += 0.3 * (jnp.log(jnp.sum(jnp.exp(logits))) - right)
+    codes = batch['visibility'][i]
+    has = np.isin(codes, (0, 1))
+    gaps = outputs['landmarks'][i, has] - 5.0 * offset[has]
+    total += 0.5 * jnp.vdot(gaps, gaps)
+    logits = outputs['visibility'][i, codes >= 0]
+    right = np.eye(3)[codes[codes >= 0]]
+    normaliser = jnp.log(jnp.exp(logits).sum(axis=1))
+    total += 0.3 * (normaliser.sum() - (logits * right).sum())
     vector = 224 * np.where(has[:, None], offset, 0).ravel()
     distances = np.sqrt(((vector - centres) ** 2).sum(axis=1))
     label = np.exp(-distances / 20.0)
     gaps = outputs['pseudo_label'][i] - label / label.sum()
-    total += 0.7 * 0.5 * jnp.sum(gaps**2)
+    total += 0.7 * 0.5 * jnp.vdot(gaps, gaps)
   return total / batch['mask'].sum()
 
 
