@@ -21,7 +21,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 KILLS = int(os.environ.get('FLD_KILLS', 2))
 POLL = 0.02  # seconds
 
-# What conftest's tiny_config sets.
+# What conftest's tiny_config sets, so that the compiled programs are shared;
+# but saved after every step, so that most moments are between two saves.
 OVERRIDES = {
   'batch_size': 8,
   'log_every_steps': 2,
@@ -36,7 +37,7 @@ OVERRIDES = {
     for i in range(3)
     for field, value in (
       ('train_steps', 6),
-      ('eval_steps', 3),
+      ('eval_steps', 1),
       ('pseudo_label.num_clusters', 4),
     )
   },
@@ -100,6 +101,28 @@ def run_unbroken(folder: pathlib.Path) -> list[tuple[float, str]]:
   return sorted((seconds, name) for name, seconds in seen.items())
 
 
+def choose_moments(timeline, count: int) -> list[float]:
+  """Random moments, one in each of `count` equal parts of the time.
+
+  Every second one is moved on to where a network has just saved one of its
+  first steps: from there, the next start has to continue inside the network.
+  """
+  rng = np.random.default_rng(count)
+  first, end = timeline[0][0], timeline[-1][0]
+  saved = [
+    seconds
+    for seconds, name in timeline
+    if re.fullmatch(r'run/stages/\w+/\w+/[1-4]', name)
+  ]
+  moments = []
+  for i in range(count):
+    moment = first + (i + rng.random()) / count * (end - first)
+    if i % 2 == 0:
+      moment = min((s for s in saved if s >= moment), default=saved[-1])
+    moments.append(moment)
+  return moments
+
+
 def run_until(folder, timeline, moment: float) -> str | None:
   """Starts the program and kills it at a moment of the unbroken run.
 
@@ -152,12 +175,8 @@ def run_until(folder, timeline, moment: float) -> str | None:
 
 def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config):
   timeline = run_unbroken(tmp_path / 'unbroken')
-  # Random, but one in each of as many equal parts of the time with effects.
-  first, end = timeline[0][0], timeline[-1][0]
-  rng = np.random.default_rng(KILLS)
-  shares = (np.arange(KILLS) + rng.random(KILLS)) / KILLS
   kills = []
-  for moment in first + shares * (end - first):
+  for moment in choose_moments(timeline, KILLS):
     where = run_until(tmp_path / 'killed', timeline, moment)
     # A start that is faster than the unbroken one may end first: once more.
     where = where or run_until(tmp_path / 'killed', timeline, moment)
@@ -166,6 +185,10 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config):
   assert kills[0], 'the run ended before the first kill'
   process = start(tmp_path / 'killed')
   assert process.wait() == 0, tail(tmp_path / 'killed')
+  log = (tmp_path / 'killed' / 'log.txt').read_text()
+  continued = re.findall(r'(\S+ continues from step \d+ of \d+)', log)
+  print('\n'.join(continued))
+  assert continued, 'no kill fell between two steps of a network'
 
   unbroken, killed = (
     tmp_path / name / 'run' for name in ('unbroken', 'killed')
