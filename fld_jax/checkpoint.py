@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 
 import grain
 import jax
@@ -76,6 +77,8 @@ class Checkpoints:
 
   def __init__(self, directory: pathlib.Path):
     policies = ocp.checkpoint_managers
+    self._deleted = directory.absolute() / 'deleted'
+    shutil.rmtree(self._deleted, ignore_errors=True)
     self._manager = ocp.CheckpointManager(
       directory.absolute(),
       options=ocp.CheckpointManagerOptions(
@@ -91,6 +94,9 @@ class Checkpoints:
         best_fn=lambda metrics: metrics['ne'],
         best_mode='min',
         cleanup_tmp_directories=True,
+        # Orbax deletes file by file, and what a kill leaves of a step looks
+        # like a step. So it only moves the step away, which is atomic.
+        todelete_subdir=self._deleted.name,
       ),
       item_names=('variables', 'optimizer', 'iterator', 'history'),
       item_handlers={
@@ -105,8 +111,8 @@ class Checkpoints:
     return self
 
   def __exit__(self, *unused):
-    self._manager.wait_until_finished()
-    self._manager.close()
+    self._manager.close()  # waits
+    shutil.rmtree(self._deleted, ignore_errors=True)
 
   def last_step(self) -> int:
     """The last saved step, 0 if there is none."""
@@ -127,6 +133,8 @@ class Checkpoints:
       history: JSON-ready list, the curves so far.
       ne: macro NE on the tune split.
     """
+    self._manager.wait_until_finished()
+    shutil.rmtree(self._deleted, ignore_errors=True)
     saved = self._manager.save(
       step,
       args=ocp.args.Composite(

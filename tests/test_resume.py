@@ -5,6 +5,9 @@ FLD_KILLS=10 python -m pytest tests/test_resume.py -s
 kills it ten times instead of twice and prints at which moments.
 """
 
+import contextlib
+import glob
+import itertools
 import os
 import pathlib
 import re
@@ -15,6 +18,7 @@ import time
 import jax
 import numpy as np
 
+from fld_jax import checkpoint
 from fld_jax import stage as stage_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -44,12 +48,13 @@ OVERRIDES = {
 }
 
 
-def start(folder: pathlib.Path) -> subprocess.Popen:
-  """Starts the program on a folder, or starts it again."""
+@contextlib.contextmanager
+def start(folder: pathlib.Path):
+  """Starts the program on a folder, or starts it again; ends it at the end."""
   arguments = {'dataset.data_dir': folder / 'data', **OVERRIDES}
   folder.mkdir(exist_ok=True)
   with open(folder / 'log.txt', 'a') as log:
-    return subprocess.Popen(
+    process = subprocess.Popen(
       [
         sys.executable,
         '-m',
@@ -62,25 +67,31 @@ def start(folder: pathlib.Path) -> subprocess.Popen:
       stdout=log,
       stderr=log,
     )
+  try:
+    yield process
+  finally:
+    process.kill()
+    process.wait()
 
 
 def milestones(folder: pathlib.Path) -> set[str]:
   """Names of what is on disk: data, stages, checkpoints, those being saved."""
-  paths = [
-    *folder.glob('data/*'),
-    *folder.glob('run/*'),
-    *folder.glob('run/stages/*'),
-    *folder.glob('run/stages/*/*'),
-    *folder.glob('run/stages/*/*/*'),
-    *folder.glob('run/stages/*/*/*/*'),
-    *folder.glob('run/eval/*/*'),
+  patterns = [
+    'data/*',
+    'run/*',
+    'run/stages/*',
+    'run/stages/*/*',
+    'run/stages/*/*/*',
+    'run/stages/*/*/*/*',
+    'run/eval/*/*',
   ]
-  names = (path.relative_to(folder).as_posix() for path in paths)
+  # Not pathlib's glob, which raises if a folder goes while it looks.
+  names = itertools.chain(
+    *(glob.iglob(pattern, root_dir=folder) for pattern in patterns)
+  )
   # Temporary names end in numbers that differ from start to start.
   return {
-    re.sub(r'\.orbax-checkpoint-tmp[^/]*', '.saving', name)
-    for name in names
-    if '/.' not in name
+    re.sub(r'\.orbax-checkpoint-tmp[^/]*', '.saving', name) for name in names
   }
 
 
@@ -91,11 +102,11 @@ def tail(folder: pathlib.Path) -> str:
 def run_unbroken(folder: pathlib.Path) -> list[tuple[float, str]]:
   """Runs to the end; (seconds, milestone) in the order of appearance."""
   begin, seen = time.monotonic(), {}
-  process = start(folder)
-  while process.poll() is None:
-    for name in milestones(folder) - seen.keys():
-      seen[name] = time.monotonic() - begin
-    time.sleep(POLL)
+  with start(folder) as process:
+    while process.poll() is None:
+      for name in milestones(folder) - seen.keys():
+        seen[name] = time.monotonic() - begin
+      time.sleep(POLL)
   assert process.returncode == 0, tail(folder)
   seen['end'] = time.monotonic() - begin
   return sorted((seconds, name) for name, seconds in seen.items())
@@ -120,7 +131,7 @@ def choose_moments(timeline, count: int) -> list[float]:
     if i % 2 == 0:
       moment = min((s for s in saved if s >= moment), default=saved[-1])
     moments.append(moment)
-  return moments
+  return sorted(moments)
 
 
 def run_until(folder, timeline, moment: float) -> str | None:
@@ -148,20 +159,15 @@ def run_until(folder, timeline, moment: float) -> str | None:
     # Already there: the delay counts from when this start trains again.
     delay += dict(map(reversed, timeline))['run/manifest.json']
   reached = begin if before >= last else None
-  process = start(folder)
-  try:
+  with start(folder) as process:
     while process.poll() is None:
       now, place = time.monotonic(), reach()
       if reached is None and place >= last:
         reached = now
       if place > max(last, before) or (reached and now > reached + delay):
-        process.kill()
-        break
+        break  # which kills it
       assert now < begin + 10 * times[-1] + 60, f'hangs: {tail(folder)}'
       time.sleep(POLL)
-  finally:
-    process.kill()
-    process.wait()
   if process.returncode == 0:
     return None
   assert process.returncode == -9, tail(folder)
@@ -171,6 +177,48 @@ def run_until(folder, timeline, moment: float) -> str | None:
     f'{moment:.1f} s of {times[-1]:.1f} s: after {now - begin:.1f} s of this '
     f'start, newest file {newest}, last evaluation {steps[-1:]}'
   )
+
+
+HALF_DELETED = """
+import os, pathlib, sys
+import grain
+import numpy as np
+from fld_jax import checkpoint, train_step
+
+iterator = iter(grain.MapDataset.range(9).to_iter_dataset())
+unlink = os.unlink
+
+def save(step):
+  array = np.full(3, step, np.float32)
+  state = train_step.TrainState(np.int32(step), {'params': array}, (array,))
+  with checkpoint.Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
+    checkpoints.save(step, state, iterator, [{'step': step}], 1 / step)
+
+def unlink_and_die(*args, **kwargs):
+  unlink(*args, **kwargs)
+  os._exit(9)
+
+save(1)
+os.unlink = unlink_and_die
+save(2)  # which is better, so the first one goes
+"""
+
+
+def test_killed_while_an_old_checkpoint_is_deleted(tmp_path):
+  child = subprocess.run(
+    [sys.executable, '-c', HALF_DELETED, tmp_path / 'network'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert child.returncode == 9, f'nothing was deleted: {child.stderr}'
+  with checkpoint.Checkpoints(tmp_path / 'network') as checkpoints:
+    assert checkpoints.last_step() == checkpoints.best_step() == 2
+    best = checkpoints.restore_best({'params': np.zeros(3, np.float32)})
+    np.testing.assert_array_equal(best['params'], [2, 2, 2])
+    assert checkpoints.history() == [{'step': 2}]
+  steps = [path.name for path in (tmp_path / 'network').iterdir()]
+  assert steps == ['2'], 'the deleted checkpoint is still there'
 
 
 def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config):
@@ -183,8 +231,8 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config):
     print(f'killed at {where}', flush=True)
     kills.append(where)
   assert kills[0], 'the run ended before the first kill'
-  process = start(tmp_path / 'killed')
-  assert process.wait() == 0, tail(tmp_path / 'killed')
+  with start(tmp_path / 'killed') as process:
+    assert process.wait() == 0, tail(tmp_path / 'killed')
   log = (tmp_path / 'killed' / 'log.txt').read_text()
   continued = re.findall(r'(\S+ continues from step \d+ of \d+)', log)
   print('\n'.join(continued))
