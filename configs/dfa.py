@@ -105,7 +105,9 @@ def stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
   config.train_epochs = 0.0  # counts if train_steps is 0
   config.eval_steps = 500
   config.eval_epochs = 0.0
-  config.init = 'random'  # or 'previous': start from the stage before
+  config.init = 'random'  # or 'previous': start as the stage before ended
+  # Noise on the previous stage's landmarks in training, in sides of the crop.
+  config.estimate_noise = 0.0
   config.checkpoint = ''  # a stage's folder in another run: take that one
   config.branches = branches  # an easy and a hard network
   config.pseudo_label = ConfigDict()
@@ -140,7 +142,8 @@ def _full(config: ConfigDict) -> None:
   config.model.dtype = 'bfloat16'
   config.input.std = (58.4, 57.1, 57.4)
   for each in config.stages:
-    each.init = 'previous' if each.name != 'stage1' else 'random'
+    if each.name != 'stage1':
+      each.init, each.estimate_noise = 'previous', 0.2
 
 
 def _small(config: ConfigDict) -> None:
@@ -157,17 +160,18 @@ def _small(config: ConfigDict) -> None:
   config.model.blocks = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 256))
   config.model.batch_norm = True
   config.model.hidden = 512
-  config.model.dropout = 0.1
+  config.model.dropout = 0.0
   config.routing.quantile = 0.5
   for index, each in enumerate(config.stages):
     each.train_steps = each.eval_steps = 0
-    each.train_epochs = (24.0, 14.0, 14.0)[index]
+    each.train_epochs = 24.0
     each.eval_epochs = 2.0
-    each.init = 'previous' if index else 'random'
+    if index:
+      each.init, each.estimate_noise = 'previous', 0.2
     each.weights.visibility = 0.03
     each.weights.pseudo_label = 0.1
     each.optimizer.name = 'adamw'
-    each.optimizer.learning_rate = (2e-3, 1e-3, 5e-4)[index]
+    each.optimizer.learning_rate = 1e-3 if each.branches else 2e-3
     each.optimizer.schedule = 'cosine'
     each.optimizer.warmup = 0.1
     each.optimizer.weight_decay = 0.01

@@ -35,7 +35,7 @@ FREE_FIELDS = (
   'parallel',
 )
 # All that the networks' shapes and inputs depend on: what evaluation compares.
-INPUT_FIELDS = r'(input|model)\.|offset_scale'
+INPUT_FIELDS = r'(input|model)\.(?!dropout)|offset_scale'
 NETWORK_FIELDS = (
   INPUT_FIELDS
   + r'|stages\.\d+\.(name|branches|pseudo_label\.(num_clusters|normalize))'

@@ -84,7 +84,9 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     # --- state and step -----------------------------------------------------
     variables = stage_lib.init_variables(job.model, config, job.seed)
     if job.initial is not None:
-      variables = stage_lib.start_from(variables, job.initial)
+      variables = stage_lib.start_from(
+        variables, job.initial, config.offset_scale
+      )
     optimizer = schedules.optimizer(job.stage.optimizer, total)
     state = checkpoint.to_host(
       train_step.TrainState(

@@ -183,7 +183,10 @@ def make_train_step(
   The previous stages run inside the step, in eval mode, on the very crops that
   the network sees. So their estimates are those under the training
   augmentation, which generalise better than estimates of the plain training
-  images (methods A19), and nothing needs to be stored between stages.
+  images (methods A19), and nothing needs to be stored between stages. Noise on
+  them (`stage.estimate_noise`, as DeepPose's, methods 2.1) makes the network
+  look at the image: an estimate that the same trunk could have made tells it
+  nothing of where the landmarks are.
 
   Args:
     model: the network to train.
@@ -192,7 +195,7 @@ def make_train_step(
     stage: the stage's config.
     weights_at: function of the step to the three loss weights.
     optimizer: the transformation.
-    seed: of dropout.
+    seed: of dropout and noise.
 
   Returns:
     step(state, previous, clusters, batch) -> (state, metrics): `previous` the
@@ -202,12 +205,14 @@ def make_train_step(
 
   def step(state, previous, clusters, batch):
     batch = normalise_images(batch, config.input.mean, config.input.std)
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
     estimate = None
     if previous_models:
       chain = apply_chain(previous_models, previous, batch, config.offset_scale)
-      estimate = lax.stop_gradient(chain[-1]['estimate'])
+      noise = _noise(key, batch['position'], model.num_landmarks)
+      estimate = chain[-1]['estimate'] + stage.estimate_noise * noise
+      estimate = lax.stop_gradient(estimate)
     count = jnp.maximum(lax.psum(jnp.sum(batch['mask']), AXIS), 1)
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
     weights = weights_at(state.step)
 
     def loss_fn(params):
@@ -247,6 +252,12 @@ def make_train_step(
     return new, metrics
 
   return step
+
+
+def _noise(key, positions, num_landmarks: int):
+  """Normal numbers (b, N, 2), the same on any number of devices."""
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
+  return jax.vmap(lambda k: jax.random.normal(k, (num_landmarks, 2)))(keys)
 
 
 def _mean_error(outputs, batch, estimate, config):

@@ -289,45 +289,81 @@ def test_stages_that_cannot_be_taken(finished, tiny_config, tmp_path):
     take(clusters)
 
 
-def test_start_from_keeps_the_features(tiny_config):
+@pytest.fixture
+def three_networks(tiny_config):
+  """Models of three stages, random variables of each, and a batch."""
   config = tiny_config()
-  size, hidden = config.input.size, config.model.hidden
+  size = config.input.size
   models = [
-    stage_lib.build_model(config, config.stages[i], i) for i in range(2)
+    stage_lib.build_model(config, config.stages[min(i, 1)], i) for i in range(3)
   ]
-  source, fresh = (
-    random_variables(model, size, seed) for seed, model in enumerate(models)
-  )
+  variables = [
+    random_variables(model, size, seed, head=0.1)
+    for seed, model in enumerate(models)
+  ]
   rng = np.random.default_rng(0)
-  source['batch_stats'] = jax.tree.map(
-    lambda x: rng.uniform(0.5, 2, x.shape).astype(np.float32),
-    source['batch_stats'],
-  )
-  new = stage_lib.start_from(fresh, source)
-  for name in ('vgg', 'fc6'):
-    assert_same(new['params'][name], source['params'][name])
-  assert_same(new['batch_stats'], source['batch_stats'])
-  heads = [name for name in fresh['params'] if name.startswith('fc8')]
-  assert len(heads) == 8 + 2
-  for name in [*heads, 'fc_pre']:
-    assert_same(new['params'][name], fresh['params'][name])
-  kernel = new['params']['fc7']['kernel']
-  assert kernel.shape == (hidden + hidden // 8, hidden)
-  assert not kernel[hidden:].any()
+  for each in variables:
+    each['batch_stats'] = jax.tree.map(
+      lambda x: rng.uniform(0.5, 2, x.shape).astype(np.float32),
+      each['batch_stats'],
+    )
+  batch = {
+    'image': rng.normal(size=(4, size, size, 3)).astype(np.float32),
+    'estimate': rng.normal(size=(4, 8, 2)).astype(np.float32),
+    'position': np.arange(4),
+  }
+  return models, variables, batch
 
-  image = rng.normal(size=(4, size, size, 3)).astype(np.float32)
-  estimate = rng.normal(size=(4, 8, 2)).astype(np.float32)
-  batch = {'image': image, 'estimate': estimate, 'position': np.arange(4)}
-  old_features, new_features = (
-    jax.jit(
-      lambda variables, model=model: model.apply(
-        variables,
-        batch,
-        train=False,
-        capture_intermediates=lambda module, _: module.name == 'fc7',
-      )[1]['intermediates']['fc7']['__call__'][0]
-    )(variables)
-    for model, variables in zip(models, (source, new), strict=True)
+
+def run_network(model, variables, batch):
+  return jax.jit(lambda v: model.apply(v, batch, train=False))(variables)
+
+
+def test_stage_2_starts_with_the_landmarks_of_stage_1(three_networks):
+  models, (source, fresh, _), batch = three_networks
+  hidden = source['params']['fc7']['bias'].size
+  # The weakest units are those that make room for the estimate. With no weight
+  # at all their loss changes nothing, and the start is exact.
+  weak = np.random.default_rng(1).permutation(hidden)[: hidden // 8]
+  source['params']['fc8_landmarks']['kernel'][weak] = 0
+  for i in range(1, 9):
+    source['params'][f'fc8_visibility_{i}']['kernel'][weak] = 0
+  new = stage_lib.start_from(fresh, source, offset_scale=5.0)
+  old = run_network(models[0], source, batch)
+  assert np.std(old['landmarks']) > 0.1
+  outputs = run_network(models[1], new, batch)
+  np.testing.assert_allclose(
+    outputs['landmarks'],
+    5 * (batch['estimate'] - old['landmarks']),
+    rtol=1e-4,
+    atol=1e-5,
   )
-  assert np.std(old_features) > 0.1
-  np.testing.assert_allclose(new_features, old_features, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(
+    outputs['visibility'], old['visibility'], rtol=1e-4, atol=1e-5
+  )
+  assert_same(
+    new['params']['fc8_pseudo_label'], fresh['params']['fc8_pseudo_label']
+  )
+  assert_same(jax.tree.map(np.shape, new), jax.tree.map(np.shape, fresh))
+
+
+def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
+  models, (_, source, fresh), batch = three_networks
+  new = stage_lib.start_from(fresh, source, offset_scale=5.0)
+  old = run_network(models[1], source, batch)
+  outputs = run_network(models[2], new, batch)
+  for name in ('landmarks', 'visibility'):
+    np.testing.assert_array_equal(outputs[name], old[name])
+  assert_same(
+    new['params']['fc8_pseudo_label'], fresh['params']['fc8_pseudo_label']
+  )
+
+
+def test_no_room_to_carry_the_estimate(three_networks):
+  _, (source, fresh, _), _ = three_networks
+  fresh['params']['fc_pre'] = {
+    'kernel': np.zeros((16, 31), np.float32),
+    'bias': np.zeros(31, np.float32),
+  }
+  with pytest.raises(InputError, match='takes 32 units of fc_pre .* is 31'):
+    stage_lib.start_from(fresh, source, offset_scale=5.0)

@@ -35,7 +35,7 @@ OVERRIDES = {
   'dataset.sizes.test': 16,
   'input.size': 32,
   'model.blocks': '((1,8),(1,8))',
-  'model.hidden': 16,
+  'model.hidden': 256,
   **{
     f'stages[{i}].{field}': value
     for i in range(3)

@@ -1,5 +1,7 @@
 """The train step: devices, padding, gradients, offsets."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 from random_networks import random_variables
 
-from fld_jax import schedules, train_step
+from fld_jax import schedules, schema, train_step
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
 from fld_jax.parallel import AXIS, Parallel
@@ -69,7 +71,13 @@ class Setup:
   """A network with its train step, on some devices."""
 
   def __init__(
-    self, config, index, parallel, model=None, optimizer=None, weights=None
+    self,
+    config,
+    index,
+    parallel,
+    model=None,
+    optimizer=None,
+    weights=None,
   ):
     stage = config.stages[index]
     self.parallel = parallel
@@ -122,6 +130,7 @@ def constant_weights(step):
 @pytest.mark.parametrize('index', [0, 1])
 def test_devices_and_modes_agree(config, clusters, index):
   batches = [make_batch(10 + i % 2) for i in range(STEPS)]
+  assert config.stages[1].estimate_noise > 0
   setups = [
     Setup(config, index, Parallel(mode, jax.devices()[:devices]))
     for mode, devices in (('shard_map', 1), ('shard_map', 4), ('pmap', 4))
@@ -346,3 +355,32 @@ def test_batches_that_devices_cannot_share():
   parallel.check_batch_size(8)
   with pytest.raises(InputError, match='batch_size is 10, which 4 devices'):
     parallel.check_batch_size(10)
+
+
+def test_estimate_noise(config, clusters):
+  """The variance of the noise, from the squared offsets that it adds."""
+  batches = [make_batch(i, rows=64, masked=()) for i in range(8)]
+
+  def squared_offsets(noise):
+    """The landmark loss of a network that says 0."""
+    changed = copy.deepcopy(config)
+    changed.stages[1].estimate_noise = noise
+    model = make_model(use_estimate=True)
+    one = Parallel('shard_map', jax.devices()[:1])
+    setup = Setup(changed, 1, one, model, optax.set_to_zero())
+    params = setup.state.variables['params']
+    params['fc8_landmarks'] = jax.tree.map(
+      np.zeros_like, params['fc8_landmarks']
+    )
+    _, history = setup.run(batches, clusters)
+    return np.array([metrics['landmarks'] for metrics in history])
+
+  added = squared_offsets(0.3) - squared_offsets(0.0)
+  coordinates = [
+    2 * np.mean(np.sum(schema.has_position(batch['visibility']), axis=1))
+    for batch in batches
+  ]
+  variance = added / (0.5 * config.offset_scale**2 * np.array(coordinates))
+  # Each from about 64 x 12 coordinates.
+  np.testing.assert_allclose(variance, 0.09, atol=0.03)
+  assert len(set(variance)) == len(batches), 'the same noise at each step'
