@@ -84,6 +84,10 @@ def base(dataset: str) -> ConfigDict:
   config.offset_scale = 5.0  # methods A3
   # Predict from the image and its mirror image, which costs twice the time.
   config.flip_test = False
+  config.position_constraint = ConfigDict()  # methods 4.3 to 4.5
+  config.position_constraint.partition = 'skeleton'  # or whole, top_bottom
+  config.position_constraint.k = 4
+  config.position_constraint.space = 'input_px'  # or 'normalized'
   config.routing = ConfigDict()
   config.routing.mode = 'route'  # or 'average', 'two_branch'
   config.routing.epsilon = 0.3  # P1 section 3.3, methods A11
@@ -118,7 +122,12 @@ def stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
   config.pseudo_label.context_transform = 'signed_sqrt'  # or 'raw', A9
   config.pseudo_label.loss = 'euclidean'  # or xent_soft, xent_hard, A6
   config.weights = ConfigDict(
-    {'landmarks': 1.0, 'visibility': 1.0, 'pseudo_label': 1.0}
+    {
+      'landmarks': 1.0,
+      'position_constraint': 0.0,  # PCLoss; Song et al.: 1e-5 on DeepFashion
+      'visibility': 1.0,
+      'pseudo_label': 1.0,
+    }
   )
   config.weight_schedule = 'ramp_down'  # methods A14
   config.weight_t1 = 0.2

@@ -6,6 +6,7 @@ padding, device count and batch size weigh nothing.
 
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from fld_jax import schema
 from fld_jax.errors import InputError
@@ -29,6 +30,46 @@ def positions(prediction, target, visibility):
   mask = schema.has_position(visibility)[..., None]
   error = jnp.where(mask, prediction - target, 0.0)
   return 0.5 * jnp.sum(error**2, axis=(1, 2))
+
+
+def position_constraint(prediction, target, mask, parts, k: int):
+  """PCLoss: what landmarks' places relative to each other cost.
+
+  For landmark i, L_i is the sum over the part's landmarks j of the squared
+  length of (predicted j - i) - (true j - i); moving all landmarks together
+  costs nothing. A part costs the mean of its k largest L_i (Song et al.,
+  Pattern Recognition 2021, eqs. 6 and 8), an example the sum over the parts
+  (eq. 10). A landmark that does not count takes part in no pair; a part with
+  fewer than two that count costs nothing (methods 4.5).
+
+  Args:
+    prediction: (B, N, 2) in any unit; the loss is in its square.
+    target: (B, N, 2) likewise, anything finite where the mask is False.
+    mask: (B, N) bool, which landmarks count.
+    parts: the slots of each part, one of `schema.FASHION_8.partitions`.
+    k: how many of the largest L_i count; all, if the part has fewer.
+
+  Returns:
+    (B,) losses.
+  """
+  total = jnp.zeros(prediction.shape[0])
+  for part in parts:
+    slots = jnp.asarray(part)
+    counts = mask[:, slots]
+    error = jnp.where(
+      counts[..., None], prediction[:, slots] - target[:, slots], 0.0
+    )
+    pairs = counts[:, :, None] & counts[:, None, :]
+    squared = jnp.sum((error[:, :, None] - error[:, None]) ** 2, axis=-1)
+    of_landmark = jnp.sum(jnp.where(pairs, squared, 0.0), axis=-1)
+    # Not less than 0, so -1 puts those that do not count last.
+    largest, _ = lax.top_k(
+      jnp.where(counts, of_landmark, -1.0), min(k, len(part))
+    )
+    chosen = jnp.minimum(jnp.sum(counts, axis=-1), largest.shape[-1])
+    mean = jnp.sum(jnp.maximum(largest, 0.0), axis=-1) / jnp.maximum(chosen, 1)
+    total += mean
+  return total
 
 
 def visibility(logits, target):

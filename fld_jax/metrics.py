@@ -23,6 +23,8 @@ NORMS = (
 CROP_PIXELS = 224  # PDL counts pixels of the network input of DFA
 PDL_THRESHOLDS = np.arange(51)
 PDL_MAIN = 15
+OUTLIER = 0.2  # NE
+DUPLICATE_TRUE, DUPLICATE_FOUND = 0.1, 0.03  # shares of the box's sides
 
 
 @dataclasses.dataclass
@@ -219,6 +221,46 @@ def pdl(errors, mask, thresholds) -> np.ndarray:
   return (distances[:, None] <= thresholds).mean(axis=0)
 
 
+def outlier_rate(errors, mask) -> float | None:
+  """Share of the landmarks whose NE is above 0.2.
+
+  Args:
+    errors: (n, N) NE.
+    mask: (n, N) which landmarks count.
+
+  Returns:
+    The share in [0, 1], None if no landmark counts.
+  """
+  errors = np.asarray(errors)[np.asarray(mask, bool)]
+  return float((errors > OUTLIER).mean()) if errors.size else None
+
+
+def duplicate_rate(predictions: Predictions, stage: str) -> float | None:
+  """Share of the pairs of distinct landmarks that are predicted as one.
+
+  Distinct are two visible landmarks of an image at least 0.1 apart in truth; a
+  duplicate is predicted less than 0.03 apart. Both in shares of the box's width
+  and height. What PCLoss is meant to prevent (Song et al., 2021, Figure 1).
+
+  Returns:
+    The share in [0, 1], None if there is no such pair.
+  """
+  scale = normaliser(predictions, 'bbox_wh')[:, None]
+  first, second = np.triu_indices(predictions.visibility.shape[1], 1)
+
+  def distance(points):
+    points = np.asarray(points, np.float64) / scale
+    return np.linalg.norm(points[:, first] - points[:, second], axis=-1)
+
+  visible = counted(predictions.visibility)
+  pairs = visible[:, first] & visible[:, second]
+  pairs &= distance(predictions.landmarks) >= DUPLICATE_TRUE
+  if not pairs.any():
+    return None
+  found = distance(predictions.estimates[stage])[pairs]
+  return float((found < DUPLICATE_FOUND).mean())
+
+
 def visibility_accuracy(probs, visibility) -> dict:
   """How often the most probable visibility class is the true one.
 
@@ -258,8 +300,9 @@ def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
     `num_examples`, `norm`, `ne` (the final stage's) and `stages`: for each
     stage `ne` (visible landmarks), `ne_annotated` (and occluded ones),
     `ne_by_clothes_type`, `ne_by_variation` (of visible ones, only groups that
-    are present), `pdl_at_15`, `pdl_curve` (0 to 50 pixels of 224) and
-    `visibility_accuracy`. NE and shares are fractions, not per cent.
+    are present), `pdl_at_15`, `pdl_curve` (0 to 50 pixels of 224),
+    `outlier_rate`, `duplicate_rate` and `visibility_accuracy`. NE and shares
+    are fractions, not per cent.
 
   Raises:
     InputError: see `normaliser` and `normalised_errors`.
@@ -289,6 +332,8 @@ def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
       'ne_by_variation': by_group(predictions.variation, schema.VARIATIONS),
       'pdl_at_15': curve[PDL_MAIN],
       'pdl_curve': curve,
+      'outlier_rate': outlier_rate(errors, visible),
+      'duplicate_rate': duplicate_rate(predictions, stage),
       'visibility_accuracy': visibility_accuracy(
         predictions.visibility_probs.get(stage), predictions.visibility
       ),

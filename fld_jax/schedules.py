@@ -93,12 +93,13 @@ def loss_weights(config, total_steps: int):
 
   Args:
     config: `weight_schedule`, `weight_t1` and `weight_t2` (shares of the run;
-      P1: 2000 and 4000 of 10,000 iterations), `weights` with `landmarks`,
-      `visibility` and `pseudo_label`.
+      P1: 2000 and 4000 of 10,000 iterations), `weights` with the names
+      that are returned.
     total_steps: length of the run.
 
   Returns:
-    Function of the step to {'landmarks', 'visibility', 'pseudo_label'}.
+    Function of the step to {'landmarks', 'position_constraint', 'visibility',
+    'pseudo_label'}; the first two rise and fall together.
 
   Raises:
     InputError: for another schedule.
@@ -129,6 +130,7 @@ def loss_weights(config, total_steps: int):
     )
   return lambda step: {
     'landmarks': config.weights.landmarks * main(step),
+    'position_constraint': config.weights.position_constraint * main(step),
     'visibility': config.weights.visibility * auxiliary(step),
     'pseudo_label': config.weights.pseudo_label * auxiliary(step),
   }

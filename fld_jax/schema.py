@@ -33,10 +33,12 @@ class LandmarkSet:
     names: N names; a name that ends in `_left` has a `_right` partner.
     slots: for each clothes type code, the slots that its annotation rows
       fill, in the order of the rows' triples.
+    top: the words that names of the upper body's landmarks begin with.
   """
 
   names: tuple[str, ...]
   slots: dict[int, tuple[int, ...]]
+  top: tuple[str, ...]
 
   @property
   def num_landmarks(self) -> int:
@@ -52,6 +54,24 @@ class LandmarkSet:
       for name in self.names
     ]
     return np.array([self.names.index(name) for name in partner])
+
+  @property
+  def partitions(self) -> dict[str, tuple[np.ndarray, ...]]:
+    """The slots of the parts that PCLoss compares within (methods 4.4).
+
+    `whole`; `skeleton`: left and right, a landmark without a side is in both;
+    `top_bottom`.
+    """
+    words = [set(name.split('_')) for name in self.names]
+    top = np.array([name.startswith(self.top) for name in self.names])
+    slots = lambda mask: tuple(map(np.flatnonzero, mask))
+    return {
+      'whole': slots([np.full(self.num_landmarks, True)]),
+      'skeleton': slots(
+        [['right' not in w for w in words], ['left' not in w for w in words]]
+      ),
+      'top_bottom': slots([top, ~top]),
+    }
 
 
 FASHION_8 = LandmarkSet(
@@ -70,6 +90,7 @@ FASHION_8 = LandmarkSet(
     2: (4, 5, 6, 7),
     3: (0, 1, 2, 3, 4, 5, 6, 7),
   },
+  top=('collar', 'sleeve'),
 )
 
 

@@ -33,46 +33,76 @@ PAPER_TABLE_2 = {
 def format_table(metrics: dict) -> str:
   """Plain-text tables of what `evaluate` returns, in per cent.
 
-  One row a stage with NE per landmark, macro and micro NE, PDL at 15 pixels and
-  visibility accuracy; then NE of all annotated landmarks, by clothes type and
-  by variation. Fits 120 columns for stage names of up to 24 characters.
+  One row a stage with NE per landmark, macro and micro NE; PDL at 15 pixels,
+  outlier and duplicate rate and visibility accuracy; NE of all annotated
+  landmarks, by clothes type and by variation. Fits 120 columns for stage names
+  of up to 24 characters.
   """
   stages = metrics['stages']
   names = list(metrics['ne']['per_landmark'])
-  head = [name.partition('_')[::2] for name in names]
-  head += [('macro', 'NE'), ('micro', 'NE')]
-  more = [('PDL', f'@{PDL_MAIN}'), ('vis.', 'acc.')]
-  parts = {'NE of visible landmarks': {}, 'visible and occluded': {}}
-  for stage, of in stages.items():
-    extra = [of['pdl_at_15'], of['visibility_accuracy']['overall']]
-    parts['NE of visible landmarks'][stage] = _ne_row(of['ne']) + extra
-    parts['visible and occluded'][stage] = _ne_row(of['ne_annotated'])
+  errors = [name.partition('_')[::2] for name in names]
+  errors += [('macro', 'NE'), ('micro', 'NE')]
+  shares = [('PDL', f'@{PDL_MAIN}'), ('outlier', 'rate')]
+  shares += [('duplicate', 'rate'), ('visibility', 'accuracy')]
+  tables = [
+    (
+      'NE of visible landmarks',
+      errors,
+      {stage: _ne_row(of['ne']) for stage, of in stages.items()},
+    ),
+    (
+      'shares',
+      shares,
+      {
+        stage: [
+          of['pdl_at_15'],
+          of['outlier_rate'],
+          of['duplicate_rate'],
+          of['visibility_accuracy']['overall'],
+        ]
+        for stage, of in stages.items()
+      },
+    ),
+    (
+      'visible and occluded',
+      errors,
+      {stage: _ne_row(of['ne_annotated']) for stage, of in stages.items()},
+    ),
+  ]
   for group in ('clothes type', 'variation'):
-    parts[f'visible, by {group}'] = {
+    rows = {
       f'{stage} {name}': _ne_row(values)
       for stage, of in stages.items()
       for name, values in of['ne_by_' + group.replace(' ', '_')].items()
     }
+    tables.append((f'visible, by {group}', errors, rows))
   lines = [
     f'{metrics["num_examples"]} examples, norm {metrics["norm"]}, all in per '
     'cent; macro: mean over landmarks, micro: pooled'
   ]
-  for title, rows in parts.items():
-    if not rows:
-      continue
-    width = max(map(len, [title, *rows]))
-    columns = head + more if title == 'NE of visible landmarks' else head
-    lines += [
-      '',
-      ' ' * width + ''.join(f' {top:>6}' for top, _ in columns),
-      f'{title:{width}}' + ''.join(f' {low:>6}' for _, low in columns),
-      '-' * (width + 7 * len(columns)),
-    ]
-    lines += [
-      f'{label:{width}}' + ''.join(f' {percent(value):>6}' for value in values)
-      for label, values in rows.items()
-    ]
+  lines += [line for table in tables for line in _table(*table)]
   return '\n'.join(lines) + '\n'
+
+
+def _table(title: str, columns, rows: dict[str, list]) -> list[str]:
+  """Lines of one table; `columns` are (upper, lower) words; none if no rows."""
+  if not rows:
+    return []
+  width = max(map(len, [title, *rows]))
+  wide = [max(6, *map(len, words)) for words in columns]
+  cells = lambda values: ''.join(
+    f' {value:>{w}}' for value, w in zip(values, wide, strict=True)
+  )
+  return [
+    '',
+    ' ' * width + cells(upper for upper, _ in columns),
+    f'{title:{width}}' + cells(lower for _, lower in columns),
+    '-' * (width + len(wide) + sum(wide)),
+    *(
+      f'{label:{width}}' + cells(map(percent, values))
+      for label, values in rows.items()
+    ),
+  ]
 
 
 def _ne_row(values):

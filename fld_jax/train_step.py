@@ -61,6 +61,16 @@ def mirror(points, flip):
   return points[:, flip] * jnp.array([-1.0, 1.0])
 
 
+def new_estimate(outputs, estimate, offset_scale):
+  """(b, N, 2) landmarks in normalised coordinates from a network's outputs.
+
+  P1's offset is estimate - truth, so it is subtracted (methods A2).
+  """
+  if estimate is None:
+    return outputs['landmarks']
+  return estimate - outputs['landmarks'] / offset_scale
+
+
 def apply_stage(model, variables, batch, estimate, offset_scale, flip=None):
   """Runs a trained stage network.
 
@@ -74,13 +84,10 @@ def apply_stage(model, variables, batch, estimate, offset_scale, flip=None):
       and visibility. None for the plain image.
 
   Returns:
-    The model's outputs, with `estimate` (b, N, 2) in normalised coordinates.
-    P1's offset is estimate - truth, so it is subtracted (methods A2).
+    The model's outputs, with `estimate`: see `new_estimate`.
   """
   outputs = model.apply(variables, {**batch, 'estimate': estimate}, train=False)
-  new = outputs['landmarks']
-  if estimate is not None:
-    new = estimate - new / offset_scale
+  new = new_estimate(outputs, estimate, offset_scale)
   outputs = {**outputs, 'estimate': new}
   if flip is None:
     return outputs
@@ -122,7 +129,7 @@ def apply_chain(
   return outputs
 
 
-def stage_losses(outputs, batch, estimate, clusters, config, offset_scale):
+def stage_losses(outputs, batch, estimate, clusters, stage, config):
   """Each loss of a stage, one value an example.
 
   Args:
@@ -131,33 +138,43 @@ def stage_losses(outputs, batch, estimate, clusters, config, offset_scale):
     estimate: (b, N, 2) of the previous stage, or None.
     clusters: dict with `centres` (K, D), {} if the stage has no
       pseudo-labels.
-    config: the stage's config.
-    offset_scale: see `apply_stage`.
+    stage: the stage's config.
+    config: the run's: `offset_scale`, `position_constraint`, `input.size`.
 
   Returns:
-    {'landmarks', 'visibility', 'pseudo_label'} -> (b,), those whose weight is
-    not 0.
+    {'landmarks', 'position_constraint', 'visibility', 'pseudo_label'} -> (b,),
+    those whose weight is not 0.
 
   Raises:
     InputError: if a weight is not 0 and the model lacks the output.
   """
-  for name, weight in config.weights.items():
-    if weight and name not in outputs:
+  for name, weight in stage.weights.items():
+    output = 'landmarks' if name == 'position_constraint' else name
+    if weight and output not in outputs:
       raise InputError(
-        f"The loss '{name}' of stage '{config.name}' has weight {weight}, but "
-        f"the network has no output '{name}': it has {', '.join(outputs)}."
+        f"The loss '{name}' of stage '{stage.name}' has weight {weight}, but "
+        f"the network has no output '{output}': it has {', '.join(outputs)}."
       )
   truth, visibility = batch['landmarks'], batch['visibility']
   values = {}
-  if config.weights.landmarks:
-    target = truth if estimate is None else offset_scale * (estimate - truth)
+  if stage.weights.landmarks:
+    target = truth
+    if estimate is not None:
+      target = config.offset_scale * (estimate - truth)
     values['landmarks'] = losses.positions(
       outputs['landmarks'], target, visibility
     )
-  if config.weights.visibility:
+  if stage.weights.position_constraint:
+    values['position_constraint'] = _position_constraint(
+      new_estimate(outputs, estimate, config.offset_scale),
+      truth,
+      visibility,
+      config,
+    )
+  if stage.weights.visibility:
     values['visibility'] = losses.visibility(outputs['visibility'], visibility)
-  if config.weights.pseudo_label:
-    label = config.pseudo_label
+  if stage.weights.pseudo_label:
+    label = stage.pseudo_label
     vectors = pseudo_labels.label_vectors(
       truth,
       visibility,
@@ -173,6 +190,30 @@ def stage_losses(outputs, batch, estimate, clusters, config, offset_scale):
     )
     values['pseudo_label'] = losses.pseudo_label(outputs, target, label.loss)
   return values
+
+
+def _position_constraint(prediction, truth, visibility, config):
+  """PCLoss of normalised landmarks, in the space that the config names."""
+  options = config.position_constraint
+  scale = {'input_px': config.input.size, 'normalized': 1}.get(options.space)
+  if scale is None:
+    raise InputError(
+      f"config.position_constraint.space is '{options.space}', valid values "
+      "are 'input_px' and 'normalized'."
+    )
+  partitions = schema.FASHION_8.partitions
+  if options.partition not in partitions:
+    raise InputError(
+      f"config.position_constraint.partition is '{options.partition}', valid "
+      f'values are {", ".join(partitions)}.'
+    )
+  return losses.position_constraint(
+    scale * prediction,
+    scale * truth,
+    schema.has_position(visibility),
+    partitions[options.partition],
+    options.k,
+  )
 
 
 def make_train_step(
@@ -223,9 +264,7 @@ def make_train_step(
         rngs={'dropout': key},
         mutable=['batch_stats'],
       )
-      values = stage_losses(
-        outputs, batch, estimate, clusters, stage, config.offset_scale
-      )
+      values = stage_losses(outputs, batch, estimate, clusters, stage, config)
       # Divided by the global count here, summed over devices below.
       means = {
         name: jnp.sum(value * batch['mask']) / count
@@ -262,9 +301,7 @@ def _noise(key, positions, num_landmarks: int):
 
 def _mean_error(outputs, batch, estimate, config):
   """Mean distance in crop sides: what to watch, not what is reported."""
-  new = outputs['landmarks']
-  if estimate is not None:
-    new = estimate - new / config.offset_scale
+  new = new_estimate(outputs, estimate, config.offset_scale)
   mask = schema.has_position(batch['visibility']) * batch['mask'][:, None]
   distance = jnp.linalg.norm(new - batch['landmarks'], axis=-1)
   total, count = lax.psum((jnp.sum(distance * mask), jnp.sum(mask)), AXIS)

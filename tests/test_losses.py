@@ -8,7 +8,13 @@ import pytest
 
 from fld_jax import losses
 from fld_jax.errors import InputError
-from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
+from fld_jax.schema import (
+  ABSENT,
+  FASHION_8,
+  OCCLUDED,
+  TRUNCATED,
+  VISIBLE,
+)
 
 B, N, K = 5, 8, 6
 RNG = np.random.default_rng(0)
@@ -127,3 +133,150 @@ def test_unknown_pseudo_label_loss():
   )
   with pytest.raises(InputError, match="'l1'.*'xent_soft'"):
     losses.pseudo_label(outputs, np.zeros((B, K)), 'l1')
+
+
+# --- PCLoss ------------------------------------------------------------------
+
+PARTS = FASHION_8.partitions
+
+
+def pc_loss(prediction, target, mask, parts, k):
+  """In float64, as a NumPy array."""
+  with jax.enable_x64(True):
+    return np.asarray(
+      losses.position_constraint(
+        jax.numpy.asarray(prediction),
+        jax.numpy.asarray(target),
+        jax.numpy.asarray(mask),
+        parts,
+        k,
+      )
+    )
+
+
+def pc_loss_by_loops(prediction, target, mask, parts, k):
+  """Song et al., eqs. 6, 8 and 10, as they are printed."""
+  total = np.zeros(len(prediction))
+  for b in range(len(prediction)):
+    for part in parts:
+      of_landmark = []
+      for i in part:
+        if not mask[b, i]:
+          continue
+        of_landmark.append(0.0)
+        for j in part:
+          if mask[b, j]:
+            found = prediction[b, j] - prediction[b, i]
+            true = target[b, j] - target[b, i]
+            of_landmark[-1] += np.sum((found - true) ** 2)
+      largest = sorted(of_landmark, reverse=True)[:k]
+      total[b] += np.mean(largest) if largest else 0.0
+  return total
+
+
+def pc_data(seed=0, rows=20):
+  rng = np.random.default_rng(seed)
+  prediction, target = rng.normal(0, 100, (2, rows, N, 2))
+  mask = rng.random((rows, N)) < 0.7
+  mask[0], mask[1], mask[2] = False, True, False
+  mask[2, 3] = True  # one landmark: no pair
+  return prediction, target, mask
+
+
+def test_pc_loss_by_hand():
+  target = np.zeros((1, N, 2))
+  prediction = target.copy()
+  prediction[0, 0] = [3, 4]  # collar_left is 5 away
+  mask = np.full((1, N), True)
+  # Left: L is 3 x 25 for it and 25 for the three others. Right: 0.
+  left = (3 * 25 + 3 * 25) / 4
+  found = pc_loss(prediction, target, mask, PARTS['skeleton'], 4)
+  np.testing.assert_allclose(found, [left], rtol=1e-14)
+  found = pc_loss(prediction, target, mask, PARTS['skeleton'], 1)
+  np.testing.assert_allclose(found, [3 * 25], rtol=1e-14)
+  # Whole: 7 x 25 and seven times 25; the largest four.
+  found = pc_loss(prediction, target, mask, PARTS['whole'], 4)
+  np.testing.assert_allclose(found, [(7 * 25 + 3 * 25) / 4], rtol=1e-14)
+
+
+@pytest.mark.parametrize('partition', PARTS)
+@pytest.mark.parametrize('k', [1, 3, 4, 8])
+def test_pc_loss_against_loops(partition, k):
+  prediction, target, mask = pc_data()
+  found = pc_loss(prediction, target, mask, PARTS[partition], k)
+  expected = pc_loss_by_loops(prediction, target, mask, PARTS[partition], k)
+  assert expected[0] == expected[2] == 0 < expected[1]
+  np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize('k', [2, 8])
+def test_pc_loss_gradient_against_finite_differences(k):
+  prediction, target, mask = pc_data(rows=4)
+  prediction, target = prediction / 100, target / 100
+  parts = PARTS['skeleton']
+  with jax.enable_x64(True):
+    gradient = jax.grad(
+      lambda p: losses.position_constraint(p, target, mask, parts, k).sum()
+    )(jax.numpy.asarray(prediction))
+  gradient, step = np.asarray(gradient), 1e-6
+  expected = np.zeros_like(prediction)
+  for index in np.ndindex(prediction.shape):
+    ends = []
+    for sign in (1, -1):
+      moved = prediction.copy()
+      moved[index] += sign * step
+      ends.append(pc_loss_by_loops(moved, target, mask, parts, k).sum())
+    expected[index] = (ends[0] - ends[1]) / (2 * step)
+  np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
+  assert not gradient[~mask].any() and gradient[1].any()
+
+
+def test_pc_loss_ignores_translation_and_sees_a_swap():
+  _, target, mask = pc_data()
+  shift = np.array([300.0, -40.0])
+  arguments = (mask, PARTS['whole'], 8)
+  np.testing.assert_allclose(
+    pc_loss(target + shift, target, *arguments), 0, atol=1e-9
+  )
+  swapped = target[:, FASHION_8.flip]
+  assert (pc_loss(swapped, target, *arguments)[mask.sum(1) > 3] > 0).all()
+
+
+def test_pc_loss_of_the_left_is_not_that_of_the_right():
+  prediction, target, mask = pc_data()
+  left, right = PARTS['skeleton']
+  moved = prediction.copy()
+  moved[:, left[0]] += 50
+  change = lambda part: (
+    pc_loss(moved, target, mask, [part], 4)
+    - pc_loss(prediction, target, mask, [part], 4)
+  )
+  assert np.abs(change(left)).max() > 1
+  np.testing.assert_array_equal(change(right), 0)
+
+
+def test_pc_loss_of_nothing_is_zero_and_so_is_its_gradient():
+  prediction = np.random.default_rng(0).normal(size=(3, N, 2))
+  mask = np.full((3, N), False)
+  target = np.full((3, N, 2), np.nan)  # never looked at
+  value, gradient = jax.value_and_grad(
+    lambda p: losses.position_constraint(
+      p, target, mask, PARTS['skeleton'], 4
+    ).sum()
+  )(prediction.astype(np.float32))
+  assert value == 0
+  np.testing.assert_array_equal(gradient, 0)
+
+
+def test_partitions():
+  left, right = PARTS['skeleton']
+  names = np.array(FASHION_8.names)
+  assert list(names[left]) == [
+    'collar_left', 'sleeve_left', 'waist_left', 'hem_left'
+  ]  # fmt: skip
+  np.testing.assert_array_equal(FASHION_8.flip[left], right)
+  top, bottom = PARTS['top_bottom']
+  assert {name.partition('_')[0] for name in names[top]} == {'collar', 'sleeve'}
+  assert {name.partition('_')[0] for name in names[bottom]} == {'waist', 'hem'}
+  (whole,) = PARTS['whole']
+  np.testing.assert_array_equal(whole, np.arange(N))

@@ -195,16 +195,44 @@ def test_diverged_estimates_are_refused():
     metrics.evaluate(bad)
 
 
+def test_outliers():
+  # Of the seven visible landmarks of `two`, two are more than 0.2 away.
+  result = metrics.evaluate(two_examples())['stages']
+  assert result['two']['outlier_rate'] == pytest.approx(2 / 7)
+  assert result['one']['outlier_rate'] == 0
+  nothing = np.zeros((2, 8), bool)
+  assert metrics.outlier_rate(np.ones((2, 8)), nothing) is None
+  exactly = np.full((1, 8), 0.2)
+  assert metrics.outlier_rate(exactly, np.ones((1, 8))) == 0
+
+
+def test_duplicates():
+  predictions = two_examples()
+  visibility = np.full((2, 8), A)
+  visibility[0, :4] = [V, V, V, O]
+  visibility[1, :2] = V
+  predictions.visibility = visibility
+  # In shares of the first box, 100 x 200 pixels: 0.1 apart in x; in y; near.
+  predictions.landmarks[0, :4] = [[30, 40], [40, 40], [30, 64], [90, 90]]
+  predictions.landmarks[1, :2] = [[10, 10], [14, 10]]  # 0.08: not distinct
+  found = predictions.estimates['two']
+  found[0, :4] = [[50, 50], [52, 50], [50, 55.9], [50, 50]]
+  found[1, :2] = 10
+  # Distinct: 0-1, 0-2, 1-2; found 0.02, 0.0295 and 0.0356 apart.
+  assert metrics.duplicate_rate(predictions, 'two') == pytest.approx(2 / 3)
+  predictions.visibility[0] = A
+  assert metrics.duplicate_rate(predictions, 'two') is None
+
+
 def test_table_shows_the_numbers():
   lines = tables.format_table(metrics.evaluate(two_examples())).splitlines()
   assert max(map(len, lines)) <= 120
   rows = [line.split() for line in lines if line.startswith('two ')]
-  assert rows[0] == (
-    'two 5.00 - - 0.00 40.00 - 20.00 0.00 13.00 12.14 57.14 -'.split()
-  )
-  assert rows[1][1:4] == ['5.00', '30.00', '-']  # occluded count here
-  assert ['two', 'lower', '-', '-', '-', '-', '40.00'] == rows[3][:7]
-  assert rows[4][:2] == ['two', 'large_zoom_in']
+  assert rows[0] == ('two 5.00 - - 0.00 40.00 - 20.00 0.00 13.00 12.14'.split())
+  assert rows[1] == 'two 57.14 28.57 - -'.split()
+  assert rows[2][1:4] == ['5.00', '30.00', '-']  # occluded count here
+  assert ['two', 'lower', '-', '-', '-', '-', '40.00'] == rows[4][:7]
+  assert rows[5][:2] == ['two', 'large_zoom_in']
 
 
 def test_table_fits_long_names():

@@ -105,11 +105,14 @@ STEPS = (0, 1999, 2000, 2500, 3000, 3999, 4000, 9999)
 def test_loss_weights(name, main, auxiliary):
   config = dfa.stage('s', space='absolute')
   config.weight_schedule = name
-  config.weights.update(landmarks=3.0, visibility=0.5, pseudo_label=0.1)
+  config.weights.update(
+    landmarks=3.0, position_constraint=0.2, visibility=0.5, pseudo_label=0.1
+  )
   weights_at = schedules.loss_weights(config, 10_000)
   found = [weights_at(step) for step in STEPS]
   for key, scale, expected in (
     ('landmarks', 3.0, main),
+    ('position_constraint', 0.2, main),
     ('visibility', 0.5, auxiliary),
     ('pseudo_label', 0.1, auxiliary),
   ):

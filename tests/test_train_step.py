@@ -53,6 +53,7 @@ def config(tiny_config):
   for index, stage in enumerate(config.stages):
     stage.pseudo_label.num_clusters = CLUSTERS
     stage.pseudo_label.space = ('absolute', 'offset', 'offset')[index]
+    stage.estimate_noise = 0.0
     stage.weights.visibility = 0.3
     stage.weights.pseudo_label = 0.7
     stage.optimizer.name = 'sgd'
@@ -124,13 +125,19 @@ class Setup:
 
 def constant_weights(step):
   del step
-  return {'landmarks': 1.0, 'visibility': 0.3, 'pseudo_label': 0.7}
+  return {
+    'landmarks': 1.0,
+    'position_constraint': 0.0,
+    'visibility': 0.3,
+    'pseudo_label': 0.7,
+  }
 
 
 @pytest.mark.parametrize('index', [0, 1])
 def test_devices_and_modes_agree(config, clusters, index):
   batches = [make_batch(10 + i % 2) for i in range(STEPS)]
-  assert config.stages[1].estimate_noise > 0
+  config = copy.deepcopy(config)
+  config.stages[1].estimate_noise = 0.2
   setups = [
     Setup(config, index, Parallel(mode, jax.devices()[:devices]))
     for mode, devices in (('shard_map', 1), ('shard_map', 4), ('pmap', 4))
@@ -330,7 +337,7 @@ def test_weight_without_output(config, clusters, missing):
     'visibility': np.zeros((2, N, 3)),
     'pseudo_label': np.zeros((2, CLUSTERS)),
   }
-  arguments = (batch, None, clusters, stage, 5.0)
+  arguments = (batch, None, clusters, stage, config)
   assert set(train_step.stage_losses(outputs, *arguments)) == set(outputs)
   del outputs[missing]
   with pytest.raises(InputError) as raised:
@@ -346,8 +353,50 @@ def test_losses_without_weight_are_left_out(config):
   outputs = {'landmarks': np.zeros((2, N, 2))}
   batch = make_batch(60, rows=2, masked=())
   stage.weights.visibility = stage.weights.pseudo_label = 0.0
-  values = train_step.stage_losses(outputs, batch, None, {}, stage, 5.0)
+  values = train_step.stage_losses(outputs, batch, None, {}, stage, config)
   assert list(values) == ['landmarks']
+
+
+@pytest.mark.parametrize(
+  'space, scale', [('input_px', SIZE), ('normalized', 1)]
+)
+def test_position_constraint_of_a_stage(config, space, scale):
+  """On the new estimates, not on offsets; in the config's space."""
+  config = copy.deepcopy(config)
+  config.position_constraint.update(space=space, partition='whole', k=N)
+  stage = config.stages[1]
+  stage.weights.visibility = stage.weights.pseudo_label = 0.0
+  stage.weights.position_constraint = 1e-5
+  batch = make_batch(70, rows=3, masked=())
+  rng = np.random.default_rng(0)
+  estimate, offset = rng.normal(size=(2, 3, N, 2))
+  values = train_step.stage_losses(
+    {'landmarks': offset}, batch, estimate, {}, stage, config
+  )
+  assert list(values) == ['landmarks', 'position_constraint']
+  new = estimate - offset / config.offset_scale
+  for row, loss in enumerate(values['position_constraint']):
+    known = schema.has_position(batch['visibility'][row])
+    error = scale * (new - batch['landmarks'])[row, known]
+    pairs = ((error[:, None] - error[None]) ** 2).sum((1, 2))
+    np.testing.assert_allclose(loss, pairs.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize('field', ['space', 'partition'])
+def test_unknown_position_constraint(config, field):
+  config = copy.deepcopy(config)
+  config.position_constraint[field] = 'nonsense'
+  stage = config.stages[0]
+  stage.weights.position_constraint = 1e-5
+  outputs = {
+    'landmarks': np.zeros((2, N, 2)),
+    'visibility': np.zeros((2, N, 3)),
+    'pseudo_label': np.zeros((2, CLUSTERS)),
+  }
+  with pytest.raises(InputError, match=rf"constraint\.{field} is 'nonsense'"):
+    train_step.stage_losses(
+      outputs, make_batch(1, rows=2, masked=()), None, {}, stage, config
+    )
 
 
 def test_batches_that_devices_cannot_share():
