@@ -84,7 +84,7 @@ def base(dataset: str) -> ConfigDict:
   config.offset_scale = 5.0  # methods A3
   # Predict from the image and its mirror image, which costs twice the time.
   config.flip_test = False
-  config.position_constraint = ConfigDict()  # methods 4.3 to 4.5
+  config.position_constraint = ConfigDict()  # methods 4.3 and 4.4
   config.position_constraint.partition = 'skeleton'  # or whole, top_bottom
   config.position_constraint.k = 4
   config.position_constraint.space = 'input_px'  # or 'normalized'
@@ -110,7 +110,8 @@ def stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
   config.eval_steps = 500
   config.eval_epochs = 0.0
   config.init = 'random'  # or 'previous': start as the stage before ended
-  # Noise on the previous stage's landmarks in training, in sides of the crop.
+  # Deviation of the noise on the previous stage's landmarks in training, in
+  # sides of the crop; nothing for the first stage.
   config.estimate_noise = 0.0
   config.checkpoint = ''  # a stage's folder in another run: take that one
   config.branches = branches  # an easy and a hard network
@@ -124,7 +125,7 @@ def stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
   config.weights = ConfigDict(
     {
       'landmarks': 1.0,
-      'position_constraint': 0.0,  # PCLoss; Song et al.: 1e-5 on DeepFashion
+      'position_constraint': 0.0,  # PCLoss; Song et al.: 1e-5 at 512 pixels
       'visibility': 1.0,
       'pseudo_label': 1.0,
     }

@@ -8,7 +8,15 @@ import pathlib
 
 import numpy as np
 
-from fld_jax import checkpoint, evaluate, input_pipeline, pseudo_labels, train
+from fld_jax import (
+  checkpoint,
+  evaluate,
+  input_pipeline,
+  pseudo_labels,
+  schema,
+  train,
+  train_step,
+)
 from fld_jax import stage as stage_lib
 from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
@@ -29,6 +37,7 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
   Raises:
     InputError: if the folder holds a run of another config or other data.
   """
+  check_config(config)
   data = builder.info.full_name
   manifest = checkpoint.read_manifest(workdir)
   if manifest:
@@ -46,6 +55,51 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
     checkpoint.write_manifest(workdir, config, data, known | finished)
     finished[stage.name] = trainer.add_stage(index, stage)
   checkpoint.write_manifest(workdir, config, data, finished)
+
+
+def check_config(config) -> None:
+  """Refuses what would only fail once earlier stages are trained.
+
+  Args:
+    config: the run's config.
+
+  Raises:
+    InputError: naming the field, its value and the valid ones.
+  """
+
+  def check(field: str, value, valid) -> None:
+    if value not in valid:
+      raise InputError(
+        f'config.{field} is {value!r}, valid values are '
+        f'{", ".join(map(repr, valid))}.'
+      )
+
+  options = config.position_constraint
+  check('position_constraint.space', options.space, train_step.PC_SPACES)
+  check(
+    'position_constraint.partition',
+    options.partition,
+    schema.FASHION_8.partitions,
+  )
+  if options.k < 1:
+    raise InputError(
+      f'config.position_constraint.k is {options.k}, it must be at least 1.'
+    )
+  units = 4 * config.model.num_landmarks  # two a coordinate
+  for index, stage in enumerate(config.stages):
+    check(f'stages[{index}].init', stage.init, ('random', 'previous'))
+    if stage.branches and index < len(config.stages) - 1:
+      raise InputError(
+        f'config.stages[{index}].branches is True, and only the last of '
+        f'{len(config.stages)} stages can have branches.'
+      )
+    width = config.model.hidden // 8
+    if index and stage.init == 'previous' and width < units:
+      raise InputError(
+        f"config.stages[{index}].init is 'previous', which takes {units} units "
+        f'of fc_pre to carry the estimate; it has {width}, an eighth of '
+        f'config.model.hidden: raise that to {8 * units}.'
+      )
 
 
 class _Trainer:
@@ -195,11 +249,6 @@ class _Trainer:
     initial = None
     if stage.init == 'previous' and self.stages:
       initial = self.stages[-1].networks[ALL]
-    elif stage.init not in ('previous', 'random'):
-      raise InputError(
-        f"config.stages[{index}].init is '{stage.init}', valid values are "
-        "'random' and 'previous'."
-      )
     return train.Job(
       name=stage.name if branch == ALL else f'{stage.name}/{branch}',
       directory=directory / branch,

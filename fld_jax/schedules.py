@@ -82,10 +82,10 @@ def learning_rate(config, total_steps: int) -> optax.Schedule:
 
 
 def loss_weights(config, total_steps: int):
-  """Weights of the three losses of P1 as functions of the step.
+  """Weights of the losses as functions of the step.
 
-  P1 eq. 4 prints a weight of 1 up to t1, then a ramp that climbs from 0 back
-  to 1 at t2, then 0. Three readings (methods A14):
+  For its auxiliary losses, P1 eq. 4 prints a weight of 1 up to t1, then a ramp
+  that climbs from 0 back to 1 at t2, then 0. Three readings (methods A14):
   * 'ramp_down': 1, then (t2 - t) / (t2 - t1), then 0. The likely intent.
   * 'paper_literal': 1, then (t - t1) / (t2 - t1), then 0.
   * 'author_issue6': auxiliary losses stay at 1; positions 1 up to t1, then 20.

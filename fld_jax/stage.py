@@ -95,10 +95,10 @@ def start_from(fresh: dict, source: dict, offset_scale: float) -> dict:
   A residual to an estimate that is already good is hardly learned from heads
   near zero: the trunk gets no gradient that tells of the pose. So the network
   starts with one that does: as `offset_scale * (estimate - own)`, where `own`
-  are the landmarks that the trained network sees itself. From stage 1, that is
-  made of its landmark head and of units that carry the estimate through fc7;
-  they take the place of those units that move stage 1's landmarks least. A
-  later stage's network already has this form and is taken over whole.
+  are the landmarks that stage 1 sees. That is made of stage 1's landmark head
+  and of units that carry the estimate through fc7; they take the place of those
+  to which that head gives the least weight. A network that already reads an
+  estimate is taken over whole.
 
   The pseudo-label head starts afresh: another stage's clusters are others.
 
@@ -123,17 +123,13 @@ def _carry_estimate(new: dict, old: dict, offset_scale: float) -> None:
   """Makes stage 1's parameters, in `new`, those of a later stage.
 
   A unit ends in a ReLU, so each coordinate takes two, for its positive and its
-  negative part; as many copies as fc_pre has room for make dropout harmless.
+  negative part. There are as many copies as fc_pre has room for, as the noise
+  of dropout averages out over them.
   """
   head = old['fc8_landmarks']['kernel']  # (hidden, 2N)
   hidden, coordinates = head.shape
   width = new['fc_pre']['bias'].size
   copies = width // (2 * coordinates)
-  if not copies:
-    raise InputError(
-      f"init='previous' takes {2 * coordinates} units of fc_pre to carry the "
-      f'estimate, and an eighth of config.model.hidden = {hidden} is {width}.'
-    )
   carriers = np.argsort(np.linalg.norm(head, axis=1), kind='stable')
   carriers = carriers[: copies * 2 * coordinates]
   eye = np.eye(coordinates, dtype=np.float32)

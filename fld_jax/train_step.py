@@ -18,6 +18,7 @@ from fld_jax import losses, pseudo_labels, schema
 from fld_jax.errors import InputError
 from fld_jax.parallel import AXIS
 
+PC_SPACES = ('input_px', 'normalized')  # of the crop (methods 4.3)
 Variables = dict[str, Any]  # {'params': ..., 'batch_stats': ...} of one network
 
 
@@ -195,23 +196,12 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
 def _position_constraint(prediction, truth, visibility, config):
   """PCLoss of normalised landmarks, in the space that the config names."""
   options = config.position_constraint
-  scale = {'input_px': config.input.size, 'normalized': 1}.get(options.space)
-  if scale is None:
-    raise InputError(
-      f"config.position_constraint.space is '{options.space}', valid values "
-      "are 'input_px' and 'normalized'."
-    )
-  partitions = schema.FASHION_8.partitions
-  if options.partition not in partitions:
-    raise InputError(
-      f"config.position_constraint.partition is '{options.partition}', valid "
-      f'values are {", ".join(partitions)}.'
-    )
+  scale = config.input.size if options.space == 'input_px' else 1
   return losses.position_constraint(
     scale * prediction,
     scale * truth,
     schema.has_position(visibility),
-    partitions[options.partition],
+    schema.FASHION_8.partitions[options.partition],
     options.k,
   )
 
@@ -225,16 +215,16 @@ def make_train_step(
   the network sees. So their estimates are those under the training
   augmentation, which generalise better than estimates of the plain training
   images (methods A19), and nothing needs to be stored between stages. Noise on
-  them (`stage.estimate_noise`, as DeepPose's, methods 2.1) makes the network
-  look at the image: an estimate that the same trunk could have made tells it
-  nothing of where the landmarks are.
+  them (`stage.estimate_noise`; DeepPose's jitter, methods 2.1, of a fixed size)
+  makes the network look at the image: an estimate that the same trunk could
+  have made tells it nothing of where the landmarks are.
 
   Args:
     model: the network to train.
     previous_models: the stages before, each a single network.
-    config: `input`, `offset_scale`.
+    config: `input`, `offset_scale`, `position_constraint`.
     stage: the stage's config.
-    weights_at: function of the step to the three loss weights.
+    weights_at: function of the step to the loss weights.
     optimizer: the transformation.
     seed: of dropout and noise.
 
@@ -300,7 +290,10 @@ def _noise(key, positions, num_landmarks: int):
 
 
 def _mean_error(outputs, batch, estimate, config):
-  """Mean distance in crop sides: what to watch, not what is reported."""
+  """Mean distance in crop sides: what to watch, not what is reported.
+
+  From the second stage on, of estimates that began with noise.
+  """
   new = new_estimate(outputs, estimate, config.offset_scale)
   mask = schema.has_position(batch['visibility']) * batch['mask'][:, None]
   distance = jnp.linalg.norm(new - batch['landmarks'], axis=-1)

@@ -359,11 +359,25 @@ def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
   )
 
 
-def test_no_room_to_carry_the_estimate(three_networks):
-  _, (source, fresh, _), _ = three_networks
-  fresh['params']['fc_pre'] = {
-    'kernel': np.zeros((16, 31), np.float32),
-    'bias': np.zeros(31, np.float32),
-  }
-  with pytest.raises(InputError, match='takes 32 units of fc_pre .* is 31'):
-    stage_lib.start_from(fresh, source, offset_scale=5.0)
+@pytest.mark.parametrize(
+  'field, value, message',
+  [
+    ('stages.1.init', 'before', "'before', valid .* 'random', 'previous'"),
+    ('stages.0.branches', True, 'only the last of 3 stages'),
+    ('model.hidden', 248, 'takes 32 units of fc_pre .* has 31.* to 256'),
+    ('position_constraint.space', 'cm', "'cm', valid .* 'input_px'"),
+    ('position_constraint.partition', 'half', "'half', valid .*'skeleton'"),
+    ('position_constraint.k', 0, 'k is 0, it must be at least 1'),
+  ],
+)
+def test_refused_before_any_training(tiny_config, field, value, message):
+  config = tiny_config()
+  cascade.check_config(config)
+  *path, last = field.split('.')
+  where = config
+  for name in path:
+    where = where[int(name)] if name.isdigit() else where[name]
+  where[last] = value
+  with pytest.raises(InputError, match=message) as raised:
+    cascade.check_config(config)
+  assert path[0] in str(raised.value)
