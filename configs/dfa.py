@@ -174,14 +174,14 @@ def _small(config: ConfigDict) -> None:
   config.routing.quantile = 0.5
   for index, each in enumerate(config.stages):
     each.train_steps = each.eval_steps = 0
-    each.train_epochs = 12.0 if each.branches else 24.0
+    each.train_epochs = 24.0
     each.eval_epochs = 2.0
     if index:
       each.init, each.estimate_noise = 'previous', 0.2
     each.weights.visibility = 0.03
     each.weights.pseudo_label = 0.1
     each.optimizer.name = 'adamw'
-    each.optimizer.learning_rate = 3e-4 if each.branches else 2e-3
+    each.optimizer.learning_rate = 1e-3 if each.branches else 2e-3
     each.optimizer.schedule = 'cosine'
     each.optimizer.warmup = 0.1
     each.optimizer.weight_decay = 0.01
