@@ -256,6 +256,17 @@ def test_stage_from_another_run(finished, tiny_config, tmp_path):
   )
 
 
+def test_dropout_does_not_matter_to_a_trained_stage(finished, tiny_config):
+  workdir, _ = finished
+  config = tiny_config()
+  config.model.dropout += 0.25
+  stages, _ = stage_lib.load_cascade(config, workdir)
+  assert [stage.name for stage in stages] == ['stage1', 'stage2', 'stage3']
+  config.model.hidden *= 2
+  with pytest.raises(InputError, match='config.model.hidden was'):
+    stage_lib.load_cascade(config, workdir)
+
+
 def test_stages_that_cannot_be_taken(finished, tiny_config, tmp_path):
   workdir, _ = finished
 
