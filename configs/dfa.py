@@ -15,9 +15,7 @@ Arguments after the colon:
 from ml_collections import ConfigDict
 
 from fld_jax.config import parse_arg
-
-# Mean of the authors' release, in RGB.
-RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
+from fld_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -28,50 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     size=('full', 'small', 'tiny'),
     stages=3,
   )
-  config = base(arg['dataset'])
-  {'full': _full, 'small': _small, 'tiny': _tiny}[arg['size']](config)
-  config.stages = config.stages[: arg['stages']]
-  config.lock()
-  return config
-
-
-def base(dataset: str) -> ConfigDict:
-  """All fields, with the values of size=full."""
-  config = ConfigDict()
-  config.seed = 0
-  config.batch_size = 40  # methods 1.7, an author's description
-  config.parallel = 'shard_map'  # or 'pmap'
-  config.log_every_steps = 20
-  config.eval_splits = ('val',)
-
-  config.dataset = ConfigDict()
-  config.dataset.name = dataset
-  config.dataset.manual_dir = ''  # deepfashion: the official folder
-  config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data
-  # The best checkpoint is chosen on a part split off train, never on val.
-  config.dataset.splits = ConfigDict(
-    {'train': 'train[:95%]', 'tune': 'train[95%:]'}
-  )
-  config.dataset.on_corrupt = 'stop'  # or 'skip': leave the image out
-  config.dataset.sizes = ConfigDict({'train': 1500, 'val': 300, 'test': 300})
-  config.dataset.seed = 0  # of the synthetic garments
-
-  config.input = ConfigDict()
-  config.input.size = 224
-  config.input.crop = 'pad_square'  # or 'bbox_wh', methods A1
-  config.input.margin = 0.0  # of the box's sides, added on each side
-  config.input.mean = RELEASE_MEAN
-  config.input.std = (1.0, 1.0, 1.0)
-  config.input.num_threads = 16
-  config.input.num_workers = 0  # processes; 0: threads only
-
-  config.augment = ConfigDict()  # methods A21
-  config.augment.flip = True
-  config.augment.scale = 0.05  # log of the largest factor
-  config.augment.rotation = 0.0  # degrees
-  config.augment.shift = 0.05  # of the crop's side
-  config.augment.colour = 0.0
-
+  config = base.base(arg['dataset'])
   config.model = ConfigDict()
   config.model.name = 'dfa'
   config.model.num_landmarks = 8
@@ -80,69 +35,21 @@ def base(dataset: str) -> ConfigDict:
   config.model.batch_norm = False
   config.model.dropout = 0.5
   config.model.dtype = 'float32'
-
-  config.offset_scale = 5.0  # methods A3
-  # Predict from the image and its mirror image, which costs twice the time.
-  config.flip_test = False
-  config.position_constraint = ConfigDict()  # methods 4.3 and 4.4
-  config.position_constraint.partition = 'skeleton'  # or whole, top_bottom
-  config.position_constraint.k = 4
-  config.position_constraint.space = 'input_px'  # or 'normalized'
-  config.routing = ConfigDict()
-  config.routing.mode = 'route'  # or 'average', 'two_branch'
-  config.routing.epsilon = 0.3  # P1 section 3.3, methods A11
-  config.routing.quantile = 0.0  # above 0: epsilon is this quantile of G
-
   config.stages = (
-    stage('stage1', space='absolute'),
-    stage('stage2', space='offset'),
-    stage('stage3', space='context_offset', branches=True),
+    _stage('stage1', space='absolute'),
+    _stage('stage2', space='offset'),
+    _stage('stage3', space='context_offset', branches=True),
   )
+  {'full': _full, 'small': _small, 'tiny': _tiny}[arg['size']](config)
+  config.stages = config.stages[: arg['stages']]
+  config.lock()
   return config
 
 
-def stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
-  """One stage with the paper's settings."""
-  config = ConfigDict()
-  config.name = name
-  config.train_steps = 10_000  # methods 1.7
-  config.train_epochs = 0.0  # counts if train_steps is 0
-  config.eval_steps = 500
-  config.eval_epochs = 0.0
-  config.init = 'random'  # or 'previous': start as the stage before ended
-  # Deviation of the noise on the previous stage's landmarks in training, in
-  # sides of the crop; nothing for the first stage.
-  config.estimate_noise = 0.0
-  config.checkpoint = ''  # a stage's folder in another run: take that one
-  config.branches = branches  # an easy and a hard network
-  config.pseudo_label = ConfigDict()
-  config.pseudo_label.num_clusters = 20
-  config.pseudo_label.space = space
-  config.pseudo_label.temperature = 20.0
-  config.pseudo_label.normalize = True
-  config.pseudo_label.context_transform = 'signed_sqrt'  # or 'raw', A9
-  config.pseudo_label.loss = 'euclidean'  # or xent_soft, xent_hard, A6
-  config.weights = ConfigDict(
-    {
-      'landmarks': 1.0,
-      'position_constraint': 0.0,  # PCLoss; Song et al.: 1e-5 at 512 pixels
-      'visibility': 1.0,
-      'pseudo_label': 1.0,
-    }
-  )
-  config.weight_schedule = 'ramp_down'  # methods A14
-  config.weight_t1 = 0.2
-  config.weight_t2 = 0.4
-  config.optimizer = ConfigDict()
-  config.optimizer.name = 'sgd'
-  config.optimizer.momentum = 0.9
-  config.optimizer.learning_rate = 1e-3
-  config.optimizer.schedule = 'step'
-  config.optimizer.step_at = (0.8,)
-  config.optimizer.step_factor = 0.1
-  config.optimizer.warmup = 0.0  # share of the run
-  config.optimizer.weight_decay = 5e-4
-  config.optimizer.clip_norm = 0.0
+def _stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
+  """One stage of the cascade."""
+  config = base.stage(name)
+  config.pseudo_label.space, config.branches = space, branches
   return config
 
 

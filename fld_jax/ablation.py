@@ -3,16 +3,22 @@
 import json
 import pathlib
 
-from fld_jax import checkpoint, tables
+from ml_collections.config_flags import config_path
+
+from fld_jax import checkpoint, tables, visualize
 from fld_jax.errors import InputError
 
 
-def row_configs(config, workdir: pathlib.Path) -> dict:
+def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
   """The config of each row, in an order in which they can be trained.
 
   Args:
-    config: has `rows`: slug -> `title`, `mode`, `stages`.
-    workdir: of the whole table; a row's own is WORKDIR/SLUG.
+    config: has `rows`: slug -> `title`, `num_stages`, `change` (pairs of path
+      and value, see `config.difference`) and what `tables.compare_with_paper`
+      shows. The row's config is this one with the change, so that what the
+      command line sets holds for every row.
+    workdir: of the whole table; a row's own is WORKDIR/SLUG/seedSEED.
+    seed: of the runs.
 
   Returns:
     slug -> config. All stages of a row but its last are taken from the first
@@ -24,15 +30,22 @@ def row_configs(config, workdir: pathlib.Path) -> dict:
   if 'rows' not in config:
     raise InputError(
       'The config has no rows to run with --mode=ablation: give '
-      '--config=configs/dfa_table2.py.'
+      '--config=configs/dfa_table2.py, for example.'
     )
   configs, trained = {}, {}  # trained: stages so far -> where the last one lies
   for slug, row in config.rows.items():
     row_config = config.copy_and_resolve_references()
     with row_config.unlocked():
-      del row_config.rows
-      row_config.routing.mode = row.mode
-      row_config.stages = row.copy_and_resolve_references().stages
+      for field in ('rows', 'seeds', 'about'):
+        del row_config[field]
+      # A copied config shares what its tuples hold.
+      row_config.stages = tuple(
+        stage.copy_and_resolve_references()
+        for stage in config.stages[: row.num_stages]
+      )
+      for path, value in row.change:
+        config_path.set_value(path, row_config, value)
+      row_config.seed = seed
     keys = [repr(stage.to_dict()) for stage in row_config.stages]
     for i, stage in enumerate(row_config.stages[:-1], 1):
       place = trained.get(tuple(keys[:i]))
@@ -42,33 +55,49 @@ def row_configs(config, workdir: pathlib.Path) -> dict:
           'before it trains.'
         )
       stage.checkpoint = str(place)
-    last = workdir / slug / 'stages' / row_config.stages[-1].name
+    folder = row_directory(workdir, slug, seed)
+    last = folder / 'stages' / row_config.stages[-1].name
     trained.setdefault(tuple(keys), last.absolute())
     configs[slug] = row_config
   return configs
 
 
+def row_directory(workdir: pathlib.Path, slug: str, seed: int) -> pathlib.Path:
+  """Where a row's run lies."""
+  return workdir / slug / f'seed{seed}'
+
+
 def run_rows(config, workdir: pathlib.Path, run_row, split: str) -> dict:
-  """Runs every row and writes W/table.json and W/table.txt after each.
+  """Runs every row with every seed.
+
+  W/table.json and W/table.txt, and for a sweep W/sweep.png, are written anew
+  after each run.
 
   Args:
-    config: see `row_configs`.
+    config: see `row_configs`; `seeds`; `about`, what stands below the table.
     workdir: of the whole table.
     run_row: function of a row's config and workdir to {split: metrics}.
     split: whose figures are shown.
 
   Returns:
-    title -> the row's `ne` on the split.
+    title -> {seed: figures}, see `tables.figures`.
   """
-  results = {}
-  for slug, row_config in row_configs(config, workdir).items():
-    title = config.rows[slug].title
-    print(f'\n=== {title} ({workdir / slug})', flush=True)
-    results[title] = run_row(row_config, workdir / slug)[split]['ne']
-    table = tables.compare_with_paper(results)
-    checkpoint.write_file(workdir / 'table.txt', table.encode())
-    checkpoint.write_file(
-      workdir / 'table.json', json.dumps(results, indent=2).encode()
-    )
+  rows = {}
+  for seed in config.seeds:
+    for slug, row_config in row_configs(config, workdir, seed).items():
+      row = config.rows[slug]
+      folder = row_directory(workdir, slug, seed)
+      print(f'\n=== {row.title}, seed {seed} ({folder})', flush=True)
+      metrics = run_row(row_config, folder)[split]
+      entry = rows.setdefault(slug, {**row.to_dict(), 'runs': {}})
+      del entry['change'], entry['num_stages']
+      entry['runs'][seed] = tables.figures(metrics)
+      table = tables.compare_with_paper(rows, config.about)
+      checkpoint.write_file(workdir / 'table.txt', table.encode())
+      checkpoint.write_file(
+        workdir / 'table.json', json.dumps(rows, indent=2).encode()
+      )
+      if 'beta' in row:
+        visualize.plot_sweep(rows).savefig(workdir / 'sweep.png', dpi=120)
   print(f'\n{table}\nTable: {workdir}/table.txt')
-  return results
+  return {row['title']: row['runs'] for row in rows.values()}

@@ -11,6 +11,7 @@ import numpy as np
 from fld_jax import (
   checkpoint,
   evaluate,
+  heatmaps,
   input_pipeline,
   pseudo_labels,
   schema,
@@ -81,25 +82,46 @@ def check_config(config) -> None:
     options.partition,
     schema.FASHION_8.partitions,
   )
+  check('position_constraint.mask', options.mask, train_step.PC_MASKS)
+  check('heatmap.decoder', config.heatmap.decoder, heatmaps.DECODERS)
   if options.k < 1:
     raise InputError(
       f'config.position_constraint.k is {options.k}, it must be at least 1.'
     )
+  if config.heatmap.sigma <= 0:
+    raise InputError(
+      f'config.heatmap.sigma is {config.heatmap.sigma}, it must be above 0.'
+    )
   units = 4 * config.model.num_landmarks  # two a coordinate
   for index, stage in enumerate(config.stages):
+    model = stage_lib.build_model(config, stage, index)
+    _check_heatmaps(config, stage, model)
+    check(f'stages[{index}].landmark_loss', stage.landmark_loss, ('l1', 'l2'))
     check(f'stages[{index}].init', stage.init, ('random', 'previous'))
     if stage.branches and index < len(config.stages) - 1:
       raise InputError(
         f'config.stages[{index}].branches is True, and only the last of '
         f'{len(config.stages)} stages can have branches.'
       )
-    width = config.model.hidden // 8
-    if index and stage.init == 'previous' and width < units:
+    # The network takes an estimate, so it is DFA's.
+    if index and stage.init == 'previous' and config.model.hidden < 8 * units:
       raise InputError(
         f"config.stages[{index}].init is 'previous', which takes {units} units "
-        f'of fc_pre to carry the estimate; it has {width}, an eighth of '
-        f'config.model.hidden: raise that to {8 * units}.'
+        'of fc_pre to carry the estimate; it has '
+        f'{config.model.hidden // 8}, an eighth of config.model.hidden: raise '
+        f'that to {8 * units}.'
       )
+
+
+def _check_heatmaps(config, stage, model) -> None:
+  """Refuses a soft-argmax that could not see the maps it is taken of."""
+  side = stage_lib.output_shapes(model, config).get('heatmaps', (0, 0))[1]
+  weights = stage.weights
+  soft = weights.position_constraint or weights.landmarks
+  soft = soft or config.heatmap.decoder == 'soft_argmax'
+  # Maps that are not trained towards targets have no set height.
+  if side and weights.heatmaps and soft:
+    heatmaps.check_sharpness(config.heatmap, side)
 
 
 class _Trainer:

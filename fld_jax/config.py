@@ -4,6 +4,9 @@ import ast
 import importlib.util
 import os
 import re
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
 
@@ -52,6 +55,31 @@ def parse_arg(arg: str | None, **defaults) -> dict:
           f'{type(default).__name__}.'
         ) from error
   return result
+
+
+def difference(old, new, path: str = '') -> tuple[tuple[str, Any], ...]:
+  """Where two configs differ, as pairs of path and new value.
+
+  Args:
+    old: ConfigDict, or a part of one.
+    new: likewise.
+    path: of both.
+
+  Returns:
+    ('stages[0].train_epochs', 5.0), for example. Parts that have not the same
+    fields, or not as many entries, count as one value.
+  """
+  both = lambda kind: isinstance(old, kind) and isinstance(new, kind)
+  if both(ConfigDict) and old.keys() == new.keys():
+    inner = [(f'.{k}' if path else k, old[k], new[k]) for k in old]
+  elif both(tuple) and len(old) == len(new):
+    inner = [
+      (f'[{i}]', *pair) for i, pair in enumerate(zip(old, new, strict=True))
+    ]
+  else:
+    return ((path, new),) if old != new else ()
+  pairs = [difference(a, b, path + name) for name, a, b in inner]
+  return sum(pairs, ())
 
 
 def find_config(arguments: list[str]) -> tuple[str, str | None] | None:

@@ -33,7 +33,9 @@ def to_predictions(rows: dict, size: int) -> metrics.Predictions:
       name: to_image(out['estimate']) for name, out in rows['stages'].items()
     },
     visibility_probs={
-      name: _softmax(out['visibility']) for name, out in rows['stages'].items()
+      name: _softmax(out['visibility'])
+      for name, out in rows['stages'].items()
+      if 'visibility' in out
     },
   )
 

@@ -12,27 +12,71 @@ from fld_jax import schema
 from fld_jax.errors import InputError
 
 
-def positions(prediction, target, visibility):
-  """Half the squared error of each example's landmarks (P1 section 3).
+def positions(prediction, target, visibility, kind: str = 'l2'):
+  """What the places of each example's landmarks cost.
 
-  Caffe's EuclideanLoss: the sum over coordinates, divided by 2; its division
-  by the batch size is the caller's mean. Landmarks without a position
-  (truncated or absent) cost nothing.
+  Landmarks without a position (truncated or absent) cost nothing.
 
   Args:
     prediction: (B, N, 2).
     target: (B, N, 2), anything finite where there is no position.
     visibility: (B, N) codes.
+    kind: 'l2' is half the sum of squares (P1 section 3; Caffe's EuclideanLoss,
+      whose division by the batch size is the caller's mean); 'l1' the sum of
+      absolute values (Sun et al., Integral Human Pose Regression, ECCV 2018).
 
   Returns:
     (B,) losses.
+
+  Raises:
+    InputError: for another kind.
   """
   mask = schema.has_position(visibility)[..., None]
   error = jnp.where(mask, prediction - target, 0.0)
-  return 0.5 * jnp.sum(error**2, axis=(1, 2))
+  if kind == 'l2':
+    return 0.5 * jnp.sum(error**2, axis=(1, 2))
+  if kind == 'l1':
+    return jnp.sum(jnp.abs(error), axis=(1, 2))
+  raise InputError(
+    f"landmark_loss is '{kind}', valid values are 'l2' and 'l1'."
+  )
 
 
-def position_constraint(prediction, target, mask, parts, k: int):
+def heatmaps(prediction, target, visibility):
+  """Mean squared error of the maps of the landmarks that have a position.
+
+  Args:
+    prediction: (B, W, W, N).
+    target: likewise, see `heatmaps.encode`.
+    visibility: (B, N) codes.
+
+  Returns:
+    (B,) losses: mean over cells and over an example's landmarks; 0 if it has
+    none.
+  """
+  mask = schema.has_position(visibility)
+  of_map = jnp.mean((prediction - target) ** 2, axis=(1, 2))
+  count = jnp.maximum(jnp.sum(mask, axis=-1), 1)
+  return jnp.sum(jnp.where(mask, of_map, 0.0), axis=-1) / count
+
+
+def has_pair(mask, parts):
+  """Which examples PCLoss can be computed of: a part with two landmarks.
+
+  Args:
+    mask: (B, N) bool, which landmarks count.
+    parts: the slots of each part.
+
+  Returns:
+    (B,) bool.
+  """
+  counts = [jnp.sum(mask[:, jnp.asarray(part)], axis=-1) for part in parts]
+  return jnp.max(jnp.stack(counts), axis=0) >= 2
+
+
+def position_constraint(
+  prediction, target, mask, parts, k: int, pair_mean: bool = False
+):
   """PCLoss: what landmarks' places relative to each other cost.
 
   For landmark i, L_i is the sum over the part's landmarks j of the squared
@@ -48,6 +92,9 @@ def position_constraint(prediction, target, mask, parts, k: int):
     mask: (B, N) bool, which landmarks count.
     parts: the slots of each part, one of `schema.FASHION_8.partitions`.
     k: how many of the largest L_i count; all, if the part has fewer.
+    pair_mean: divide each L_i by the number of the part's landmarks that
+      count, so that large parts do not outweigh small ones (methods 4.5; the
+      paper does not).
 
   Returns:
     (B,) losses.
@@ -62,6 +109,8 @@ def position_constraint(prediction, target, mask, parts, k: int):
     pairs = counts[:, :, None] & counts[:, None, :]
     squared = jnp.sum((error[:, :, None] - error[:, None]) ** 2, axis=-1)
     of_landmark = jnp.sum(jnp.where(pairs, squared, 0.0), axis=-1)
+    if pair_mean:
+      of_landmark /= jnp.maximum(jnp.sum(counts, axis=-1, keepdims=True), 1)
     # Not less than 0, so -1 puts those that do not count last.
     largest, _ = lax.top_k(
       jnp.where(counts, of_landmark, -1.0), min(k, len(part))

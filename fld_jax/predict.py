@@ -69,7 +69,7 @@ class Cascade:
       [stage.model for stage in self._chain],
       variables,
       batch,
-      self._config.offset_scale,
+      self._config,
       self._flip,
     )
     return [_wanted(out) for out in outputs]
@@ -81,7 +81,7 @@ class Cascade:
       variables,
       self._prepare(batch),
       estimate,
-      self._config.offset_scale,
+      self._config,
       self._flip,
     )
     return _wanted(out)
@@ -99,9 +99,9 @@ class Cascade:
     Returns:
       Dict of arrays with one row a valid example, in the order of the batches:
       every host key of the batches, `landmarks`, `visibility`; `stages`: name
-      -> {`estimate` (n, N, 2) normalised, `visibility` (n, N, 3) logits,
-      `pseudo_label` (n, K) if there is one}; `route_score` (n,) in mode
-      route;
+      -> {`estimate` (n, N, 2) normalised, and if the network has it
+      `visibility` (n, N, 3) logits, `pseudo_label` (n, K)};
+      `route_score` (n,) in mode route;
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
     """

@@ -98,8 +98,8 @@ def loss_weights(config, total_steps: int):
     total_steps: length of the run.
 
   Returns:
-    Function of the step to {'landmarks', 'position_constraint', 'visibility',
-    'pseudo_label'}; the first two rise and fall together.
+    Function of the step to each name of `config.weights`; 'visibility' and
+    'pseudo_label' are the auxiliary ones.
 
   Raises:
     InputError: for another schedule.
@@ -128,11 +128,10 @@ def loss_weights(config, total_steps: int):
       f"weight_schedule is '{config.weight_schedule}', valid values are "
       "'ramp_down', 'paper_literal', 'author_issue6' and 'constant'."
     )
+  scales = {'visibility': auxiliary, 'pseudo_label': auxiliary}
   return lambda step: {
-    'landmarks': config.weights.landmarks * main(step),
-    'position_constraint': config.weights.position_constraint * main(step),
-    'visibility': config.weights.visibility * auxiliary(step),
-    'pseudo_label': config.weights.pseudo_label * auxiliary(step),
+    name: weight * scales.get(name, main)(step)
+    for name, weight in config.weights.items()
   }
 
 

@@ -46,7 +46,8 @@ def build_model(config, stage, index: int):
     The module.
 
   Raises:
-    InputError: for an unknown model name.
+    InputError: for an unknown model or field of it, or a stage that asks for
+      what the model has not.
   """
   fields = config.model.to_dict()
   name = fields.pop('name')
@@ -54,13 +55,34 @@ def build_model(config, stage, index: int):
     raise InputError(
       f"config.model.name is '{name}', valid values are {', '.join(MODELS)}."
     )
+  known = {field.name for field in dataclasses.fields(MODELS[name])}
+  known -= {'name', 'parent'}
+  # What a cascade needs of its networks, and others have not.
+  of_stage = {
+    'use_estimate': index > 0,
+    'num_clusters': stage.pseudo_label.num_clusters,
+    'softmax': stage.pseudo_label.normalize,
+  }
+  if index and 'use_estimate' not in known:
+    raise InputError(
+      f"config.model.name is '{name}', which takes no landmarks of a stage "
+      f'before it: leave only the first of config.stages, not {index + 1}.'
+    )
+  if of_stage['num_clusters'] and 'num_clusters' not in known:
+    raise InputError(
+      f'config.stages[{index}].pseudo_label.num_clusters is '
+      f"{of_stage['num_clusters']}, but the network '{name}' has no "
+      'pseudo-label: set it to 0.'
+    )
+  unknown = sorted(fields.keys() - (known - of_stage.keys()))
+  if unknown:
+    raise InputError(
+      f"config.model.{unknown[0]} is no field of the network '{name}', valid "
+      f'are {", ".join(sorted(known - of_stage.keys()))}.'
+    )
   fields['dtype'] = jnp.dtype(fields['dtype'])
-  return MODELS[name](
-    use_estimate=index > 0,
-    num_clusters=stage.pseudo_label.num_clusters,
-    softmax=stage.pseudo_label.normalize,
-    **fields,
-  )
+  given = {key: value for key, value in of_stage.items() if key in known}
+  return MODELS[name](**given, **fields)
 
 
 def init_variables(model, config, seed: int) -> dict:
@@ -80,13 +102,27 @@ def init_variables(model, config, seed: int) -> dict:
 
 
 def _init(model, config):
+  batch = _example(model, config)
+  return lambda key: model.init(key, batch, train=False)
+
+
+def _example(model, config) -> dict:
+  """A batch of one, as a network takes it."""
   size = config.input.size
-  batch = {
+  return {
     'image': np.zeros((1, size, size, 3), np.float32),
     'estimate': np.zeros((1, model.num_landmarks, 2), np.float32),
     'position': np.zeros((1,), np.int32),
   }
-  return lambda key: model.init(key, batch, train=False)
+
+
+def output_shapes(model, config) -> dict[str, tuple[int, ...]]:
+  """The shapes of a network's outputs for a batch of one image."""
+  init = lambda key: model.init_with_output(
+    key, _example(model, config), train=False
+  )
+  outputs, _ = jax.eval_shape(init, jax.random.key(0))
+  return {name: value.shape for name, value in outputs.items()}
 
 
 def start_from(fresh: dict, source: dict, offset_scale: float) -> dict:

@@ -1,33 +1,8 @@
 """Figures as plain-text tables, ours alone and beside the paper's."""
 
-from fld_jax.errors import InputError
-from fld_jax.metrics import PDL_MAIN
+import numpy as np
 
-# DFA, Table 2: NE on FLD. The paper does not show the waistline's columns, so
-# `avg` (printed) is close to, but not, the mean of the six that it shows.
-PAPER_LANDMARKS = (
-  'collar_left',
-  'collar_right',
-  'sleeve_left',
-  'sleeve_right',
-  'hem_left',
-  'hem_right',
-)
-# Row -> the six landmarks, then avg.
-PAPER_TABLE_2 = {
-  's1 direct regression': (0.071, 0.071, 0.134, 0.130, 0.103, 0.102, 0.102),
-  's1 - visibility': (0.104, 0.102, 0.213, 0.212, 0.141, 0.143, 0.153),
-  's1 + plabels (T=1)': (0.065, 0.065, 0.113, 0.112, 0.094, 0.095, 0.091),
-  's1 + plabels (T=20)': (0.057, 0.058, 0.106, 0.104, 0.088, 0.089, 0.084),
-  's2 direct regression': (0.051, 0.051, 0.098, 0.096, 0.082, 0.080, 0.078),
-  's2 + plabels (abs.)': (0.050, 0.051, 0.097, 0.096, 0.080, 0.079, 0.076),
-  's2 + plabels (offset)': (0.049, 0.050, 0.095, 0.093, 0.077, 0.078, 0.074),
-  's3 direct regression': (0.049, 0.049, 0.094, 0.093, 0.074, 0.076, 0.073),
-  's3 + two-branch': (0.048, 0.049, 0.094, 0.093, 0.073, 0.075, 0.072),
-  's3 + auto-routing': (0.048, 0.049, 0.092, 0.091, 0.071, 0.073, 0.070),
-  's3 + plabels (offset)': (0.048, 0.048, 0.091, 0.090, 0.071, 0.073, 0.069),
-  's3 + plabels (c. offset)': (0.048, 0.048, 0.091, 0.089, 0.071, 0.072, 0.068),
-}
+from fld_jax.metrics import PDL_MAIN
 
 
 def format_table(metrics: dict) -> str:
@@ -114,43 +89,84 @@ def percent(value) -> str:
   return '-' if value is None else f'{100 * value:.2f}'
 
 
-def compare_with_paper(rows: dict[str, dict]) -> str:
-  """Table of our NE beside DFA's Table 2, in per cent.
+def figures(metrics: dict) -> dict:
+  """What a row of `compare_with_paper` needs of what metrics.evaluate returns.
+
+  Returns:
+    The final stage's `ne`, `outlier_rate` and `duplicate_rate`.
+  """
+  final = metrics['stages'][list(metrics['stages'])[-1]]
+  return {key: final[key] for key in ('ne', 'outlier_rate', 'duplicate_rate')}
+
+
+def compare_with_paper(rows: dict[str, dict], about: str) -> str:
+  """Table of our NE beside a paper's, in per cent.
 
   Args:
-    rows: row name of PAPER_TABLE_2 -> NE dict, as metrics.evaluate has it under
-      'ne'. Rows that are not given show '-'.
+    rows: slug -> `title`; `paper`: landmark or 'average' -> their NE, a
+      fraction; `runs`: seed -> what `figures` returns; `base`: slug of the row
+      that its average is compared with, or ''.
+    about: what stands below the table.
 
-  Raises:
-    InputError: for another row name.
+  Returns:
+    The text. Ours are means over the seeds, the average is macro NE. 'spread'
+    is the standard deviation over seeds, 'change' the mean difference of the
+    average to the row's base over the seeds that both have, and its standard
+    deviation.
   """
-  for name in rows:
-    if name not in PAPER_TABLE_2:
-      raise InputError(
-        f"'{name}' is no row of the paper's Table 2, valid names are "
-        f'{", ".join(PAPER_TABLE_2)}.'
-      )
-  titles = [*(name.replace('_', ' ') for name in PAPER_LANDMARKS), 'average']
-  width = max(map(len, PAPER_TABLE_2))
+  columns = list(
+    dict.fromkeys(key for r in rows.values() for key in r['paper'])
+  )
+  titles = [key.replace('_', ' ') for key in columns]
+  width = max(len(row['title']) for row in rows.values())
+  heads = ['spread', 'change', 'spread', 'outlier', 'duplicate']
   lines = [
-    'NE in per cent: paper, ours',
-    ' ' * width + ''.join(f' {title:>12}' for title in titles),
-    '-' * (width + 13 * len(titles)),
+    'NE in per cent: paper, ours; rates in per cent, ours',
+    ' ' * width
+    + ''.join(f' {title:>12}' for title in titles)
+    + ''.join(f' {head:>9}' for head in heads),
   ]
-  for name, paper in PAPER_TABLE_2.items():
-    ours = [None] * len(titles)
-    if name in rows:
-      of = rows[name]['per_landmark']
-      ours = [*(of.get(key) for key in PAPER_LANDMARKS), rows[name]['macro']]
+  lines += ['-' * len(lines[1])]
+  for row in rows.values():
+    runs = list(row['runs'].values())
+    macro = _macro(row)
+    base = _macro(rows[row['base']]) if row['base'] in rows else {}
+    change = [macro[seed] - base[seed] for seed in macro.keys() & base.keys()]
+    ours = {
+      key: _mean([run['ne']['per_landmark'].get(key) for run in runs])
+      for key in columns
+    }
+    ours['average'] = _mean(list(macro.values()))
+    cells = [
+      _spread(list(macro.values())),
+      None if not change else _mean(change),
+      _spread(change),
+      _mean([run['outlier_rate'] for run in runs]),
+      _mean([run['duplicate_rate'] for run in runs]),
+    ]
     lines.append(
-      f'{name:{width}}'
+      f'{row["title"]:{width}}'
       + ''.join(
-        f' {100 * a:>6.1f}{percent(b):>6}'
-        for a, b in zip(paper, ours, strict=True)
+        f' {percent(row["paper"].get(key)):>6}{percent(ours[key]):>6}'
+        for key in columns
       )
+      + ''.join(f' {percent(cell):>9}' for cell in cells)
     )
-  lines += [
-    'Paper: FLD, waistline not shown. Our average: macro NE over all landmarks '
-    'that have examples.'
-  ]
+  seeds = sorted({seed for row in rows.values() for seed in row['runs']})
+  lines.append(f'Seeds {", ".join(map(str, seeds))}. {about}')
   return '\n'.join(lines) + '\n'
+
+
+def _macro(row: dict) -> dict:
+  """Seed -> macro NE."""
+  return {seed: run['ne']['macro'] for seed, run in row['runs'].items()}
+
+
+def _mean(values: list):
+  """The mean, None where nothing was measured."""
+  return None if not values or None in values else float(np.mean(values))
+
+
+def _spread(values: list):
+  """The sample's standard deviation, None for fewer than two values."""
+  return None if len(values) < 2 else float(np.std(values, ddof=1))

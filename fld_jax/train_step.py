@@ -14,11 +14,15 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from fld_jax import losses, pseudo_labels, schema
+from fld_jax import heatmaps, losses, pseudo_labels, schema
 from fld_jax.errors import InputError
 from fld_jax.parallel import AXIS
 
-PC_SPACES = ('input_px', 'normalized')  # of the crop (methods 4.3)
+PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # methods 4.3
+PC_MASKS = {  # methods 4.5
+  'annotated': schema.has_position,
+  'visible': lambda visibility: visibility == schema.VISIBLE,
+}
 Variables = dict[str, Any]  # {'params': ..., 'batch_stats': ...} of one network
 
 
@@ -72,7 +76,23 @@ def new_estimate(outputs, estimate, offset_scale):
   return estimate - outputs['landmarks'] / offset_scale
 
 
-def apply_stage(model, variables, batch, estimate, offset_scale, flip=None):
+def read_heatmaps(outputs, options):
+  """Outputs with `landmarks`, decoded from `heatmaps` if there are any.
+
+  Args:
+    outputs: a model's.
+    options: see `heatmaps.decode`.
+
+  Returns:
+    The outputs.
+  """
+  if 'heatmaps' not in outputs:
+    return outputs
+  landmarks = heatmaps.decode(outputs['heatmaps'], options)
+  return {**outputs, 'landmarks': landmarks}
+
+
+def apply_stage(model, variables, batch, estimate, config, flip=None):
   """Runs a trained stage network.
 
   Args:
@@ -80,34 +100,36 @@ def apply_stage(model, variables, batch, estimate, offset_scale, flip=None):
     variables: its variables.
     batch: from `normalise_images`.
     estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
-    offset_scale: the network's offsets are this much too large (methods A3).
-    flip: (N,) partner slots: see the mirrored image too, and average landmarks
-      and visibility. None for the plain image.
+    config: `offset_scale` (the network's offsets are this much too large,
+      methods A3), `heatmap`.
+    flip: (N,) partner slots: see the mirrored image too, and average heatmaps,
+      landmarks and visibility. None for the plain image.
 
   Returns:
-    The model's outputs, with `estimate`: see `new_estimate`.
+    The model's outputs, with `landmarks` and `estimate`: see `read_heatmaps`
+    and `new_estimate`.
   """
-  outputs = model.apply(variables, {**batch, 'estimate': estimate}, train=False)
-  new = new_estimate(outputs, estimate, offset_scale)
-  outputs = {**outputs, 'estimate': new}
-  if flip is None:
-    return outputs
-  other = apply_stage(
-    model,
-    variables,
-    {**batch, 'image': batch['image'][:, :, ::-1]},
-    None if estimate is None else mirror(estimate, flip),
-    offset_scale,
+  run = lambda batch, estimate: model.apply(
+    variables, {**batch, 'estimate': estimate}, train=False
   )
-  return {
-    **outputs,
-    'estimate': (new + mirror(other['estimate'], flip)) / 2,
-    'visibility': (outputs['visibility'] + other['visibility'][:, flip]) / 2,
-  }
+  outputs = run(batch, estimate)
+  if flip is not None:
+    mirrored = {**batch, 'image': batch['image'][:, :, ::-1]}
+    other = run(mirrored, None if estimate is None else mirror(estimate, flip))
+    back = {
+      'heatmaps': lambda x: x[:, :, ::-1, flip],
+      'landmarks': lambda x: mirror(x, flip),
+      'visibility': lambda x: x[:, flip],
+    }
+    for name in back.keys() & outputs.keys():
+      outputs[name] = (outputs[name] + back[name](other[name])) / 2
+  outputs = read_heatmaps(outputs, config.heatmap)
+  new = new_estimate(outputs, estimate, config.offset_scale)
+  return {**outputs, 'estimate': new}
 
 
 def apply_chain(
-  models: Sequence, variables: Sequence, batch, offset_scale, flip=None
+  models: Sequence, variables: Sequence, batch, config, flip=None
 ):
   """Runs single-network stages one after another.
 
@@ -115,7 +137,7 @@ def apply_chain(
     models: one Linen module a stage.
     variables: their variables.
     batch: from `normalise_images`.
-    offset_scale: see `apply_stage`.
+    config: see `apply_stage`.
     flip: see `apply_stage`.
 
   Returns:
@@ -124,7 +146,7 @@ def apply_chain(
   outputs, estimate = [], None
   for model, stage_variables in zip(models, variables, strict=True):
     outputs.append(
-      apply_stage(model, stage_variables, batch, estimate, offset_scale, flip)
+      apply_stage(model, stage_variables, batch, estimate, config, flip)
     )
     estimate = outputs[-1]['estimate']
   return outputs
@@ -140,15 +162,20 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
     clusters: dict with `centres` (K, D), {} if the stage has no
       pseudo-labels.
     stage: the stage's config.
-    config: the run's: `offset_scale`, `position_constraint`, `input.size`.
+    config: the run's: `offset_scale`, `heatmap`, `position_constraint`,
+      `input.size`.
 
   Returns:
-    {'landmarks', 'position_constraint', 'visibility', 'pseudo_label'} -> (b,),
-    those whose weight is not 0.
+    name of the loss -> (values (b,), counts (b,) bool: which examples its mean
+    is over), those whose weight is not 0.
 
   Raises:
     InputError: if a weight is not 0 and the model lacks the output.
   """
+  if 'heatmaps' in outputs:
+    # Both losses on coordinates want a decoder with a gradient.
+    landmarks = heatmaps.soft_argmax(outputs['heatmaps'], config.heatmap.alpha)
+    outputs = {**outputs, 'landmarks': landmarks}
   for name, weight in stage.weights.items():
     output = 'landmarks' if name == 'position_constraint' else name
     if weight and output not in outputs:
@@ -157,23 +184,36 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
         f"the network has no output '{output}': it has {', '.join(outputs)}."
       )
   truth, visibility = batch['landmarks'], batch['visibility']
+  everyone = jnp.ones(truth.shape[0], bool)
   values = {}
   if stage.weights.landmarks:
     target = truth
     if estimate is not None:
       target = config.offset_scale * (estimate - truth)
-    values['landmarks'] = losses.positions(
-      outputs['landmarks'], target, visibility
+    loss = losses.positions(
+      outputs['landmarks'], target, visibility, stage.landmark_loss
     )
+    values['landmarks'] = loss, everyone
+  if stage.weights.heatmaps:
+    target = heatmaps.encode(
+      truth,
+      outputs['heatmaps'].shape[1],
+      sigma=config.heatmap.sigma,
+      amplitude=config.heatmap.amplitude,
+    )
+    loss = losses.heatmaps(outputs['heatmaps'], target, visibility)
+    values['heatmaps'] = loss, everyone
   if stage.weights.position_constraint:
     values['position_constraint'] = _position_constraint(
       new_estimate(outputs, estimate, config.offset_scale),
       truth,
       visibility,
-      config,
+      _pc_scale(outputs, config),
+      config.position_constraint,
     )
   if stage.weights.visibility:
-    values['visibility'] = losses.visibility(outputs['visibility'], visibility)
+    loss = losses.visibility(outputs['visibility'], visibility)
+    values['visibility'] = loss, everyone
   if stage.weights.pseudo_label:
     label = stage.pseudo_label
     vectors = pseudo_labels.label_vectors(
@@ -189,21 +229,38 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
       temperature=label.temperature,
       normalize=label.normalize,
     )
-    values['pseudo_label'] = losses.pseudo_label(outputs, target, label.loss)
+    loss = losses.pseudo_label(outputs, target, label.loss)
+    values['pseudo_label'] = loss, everyone
   return values
 
 
-def _position_constraint(prediction, truth, visibility, config):
-  """PCLoss of normalised landmarks, in the space that the config names."""
-  options = config.position_constraint
-  scale = config.input.size if options.space == 'input_px' else 1
-  return losses.position_constraint(
+def _pc_scale(outputs, config) -> float:
+  """What normalised coordinates are multiplied by before PCLoss."""
+  space = config.position_constraint.space
+  if space == 'heatmap_px':
+    if 'heatmaps' not in outputs:
+      raise InputError(
+        "config.position_constraint.space is 'heatmap_px', but the network "
+        f'{config.model.name} has no heatmaps: valid values are input_px and '
+        'normalized.'
+      )
+    return outputs['heatmaps'].shape[1]
+  return config.input.size if space == 'input_px' else 1.0
+
+
+def _position_constraint(prediction, truth, visibility, scale, options):
+  """PCLoss of normalised landmarks, and which examples have one."""
+  mask = PC_MASKS[options.mask](visibility)
+  parts = schema.FASHION_8.partitions[options.partition]
+  loss = losses.position_constraint(
     scale * prediction,
     scale * truth,
-    schema.has_position(visibility),
-    schema.FASHION_8.partitions[options.partition],
+    mask,
+    parts,
     options.k,
+    options.pair_mean,
   )
+  return loss, losses.has_pair(mask, parts)
 
 
 def make_train_step(
@@ -222,7 +279,7 @@ def make_train_step(
   Args:
     model: the network to train.
     previous_models: the stages before, each a single network.
-    config: `input`, `offset_scale`, `position_constraint`.
+    config: `input`, `offset_scale`, `heatmap`, `position_constraint`.
     stage: the stage's config.
     weights_at: function of the step to the loss weights.
     optimizer: the transformation.
@@ -239,11 +296,10 @@ def make_train_step(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     estimate = None
     if previous_models:
-      chain = apply_chain(previous_models, previous, batch, config.offset_scale)
+      chain = apply_chain(previous_models, previous, batch, config)
       noise = _noise(key, batch['position'], model.num_landmarks)
       estimate = chain[-1]['estimate'] + stage.estimate_noise * noise
       estimate = lax.stop_gradient(estimate)
-    count = jnp.maximum(lax.psum(jnp.sum(batch['mask']), AXIS), 1)
     weights = weights_at(state.step)
 
     def loss_fn(params):
@@ -255,11 +311,12 @@ def make_train_step(
         mutable=['batch_stats'],
       )
       values = stage_losses(outputs, batch, estimate, clusters, stage, config)
-      # Divided by the global count here, summed over devices below.
-      means = {
-        name: jnp.sum(value * batch['mask']) / count
-        for name, value in values.items()
-      }
+      means = {}
+      for name, (value, counts) in values.items():
+        mask = counts * batch['mask']
+        # Divided by the global count here, summed over devices below.
+        count = jnp.maximum(lax.psum(jnp.sum(mask), AXIS), 1)
+        means[name] = jnp.sum(value * mask) / count
       loss = sum(weights[name] * mean for name, mean in means.items())
       return loss, (means, mutated, outputs)
 
@@ -294,6 +351,7 @@ def _mean_error(outputs, batch, estimate, config):
 
   From the second stage on, of estimates that began with noise.
   """
+  outputs = read_heatmaps(outputs, config.heatmap)
   new = new_estimate(outputs, estimate, config.offset_scale)
   mask = schema.has_position(batch['visibility']) * batch['mask'][:, None]
   distance = jnp.linalg.norm(new - batch['landmarks'], axis=-1)

@@ -187,3 +187,38 @@ def plot_training(history: list[dict]) -> Figure:
     if axes.lines:
       axes.legend()
   return figure
+
+
+def plot_sweep(rows: dict[str, dict]) -> Figure:
+  """NE, outliers and duplicates over PCLoss's weight (Song et al., Fig. 8).
+
+  Args:
+    rows: as for tables.compare_with_paper, each with `beta`; the one with 0 is
+      drawn as a line across. `chosen` True marks the paper's own choice.
+  """
+  figure = Figure(figsize=(11, 3.8), layout='constrained')
+  parts = {
+    'macro NE (%)': lambda run: run['ne']['macro'],
+    'outliers (%)': lambda run: run['outlier_rate'],
+    'duplicates (%)': lambda run: run['duplicate_rate'],
+  }
+  for axes, (name, value) in zip(
+    figure.subplots(1, 3), parts.items(), strict=True
+  ):
+    points = []
+    for row in rows.values():
+      values = [100 * value(run) for run in row['runs'].values()]
+      if row['beta']:
+        points.append((row['beta'], np.mean(values)))
+        axes.plot([row['beta']] * len(values), values, '.', color='C0')
+      else:
+        axes.axhline(np.mean(values), color='C1', label='without PCLoss')
+      if row['chosen']:
+        axes.axvline(
+          row['beta'], color='grey', linestyle=':', label="the paper's choice"
+        )
+    axes.plot(*zip(*sorted(points), strict=True), color='C0', label='PCLoss')
+    axes.set(xlabel='weight of PCLoss', ylabel=name, xscale='log')
+    axes.grid(alpha=0.3)
+  axes.legend()
+  return figure

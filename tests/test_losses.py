@@ -135,12 +135,40 @@ def test_unknown_pseudo_label_loss():
     losses.pseudo_label(outputs, np.zeros((B, K)), 'l1')
 
 
+def test_l1_positions_against_a_loop():
+  expected = np.zeros(B)
+  for b in range(B):
+    for n in range(N):
+      if CODES[b, n] in (0, 1):
+        expected[b] += sum(abs(PREDICTION[b, n] - TARGET[b, n]))
+  found = losses.positions(PREDICTION, TARGET, CODES, 'l1')
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  with pytest.raises(InputError, match="'l3'.*'l2' and 'l1'"):
+    losses.positions(PREDICTION, TARGET, CODES, 'l3')
+
+
+def test_heatmaps_against_a_loop():
+  rng = np.random.default_rng(1)
+  found, true = rng.normal(size=(2, B, 4, 4, N)).astype(np.float32)
+  codes = CODES.copy()
+  codes[0] = ABSENT  # an example without any landmark
+  expected = np.zeros(B)
+  for b in range(B):
+    known = [n for n in range(N) if codes[b, n] in (0, 1)]
+    for n in known:
+      of_map = np.mean((found[b, :, :, n] - true[b, :, :, n]) ** 2)
+      expected[b] += of_map / len(known)
+  assert expected[0] == 0 and (expected[1:] > 0).all()
+  result = losses.heatmaps(found, true, codes)
+  np.testing.assert_allclose(result, expected, rtol=1e-5)
+
+
 # --- PCLoss ------------------------------------------------------------------
 
 PARTS = FASHION_8.partitions
 
 
-def pc_loss(prediction, target, mask, parts, k):
+def pc_loss(prediction, target, mask, parts, k, pair_mean=False):
   """In float64, as a NumPy array."""
   with jax.enable_x64(True):
     return np.asarray(
@@ -150,11 +178,12 @@ def pc_loss(prediction, target, mask, parts, k):
         jax.numpy.asarray(mask),
         parts,
         k,
+        pair_mean,
       )
     )
 
 
-def pc_loss_by_loops(prediction, target, mask, parts, k):
+def pc_loss_by_loops(prediction, target, mask, parts, k, pair_mean=False):
   """Song et al., eqs. 6, 8 and 10, as they are printed."""
   total = np.zeros(len(prediction))
   for b in range(len(prediction)):
@@ -169,6 +198,8 @@ def pc_loss_by_loops(prediction, target, mask, parts, k):
             found = prediction[b, j] - prediction[b, i]
             true = target[b, j] - target[b, i]
             of_landmark[-1] += np.sum((found - true) ** 2)
+        if pair_mean:
+          of_landmark[-1] /= sum(mask[b, j] for j in part)
       largest = sorted(of_landmark, reverse=True)[:k]
       total[b] += np.mean(largest) if largest else 0.0
   return total
@@ -199,12 +230,14 @@ def test_pc_loss_by_hand():
   np.testing.assert_allclose(found, [(7 * 25 + 3 * 25) / 4], rtol=1e-14)
 
 
+@pytest.mark.parametrize('pair_mean', [False, True])
 @pytest.mark.parametrize('partition', PARTS)
 @pytest.mark.parametrize('k', [1, 3, 4, 8])
-def test_pc_loss_against_loops(partition, k):
+def test_pc_loss_against_loops(partition, k, pair_mean):
   prediction, target, mask = pc_data()
-  found = pc_loss(prediction, target, mask, PARTS[partition], k)
-  expected = pc_loss_by_loops(prediction, target, mask, PARTS[partition], k)
+  arguments = prediction, target, mask, PARTS[partition], k, pair_mean
+  found = pc_loss(*arguments)
+  expected = pc_loss_by_loops(*arguments)
   assert expected[0] == expected[2] == 0 < expected[1]
   np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
@@ -229,6 +262,16 @@ def test_pc_loss_gradient_against_finite_differences(k):
     expected[index] = (ends[0] - ends[1]) / (2 * step)
   np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
   assert not gradient[~mask].any() and gradient[1].any()
+
+
+def test_examples_with_a_pair():
+  _, _, mask = pc_data()
+  for parts in PARTS.values():
+    expected = [
+      any(sum(row[i] for i in part) >= 2 for part in parts) for row in mask
+    ]
+    assert not expected[0] and expected[1] and not expected[2]
+    np.testing.assert_array_equal(losses.has_pair(mask, parts), expected)
 
 
 def test_pc_loss_ignores_translation_and_sees_a_swap():

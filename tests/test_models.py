@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fld_jax.errors import InputError
 from fld_jax.models import MODELS
 from fld_jax.models.dfa import DFA
 from fld_jax.models.layers import Dropout, max_pool_2x2
+from fld_jax.models.resnet import ResNet, ResNetFeatures
 from fld_jax.models.vgg import VGG, VGGFeatures
 
 # All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
@@ -40,7 +42,78 @@ def count(tree):
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-GOLDEN = {'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS}
+# torchvision's ResNets less their fc.
+RESNET18, RESNET50 = 11_689_512 - 513_000, 25_557_032 - 2_049_000
+# Pooled 7x7 maps, two hidden layers, 2 coordinates and 3 states a landmark.
+POSE = (49 * 512 + 1) * 1024 + 1025 * 1024 + 1025 * 8 * 5
+RESNET_POSE = POSE + 49 * (2048 - 512) * 1024 - 2 * 1024 + 4 * 1024
+DECONVS = 16 * 256 * (2048 + 256 + 256) + 3 * 2 * 256 + 257 * 8
+# Lateral 1x1; 4 + 4 + 1 of 3x3; five normalisations; 1x1.
+PYRAMID = 256 * (256 + 512 + 1024 + 2048 + 4) + 9 * (9 * 256 + 1) * 256
+PYRAMID += 5 * 2 * 256 + 257 * 8
+GOLDEN = {
+  'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS,
+  'fashionnet': CONVS + POSE,
+  'fpn': RESNET50 + PYRAMID,
+  'resnet_regression': RESNET50 + RESNET_POSE,
+  'simple_baselines': RESNET50 + DECONVS,
+}
+
+
+@pytest.mark.parametrize(
+  'depth, golden',
+  [
+    (18, 11_689_512),
+    (34, 21_797_672),
+    (50, 25_557_032),
+    (101, 44_549_160),
+    (152, 60_192_808),
+  ],
+)
+def test_resnet(depth, golden):
+  """The counts that torchvision documents."""
+  outputs, variables = shapes(ResNet(depth=depth))
+  assert count(variables['params']) == golden
+  assert outputs['logits'].shape == (2, 1000)
+  inputs = jax.ShapeDtypeStruct((2, 64, 96, 3), jnp.float32)
+  maps, _ = jax.eval_shape(
+    lambda key, x: ResNetFeatures(depth).init_with_output(key, x, train=False),
+    jax.random.key(0),
+    inputs,
+  )
+  last = 512 if depth < 50 else 2048
+  assert {name: leaf.shape for name, leaf in maps.items()} == {
+    'c2': (2, 16, 24, last // 8),
+    'c3': (2, 8, 12, last // 4),
+    'c4': (2, 4, 6, last // 2),
+    'c5': (2, 2, 3, last),
+  }
+
+
+def test_unknown_depth():
+  with pytest.raises(InputError, match='depth is 20, .* 18, 34, 50, 101, 152'):
+    shapes(ResNet(depth=20))
+
+
+@pytest.mark.parametrize('name', ['fpn', 'simple_baselines'])
+def test_heatmaps_have_a_quarter_of_the_side(name):
+  model = MODELS[name](num_landmarks=5, depth=18, width=8, channels=8)
+  outputs, _ = shapes(model, size=96)
+  assert {k: v.shape for k, v in outputs.items()} == {
+    'heatmaps': (2, 24, 24, 5)
+  }
+
+
+def test_regression_on_both_trunks():
+  for model in (
+    MODELS['fashionnet'](blocks=((1, 8),), hidden=8, num_landmarks=5),
+    MODELS['resnet_regression'](depth=18, width=8, hidden=8, num_landmarks=5),
+  ):
+    outputs, _ = shapes(model, size=64)
+    assert {k: v.shape for k, v in outputs.items()} == {
+      'landmarks': (2, 5, 2),
+      'visibility': (2, 5, 3),
+    }
 
 
 def test_every_model_has_the_golden_count():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fld_jax import metrics, report, schema, tables, visualize
-from fld_jax.errors import InputError
+from fld_jax.configs import dfa_table2
 
 HISTORY = [
   {'stage': stage, 'step': step, 'images': 8 * step, 'loss': 1 / step, **extra}
@@ -157,28 +157,61 @@ def test_nan_is_never_written(tmp_path):
   assert (tmp_path / 'metrics.json').read_bytes() == before
 
 
-def test_compare_with_paper():
-  ne = {
-    'macro': 0.1234,
-    'micro': 0.2,
-    'per_landmark': {'collar_left': 0.0555, 'hem_right': None},
+def run_of(macro, collar=None, outliers=0.1, duplicates=None):
+  """What tables.figures returns."""
+  ne = {'macro': macro, 'micro': 0.2, 'per_landmark': {'collar_left': collar}}
+  return {'ne': ne, 'outlier_rate': outliers, 'duplicate_rate': duplicates}
+
+
+def table_rows():
+  return {
+    'a': {
+      'title': 'plain',
+      'paper': {'collar_left': 0.071, 'average': 0.102},
+      'base': '',
+      'runs': {0: run_of(0.10, 0.05), 1: run_of(0.14, 0.07)},
+    },
+    'b': {
+      'title': 'with it',
+      'paper': {'average': None},
+      'base': 'a',
+      'runs': {0: run_of(0.09), 1: run_of(0.11), 2: run_of(0.13)},
+    },
   }
-  text = tables.compare_with_paper({'s3 + auto-routing': ne})
-  lines = [line for line in text.splitlines() if line[:2] in ('s1', 's2', 's3')]
-  assert len(lines) == 12
-  assert max(map(len, text.splitlines())) <= 120
-  row = lines[9].removeprefix('s3 + auto-routing').split()
-  assert row[:4] == ['4.8', '5.55', '4.9', '-']
-  assert row[-4:] == ['7.3', '-', '7.0', '12.34']
-  assert lines[0].split()[-2:] == ['10.2', '-']
-  with pytest.raises(InputError, match="'stage 9'.*s1 direct regression"):
-    tables.compare_with_paper({'stage 9': ne})
+
+
+def test_compare_with_paper():
+  text = tables.compare_with_paper(table_rows(), 'About it.')
+  lines = text.splitlines()
+  assert max(map(len, lines)) <= 120
+  row = lines[3].removeprefix('plain').split()
+  # Paper and ours of the collar, of the average; spread of 10 and 14.
+  assert row[:5] == ['7.10', '6.00', '10.20', '12.00', '2.83']
+  assert row[5:] == ['-', '-', '10.00', '-']
+  row = lines[4].removeprefix('with it').split()
+  assert row[:5] == ['-', '-', '-', '11.00', '2.00']
+  # Seeds 0 and 1 changed by -1 and -3.
+  assert row[5:] == ['-2.00', '1.41', '10.00', '-']
+  assert lines[-1] == 'Seeds 0, 1, 2. About it.'
+
+
+def test_sweep_is_drawn(tmp_path):
+  rows = table_rows()
+  rows['a'].update(beta=0.0, chosen=False)
+  rows['b'].update(beta=1e-4, chosen=True)
+  rows['c'] = {**rows['b'], 'beta': 1e-3, 'chosen': False}
+  for row in rows.values():
+    for run in row['runs'].values():
+      run['duplicate_rate'] = 0.01
+  visualize.plot_sweep(rows).savefig(tmp_path / 'sweep.png')
+  image = decode(tmp_path / 'sweep.png')
+  assert image.shape[1] > 800 and image.std() > 5
 
 
 def test_paper_table():
   """The printed averages are the means of the shown columns, near enough."""
-  assert len(tables.PAPER_TABLE_2) == 12
-  for row in tables.PAPER_TABLE_2.values():
+  assert len(dfa_table2.PAPER) == 12
+  for row in dfa_table2.PAPER.values():
     assert len(row) == 7
     assert np.mean(row[:6]) == pytest.approx(row[6], abs=0.0021)
 

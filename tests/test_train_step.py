@@ -146,7 +146,9 @@ def test_devices_and_modes_agree(config, clusters, index):
   ]
   runs = [setup.run(batches, clusters) for setup in setups]
   last, one = runs[0]
-  assert set(one[0]) == {'loss', 'error', *config.stages[index].weights}
+  weights = config.stages[index].weights
+  used = {name for name, weight in weights.items() if weight}
+  assert set(one[0]) == {'loss', 'error', *used}
   first = setups[0].state.variables
   moved = jax.tree.map(
     lambda new, old: np.abs(new - old).max(), last.variables, first
@@ -313,10 +315,11 @@ class Fixed:
     return {'landmarks': np.full((2, N, 2), self.answer), 'extra': variables}
 
 
-def test_offsets_are_subtracted():
+def test_offsets_are_subtracted(config):
+  assert config.offset_scale == 5
   first, second, third = Fixed(0.2), Fixed(0.5), Fixed(-1.0)
   outputs = train_step.apply_chain(
-    [first, second, third], ['a', 'b', 'c'], {'image': None}, 5.0
+    [first, second, third], ['a', 'b', 'c'], {'image': None}, config
   )
   assert first.shown is None
   np.testing.assert_allclose(second.shown, 0.2)
@@ -375,7 +378,9 @@ def test_position_constraint_of_a_stage(config, space, scale):
   )
   assert list(values) == ['landmarks', 'position_constraint']
   new = estimate - offset / config.offset_scale
-  for row, loss in enumerate(values['position_constraint']):
+  losses, counts = values['position_constraint']
+  assert counts.all()
+  for row, loss in enumerate(losses):
     known = schema.has_position(batch['visibility'][row])
     error = scale * (new - batch['landmarks'])[row, known]
     pairs = ((error[:, None] - error[None]) ** 2).sum((1, 2))

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from fld_jax.models.layers import Dropout, batch_norm, max_pool_2x2
+from fld_jax.models.layers import BatchNorm, Dropout, max_pool_2x2
 
 # (number of 3x3 convolutions, channels) for each block.
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -37,7 +37,7 @@ class VGGFeatures(nn.Module):
           name=f'conv{i}_{j}',
         )(x)
         if self.batch_norm:
-          x = batch_norm(train, f'bn{i}_{j}', self.dtype)(x)
+          x = BatchNorm(self.dtype, name=f'bn{i}_{j}')(x, train)
         x = nn.relu(x)
       x = max_pool_2x2(x)
     return x

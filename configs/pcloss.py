@@ -1,0 +1,174 @@
+"""PCLoss (Song et al., Pattern Recognition 2021) and the models it is put on.
+
+  python -m fld_jax.main --workdir=W \
+    --config=configs/pcloss.py:dataset=deepfashion,size=small \
+    --config.dataset.manual_dir=FOLDER
+
+Arguments after the colon:
+  dataset  synthetic (rendered, needs no files) or deepfashion
+  model    simple_baselines, fpn: heatmaps of a ResNet
+           integral: SimpleBaselines' network, trained on the soft-argmax
+           fashionnet: VGG-16 and regression
+  pcloss   skeleton (left and right apart), whole, top_bottom, or none
+  size     full: the paper's recipe at 512 pixels, for GPUs
+           medium: 5,000 images at 128 pixels, some hours on 2 CPU cores
+           small: 5,000 images at 64 pixels, minutes on 2 CPU cores
+           tiny: rendered garments in a minute or two
+"""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from fld_jax.config import parse_arg
+from fld_jax.configs import base
+
+VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """The config of one model, a cascade of one stage."""
+  arg = parse_arg(
+    arg,
+    dataset=('synthetic', 'deepfashion'),
+    model=('simple_baselines', 'integral', 'fpn', 'fashionnet'),
+    pcloss=('skeleton', 'none', 'whole', 'top_bottom'),
+    size=('full', 'medium', 'small', 'tiny'),
+  )
+  config = base.base(arg['dataset'])
+  stage = base.stage('stage1')
+  stage.pseudo_label.num_clusters = 0
+  stage.weights.pseudo_label = 0.0
+  stage.weight_schedule = 'constant'
+  config.stages = (stage,)
+  _model(config, stage, arg['model'])
+  _full(config, stage)
+  small = {'medium': _medium, 'small': _small, 'tiny': _tiny}
+  if arg['size'] in small:
+    _from_scratch(config, stage, arg['model'])
+    small[arg['size']](config, stage, arg['model'])
+  if arg['pcloss'] == 'none':
+    stage.weights.position_constraint = 0.0
+  else:
+    config.position_constraint.partition = arg['pcloss']
+  config.lock()
+  return config
+
+
+def _model(config: ConfigDict, stage: ConfigDict, name: str) -> None:
+  """The network and its losses, of published size."""
+  if name == 'fashionnet':
+    config.model = ConfigDict(
+      {
+        'name': name,
+        'num_landmarks': 8,
+        'blocks': VGG16,
+        'batch_norm': True,  # the published one starts from ImageNet weights
+        'pool': 7,
+        'hidden': 1024,
+        'dropout': 0.5,
+        'dtype': 'bfloat16',
+      }
+    )
+    stage.weights.visibility = 0.03
+    return
+  network = 'simple_baselines' if name == 'integral' else name
+  config.model = ConfigDict(
+    {
+      'name': network,
+      'num_landmarks': 8,
+      'depth': 50,
+      'width': 64,
+      'channels': 256,
+      'dtype': 'bfloat16',
+    }
+  )
+  config.position_constraint.space = 'heatmap_px'
+  stage.weights.visibility = 0.0
+  if name == 'integral':
+    config.heatmap.decoder, config.heatmap.alpha = 'soft_argmax', 1.0
+    stage.landmark_loss = 'l1'
+  else:
+    stage.weights.landmarks, stage.weights.heatmaps = 0.0, 1.0
+
+
+def _full(config: ConfigDict, stage: ConfigDict) -> None:
+  """The paper's section 4.2; what it does not say is from methods 3.6 and 4."""
+  config.batch_size = 20
+  config.input.size = 512
+  config.input.std = (58.4, 57.1, 57.4)
+  config.augment.scale = float(np.log(1.25))
+  config.augment.rotation = 30.0
+  config.augment.shift = 0.0
+  if stage.weights.heatmaps:
+    # Its alpha of 0.1 is only usable with targets this high (methods 4.2).
+    config.heatmap.amplitude, config.heatmap.alpha = 100.0, 0.1
+    config.heatmap.sigma = 8.0
+  stage.weights.position_constraint = 1e-5
+  stage.train_steps, stage.eval_steps = 150_000, 5_000
+  stage.optimizer.name = 'adam'
+  stage.optimizer.learning_rate = 3e-4
+  stage.optimizer.step_at = (30 / 150, 50 / 150)
+  stage.optimizer.step_factor = 1 / 3
+  stage.optimizer.weight_decay = 0.0
+
+
+def _from_scratch(config: ConfigDict, stage: ConfigDict, name: str) -> None:
+  """What learns well from 5,000 images and random weights, on a CPU."""
+  config.batch_size = 50
+  config.input.crop = 'bbox_wh'
+  config.input.margin = 0.075
+  config.input.std = (60.0, 60.0, 60.0)
+  config.input.num_threads = 2
+  config.augment.scale = 0.18
+  config.augment.rotation = 20.0
+  config.augment.shift = 0.04
+  config.augment.colour = 0.3
+  config.model.dtype = 'float32'
+  if name == 'fashionnet':
+    config.model.dropout = 0.1
+    config.model.pool = 2
+    config.model.hidden = 512
+  else:
+    config.model.depth = 18
+  if stage.weights.heatmaps:
+    config.heatmap.amplitude, config.heatmap.alpha = 1.0, 15.0
+    config.heatmap.sigma = 1.5
+  stage.train_steps = stage.eval_steps = 0
+  stage.eval_epochs = 3.0
+  stage.optimizer.name = 'adamw'
+  stage.optimizer.schedule = 'cosine'
+  stage.optimizer.learning_rate = 2e-3
+  stage.optimizer.warmup = 0.1
+  stage.optimizer.weight_decay = 0.01
+  stage.optimizer.clip_norm = 5.0
+
+
+def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
+  """128 pixels and 60 epochs."""
+  config.input.size = 128
+  stage.train_epochs = 60.0
+  config.flip_test = True
+  if name == 'fashionnet':
+    config.model.blocks = ((1, 32), (1, 64), (2, 128), (2, 256), (2, 256))
+    config.model.pool = 4
+  else:
+    config.model.width, config.model.channels = 32, 64
+
+
+def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
+  """64 pixels and 16 epochs."""
+  config.input.size = 64
+  stage.train_epochs = 16.0
+  if name == 'fashionnet':
+    config.model.blocks = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 256))
+  else:
+    config.model.width, config.model.channels = 24, 48
+
+
+def _tiny(config: ConfigDict, stage: ConfigDict, name: str) -> None:
+  """The small networks for the rendered garments."""
+  _small(config, stage, name)
+  config.eval_splits = ('test',)
+  config.dataset.splits.train = 'train'
+  config.dataset.splits.tune = 'val'
+  stage.train_epochs = 6.0

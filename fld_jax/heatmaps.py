@@ -1,0 +1,217 @@
+"""Landmarks <-> heatmaps.
+
+A heatmap of W x W cells covers the crop. Cell i holds what lies at i + 0.5, so
+that index i is the normalised coordinate (i + 0.5) / W - 0.5 and a mirrored
+map is the map of the mirrored landmarks, without a shift.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fld_jax import geometry
+from fld_jax.errors import InputError
+
+DECODERS = ('quarter', 'soft_argmax', 'dark')
+
+
+def to_index(points, side: int):
+  """Normalised coordinates (..., 2) -> indices of cells, fractional."""
+  return geometry.denormalise(points, side) - 0.5
+
+
+def from_index(index, side: int):
+  """Indices of cells (..., 2), fractional -> normalised coordinates."""
+  return geometry.normalise(index + 0.5, side)
+
+
+def encode(points, side: int, *, sigma: float, amplitude: float):
+  """Gaussians around landmarks; centres are not rounded to cells.
+
+  Args:
+    points: (B, N, 2) normalised coordinates.
+    side: W of the maps.
+    sigma: in cells.
+    amplitude: value at the centre.
+
+  Returns:
+    (B, W, W, N) float32.
+  """
+  index = to_index(points, side)
+  cells = jnp.arange(side, dtype=jnp.float32)
+
+  def bell(centre):  # (B, N) -> (B, W, N)
+    distance = cells[:, None] - centre[:, None]
+    return jnp.exp(-(distance**2) / (2 * sigma**2))
+
+  x, y = bell(index[..., 0]), bell(index[..., 1])
+  return amplitude * y[:, :, None] * x[:, None]
+
+
+def decode(heatmaps, options):
+  """Landmarks of heatmaps.
+
+  Args:
+    heatmaps: (B, W, W, N).
+    options: `decoder`: 'quarter', 'soft_argmax' or 'dark'; `alpha` of the
+      soft-argmax; `sigma` in cells, of the smoothing that DARK begins with.
+
+  Returns:
+    (B, N, 2) normalised coordinates.
+
+  Raises:
+    InputError: for another decoder.
+  """
+  if options.decoder == 'quarter':
+    return quarter(heatmaps)
+  if options.decoder == 'soft_argmax':
+    return soft_argmax(heatmaps, options.alpha)
+  if options.decoder == 'dark':
+    return dark(heatmaps, options.sigma)
+  raise InputError(
+    f"config.heatmap.decoder is '{options.decoder}', valid values are "
+    f'{", ".join(DECODERS)}.'
+  )
+
+
+def soft_argmax(heatmaps, alpha: float):
+  """The mean place under softmax(alpha * heatmap) (Song et al. eqs. 2 and 3).
+
+  Args:
+    heatmaps: (B, W, W, N).
+    alpha: alpha times a peak's height must exceed ln(W^2) by some units, or
+      the result is the middle of the map; see `check_sharpness`.
+
+  Returns:
+    (B, N, 2) normalised coordinates.
+  """
+  b, side, _, n = heatmaps.shape
+  logits = alpha * heatmaps.astype(jnp.float32)
+  share = jax.nn.softmax(logits.reshape(b, -1, n), axis=1)
+  share = share.reshape(b, side, side, n)
+  place = from_index(jnp.arange(side, dtype=jnp.float32), side)
+  x = jnp.einsum('bxn,x->bn', share.sum(1), place)
+  y = jnp.einsum('byn,y->bn', share.sum(2), place)
+  return jnp.stack([x, y], axis=-1)
+
+
+def check_sharpness(options, side: int) -> None:
+  """Refuses settings whose soft-argmax says the middle of the map.
+
+  Args:
+    options: `amplitude`, `alpha`.
+    side: W of the maps.
+
+  Raises:
+    InputError: if alpha * amplitude is below ln(W^2) + 2 (methods 4.2).
+  """
+  sharpness, needed = options.alpha * options.amplitude, 2 * np.log(side) + 2
+  if sharpness < needed:
+    raise InputError(
+      f'config.heatmap.alpha {options.alpha} times config.heatmap.amplitude '
+      f'{options.amplitude} is {sharpness:.3g}, but the soft-argmax of '
+      f'{side} x {side} heatmaps needs at least {needed:.1f}: below, it is the '
+      'middle of the map whatever the image shows.'
+    )
+
+
+def quarter(heatmaps):
+  """The highest cell, and a quarter of a cell towards the higher neighbour.
+
+  The usual decoding since Newell et al. (ECCV 2016). At the border of the map,
+  where a neighbour is missing, there is no shift on that axis. Of a noise-free
+  Gaussian the error is at most 0.25 cells an axis inside the map.
+
+  Args:
+    heatmaps: (B, W, W, N).
+
+  Returns:
+    (B, N, 2) normalised coordinates.
+  """
+  maps, side = _flat(heatmaps)
+  x, y = _peak(maps, side)
+  value = lambda dx, dy: _at(maps, side, x + dx, y + dy)
+  inside = lambda i: (i > 0) & (i < side - 1)
+  shift_x = jnp.where(inside(x), jnp.sign(value(1, 0) - value(-1, 0)), 0)
+  shift_y = jnp.where(inside(y), jnp.sign(value(0, 1) - value(0, -1)), 0)
+  index = jnp.stack([x + 0.25 * shift_x, y + 0.25 * shift_y], axis=-1)
+  return from_index(index, side)
+
+
+def dark(heatmaps, sigma: float):
+  """DARK (Zhang et al., CVPR 2020): the top of the Gaussian below the maps.
+
+  Maps are smoothed with the targets' Gaussian; the logarithm's second-order
+  expansion around the highest cell gives the maximum. Where the smoothing
+  would reach beyond the border the map is taken as it is. The result stays
+  within a cell and a half of the highest cell on each axis; where the
+  expansion has no maximum, it is that cell.
+
+  Args:
+    heatmaps: (B, W, W, N), W at least 5.
+    sigma: of the targets, in cells.
+
+  Returns:
+    (B, N, 2) normalised coordinates.
+  """
+  maps, side = _flat(heatmaps)
+  radius = max(1, round(3 * sigma))
+  taps = np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2))
+  taps = jnp.asarray(taps / taps.sum(), maps.dtype)
+  smooth = maps.reshape(-1, side, side, 1)
+  for shape in ((-1, 1), (1, -1)):
+    smooth = lax.conv_general_dilated(
+      smooth,
+      taps.reshape(*shape)[..., None, None],
+      (1, 1),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+  smooth = smooth.reshape(maps.shape)
+  x, y = _peak(smooth, side)
+  margin = radius + 2
+  inside = lambda i: (i >= margin) & (i < side - margin)
+  use = (inside(x) & inside(y))[..., None]
+  raw_x, raw_y = _peak(maps, side)
+  x, y = jnp.where(use[..., 0], x, raw_x), jnp.where(use[..., 0], y, raw_y)
+  chosen = jnp.where(use, smooth, maps)
+  # Ten decades below the top: the logarithm of a map with values below 0.
+  floor = 1e-10 * jnp.maximum(chosen.max(axis=-1, keepdims=True), 1e-30)
+  log = jnp.log(jnp.maximum(chosen, floor))
+  # The expansion needs two cells on each side.
+  cx, cy = jnp.clip(x, 2, side - 3), jnp.clip(y, 2, side - 3)
+  at = lambda dx, dy: _at(log, side, cx + dx, cy + dy)
+  gx, gy = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
+  xx = (at(2, 0) - 2 * at(0, 0) + at(-2, 0)) / 4
+  yy = (at(0, 2) - 2 * at(0, 0) + at(0, -2)) / 4
+  xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+  det = xx * yy - xy**2
+  peaked = (det > 0) & (xx < 0)
+  safe = jnp.where(peaked, det, 1.0)
+  near = lambda to, i: jnp.clip(to, i - 1.5, i + 1.5)
+  top_x = near(cx - (yy * gx - xy * gy) / safe, x)
+  top_y = near(cy - (xx * gy - xy * gx) / safe, y)
+  index = jnp.stack(
+    [jnp.where(peaked, top_x, x), jnp.where(peaked, top_y, y)], axis=-1
+  )
+  return from_index(index, side)
+
+
+def _flat(heatmaps):
+  """(B, W, W, N) -> ((B, N, W * W) float32, W)."""
+  b, side, _, n = heatmaps.shape
+  maps = jnp.moveaxis(heatmaps.astype(jnp.float32), -1, 1)
+  return maps.reshape(b, n, side * side), side
+
+
+def _peak(maps, side: int):
+  """Column and row of the highest cell, each (B, N) int32."""
+  place = jnp.argmax(maps, axis=-1)
+  return place % side, place // side
+
+
+def _at(maps, side: int, x, y):
+  """Values at columns x and rows y, each (B, N); the border's beyond it."""
+  place = jnp.clip(y, 0, side - 1) * side + jnp.clip(x, 0, side - 1)
+  return jnp.take_along_axis(maps, place[..., None], axis=-1)[..., 0]

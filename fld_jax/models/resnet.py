@@ -1,0 +1,143 @@
+"""ResNet (He et al., CVPR 2016) in torchvision's v1.5 layout, and narrower.
+
+v1.5: a bottleneck's stride sits in its 3x3 convolution.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from fld_jax.errors import InputError
+from fld_jax.models.layers import BatchNorm, max_pool_3x3
+
+# Depth -> blocks of each of the four stages, and whether they are bottlenecks.
+LAYOUTS = {
+  18: ((2, 2, 2, 2), False),
+  34: ((3, 4, 6, 3), False),
+  50: ((3, 4, 6, 3), True),
+  101: ((3, 4, 23, 3), True),
+  152: ((3, 8, 36, 3), True),
+}
+EXPANSION = 4  # a bottleneck's outer channels over its inner ones
+
+
+class ResNetFeatures(nn.Module):
+  """The convolutions.
+
+  Attributes:
+    depth: 18, 34, 50, 101 or 152.
+    width: channels of the stem and of the first stage's inner convolutions;
+      64 is the published network. Each later stage has twice as many.
+    dtype: of the computation; parameters stay float32.
+  """
+
+  depth: int = 50
+  width: int = 64
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, train: bool) -> dict[str, jnp.ndarray]:
+    """Computes the maps of the four stages.
+
+    Args:
+      x: (B, H, W, 3) normalised image; sides that are multiples of 32 give
+        maps that cover it evenly.
+      train: batch statistics on.
+
+    Returns:
+      `c2` to `c5`: (B, H / 4, W / 4, C) down to (B, H / 32, W / 32, 8 C), with
+      C the width, times 4 for bottlenecks.
+
+    Raises:
+      InputError: for another depth.
+    """
+    if self.depth not in LAYOUTS:
+      raise InputError(
+        f'config.model.depth is {self.depth}, valid values are '
+        f'{", ".join(map(str, LAYOUTS))}.'
+      )
+    blocks, bottleneck = LAYOUTS[self.depth]
+    x = _conv(self.width, 7, 2, self.dtype, 'conv1')(x.astype(self.dtype))
+    x = nn.relu(BatchNorm(self.dtype, name='bn1')(x, train))
+    x = max_pool_3x3(x)
+    maps = {}
+    for i, count in enumerate(blocks):
+      for j in range(count):
+        x = _Block(
+          channels=self.width * 2**i,
+          stride=2 if i and not j else 1,
+          bottleneck=bottleneck,
+          dtype=self.dtype,
+          name=f'layer{i + 1}_{j}',
+        )(x, train)
+      maps[f'c{i + 2}'] = x
+    return maps
+
+
+class _Block(nn.Module):
+  """A residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1."""
+
+  channels: int
+  stride: int
+  bottleneck: bool
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x, train: bool):
+    c, s = self.channels, self.stride
+    out = c * EXPANSION if self.bottleneck else c
+    # (channels, kernel side, stride)
+    layers = (
+      ((c, 1, 1), (c, 3, s), (out, 1, 1))
+      if self.bottleneck
+      else ((c, 3, s), (c, 3, 1))
+    )
+    y = x
+    for i, layer in enumerate(layers, 1):
+      y = _conv(*layer, self.dtype, f'conv{i}')(y)
+      y = BatchNorm(self.dtype, name=f'bn{i}')(y, train)
+      if i < len(layers):
+        y = nn.relu(y)
+    if s > 1 or x.shape[-1] != out:
+      x = _conv(out, 1, s, self.dtype, 'downsample_conv')(x)
+      x = BatchNorm(self.dtype, name='downsample_bn')(x, train)
+    return nn.relu(x + y)
+
+
+def _conv(channels: int, side: int, stride: int, dtype, name: str):
+  """A convolution without bias, padded as PyTorch does, on both sides alike."""
+  return nn.Conv(
+    channels,
+    (side, side),
+    strides=stride,
+    padding=side // 2,
+    use_bias=False,
+    kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+    dtype=dtype,
+    name=name,
+  )
+
+
+class ResNet(nn.Module):
+  """The classifier: 25,557,032 parameters with 50 layers and 1000 classes."""
+
+  num_classes: int = 1000
+  depth: int = 50
+  width: int = 64
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, batch, train: bool) -> dict[str, jnp.ndarray]:
+    """Classifies images.
+
+    Args:
+      batch: `image` (B, H, W, 3) normalised float.
+      train: batch statistics on.
+
+    Returns:
+      `logits` (B, num_classes).
+    """
+    x = ResNetFeatures(self.depth, self.width, self.dtype, name='resnet')(
+      batch['image'], train
+    )['c5']
+    x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+    return {'logits': nn.Dense(self.num_classes, name='fc')(x)}

@@ -1,0 +1,185 @@
+"""The heatmap codec against loops, by hand, and as round trips."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from fld_jax import heatmaps, schema
+from fld_jax.errors import InputError
+
+RNG = np.random.default_rng(0)
+
+
+def random_points(count, side, border):
+  """(count, 8, 2) normalised, at least `border` cells inside the map."""
+  cells = RNG.uniform(border, side - 1 - border, (count, 8, 2))
+  return ((cells + 0.5) / side - 0.5).astype(np.float32)
+
+
+def options(decoder, sigma=2.0, amplitude=1.0, alpha=15.0):
+  return ConfigDict(
+    {
+      'decoder': decoder,
+      'sigma': sigma,
+      'amplitude': amplitude,
+      'alpha': alpha,
+    }
+  )
+
+
+def test_encode_against_a_loop():
+  points = random_points(2, 12, -1)
+  found = heatmaps.encode(points, 12, sigma=1.5, amplitude=7.0)
+  assert found.shape == (2, 12, 12, 8)
+  for b, n, row, column in np.ndindex(2, 8, 12, 12):
+    # Centres of cells as crop coordinates: 0.5, 1.5, ...
+    x, y = (points[b, n].astype(np.float64) + 0.5) * 12
+    squared = (column + 0.5 - x) ** 2 + (row + 0.5 - y) ** 2
+    expected = 7 * math.exp(-squared / (2 * 1.5**2))
+    assert found[b, row, column, n] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_middle_of_a_cell_has_the_amplitude():
+  points = np.full((1, 8, 2), (2 + 0.5) / 8 - 0.5, np.float32)
+  maps = heatmaps.encode(points, 8, sigma=2.0, amplitude=100.0)
+  assert maps[0, 2, 2, 0] == pytest.approx(100, rel=1e-5)
+  assert np.argmax(maps[0, :, :, 0]) == 2 * 8 + 2
+
+
+def error_in_cells(found, points, side):
+  return np.abs(np.asarray(found) - points).max() * side
+
+
+@pytest.mark.parametrize('preset', [(1.0, 2.0, 64), (1.0, 1.5, 16)])
+def test_round_trip_of_dark(preset):
+  amplitude, sigma, side = preset
+  points = random_points(200, side, 0)  # the border as well
+  maps = heatmaps.encode(points, side, sigma=sigma, amplitude=amplitude)
+  found = heatmaps.decode(maps, options('dark', sigma))
+  assert error_in_cells(found, points, side) < 0.1
+
+
+def test_round_trip_of_the_paper_preset():
+  points = random_points(50, 128, 0)
+  maps = heatmaps.encode(points, 128, sigma=8.0, amplitude=100.0)
+  dark = heatmaps.decode(maps, options('dark', 8.0, 100.0, 0.1))
+  assert error_in_cells(dark, points, 128) < 0.1
+
+
+@pytest.mark.parametrize('sigma', [1.0, 2.0, 3.0])
+def test_round_trip_of_quarter(sigma):
+  points = random_points(200, 32, 1)
+  maps = heatmaps.encode(points, 32, sigma=sigma, amplitude=1.0)
+  found = heatmaps.decode(maps, options('quarter'))
+  assert error_in_cells(found, points, 32) < 0.3
+
+
+# Bias in cells of a peak at a quarter of width and height (methods 4.2).
+@pytest.mark.parametrize(
+  'side, sigma, sharpness, bias',
+  [
+    (128, 2, 0.1, 44.9),
+    (128, 2, 15, 0.15),
+    (128, 8, 10, 0.72),
+    (28, 1, 15, 0.3),
+  ],
+)
+def test_bias_of_the_soft_argmax(side, sigma, sharpness, bias):
+  place = 0.25 * (side - 1)  # its index
+  points = np.full((1, 8, 2), (place + 0.5) / side - 0.5, np.float32)
+  maps = heatmaps.encode(points, side, sigma=sigma, amplitude=100.0)
+  found = heatmaps.soft_argmax(maps, sharpness / 100)
+  distance = np.linalg.norm((np.asarray(found) - points)[0, 0]) * side
+  assert distance == pytest.approx(bias, abs=0.05 + 0.02 * bias)
+
+
+def test_soft_argmax_against_a_loop():
+  maps = RNG.normal(size=(2, 5, 5, 3)).astype(np.float32)
+  found = heatmaps.soft_argmax(maps, 2.0)
+  for b, n in np.ndindex(2, 3):
+    total, x, y = 0.0, 0.0, 0.0
+    for row, column in np.ndindex(5, 5):
+      weight = math.exp(2.0 * maps[b, row, column, n])
+      total += weight
+      x += weight * ((column + 0.5) / 5 - 0.5)
+      y += weight * ((row + 0.5) / 5 - 0.5)
+    np.testing.assert_allclose(found[b, n], [x / total, y / total], atol=1e-6)
+
+
+def test_quarter_by_hand():
+  maps = np.zeros((1, 6, 6, 1), np.float32)
+  maps[0, 2, 3] = 1.0
+  maps[0, 2, 4] = 0.5  # right neighbour
+  maps[0, 1, 3] = 0.2  # neighbour above
+  found = np.asarray(heatmaps.quarter(maps))[0, 0]
+  np.testing.assert_allclose(
+    found, [(3.25 + 0.5) / 6 - 0.5, (1.75 + 0.5) / 6 - 0.5], rtol=1e-6
+  )
+  corner = np.zeros((1, 6, 6, 1), np.float32)
+  corner[0, 0, 5] = 1.0
+  found = np.asarray(heatmaps.quarter(corner))[0, 0]
+  np.testing.assert_allclose(found, [5.5 / 6 - 0.5, 0.5 / 6 - 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize('decoder', heatmaps.DECODERS)
+def test_a_mirrored_map_is_the_map_of_mirrored_landmarks(decoder):
+  """To the pixel, without the shift by one that other code needs."""
+  flip = schema.FASHION_8.flip
+  points = random_points(4, 16, 2)
+  mirrored = points[:, flip] * np.array([-1, 1], np.float32)
+  encode = lambda p: np.asarray(
+    heatmaps.encode(p, 16, sigma=1.5, amplitude=1.0)
+  )
+  maps = encode(points)
+  np.testing.assert_allclose(
+    encode(mirrored), maps[:, :, ::-1][..., flip], atol=1e-6
+  )
+  noisy = maps + RNG.normal(0, 0.05, maps.shape).astype(np.float32)
+  decode = lambda m: np.asarray(heatmaps.decode(m, options(decoder)))
+  back = decode(noisy[:, :, ::-1][..., flip])[:, flip] * np.array([-1, 1])
+  np.testing.assert_allclose(back, decode(noisy), atol=1e-5)
+
+
+@pytest.mark.parametrize('decoder', heatmaps.DECODERS)
+@pytest.mark.parametrize(
+  'maps',
+  [
+    np.zeros((1, 8, 8, 2), np.float32),
+    -np.ones((1, 8, 8, 2), np.float32),
+    RNG.normal(size=(1, 8, 8, 2)).astype(np.float32),
+  ],
+  ids=['flat', 'negative', 'noise'],
+)
+def test_any_map_gives_a_place_on_it(decoder, maps):
+  found = np.asarray(heatmaps.decode(maps, options(decoder)))
+  assert found.shape == (1, 2, 2)
+  assert np.isfinite(found).all()
+  assert (np.abs(found) < 0.5 + 1.5 / 8).all()
+
+
+def test_soft_argmax_has_a_gradient():
+  maps = RNG.normal(size=(1, 6, 6, 2)).astype(np.float32)
+  x = lambda m: heatmaps.soft_argmax(m, 3.0)[0, 0, 0]
+  found = jax.grad(x)(maps)
+  step = 1e-2
+  for place in [(0, 1, 2, 0), (0, 5, 5, 0), (0, 3, 3, 1)]:
+    change = np.zeros_like(maps)
+    change[place] = step
+    slope = (x(maps + change) - x(maps - change)) / (2 * step)
+    assert found[place] == pytest.approx(float(slope), abs=1e-3)
+
+
+def test_check_sharpness():
+  heatmaps.check_sharpness(options('quarter', amplitude=1.0, alpha=15.0), 128)
+  heatmaps.check_sharpness(options('quarter', amplitude=120.0, alpha=0.1), 128)
+  # P2's alpha with targets of unit height.
+  with pytest.raises(InputError, match='amplitude 1.0 is 0.1.*128 x 128.*11.7'):
+    heatmaps.check_sharpness(options('quarter', alpha=0.1), 128)
+
+
+def test_unknown_decoder():
+  with pytest.raises(InputError, match="'max'.*quarter, soft_argmax, dark"):
+    heatmaps.decode(np.zeros((1, 8, 8, 1)), options('max'))
