@@ -89,8 +89,9 @@ def run_rows(config, workdir: pathlib.Path, run_row, split: str) -> dict:
       folder = row_directory(workdir, slug, seed)
       print(f'\n=== {row.title}, seed {seed} ({folder})', flush=True)
       metrics = run_row(row_config, folder)[split]
-      entry = rows.setdefault(slug, {**row.to_dict(), 'runs': {}})
-      del entry['change'], entry['num_stages']
+      shown = row.to_dict()
+      del shown['change'], shown['num_stages']
+      entry = rows.setdefault(slug, {**shown, 'runs': {}})
       entry['runs'][seed] = tables.figures(metrics)
       table = tables.compare_with_paper(rows, config.about)
       checkpoint.write_file(workdir / 'table.txt', table.encode())

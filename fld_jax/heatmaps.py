@@ -80,8 +80,7 @@ def soft_argmax(heatmaps, alpha: float):
 
   Args:
     heatmaps: (B, W, W, N).
-    alpha: alpha times a peak's height must exceed ln(W^2) by some units, or
-      the result is the middle of the map; see `check_sharpness`.
+    alpha: too small a one gives the middle of the map, see `check_sharpness`.
 
   Returns:
     (B, N, 2) normalised coordinates.
@@ -97,22 +96,33 @@ def soft_argmax(heatmaps, alpha: float):
 
 
 def check_sharpness(options, side: int) -> None:
-  """Refuses settings whose soft-argmax says the middle of the map.
+  """Refuses settings whose soft-argmax is drawn to the middle of the map.
+
+  The flat rest of a map outweighs a peak that is too low, whatever the image
+  shows (methods 4.2). Its rule of thumb, alpha times amplitude at least
+  ln(W^2) + 2, leaves the peak's width out; so a peak is tried.
 
   Args:
-    options: `amplitude`, `alpha`.
+    options: `amplitude`, `alpha`, `sigma` in cells.
     side: W of the maps.
 
   Raises:
-    InputError: if alpha * amplitude is below ln(W^2) + 2 (methods 4.2).
+    InputError: if a noise-free peak at a quarter of width and height is read
+      more than a tenth of its way to the middle.
   """
-  sharpness, needed = options.alpha * options.amplitude, 2 * np.log(side) + 2
-  if sharpness < needed:
+  centre, true = (side - 1) / 2, (side - 1) / 4
+  bell = np.exp(-((np.arange(side) - true) ** 2) / (2 * options.sigma**2))
+  logits = options.alpha * options.amplitude * np.outer(bell, bell)
+  share = np.exp(logits - logits.max())
+  found = share.sum(0) @ np.arange(side) / share.sum()
+  needed = 2 * np.log(side) + 2
+  if found - true > 0.1 * (centre - true):
     raise InputError(
-      f'config.heatmap.alpha {options.alpha} times config.heatmap.amplitude '
-      f'{options.amplitude} is {sharpness:.3g}, but the soft-argmax of '
-      f'{side} x {side} heatmaps needs at least {needed:.1f}: below, it is the '
-      'middle of the map whatever the image shows.'
+      f'config.heatmap.alpha {options.alpha} is too small for '
+      f'config.heatmap.amplitude {options.amplitude}: with sigma '
+      f'{options.sigma} the soft-argmax of {side} x {side} heatmaps reads a '
+      f'peak in column {true:.1f} as {found:.1f}, drawn to the middle '
+      f'{centre:.1f}. Raise alpha to {needed / options.amplitude:.2g}.'
     )
 
 

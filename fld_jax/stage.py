@@ -71,7 +71,7 @@ def build_model(config, stage, index: int):
   if of_stage['num_clusters'] and 'num_clusters' not in known:
     raise InputError(
       f'config.stages[{index}].pseudo_label.num_clusters is '
-      f"{of_stage['num_clusters']}, but the network '{name}' has no "
+      f"{of_stage['num_clusters']}, but config.model.name '{name}' has no "
       'pseudo-label: set it to 0.'
     )
   unknown = sorted(fields.keys() - (known - of_stage.keys()))

@@ -381,7 +381,7 @@ def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
     ('heatmap.decoder', 'max', "'max', valid .* 'dark'"),
     ('heatmap.sigma', 0.0, 'sigma is 0.0, it must be above 0'),
     ('stages.2.landmark_loss', 'l3', "'l3', valid .* 'l1'"),
-    ('model.name', 'fpn', "'fpn', which .* leave only the first"),
+    ('model.name', 'fpn', "num_clusters is 4, but .* 'fpn' has no"),
     ('position_constraint.partition', 'half', "'half', valid .*'skeleton'"),
     ('position_constraint.k', 0, 'k is 0, it must be at least 1'),
   ],

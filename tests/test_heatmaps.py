@@ -172,12 +172,25 @@ def test_soft_argmax_has_a_gradient():
     assert found[place] == pytest.approx(float(slope), abs=1e-3)
 
 
-def test_check_sharpness():
-  heatmaps.check_sharpness(options('quarter', amplitude=1.0, alpha=15.0), 128)
-  heatmaps.check_sharpness(options('quarter', amplitude=120.0, alpha=0.1), 128)
-  # P2's alpha with targets of unit height.
-  with pytest.raises(InputError, match='amplitude 1.0 is 0.1.*128 x 128.*11.7'):
-    heatmaps.check_sharpness(options('quarter', alpha=0.1), 128)
+@pytest.mark.parametrize(
+  'amplitude, alpha, sigma, side',
+  [(1.0, 15.0, 2.0, 128), (1.0, 15.0, 1.5, 16), (100.0, 0.1, 8.0, 128)],
+)
+def test_presets_are_sharp(amplitude, alpha, sigma, side):
+  heatmaps.check_sharpness(options('dark', sigma, amplitude, alpha), side)
+
+
+# The first is P2's alpha with targets of unit height: 44.9 of 45 cells off.
+@pytest.mark.parametrize(
+  'amplitude, alpha, sigma, found',
+  [(1.0, 0.1, 2.0, 63.5), (1.0, 10.0, 2.0, 38.3), (100.0, 0.05, 8.0, 48.2)],
+)
+def test_what_sees_only_the_middle_is_refused(amplitude, alpha, sigma, found):
+  with pytest.raises(InputError, match='column 31.8 as ([0-9.]+)') as raised:
+    heatmaps.check_sharpness(options('dark', sigma, amplitude, alpha), 128)
+  said = float(str(raised.value).partition(' as ')[2].partition(',')[0])
+  # The table of methods 4.2 has the distance, sqrt(2) times that of an axis.
+  assert said == pytest.approx(found, abs=0.1)
 
 
 def test_unknown_decoder():

@@ -1,0 +1,315 @@
+"""The regression and heatmap models, from config to table."""
+
+import itertools
+import json
+
+import jax
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+from random_networks import random_variables
+
+from fld_jax import ablation, cascade, run, schedules, schema, train_step
+from fld_jax import stage as stage_lib
+from fld_jax.config import difference
+from fld_jax.configs import pcloss, pcloss_figure8, pcloss_table4
+from fld_jax.errors import InputError
+from fld_jax.parallel import Parallel
+
+MODELS = ('simple_baselines', 'integral', 'fpn', 'fashionnet')
+FLIP = schema.FASHION_8.flip
+
+
+def shrink(config, data_dir):
+  """A config that trains in seconds."""
+  config.batch_size = 8
+  config.log_every_steps = 2
+  config.dataset.data_dir = data_dir
+  config.dataset.sizes = {'train': 48, 'val': 16, 'test': 16}
+  config.input.size = 32
+  if config.model.name == 'fashionnet':
+    config.model.blocks = ((1, 8), (1, 8))
+    config.model.hidden = 16
+  else:
+    config.model.width, config.model.channels = 4, 8
+  for stage in config.stages:
+    stage.train_epochs = 0.0
+    stage.train_steps, stage.eval_steps = 4, 2
+  return config
+
+
+@pytest.fixture
+def tiny(tiny_config):
+  """tiny(model, pcloss='skeleton') -> a config that trains in seconds."""
+  data_dir = tiny_config().dataset.data_dir
+
+  def make(model, pc='skeleton'):
+    arg = f'dataset=synthetic,size=tiny,model={model},pcloss={pc}'
+    return shrink(pcloss.get_config(arg), data_dir)
+
+  return make
+
+
+@pytest.mark.parametrize('size', ['full', 'medium', 'small', 'tiny'])
+@pytest.mark.parametrize('model', MODELS)
+def test_configs_are_sound(model, size):
+  for pc in ('skeleton', 'none', 'whole', 'top_bottom'):
+    config = pcloss.get_config(f'model={model},size={size},pcloss={pc}')
+    (stage,) = config.stages
+    assert (stage.weights.position_constraint > 0) == (pc != 'none')
+    if size != 'full' or pc == 'skeleton':  # tracing ResNet-50 takes a second
+      cascade.check_config(config)
+
+
+def test_the_paper_recipe():
+  config = pcloss.get_config('dataset=deepfashion')
+  (stage,) = config.stages
+  assert (config.input.size, config.batch_size) == (512, 20)
+  assert config.augment.rotation == 30 and config.augment.flip
+  assert np.exp(config.augment.scale) == pytest.approx(1.25)
+  assert stage.weights.to_dict() == {
+    'landmarks': 0.0,
+    'heatmaps': 1.0,
+    'position_constraint': 1e-5,
+    'visibility': 0.0,
+    'pseudo_label': 0.0,
+  }
+  assert (config.position_constraint.k, config.position_constraint.space) == (
+    4,
+    'heatmap_px',
+  )
+  rate = schedules.learning_rate(stage.optimizer, stage.train_steps)
+  found = [float(rate(step)) for step in (0, 29_999, 30_001, 50_001, 149_999)]
+  expected = [3e-4, 3e-4, 1e-4, 1e-4 / 3, 1e-4 / 3]
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'path, value, message',
+  [
+    ('heatmap.alpha', 0.1, 'alpha 0.1 is too small .* drawn to the middle'),
+    ('model.depth', 20, 'depth is 20, valid values are 18'),
+    ('model.blocks', ((1, 8),), "blocks is no field of .*'simple_baselines'"),
+    ('position_constraint.space', 'cm', "'cm', valid .*'heatmap_px'"),
+  ],
+)
+def test_refused_before_any_training(tiny, path, value, message):
+  config = tiny('simple_baselines')
+  part, field = path.split('.')
+  with config.unlocked():
+    config[part][field] = value
+  with pytest.raises(InputError, match=message):
+    cascade.check_config(config)
+
+
+def test_a_weak_soft_argmax_that_nothing_uses_is_no_mistake(tiny):
+  config = tiny('simple_baselines', 'none')
+  config.heatmap.alpha = 0.1
+  cascade.check_config(config)
+  config.heatmap.decoder = 'soft_argmax'
+  with pytest.raises(InputError, match='drawn to the middle'):
+    cascade.check_config(config)
+
+
+def test_heatmap_models_have_one_stage(tiny):
+  config = tiny('fpn')
+  config.stages = config.stages * 2
+  with pytest.raises(InputError, match="'fpn', .* only the first of .*, not 2"):
+    cascade.check_config(config)
+
+
+def test_heatmap_pixels_without_heatmaps(tiny):
+  config = tiny('fashionnet')
+  config.position_constraint.space = 'heatmap_px'
+  outputs = {
+    'landmarks': np.zeros((1, 8, 2)),
+    'visibility': np.zeros((1, 8, 3)),
+  }
+  batch = {
+    'landmarks': np.zeros((1, 8, 2)),
+    'visibility': np.zeros((1, 8), np.int32),
+  }
+  with pytest.raises(InputError, match="'heatmap_px', .* fashionnet has no"):
+    train_step.stage_losses(outputs, batch, None, {}, config.stages[0], config)
+
+
+@pytest.mark.parametrize(
+  'space, scale', [('heatmap_px', 8), ('input_px', 32), ('normalized', 1)]
+)
+@pytest.mark.parametrize('mask', ['annotated', 'visible'])
+def test_position_constraint_of_heatmaps(tiny, space, scale, mask):
+  """Of the soft-argmax, in the config's unit, averaged over what has a pair."""
+  config = tiny('simple_baselines', 'whole')
+  config.position_constraint.update(space=space, k=8, mask=mask)
+  rng = np.random.default_rng(0)
+  maps = rng.normal(size=(3, 8, 8, 8)).astype(np.float32)
+  truth = rng.uniform(-0.5, 0.5, (3, 8, 2)).astype(np.float32)
+  visibility = rng.choice([0, 1, 2], (3, 8)).astype(np.int32)
+  visibility[2] = 1  # occluded: annotated, not visible
+  batch = {'landmarks': truth, 'visibility': visibility}
+  losses, counts = train_step.stage_losses(
+    {'heatmaps': maps}, batch, None, {}, config.stages[0], config
+  )['position_constraint']
+  assert list(np.asarray(counts)) == [True, True, mask == 'annotated']
+  share = np.exp(config.heatmap.alpha * maps.astype(np.float64))
+  share /= share.sum((1, 2), keepdims=True)
+  place = (np.arange(8) + 0.5) / 8 - 0.5
+  x = np.einsum('byxn,x->bn', share, place)
+  y = np.einsum('byxn,y->bn', share, place)
+  valid = (0,) if mask == 'visible' else (0, 1)
+  for row in range(3):
+    known = np.isin(visibility[row], valid)
+    found = np.stack([x, y], -1)[row, known]
+    error = scale * (found - truth[row, known])
+    pairs = ((error[:, None] - error[None]) ** 2).sum((1, 2))
+    expected = pairs.mean() if known.any() else 0
+    np.testing.assert_allclose(losses[row], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['simple_baselines', 'fashionnet'])
+@pytest.mark.parametrize('decoder', ['quarter', 'soft_argmax'])
+def test_flip_test_sees_an_image_and_its_mirror_image_alike(
+  tiny, name, decoder
+):
+  config = tiny(name)
+  config.heatmap.decoder = decoder
+  model = stage_lib.build_model(config, config.stages[0], 0)
+  variables = random_variables(model, 32, seed=0, head=0.3)
+  rng = np.random.default_rng(0)
+  image = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
+
+  def apply(image, flip):
+    batch = {'image': image, 'position': np.arange(2, dtype=np.int32)}
+    stage = train_step.apply_stage(model, variables, batch, None, config, flip)
+    return np.asarray(stage['estimate'])
+
+  one, other = apply(image, FLIP), apply(image[:, :, ::-1], FLIP)
+  back = other[:, FLIP] * np.array([-1, 1])
+  np.testing.assert_allclose(back, one, atol=2e-5)
+  assert np.abs(one - apply(image, None)).max() > 1e-3
+
+
+@pytest.mark.parametrize('name', ['simple_baselines', 'fpn', 'fashionnet'])
+def test_trains_and_evaluates(tiny, tmp_path, name):
+  config = tiny(name)
+  results = run.run(config, tmp_path, mode='train', splits=('test',))
+  assert results['test']['num_examples'] == 16
+  accuracy = results['test']['stages']['stage1']['visibility_accuracy']
+  assert (accuracy['overall'] is None) == (name != 'fashionnet')
+  # Heatmap models say nothing about visibility: the score of a landmark is 1.
+  boxes = json.loads((tmp_path / 'eval/test/predictions.json').read_text())
+  scores = {x for box in boxes for x in box['keypoints'][2::3]}
+  assert (scores <= {0.0, 1.0}) == (name != 'fashionnet')
+  page = (tmp_path / 'eval/test/report.html').read_text()
+  assert 'macro NE of the final stage' in page
+  if name == 'simple_baselines':
+    config.flip_test = True
+    flipped = run.run(config, tmp_path, mode='evaluate', splits=('test',))
+    assert flipped['test']['ne'] != results['test']['ne']
+
+
+def test_devices_agree(tiny):
+  """Batch statistics, PCLoss's count and all, on one device and on four."""
+  config = tiny('simple_baselines')
+  (stage,) = config.stages
+  stage.weights.position_constraint = 1e-3
+  model = stage_lib.build_model(config, stage, 0)
+  variables = random_variables(model, 32, seed=0)
+  rng = np.random.default_rng(0)
+  batches = [
+    {
+      'image': rng.integers(0, 255, (8, 32, 32, 3)).astype(np.uint8),
+      'landmarks': rng.uniform(-0.4, 0.4, (8, 8, 2)).astype(np.float32),
+      # Devices have unlike numbers of images with a pair.
+      'visibility': rng.choice([0, 1, 2], (8, 8), p=[0.3, 0.1, 0.6]).astype(
+        np.int32
+      ),
+      'mask': np.array([1, 1, 1, 0, 1, 1, 0, 1], np.float32),
+    }
+    for _ in range(5)
+  ]
+  weights, runs = stage.weights.to_dict(), []
+  for devices in (1, 4):
+    parallel = Parallel('shard_map', jax.devices()[:devices])
+    optimizer = optax.sgd(1e-2)
+    step = parallel.wrap(
+      train_step.make_train_step(
+        model, (), config, stage, lambda _: weights, optimizer, 0
+      ),
+      sharded_in=(False, False, False, True),
+      sharded_out=(False, False),
+    )
+    state = train_step.TrainState(
+      step=np.zeros((), np.int32),
+      variables=variables,
+      opt_state=optimizer.init(variables['params']),
+    )
+    state, history = parallel.replicate(state), []
+    for batch in batches:
+      state, metrics = step(
+        state, parallel.replicate(()), {}, parallel.shard(batch)
+      )
+      history.append(jax.device_get(parallel.unreplicate(metrics)))
+    runs.append(history)
+  assert 'position_constraint' in runs[0][0]
+  for history in runs[1:]:
+    for found, expected in zip(history, runs[0], strict=True):
+      for key in expected:
+        np.testing.assert_allclose(
+          found[key], expected[key], rtol=1e-4, err_msg=key
+        )
+
+
+# --- ablations ----------------------------------------------------------------
+
+
+def test_difference():
+  old = ConfigDict({'a': 1, 'b': {'c': 2.0}, 's': (ConfigDict({'x': 1}),)})
+  new = ConfigDict({'a': 1, 'b': {'c': 3.0}, 's': (ConfigDict({'x': 2}),)})
+  assert difference(old, new) == (('b.c', 3.0), ('s[0].x', 2))
+  assert difference(old, old) == ()
+  other = ConfigDict({'a': 1, 'b': {'d': 2.0}, 's': ()})
+  assert dict(difference(old, other)) == {'b': other.b, 's': ()}
+
+
+def test_rows_of_table_4_are_the_configs_of_their_models(tmp_path):
+  arg = 'dataset=deepfashion,size=small'
+  config = pcloss_table4.get_config(arg)
+  config.stages[0].train_epochs = 7.0  # from the command line: for every row
+  rows = ablation.row_configs(config, tmp_path, seed=4)
+  assert len(rows) == 9 and config.seeds == (0, 1, 2)
+  for slug, row in rows.items():
+    name, pc = next(
+      (m, slug.removeprefix(m + '_')) for m in MODELS if slug.startswith(m)
+    )
+    expected = pcloss.get_config(f'{arg},model={name},pcloss={pc}')
+    with expected.unlocked():
+      expected.seed, expected.stages[0].train_epochs = 4, 7.0
+    assert row.to_dict() == expected.to_dict(), slug
+  assert config.stages[0].weights.position_constraint == 0, 'changed by a row'
+
+
+def test_an_ablation_runs(tiny, tmp_path):
+  config = pcloss_figure8.get_config('size=tiny,model=fashionnet,seeds=2')
+  shrink(config, tiny('fpn').dataset.data_dir)
+  with config.unlocked():
+    for slug in ('beta1', 'beta2', 'beta4', 'beta5'):
+      del config.rows[slug]
+  calls = itertools.count()
+
+  def run_row(row, folder):
+    next(calls)
+    assert row.seed in (0, 1) and 'rows' not in row
+    return run.run(row, folder, mode='train', splits=('test',))
+
+  run.ablation.run_rows(config, tmp_path, run_row, 'test')
+  assert next(calls) == 4
+  for slug, seed in itertools.product(('beta0', 'beta3'), (0, 1)):
+    manifest = tmp_path / slug / f'seed{seed}' / 'manifest.json'
+    stage = json.loads(manifest.read_text())['config']['stages'][0]
+    beta = 0 if slug == 'beta0' else 1e-4
+    assert stage['weights']['position_constraint'] == beta
+  table = (tmp_path / 'table.txt').read_text()
+  assert 'PCLoss x 0.0001' in table and 'Seeds 0, 1.' in table
+  assert (tmp_path / 'sweep.png').stat().st_size > 10_000
