@@ -106,6 +106,23 @@ def test_gradients_of_simple_baselines():
     np.testing.assert_allclose(a / scale, b / scale, atol=2e-3, err_msg=name)
 
 
+def test_weights_go_there_and_back():
+  torch.manual_seed(0)
+  theirs = torch_networks.randomise(torch_networks.SimpleBaselines(50, 8, 8), 1)
+  variables = torch_networks.to_variables(theirs)
+  model = SimpleBaselines(depth=50, width=8, channels=8)
+  shapes = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), {'image': np.zeros((1, 64, 64, 3))}, train=False
+    )
+  )
+  jax.tree.map(lambda a, b: a.shape == b.shape or 1 / 0, variables, shapes)
+  other = torch_networks.SimpleBaselines(50, 8, 8)
+  torch_networks.load_variables(other, variables)
+  for name, value in theirs.state_dict().items():
+    assert torch.equal(value, other.state_dict()[name]), name
+
+
 def test_reference_is_torchvision():
   """The oracle itself loads torchvision's weights and agrees with it."""
   torchvision = pytest.importorskip('torchvision')

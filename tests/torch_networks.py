@@ -99,16 +99,12 @@ def randomise(network, seed):
   return network
 
 
-def to_variables(network) -> dict:
-  """Our variables of a PyTorch network."""
-  variables = {'params': {}, 'batch_stats': {}}
+def places(network):
+  """(tensor, collection, path, axes) of each weight, in our variables.
 
-  def put(collection, path, name, value):
-    for part in path:
-      collection = collection.setdefault(part, {})
-    # A copy: PyTorch updates its statistics in place.
-    collection[name] = np.array(value.detach().numpy())
-
+  `axes` permutes the tensor's to ours; a deconvolution's kernel is also
+  reversed.
+  """
   for name, module in network.named_modules():
     path = name.replace('.downsample.0', '.downsample_conv')
     path = path.replace('.downsample.1', '.downsample_bn').split('.')
@@ -118,19 +114,42 @@ def to_variables(network) -> dict:
         merged[-1] += f'_{part}'
       else:
         merged.append(part)
-    put_param = lambda key, value, merged=merged: put(
-      variables['params'], merged, key, value
-    )
     if isinstance(module, nn.Conv2d):
-      put_param('kernel', module.weight.permute(2, 3, 1, 0))
+      yield module.weight, 'params', (*merged, 'kernel'), (2, 3, 1, 0)
       if module.bias is not None:
-        put_param('bias', module.bias)
+        yield module.bias, 'params', (*merged, 'bias'), (0,)
     elif isinstance(module, nn.ConvTranspose2d):
-      put_param('kernel', module.weight.flip(2, 3).permute(2, 3, 0, 1))
+      yield module.weight, 'params', (*merged, 'kernel'), (2, 3, 0, 1)
     elif isinstance(module, nn.BatchNorm2d):
-      put_param('scale', module.weight)
-      put_param('bias', module.bias)
-      stats = variables['batch_stats']
-      put(stats, merged, 'mean', module.running_mean)
-      put(stats, merged, 'var', module.running_var)
+      yield module.weight, 'params', (*merged, 'scale'), (0,)
+      yield module.bias, 'params', (*merged, 'bias'), (0,)
+      yield module.running_mean, 'batch_stats', (*merged, 'mean'), (0,)
+      yield module.running_var, 'batch_stats', (*merged, 'var'), (0,)
+
+
+def reverse(array, path):
+  """A deconvolution's kernel, spatial axes first, in the other order."""
+  return array[::-1, ::-1] if path[-2][:-1] == 'deconv' else array
+
+
+def to_variables(network) -> dict:
+  """Our variables of a PyTorch network."""
+  variables = {'params': {}, 'batch_stats': {}}
+  for tensor, collection, path, axes in places(network):
+    array = reverse(tensor.detach().numpy().transpose(axes), path)
+    holder = variables[collection]
+    for part in path[:-1]:
+      holder = holder.setdefault(part, {})
+    holder[path[-1]] = array.copy()  # PyTorch updates statistics in place
   return variables
+
+
+def load_variables(network, variables: dict):
+  """Gives a PyTorch network our variables."""
+  for tensor, collection, path, axes in places(network):
+    array = variables[collection]
+    for part in path:
+      array = array[part]
+    array = reverse(np.asarray(array), path).transpose(np.argsort(axes))
+    tensor.data.copy_(torch.from_numpy(array.copy()))
+  return network
