@@ -1,0 +1,348 @@
+"""The same network in PyTorch and here: images/s, peak memory, NE.
+
+    pip install -c constraints.txt '.[dev,torch]'
+    python benchmarks/pytorch.py speed
+    python benchmarks/pytorch.py train --manual_dir=FOLDER --data_dir=D
+
+`speed` times forward passes and whole train steps (loss, gradient, AdamW) of
+SimpleBaselines in turns, each in a process of its own, and prints ours over
+PyTorch's: float32, channels last. It also times PCLoss with its gradient.
+`train` trains configs/pcloss.py's small SimpleBaselines with both, on the same
+batches from the same first weights, and prints macro NE on val. On a CPU.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
+# As fld_jax.main sets it.
+os.environ.setdefault('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=')
+os.environ['JAX_PLATFORMS'] = 'cpu'
+
+
+def make_config(arguments):
+  """The small SimpleBaselines, with what the command line changes."""
+  from fld_jax.configs import pcloss
+
+  config = pcloss.get_config(
+    'dataset=deepfashion,size=small,model=simple_baselines,pcloss=none'
+  )
+  config.seed = arguments.seed
+  config.batch_size = arguments.batch_size
+  config.input.size = arguments.size
+  config.model.depth = arguments.depth
+  config.model.width = arguments.width
+  config.model.channels = arguments.channels
+  config.dataset.manual_dir = arguments.manual_dir
+  config.dataset.data_dir = arguments.data_dir
+  config.stages[0].train_epochs = arguments.epochs
+  # One evaluation, so that the best checkpoint is the last.
+  config.stages[0].eval_epochs = arguments.epochs
+  return config
+
+
+def rate(call, batch_size: int, seconds: float) -> float:
+  """Images/s of the fastest call, after two that are not counted."""
+  call(), call()
+  times, start = [], time.perf_counter()
+  while time.perf_counter() - start < seconds or len(times) < 5:
+    before = time.perf_counter()
+    call()
+    times.append(time.perf_counter() - before)
+  return batch_size / min(times)
+
+
+def example_batch(config) -> dict:
+  """A made-up batch as the input pipeline gives it."""
+  rng = np.random.default_rng(0)
+  b, s = config.batch_size, config.input.size
+  return {
+    'image': rng.integers(0, 256, (b, s, s, 3)).astype(np.uint8),
+    'landmarks': rng.uniform(-0.4, 0.4, (b, 8, 2)).astype(np.float32),
+    'visibility': np.zeros((b, 8), np.int32),
+    'mask': np.ones(b, np.float32),
+  }
+
+
+# --- ours ---------------------------------------------------------------------
+
+
+def speed_of_ours(config, seconds: float) -> dict[str, float]:
+  """Images/s of forward passes, train steps and PCLoss alone."""
+  import jax
+
+  from fld_jax import heatmaps, losses, schedules, schema, train_step
+  from fld_jax import stage as stage_lib
+  from fld_jax.parallel import Parallel
+
+  (stage,), parallel = config.stages, Parallel('shard_map')
+  model = stage_lib.build_model(config, stage, 0)
+  variables = stage_lib.init_variables(model, config, 0)
+  optimizer = schedules.optimizer(stage.optimizer, 1000)
+  batch = parallel.shard(example_batch(config))
+  mean, std = config.input.mean, config.input.std
+
+  def forward(variables, batch):
+    batch = train_step.normalise_images(batch, mean, std)
+    return model.apply(variables, batch, train=False)['heatmaps']
+
+  forward = parallel.wrap(forward, sharded_in=(False, True), sharded_out=True)
+  weights = schedules.loss_weights(stage, 1000)
+  step = parallel.wrap(
+    train_step.make_train_step(model, (), config, stage, weights, optimizer, 0),
+    sharded_in=(False, False, False, True),
+    sharded_out=(False, False),
+    donate=(0,),
+  )
+  placed = parallel.replicate(variables)
+  maps = jax.block_until_ready(forward(placed, batch))
+
+  @jax.jit
+  @jax.grad
+  def constraint(maps):
+    return losses.position_constraint(
+      8 * heatmaps.soft_argmax(maps, 15.0),
+      8 * batch['landmarks'],
+      schema.has_position(batch['visibility']),
+      schema.FASHION_8.partitions['skeleton'],
+      4,
+    ).mean()
+
+  state = parallel.replicate(
+    train_step.TrainState(
+      step=np.zeros((), np.int32),
+      variables=jax.tree.map(np.array, variables),
+      opt_state=optimizer.init(variables['params']),
+    )
+  )
+
+  def train():
+    nonlocal state
+    state, metrics = step(state, parallel.replicate(()), {}, batch)
+    jax.block_until_ready((state, metrics))
+
+  calls = {
+    'forward': lambda: jax.block_until_ready(forward(placed, batch)),
+    'train': train,
+    'PCLoss': lambda: jax.block_until_ready(constraint(maps)),
+  }
+  return {
+    name: rate(call, config.batch_size, seconds) for name, call in calls.items()
+  }
+
+
+def train_ours(config, workdir) -> dict:
+  """Macro NE on val and seconds."""
+  from fld_jax import run
+
+  start = time.perf_counter()
+  result = run.run(config, workdir, mode='train', splits=('val',))['val']
+  return {'ne': result['ne']['macro'], 's': time.perf_counter() - start}
+
+
+# --- PyTorch ------------------------------------------------------------------
+
+
+class Torch:
+  """The network, its loss and its optimiser."""
+
+  def __init__(self, config, variables, total_steps: int):
+    import torch
+    import torch_networks
+
+    from fld_jax import schedules
+
+    self.torch, self.config = torch, config
+    fields = config.model
+    network = torch_networks.SimpleBaselines(
+      fields.depth, fields.width, fields.channels
+    )
+    torch_networks.load_variables(network, variables)
+    self.network = network.to(memory_format=torch.channels_last)
+    options = config.stages[0].optimizer
+    parameters = list(self.network.parameters())
+    self.optimizer = torch.optim.AdamW(
+      [
+        {'params': [p for p in parameters if p.ndim > 1]},
+        {'params': [p for p in parameters if p.ndim == 1], 'weight_decay': 0},
+      ],
+      lr=1.0,
+      weight_decay=options.weight_decay,
+    )
+    self.rate_at = schedules.learning_rate(options, total_steps)
+    self.steps = 0
+
+  def images(self, batch):
+    """(B, 3, S, S), normalised."""
+    torch, config = self.torch, self.config
+    image = torch.from_numpy(np.asarray(batch['image'])).permute(0, 3, 1, 2)
+    mean = torch.tensor(config.input.mean).view(1, 3, 1, 1)
+    std = torch.tensor(config.input.std).view(1, 3, 1, 1)
+    image = (image.float() - mean) / std
+    return image.contiguous(memory_format=torch.channels_last)
+
+  def forward(self, batch):
+    """(B, N, W, W) heatmaps."""
+    self.network.eval()
+    with self.torch.no_grad():
+      return self.network(self.images(batch))
+
+  def train(self, batch) -> None:
+    """One step: masked squared error of the heatmaps, clipping, AdamW."""
+    torch, options = self.torch, self.config.heatmap
+    self.network.train()
+    maps = self.network(self.images(batch))
+    side = maps.shape[-1]
+    centre = (torch.from_numpy(batch['landmarks']) + 0.5) * side - 0.5
+    cells = torch.arange(side)
+    x = cells[None, None] - centre[..., 0, None]
+    y = cells[None, None] - centre[..., 1, None]
+    squared = x[:, :, None] ** 2 + y[:, :, :, None] ** 2
+    target = options.amplitude * torch.exp(-squared / (2 * options.sigma**2))
+    known = torch.from_numpy(np.isin(batch['visibility'], (0, 1))).float()
+    of_map = ((maps - target) ** 2).mean((2, 3))
+    of_image = (of_map * known).sum(1) / known.sum(1).clamp(min=1)
+    mask = torch.from_numpy(batch['mask'])
+    loss = (of_image * mask).sum() / mask.sum().clamp(min=1)
+    self.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(
+      self.network.parameters(), self.config.stages[0].optimizer.clip_norm
+    )
+    for group in self.optimizer.param_groups:
+      group['lr'] = float(self.rate_at(self.steps))
+    self.optimizer.step()
+    self.steps += 1
+
+
+def first_variables(config, seed: int) -> dict:
+  """The random weights that our training with this seed starts from."""
+  from fld_jax import stage as stage_lib
+
+  model = stage_lib.build_model(config, config.stages[0], 0)
+  return stage_lib.init_variables(model, config, seed)
+
+
+def speed_of_torch(config, seconds: float) -> dict[str, float]:
+  """Images/s of forward passes and train steps."""
+  network = Torch(config, first_variables(config, 0), 1000)
+  batch = example_batch(config)
+  calls = {
+    'forward': lambda: network.forward(batch),
+    'train': lambda: network.train(batch),
+  }
+  return {
+    name: rate(call, config.batch_size, seconds) for name, call in calls.items()
+  }
+
+
+def train_torch(config) -> dict:
+  """Macro NE on val, by our decoder and metric, and seconds."""
+  from fld_jax import evaluate, heatmaps, input_pipeline, schedules
+  from fld_jax.datasets import prepared_builder
+
+  start = time.perf_counter()
+  builder = prepared_builder(config.dataset)
+  records = input_pipeline.Records(builder, config.dataset.splits.train)
+  total = schedules.num_steps(
+    config.stages[0],
+    'train',
+    batch_size=config.batch_size,
+    num_examples=len(records),
+  )
+  seed = 100 * config.seed  # of the first stage's network
+  network = Torch(config, first_variables(config, seed), total)
+  batches = input_pipeline.train_batches(records, config, seed=seed)
+  for _ in range(total):
+    network.train(next(batches))
+  parts = []
+  for batch in input_pipeline.eval_batches(
+    input_pipeline.Records(builder, 'val'), config
+  ):
+    maps = np.moveaxis(network.forward(batch).numpy(), 1, -1)
+    points = np.asarray(heatmaps.decode(maps, config.heatmap))
+    valid = batch['mask'] > 0
+    rows = {k: v[valid] for k, v in batch.items() if k != 'image'}
+    parts.append({**rows, 'estimate': points[valid]})
+  rows = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+  rows['stages'] = {'stage1': {'estimate': rows.pop('estimate')}}
+  ne = evaluate.macro_ne(rows, 'stage1', config.input.size)
+  return {'ne': ne, 's': time.perf_counter() - start}
+
+
+# --- both ---------------------------------------------------------------------
+
+
+def run_alone(arguments, what: str) -> dict:
+  """Runs one measurement in a process of its own."""
+  command = [sys.executable, __file__, *sys.argv[1:], f'--only={what}']
+  output = subprocess.run(
+    command, check=True, stdout=subprocess.PIPE, text=True
+  ).stdout
+  return json.loads(output.splitlines()[-1])
+
+
+def measure(arguments) -> dict:
+  """What `--only` asks for, with this process's peak memory in MiB."""
+  config = make_config(arguments)
+  if arguments.mode == 'train':
+    with tempfile.TemporaryDirectory() as workdir:
+      result = (
+        train_torch(config)
+        if arguments.only == 'torch'
+        else train_ours(config, pathlib.Path(workdir))
+      )
+  else:
+    measured = speed_of_torch if arguments.only == 'torch' else speed_of_ours
+    result = measured(config, arguments.seconds)
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  return {**result, 'MiB': peak}
+
+
+def main() -> None:
+  """Prints each pair and its ratio."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('mode', choices=['speed', 'train'])
+  parser.add_argument('--manual_dir', default='')
+  parser.add_argument('--data_dir', default='~/tensorflow_datasets')
+  parser.add_argument('--size', type=int, default=64)
+  parser.add_argument('--depth', type=int, default=18)
+  parser.add_argument('--width', type=int, default=24)
+  parser.add_argument('--channels', type=int, default=48)
+  parser.add_argument('--batch_size', type=int, default=50)
+  parser.add_argument('--epochs', type=float, default=8)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--pairs', type=int, default=3)
+  parser.add_argument('--seconds', type=float, default=10)
+  parser.add_argument('--only', choices=['ours', 'torch'])
+  arguments = parser.parse_args()
+  if arguments.only:
+    print(json.dumps(measure(arguments)))
+    return
+  pairs = arguments.pairs if arguments.mode == 'speed' else 1
+  for _ in range(pairs):
+    theirs = run_alone(arguments, 'torch')
+    ours = run_alone(arguments, 'ours')
+    for name, value in theirs.items():
+      print(
+        f'{name:8} PyTorch {value:10.4g}  ours {ours[name]:10.4g}  '
+        f'ratio {ours[name] / value:.2f}'
+      )
+    if 'PCLoss' in ours:
+      share = 100 * ours['train'] / ours['PCLoss']
+      print(f'PCLoss and its gradient: {share:.2f} % of a train step')
+    print(flush=True)
+
+
+if __name__ == '__main__':
+  main()
