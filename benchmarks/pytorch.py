@@ -195,13 +195,13 @@ class Torch:
     """(B, N, W, W) heatmaps."""
     self.network.eval()
     with self.torch.no_grad():
-      return self.network(self.images(batch))
+      return self.network(self.images(batch))['heatmaps']
 
   def train(self, batch) -> None:
     """One step: masked squared error of the heatmaps, clipping, AdamW."""
     torch, options = self.torch, self.config.heatmap
     self.network.train()
-    maps = self.network(self.images(batch))
+    maps = self.network(self.images(batch))['heatmaps']
     side = maps.shape[-1]
     centre = (torch.from_numpy(batch['landmarks']) + 0.5) * side - 0.5
     cells = torch.arange(side)

@@ -8,6 +8,7 @@ Every row is trained with every seed, and compared with its own model without
 PCLoss and the same seed. Arguments after the colon, beside `dataset` and `size`
 of configs/pcloss.py:
   model  all, or one of fashionnet, fpn, simple_baselines, integral
+  rows   all, or pair: without PCLoss and with its skeleton version
   seeds  3: how many; --config.seeds=(4,5) gives them one by one
 """
 
@@ -38,6 +39,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     dataset=('synthetic', 'deepfashion'),
     size=('full', 'medium', 'small', 'tiny'),
     model=('all', *PAPER),
+    rows=('all', 'pair'),
     seeds=3,
   )
   model_of = lambda name, pc: pcloss.get_config(
@@ -50,6 +52,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   rows = ConfigDict()
   for name in names:
     for pc, ne in PAPER[name].items():
+      if arg['rows'] == 'pair' and pc not in ('none', 'skeleton'):
+        continue
       rows[f'{name}_{pc}'] = ConfigDict(
         {
           'title': name if pc == 'none' else f'{name} + PCLoss ({pc})',

@@ -9,9 +9,10 @@ import pytest
 from fld_jax.errors import InputError
 from fld_jax.models import MODELS
 from fld_jax.models.dfa import DFA
-from fld_jax.models.layers import Dropout, max_pool_2x2
+from fld_jax.models.layers import BatchNorm, Dropout, max_pool_2x2
 from fld_jax.models.resnet import ResNet, ResNetFeatures
 from fld_jax.models.vgg import VGG, VGGFeatures
+from fld_jax.parallel import AXIS
 
 # All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
 CONVS = 14_714_688
@@ -291,3 +292,38 @@ def test_max_pool_is_that_of_linen_in_value_and_gradient():
   ours = pooled(max_pool_2x2)
   np.testing.assert_allclose(ours[0], linen[0], rtol=1e-6)
   np.testing.assert_array_equal(ours[1], linen[1])
+
+
+@pytest.mark.parametrize('shape', [(4, 5, 6, 3), (8, 3)])
+@pytest.mark.parametrize('train', [False, True])
+def test_batch_norm_is_that_of_linen_in_value_and_gradient(shape, train):
+  rng = np.random.default_rng(0)
+  x = rng.normal(2, 3, shape).astype(np.float32)
+  weight = rng.normal(size=shape).astype(np.float32)
+  draw = lambda: rng.uniform(0.5, 1.5, 3).astype(np.float32)
+  params = {'scale': draw(), 'bias': draw()}
+  stats = {'mean': draw(), 'var': draw()}
+  linen = nn.BatchNorm(momentum=0.9, use_fast_variance=False)
+
+  def outcome(apply):
+    """Value, gradients and running statistics."""
+
+    def loss(params, x):
+      out, mutated = jax.vmap(
+        lambda x: apply({'params': params, 'batch_stats': stats}, x),
+        axis_name=AXIS,
+      )(x[None])
+      return jnp.sum(out[0] * weight), (out, mutated)
+
+    return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+
+  expected = outcome(
+    lambda v, x: linen.apply(
+      v, x, use_running_average=not train, mutable=['batch_stats']
+    )
+  )
+  found = outcome(
+    lambda v, x: BatchNorm().apply(v, x, train, mutable=['batch_stats'])
+  )
+  same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  jax.tree.map(same, found, expected)

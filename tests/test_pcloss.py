@@ -288,6 +288,8 @@ def test_rows_of_table_4_are_the_configs_of_their_models(tmp_path):
       expected.seed, expected.stages[0].train_epochs = 4, 7.0
     assert row.to_dict() == expected.to_dict(), slug
   assert config.stages[0].weights.position_constraint == 0, 'changed by a row'
+  pair = pcloss_table4.get_config(f'{arg},model=fpn,rows=pair')
+  assert set(pair.rows) == {'fpn_none', 'fpn_skeleton'}
 
 
 def test_an_ablation_runs(tiny, tmp_path):

@@ -84,7 +84,7 @@ class SimpleBaselines(nn.Module):
     for i in range(1, 4):
       x = getattr(self, f'deconv{i}')(x)
       x = torch.relu(getattr(self, f'deconv_bn{i}')(x))
-    return self.heatmaps(x)
+    return {'heatmaps': self.heatmaps(x)}
 
 
 def randomise(network, seed):
