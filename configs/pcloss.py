@@ -10,6 +10,8 @@ Arguments after the colon:
            integral: SimpleBaselines' network, trained on the soft-argmax
            fashionnet: VGG-16 and regression
   pcloss   skeleton (left and right apart), whole, top_bottom, or none
+  heatmap  targets and soft-argmax: paper (amplitude 100, alpha 0.1) or unit
+           (amplitude 1, alpha 15); auto: paper for size=full, else unit
   size     full: the paper's recipe at 512 pixels, for GPUs
            medium: 5,000 images at 128 pixels, some hours on 2 CPU cores
            small: 5,000 images at 64 pixels, minutes on 2 CPU cores
@@ -22,6 +24,12 @@ from ml_collections import ConfigDict
 from fld_jax.config import parse_arg
 from fld_jax.configs import base
 
+# The soft-argmax needs a product of some 10 (methods 4.2). The best weight of
+# PCLoss is another for each.
+HEATMAPS = {
+  'paper': {'amplitude': 100.0, 'alpha': 0.1},
+  'unit': {'amplitude': 1.0, 'alpha': 15.0},
+}
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
@@ -33,6 +41,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     model=('simple_baselines', 'integral', 'fpn', 'fashionnet'),
     pcloss=('skeleton', 'none', 'whole', 'top_bottom'),
     size=('full', 'medium', 'small', 'tiny'),
+    heatmap=('auto', *HEATMAPS),
   )
   config = base.base(arg['dataset'])
   stage = base.stage('stage1')
@@ -46,6 +55,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if arg['size'] in small:
     _from_scratch(config, stage, arg['model'])
     small[arg['size']](config, stage, arg['model'])
+  if stage.weights.heatmaps:
+    preset = 'paper' if arg['size'] == 'full' else 'unit'
+    preset = preset if arg['heatmap'] == 'auto' else arg['heatmap']
+    config.heatmap.update(HEATMAPS[preset])
+    cells = config.input.size // 4
+    # 8 of 128; 2 is usual for maps of 64, and small maps want 1.5.
+    sigma = cells / 16 if preset == 'paper' else min(2.0, 1 + cells / 32)
+    config.heatmap.sigma = sigma
   if arg['pcloss'] == 'none':
     stage.weights.position_constraint = 0.0
   else:
@@ -99,10 +116,6 @@ def _full(config: ConfigDict, stage: ConfigDict) -> None:
   config.augment.scale = float(np.log(1.25))
   config.augment.rotation = 30.0
   config.augment.shift = 0.0
-  if stage.weights.heatmaps:
-    # Its alpha of 0.1 is only usable with targets this high (methods 4.2).
-    config.heatmap.amplitude, config.heatmap.alpha = 100.0, 0.1
-    config.heatmap.sigma = 8.0
   stage.weights.position_constraint = 1e-5
   stage.train_steps, stage.eval_steps = 150_000, 5_000
   stage.optimizer.name = 'adam'
@@ -130,9 +143,6 @@ def _from_scratch(config: ConfigDict, stage: ConfigDict, name: str) -> None:
     config.model.hidden = 512
   else:
     config.model.depth = 18
-  if stage.weights.heatmaps:
-    config.heatmap.amplitude, config.heatmap.alpha = 1.0, 15.0
-    config.heatmap.sigma = 1.5
   stage.train_steps = stage.eval_steps = 0
   stage.eval_epochs = 3.0
   stage.optimizer.name = 'adamw'

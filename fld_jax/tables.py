@@ -109,27 +109,27 @@ def compare_with_paper(rows: dict[str, dict], about: str) -> str:
     about: what stands below the table.
 
   Returns:
-    The text. Ours are means over the seeds, the average is macro NE. 'spread'
-    is the standard deviation over seeds, 'change' the mean difference of the
-    average to the row's base over the seeds that both have, and its standard
-    deviation.
+    The text. Ours are means over the seeds, the average is macro NE, its
+    'spread' the standard deviation over seeds. Where rows have a base there
+    are also 'change', the mean difference of the average to the base's over
+    the seeds that both have, its spread, and the outlier and duplicate rates.
   """
   columns = list(
     dict.fromkeys(key for r in rows.values() for key in r['paper'])
   )
-  titles = [key.replace('_', ' ') for key in columns]
+  extra = ['spread']
+  if any(row['base'] for row in rows.values()):
+    extra += ['change', 'its spread', 'outlier', 'duplicate']
   width = max(len(row['title']) for row in rows.values())
-  heads = ['spread', 'change', 'spread', 'outlier', 'duplicate']
   lines = [
     'NE in per cent: paper, ours; rates in per cent, ours',
     ' ' * width
-    + ''.join(f' {title:>12}' for title in titles)
-    + ''.join(f' {head:>9}' for head in heads),
+    + ''.join(f' {key.replace("_", " "):>12}' for key in columns)
+    + ''.join(f' {head:>10}' for head in extra),
   ]
   lines += ['-' * len(lines[1])]
   for row in rows.values():
-    runs = list(row['runs'].values())
-    macro = _macro(row)
+    runs, macro = list(row['runs'].values()), _macro(row)
     base = _macro(rows[row['base']]) if row['base'] in rows else {}
     change = [macro[seed] - base[seed] for seed in macro.keys() & base.keys()]
     ours = {
@@ -137,20 +137,20 @@ def compare_with_paper(rows: dict[str, dict], about: str) -> str:
       for key in columns
     }
     ours['average'] = _mean(list(macro.values()))
-    cells = [
-      _spread(list(macro.values())),
-      None if not change else _mean(change),
-      _spread(change),
-      _mean([run['outlier_rate'] for run in runs]),
-      _mean([run['duplicate_rate'] for run in runs]),
-    ]
+    cells = {
+      'spread': _spread(list(macro.values())),
+      'change': _mean(change),
+      'its spread': _spread(change),
+      'outlier': _mean([run['outlier_rate'] for run in runs]),
+      'duplicate': _mean([run['duplicate_rate'] for run in runs]),
+    }
     lines.append(
       f'{row["title"]:{width}}'
       + ''.join(
         f' {percent(row["paper"].get(key)):>6}{percent(ours[key]):>6}'
         for key in columns
       )
-      + ''.join(f' {percent(cell):>9}' for cell in cells)
+      + ''.join(f' {percent(cells[head]):>10}' for head in extra)
     )
   seeds = sorted({seed for row in rows.values() for seed in row['runs']})
   lines.append(f'Seeds {", ".join(map(str, seeds))}. {about}')

@@ -288,7 +288,8 @@ def make_train_step(
   Returns:
     step(state, previous, clusters, batch) -> (state, metrics): `previous` the
     variables of `previous_models`, `clusters` see `stage_losses`, `metrics`
-    global scalars.
+    global scalars: the losses' means, `loss`, `error` (see `_mean_error`) and
+    with PCLoss `position_constraint_ratio` (see `_gradient_ratio`).
   """
 
   def step(state, previous, clusters, batch):
@@ -331,6 +332,10 @@ def make_train_step(
     }
     metrics = lax.psum(means, AXIS)
     metrics['loss'] = sum(weights[name] * metrics[name] for name in means)
+    if stage.weights.position_constraint:
+      metrics['position_constraint_ratio'] = _gradient_ratio(
+        outputs, batch, estimate, stage, weights, config
+      )
     metrics['error'] = _mean_error(outputs, batch, estimate, config)
     new = state.replace(
       step=state.step + 1, variables=variables, opt_state=opt_state
@@ -338,6 +343,32 @@ def make_train_step(
     return new, metrics
 
   return step
+
+
+def _gradient_ratio(outputs, batch, estimate, stage, weights, config):
+  """How much PCLoss weighs beside the other losses on places (methods 4.3).
+
+  The norm of its gradient at the network's outputs, over that of the landmark
+  and heatmap losses, all with their weights.
+  """
+  places = {k: outputs[k] for k in ('heatmaps', 'landmarks') if k in outputs}
+  stage = stage.copy_and_resolve_references()
+  stage.weights.visibility = stage.weights.pseudo_label = 0.0
+
+  def norm(*names):
+    def total(places):
+      values = stage_losses(places, batch, estimate, {}, stage, config)
+      return sum(
+        weights[name] * jnp.sum(values[name][0] * batch['mask'])
+        for name in names
+        if name in values
+      )
+
+    squares = jax.tree.map(lambda g: jnp.sum(g**2), jax.grad(total)(places))
+    return jnp.sqrt(lax.psum(sum(jax.tree.leaves(squares)), AXIS))
+
+  others = norm('landmarks', 'heatmaps')
+  return norm('position_constraint') / jnp.maximum(others, 1e-30)
 
 
 def _noise(key, positions, num_landmarks: int):

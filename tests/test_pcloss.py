@@ -62,6 +62,19 @@ def test_configs_are_sound(model, size):
       cascade.check_config(config)
 
 
+def test_heatmap_presets():
+  show = lambda arg: tuple(
+    pcloss.get_config(arg).heatmap[k] for k in ('amplitude', 'alpha', 'sigma')
+  )
+  assert show('size=full') == (100.0, 0.1, 8.0)
+  assert show('size=full,heatmap=unit') == (1.0, 15.0, 2.0)
+  assert show('size=medium') == (1.0, 15.0, 2.0)
+  assert show('size=small') == (1.0, 15.0, 1.5)
+  assert show('size=medium,heatmap=paper') == (100.0, 0.1, 2.0)
+  # Integral regression has no targets: the maps find their own height.
+  assert pcloss.get_config('size=small,model=integral').heatmap.alpha == 1
+
+
 def test_the_paper_recipe():
   config = pcloss.get_config('dataset=deepfashion')
   (stage,) = config.stages
@@ -252,13 +265,40 @@ def test_devices_agree(tiny):
       )
       history.append(jax.device_get(parallel.unreplicate(metrics)))
     runs.append(history)
-  assert 'position_constraint' in runs[0][0]
+  assert runs[0][0]['position_constraint_ratio'] > 1e-3
   for history in runs[1:]:
     for found, expected in zip(history, runs[0], strict=True):
       for key in expected:
         np.testing.assert_allclose(
           found[key], expected[key], rtol=1e-4, err_msg=key
         )
+
+
+def test_gradient_ratio(tiny):
+  """Of a regression: both gradients by hand, from the formulas."""
+  config = tiny('fashionnet', 'whole')
+  config.position_constraint.update(space='normalized', k=8)
+  (stage,) = config.stages
+  rng = np.random.default_rng(0)
+  landmarks, truth = rng.uniform(-0.4, 0.4, (2, 4, 8, 2)).astype(np.float32)
+  batch = {
+    'landmarks': truth,
+    'visibility': np.zeros((4, 8), np.int32),
+    'mask': np.array([1, 1, 0, 1], np.float32),
+  }
+  weights = {'landmarks': 2.0, 'position_constraint': 0.3, 'visibility': 1.0}
+  outputs = {'landmarks': landmarks, 'visibility': np.zeros((4, 8, 3))}
+  ratio = jax.vmap(
+    lambda batch: train_step._gradient_ratio(
+      outputs, batch, None, stage, weights, config
+    ),
+    axis_name='batch',
+  )(jax.tree.map(lambda x: x[None], batch))[0]
+  error = (landmarks - truth)[batch['mask'] > 0].astype(np.float64)
+  # mean_i sum_j |e_i - e_j|^2 has the gradient 4 / N sum_j (e_i - e_j).
+  pairs = 4 / 8 * (8 * error - error.sum(1, keepdims=True))
+  expected = 0.3 * np.linalg.norm(pairs) / (2.0 * np.linalg.norm(error))
+  assert ratio == pytest.approx(expected, rel=1e-4)
 
 
 # --- ablations ----------------------------------------------------------------

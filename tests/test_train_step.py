@@ -148,7 +148,8 @@ def test_devices_and_modes_agree(config, clusters, index):
   last, one = runs[0]
   weights = config.stages[index].weights
   used = {name for name, weight in weights.items() if weight}
-  assert set(one[0]) == {'loss', 'error', *used}
+  ratio = 'position_constraint_ratio'
+  assert set(one[0]) == {'loss', 'error', ratio, *used}
   first = setups[0].state.variables
   moved = jax.tree.map(
     lambda new, old: np.abs(new - old).max(), last.variables, first
