@@ -63,7 +63,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   ]
   with config.unlocked():
     config.rows = ConfigDict({f'row{i:02}': r for i, r in enumerate(rows, 1)})
-    config.seeds = (config.seed,)
+    config.seeds = 1
     config.about = ABOUT
   return config
 

@@ -9,9 +9,11 @@ Arguments after the colon:
   model    simple_baselines, fpn: heatmaps of a ResNet
            integral: SimpleBaselines' network, trained on the soft-argmax
            fashionnet: VGG-16 and regression
+           resnet_regression: the same head on a ResNet
   pcloss   skeleton (left and right apart), whole, top_bottom, or none
   heatmap  targets and soft-argmax: paper (amplitude 100, alpha 0.1) or unit
-           (amplitude 1, alpha 15); auto: paper for size=full, else unit
+           (amplitude 1, alpha 15); auto: paper for size=full, else unit.
+           For simple_baselines and fpn; integral has no targets.
   size     full: the paper's recipe at 512 pixels, for GPUs
            medium: 5,000 images at 128 pixels, some hours on 2 CPU cores
            small: 5,000 images at 64 pixels, minutes on 2 CPU cores
@@ -23,7 +25,16 @@ from ml_collections import ConfigDict
 
 from fld_jax.config import parse_arg
 from fld_jax.configs import base
+from fld_jax.errors import InputError
 
+MODELS = (
+  'simple_baselines',
+  'integral',
+  'fpn',
+  'fashionnet',
+  'resnet_regression',
+)
+REGRESSION = ('fashionnet', 'resnet_regression')
 # The soft-argmax needs a product of some 10 (methods 4.2). The best weight of
 # PCLoss is another for each.
 HEATMAPS = {
@@ -38,7 +49,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   arg = parse_arg(
     arg,
     dataset=('synthetic', 'deepfashion'),
-    model=('simple_baselines', 'integral', 'fpn', 'fashionnet'),
+    model=MODELS,
     pcloss=('skeleton', 'none', 'whole', 'top_bottom'),
     size=('full', 'medium', 'small', 'tiny'),
     heatmap=('auto', *HEATMAPS),
@@ -53,7 +64,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   _full(config, stage)
   small = {'medium': _medium, 'small': _small, 'tiny': _tiny}
   if arg['size'] in small:
-    _from_scratch(config, stage, arg['model'])
     small[arg['size']](config, stage, arg['model'])
   if stage.weights.heatmaps:
     preset = 'paper' if arg['size'] == 'full' else 'unit'
@@ -63,6 +73,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # 8 of 128; 2 is usual for maps of 64, and small maps want 1.5.
     sigma = cells / 16 if preset == 'paper' else min(2.0, 1 + cells / 32)
     config.heatmap.sigma = sigma
+  elif arg['heatmap'] != 'auto':
+    raise InputError(
+      f"The config argument heatmap is '{arg['heatmap']}', and the model "
+      f"'{arg['model']}' is not trained towards heatmaps: leave it out."
+    )
   if arg['pcloss'] == 'none':
     stage.weights.position_constraint = 0.0
   else:
@@ -73,32 +88,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def _model(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   """The network and its losses, of published size."""
-  if name == 'fashionnet':
-    config.model = ConfigDict(
-      {
-        'name': name,
-        'num_landmarks': 8,
-        'blocks': VGG16,
-        'batch_norm': True,  # the published one starts from ImageNet weights
-        'pool': 7,
-        'hidden': 1024,
-        'dropout': 0.5,
-        'dtype': 'bfloat16',
-      }
-    )
-    stage.weights.visibility = 0.03
-    return
-  network = 'simple_baselines' if name == 'integral' else name
+  vgg = {'blocks': VGG16, 'batch_norm': True}  # published: ImageNet weights
+  resnet = {'depth': 50, 'width': 64}
+  head = {'pool': 7, 'hidden': 1024, 'dropout': 0.5}
   config.model = ConfigDict(
     {
-      'name': network,
+      'name': 'simple_baselines' if name == 'integral' else name,
       'num_landmarks': 8,
-      'depth': 50,
-      'width': 64,
-      'channels': 256,
       'dtype': 'bfloat16',
+      **(vgg if name == 'fashionnet' else resnet),
+      **(head if name in REGRESSION else {'channels': 256}),
     }
   )
+  if name in REGRESSION:
+    stage.weights.visibility = 0.03
+    return
   config.position_constraint.space = 'heatmap_px'
   stage.weights.visibility = 0.0
   if name == 'integral':
@@ -125,9 +129,12 @@ def _full(config: ConfigDict, stage: ConfigDict) -> None:
   stage.optimizer.weight_decay = 0.0
 
 
-def _from_scratch(config: ConfigDict, stage: ConfigDict, name: str) -> None:
+def _from_scratch(
+  config: ConfigDict, stage: ConfigDict, name: str, side: int
+) -> None:
   """What learns well from 5,000 images and random weights, on a CPU."""
   config.batch_size = 50
+  config.input.size = side
   config.input.crop = 'bbox_wh'
   config.input.margin = 0.075
   config.input.std = (60.0, 60.0, 60.0)
@@ -137,11 +144,13 @@ def _from_scratch(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   config.augment.shift = 0.04
   config.augment.colour = 0.3
   config.model.dtype = 'float32'
-  if name == 'fashionnet':
+  if name in REGRESSION:
     config.model.dropout = 0.1
     config.model.pool = 2
     config.model.hidden = 512
-  else:
+    # Squares of pixels, so smaller crops want a larger weight: as in `small`.
+    stage.weights.position_constraint = 1e-4 * (64 / side) ** 2
+  if name != 'fashionnet':
     config.model.depth = 18
   stage.train_steps = stage.eval_steps = 0
   stage.eval_epochs = 3.0
@@ -155,26 +164,28 @@ def _from_scratch(config: ConfigDict, stage: ConfigDict, name: str) -> None:
 
 def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   """128 pixels and 60 epochs."""
-  config.input.size = 128
+  _from_scratch(config, stage, name, side=128)
   stage.train_epochs = 60.0
   config.flip_test = True
   if name == 'fashionnet':
     config.model.blocks = ((1, 32), (1, 64), (2, 128), (2, 256), (2, 256))
     config.model.pool = 4
-  else:
-    config.model.width, config.model.channels = 32, 64
+    return
+  config.model.width = 32
+  if name not in REGRESSION:
+    config.model.channels = 64
 
 
 def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   """64 pixels and 8 epochs."""
-  config.input.size = 64
+  _from_scratch(config, stage, name, side=64)
   stage.train_epochs = 8.0
   if name == 'fashionnet':
     config.model.blocks = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 256))
-    # Squares of pixels: of crops an eighth as wide they are 64 times smaller.
-    stage.weights.position_constraint = 1e-4
-  else:
-    config.model.width, config.model.channels = 24, 48
+    return
+  config.model.width = 24
+  if name not in REGRESSION:
+    config.model.channels = 48
 
 
 def _tiny(config: ConfigDict, stage: ConfigDict, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The ablation of the PCLoss paper's Table 4, and its rows for SimpleBaselines.
+"""The ablation of the PCLoss paper's Table 4.
 
   python -m fld_jax.main --mode=ablation --workdir=W \
     --config=configs/pcloss_table4.py:dataset=deepfashion,size=small \
@@ -7,9 +7,8 @@
 Every row is trained with every seed, and compared with its own model without
 PCLoss and the same seed. Arguments after the colon, beside `dataset` and `size`
 of configs/pcloss.py:
-  model  all, or one of fashionnet, fpn, simple_baselines, integral
-  rows   all, or pair: without PCLoss and with its skeleton version
-  seeds  3: how many; --config.seeds=(4,5) gives them one by one
+  model  all, fashionnet or fpn
+  seeds  3: how many, from config.seed on
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +16,7 @@ from ml_collections import ConfigDict
 from fld_jax.config import difference, parse_arg
 from fld_jax.configs import pcloss
 
-# Model -> PCLoss -> NE on FashionAI's val; for SimpleBaselines from Table 3.
+# Model -> PCLoss -> NE on FashionAI's val.
 PAPER = {
   'fashionnet': {'none': 0.101724, 'whole': 0.098295, 'skeleton': 0.097078},
   'fpn': {
@@ -26,44 +25,57 @@ PAPER = {
     'top_bottom': 0.039597,
     'skeleton': 0.039110,
   },
-  'simple_baselines': {'none': 0.0410, 'skeleton': 0.0390},
-  'integral': {'none': None, 'skeleton': None},
 }
-ABOUT = 'Paper: FashionAI (Table 4; SimpleBaselines: Table 3).'
+ABOUT = 'Paper: FashionAI.'
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """configs/pcloss.py with the table's `rows`, `seeds` and `about`."""
+  rows = {
+    name: {pc: {'average': ne} for pc, ne in of_model.items()}
+    for name, of_model in PAPER.items()
+  }
+  return table(arg, rows, ABOUT)
+
+
+def table(arg: str | None, paper: dict, about: str) -> ConfigDict:
+  """A table of models with and without PCLoss.
+
+  Args:
+    arg: of the config, see above.
+    paper: model -> PCLoss -> landmark or 'average' -> NE.
+    about: what stands below the table.
+  """
   arg = parse_arg(
     arg,
     dataset=('synthetic', 'deepfashion'),
     size=('full', 'medium', 'small', 'tiny'),
-    model=('all', *PAPER),
-    rows=('all', 'pair'),
+    model=('all', *paper),
     seeds=3,
   )
-  model_of = lambda name, pc: pcloss.get_config(
-    f'dataset={arg["dataset"]},size={arg["size"]},model={name},pcloss={pc}'
+  config_of = lambda name: pcloss.get_config(
+    f'dataset={arg["dataset"]},size={arg["size"]},model={name}'
   )
-  names = [arg['model']]
-  if arg['model'] == 'all':
-    names = ['fashionnet', 'fpn', 'simple_baselines']
-  config = model_of(names[0], 'none')
+  names = list(paper) if arg['model'] == 'all' else [arg['model']]
+  config = config_of(names[0])
+  weight = 'stages[0].weights.position_constraint'
   rows = ConfigDict()
   for name in names:
-    for pc, ne in PAPER[name].items():
-      if arg['rows'] == 'pair' and pc not in ('none', 'skeleton'):
-        continue
+    differs = difference(config, config_of(name))
+    for pc, ne in paper[name].items():
+      own = ('position_constraint.partition', 'skeleton', pc)
+      change = (*differs, own)
+      if pc == 'none':  # whatever the weight of the others
+        change = (*(x for x in differs if x[0] != weight), (weight, None, 0.0))
       rows[f'{name}_{pc}'] = ConfigDict(
         {
-          'title': name if pc == 'none' else f'{name} + PCLoss ({pc})',
-          'paper': {'average': ne},
+          'title': name if pc == 'none' else f'{name} + {pc}',
+          'paper': ne,
           'base': '' if pc == 'none' else f'{name}_none',
           'num_stages': 1,
-          'change': difference(config, model_of(name, pc)),
+          'change': change,
         }
       )
   with config.unlocked():
-    config.rows, config.about = rows, ABOUT
-    config.seeds = tuple(range(arg['seeds']))
+    config.rows, config.seeds, config.about = rows, arg['seeds'], about
   return config

@@ -6,6 +6,7 @@ import pathlib
 from ml_collections.config_flags import config_path
 
 from fld_jax import checkpoint, tables, visualize
+from fld_jax.config import difference
 from fld_jax.errors import InputError
 
 
@@ -13,10 +14,11 @@ def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
   """The config of each row, in an order in which they can be trained.
 
   Args:
-    config: has `rows`: slug -> `title`, `num_stages`, `change` (pairs of path
-      and value, see `config.difference`) and what `tables.compare_with_paper`
-      shows. The row's config is this one with the change, so that what the
-      command line sets holds for every row.
+    config: has `rows`: slug -> `title`, `num_stages`, `change` (triples of
+      path, old and new value, see `config.difference`; an old value of None is
+      any) and what `tables.compare_with_paper` shows. The row's config is this
+      one with the change, so that what the command line sets holds for every
+      row.
     workdir: of the whole table; a row's own is WORKDIR/SLUG/seedSEED.
     seed: of the runs.
 
@@ -25,7 +27,8 @@ def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
     row that ends with exactly this stage.
 
   Raises:
-    InputError: if the config has no rows, or no row trains a needed stage.
+    InputError: if the config has no rows, no row trains a needed stage, or a
+      row changes what the command line has set.
   """
   if 'rows' not in config:
     raise InputError(
@@ -43,8 +46,14 @@ def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
         stage.copy_and_resolve_references()
         for stage in config.stages[: row.num_stages]
       )
-      for path, value in row.change:
-        config_path.set_value(path, row_config, value)
+      for path, old, new in row.change:
+        given = config_path.get_value(path, row_config)
+        if old is not None and difference(given, old):
+          raise InputError(
+            f'config.{path} is {given!r}, but the rows of this table differ in '
+            f"it, and '{row.title}' sets it to {new!r}: leave it at {old!r}."
+          )
+        config_path.set_value(path, row_config, new)
       row_config.seed = seed
     keys = [repr(stage.to_dict()) for stage in row_config.stages]
     for i, stage in enumerate(row_config.stages[:-1], 1):
@@ -74,16 +83,22 @@ def run_rows(config, workdir: pathlib.Path, run_row, split: str) -> dict:
   after each run.
 
   Args:
-    config: see `row_configs`; `seeds`; `about`, what stands below the table.
+    config: see `row_configs`; `seed` and `seeds`, the first one and how many;
+      `about`, what stands below the table.
     workdir: of the whole table.
     run_row: function of a row's config and workdir to {split: metrics}.
     split: whose figures are shown.
 
   Returns:
     title -> {seed: figures}, see `tables.figures`.
+
+  Raises:
+    InputError: see `row_configs`; if there is no seed.
   """
+  if config.get('seeds', 1) < 1:
+    raise InputError(f'config.seeds is {config.seeds}, it must be at least 1.')
   rows = {}
-  for seed in config.seeds:
+  for seed in range(config.seed, config.seed + config.get('seeds', 1)):
     for slug, row_config in row_configs(config, workdir, seed).items():
       row = config.rows[slug]
       folder = row_directory(workdir, slug, seed)

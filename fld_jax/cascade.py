@@ -11,12 +11,9 @@ import numpy as np
 from fld_jax import (
   checkpoint,
   evaluate,
-  heatmaps,
   input_pipeline,
   pseudo_labels,
-  schema,
   train,
-  train_step,
 )
 from fld_jax import stage as stage_lib
 from fld_jax.errors import InputError
@@ -38,7 +35,6 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
   Raises:
     InputError: if the folder holds a run of another config or other data.
   """
-  check_config(config)
   data = builder.info.full_name
   manifest = checkpoint.read_manifest(workdir)
   if manifest:
@@ -56,72 +52,6 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
     checkpoint.write_manifest(workdir, config, data, known | finished)
     finished[stage.name] = trainer.add_stage(index, stage)
   checkpoint.write_manifest(workdir, config, data, finished)
-
-
-def check_config(config) -> None:
-  """Refuses what would only fail once earlier stages are trained.
-
-  Args:
-    config: the run's config.
-
-  Raises:
-    InputError: naming the field, its value and the valid ones.
-  """
-
-  def check(field: str, value, valid) -> None:
-    if value not in valid:
-      raise InputError(
-        f'config.{field} is {value!r}, valid values are '
-        f'{", ".join(map(repr, valid))}.'
-      )
-
-  options = config.position_constraint
-  check('position_constraint.space', options.space, train_step.PC_SPACES)
-  check(
-    'position_constraint.partition',
-    options.partition,
-    schema.FASHION_8.partitions,
-  )
-  check('position_constraint.mask', options.mask, train_step.PC_MASKS)
-  check('heatmap.decoder', config.heatmap.decoder, heatmaps.DECODERS)
-  if options.k < 1:
-    raise InputError(
-      f'config.position_constraint.k is {options.k}, it must be at least 1.'
-    )
-  if config.heatmap.sigma <= 0:
-    raise InputError(
-      f'config.heatmap.sigma is {config.heatmap.sigma}, it must be above 0.'
-    )
-  units = 4 * config.model.num_landmarks  # two a coordinate
-  for index, stage in enumerate(config.stages):
-    model = stage_lib.build_model(config, stage, index)
-    _check_heatmaps(config, stage, model)
-    check(f'stages[{index}].landmark_loss', stage.landmark_loss, ('l1', 'l2'))
-    check(f'stages[{index}].init', stage.init, ('random', 'previous'))
-    if stage.branches and index < len(config.stages) - 1:
-      raise InputError(
-        f'config.stages[{index}].branches is True, and only the last of '
-        f'{len(config.stages)} stages can have branches.'
-      )
-    # The network takes an estimate, so it is DFA's.
-    if index and stage.init == 'previous' and config.model.hidden < 8 * units:
-      raise InputError(
-        f"config.stages[{index}].init is 'previous', which takes {units} units "
-        'of fc_pre to carry the estimate; it has '
-        f'{config.model.hidden // 8}, an eighth of config.model.hidden: raise '
-        f'that to {8 * units}.'
-      )
-
-
-def _check_heatmaps(config, stage, model) -> None:
-  """Refuses a soft-argmax that could not see the maps it is taken of."""
-  side = stage_lib.output_shapes(model, config).get('heatmaps', (0, 0))[1]
-  weights = stage.weights
-  soft = weights.position_constraint or weights.landmarks
-  soft = soft or config.heatmap.decoder == 'soft_argmax'
-  # Maps that are not trained towards targets have no set height.
-  if side and weights.heatmaps and soft:
-    heatmaps.check_sharpness(config.heatmap, side)
 
 
 class _Trainer:

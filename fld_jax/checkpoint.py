@@ -34,10 +34,12 @@ FREE_FIELDS = (
   'log_every_steps',
   'parallel',
 )
-# All that the networks' shapes and inputs depend on: what evaluation compares.
+# All that the networks' shapes, inputs and the meaning of their outputs depend
+# on: what evaluation compares.
 INPUT_FIELDS = r'(input|model)\.(?!dropout)|offset_scale'
 NETWORK_FIELDS = (
   INPUT_FIELDS
+  + r'|heatmap\.(?!decoder)'
   + r'|stages\.\d+\.(name|branches|pseudo_label\.(num_clusters|normalize))'
 )
 

@@ -57,8 +57,8 @@ def parse_arg(arg: str | None, **defaults) -> dict:
   return result
 
 
-def difference(old, new, path: str = '') -> tuple[tuple[str, Any], ...]:
-  """Where two configs differ, as pairs of path and new value.
+def difference(old, new, path: str = '') -> tuple[tuple[str, Any, Any], ...]:
+  """Where two configs differ: path, old and new value.
 
   Args:
     old: ConfigDict, or a part of one.
@@ -66,8 +66,8 @@ def difference(old, new, path: str = '') -> tuple[tuple[str, Any], ...]:
     path: of both.
 
   Returns:
-    ('stages[0].train_epochs', 5.0), for example. Parts that have not the same
-    fields, or not as many entries, count as one value.
+    ('stages[0].train_epochs', 8.0, 5.0), for example. Parts that have not the
+    same fields, or not as many entries, count as one value.
   """
   both = lambda kind: isinstance(old, kind) and isinstance(new, kind)
   if both(ConfigDict) and old.keys() == new.keys():
@@ -77,7 +77,7 @@ def difference(old, new, path: str = '') -> tuple[tuple[str, Any], ...]:
       (f'[{i}]', *pair) for i, pair in enumerate(zip(old, new, strict=True))
     ]
   else:
-    return ((path, new),) if old != new else ()
+    return ((path, old, new),) if old != new else ()
   pairs = [difference(a, b, path + name) for name, a, b in inner]
   return sum(pairs, ())
 

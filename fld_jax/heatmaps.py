@@ -112,18 +112,26 @@ def check_sharpness(options, side: int) -> None:
   """
   centre, true = (side - 1) / 2, (side - 1) / 4
   bell = np.exp(-((np.arange(side) - true) ** 2) / (2 * options.sigma**2))
-  logits = options.alpha * options.amplitude * np.outer(bell, bell)
-  share = np.exp(logits - logits.max())
-  found = share.sum(0) @ np.arange(side) / share.sum()
-  needed = 2 * np.log(side) + 2
-  if found - true > 0.1 * (centre - true):
-    raise InputError(
-      f'config.heatmap.alpha {options.alpha} is too small for '
-      f'config.heatmap.amplitude {options.amplitude}: with sigma '
-      f'{options.sigma} the soft-argmax of {side} x {side} heatmaps reads a '
-      f'peak in column {true:.1f} as {found:.1f}, drawn to the middle '
-      f'{centre:.1f}. Raise alpha to {needed / options.amplitude:.2g}.'
-    )
+
+  def read(alpha: float) -> float:
+    logits = alpha * options.amplitude * np.outer(bell, bell)
+    share = np.exp(logits - logits.max())
+    return share.sum(0) @ np.arange(side) / share.sum()
+
+  is_sharp = lambda alpha: read(alpha) - true <= 0.1 * (centre - true)
+  if is_sharp(options.alpha):
+    return
+  enough = next(filter(is_sharp, np.geomspace(1e-3, 1e3, 600)), None)
+  remedy = 'Raise sigma.'
+  if enough:
+    remedy = f'Raise alpha to {np.ceil(100 * enough) / 100:g}.'
+  raise InputError(
+    f'config.heatmap.alpha {options.alpha} is too small for '
+    f'config.heatmap.amplitude {options.amplitude}: with sigma '
+    f'{options.sigma} the soft-argmax of {side} x {side} heatmaps reads a '
+    f'peak in column {true:.1f} as {read(options.alpha):.1f}, drawn to the '
+    f'middle {centre:.1f}. {remedy}'
+  )
 
 
 def quarter(heatmaps):

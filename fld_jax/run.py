@@ -8,6 +8,7 @@ import jax
 from fld_jax import (
   ablation,
   cascade,
+  checks,
   evaluate,
   input_pipeline,
   report,
@@ -31,7 +32,7 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
 
   Returns:
     split -> metrics, as in W/eval/SPLIT/metrics.json; for an ablation title ->
-    NE.
+    {seed: figures}.
 
   Raises:
     InputError: for anything that the user can mend.
@@ -49,6 +50,7 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
       lambda row, folder: run(row, folder, mode='train', splits=splits),
       splits[0],
     )
+  checks.check_config(config)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
   builder = prepared_builder(config.dataset)

@@ -100,66 +100,71 @@ def figures(metrics: dict) -> dict:
 
 
 def compare_with_paper(rows: dict[str, dict], about: str) -> str:
-  """Table of our NE beside a paper's, in per cent.
+  """Tables of our NE beside a paper's, in per cent.
 
   Args:
     rows: slug -> `title`; `paper`: landmark or 'average' -> their NE, a
       fraction; `runs`: seed -> what `figures` returns; `base`: slug of the row
-      that its average is compared with, or ''.
-    about: what stands below the table.
+      that this one is compared with, or ''.
+    about: what stands below the tables.
 
   Returns:
-    The text. Ours are means over the seeds, the average is macro NE, its
-    'spread' the standard deviation over seeds. Where rows have a base there
-    are also 'change', the mean difference of the average to the base's over
-    the seeds that both have, its spread, and the outlier and duplicate rates.
+    The text. Ours are means over the seeds, the average is macro NE. Where rows
+    have a base, a second table has macro NE, outlier and duplicate rate, each
+    with its standard deviation over the seeds, the mean difference to the
+    base's over the seeds that both have, and that difference's deviation.
   """
   columns = list(
     dict.fromkeys(key for r in rows.values() for key in r['paper'])
   )
-  extra = ['spread']
-  if any(row['base'] for row in rows.values()):
-    extra += ['change', 'its spread', 'outlier', 'duplicate']
-  width = max(len(row['title']) for row in rows.values())
-  lines = [
-    'NE in per cent: paper, ours; rates in per cent, ours',
-    ' ' * width
-    + ''.join(f' {key.replace("_", " "):>12}' for key in columns)
-    + ''.join(f' {head:>10}' for head in extra),
-  ]
-  lines += ['-' * len(lines[1])]
+  columns = columns or ['average']
+  cells = {}
   for row in rows.values():
-    runs, macro = list(row['runs'].values()), _macro(row)
-    base = _macro(rows[row['base']]) if row['base'] in rows else {}
-    change = [macro[seed] - base[seed] for seed in macro.keys() & base.keys()]
+    runs = list(row['runs'].values())
     ours = {
       key: _mean([run['ne']['per_landmark'].get(key) for run in runs])
       for key in columns
     }
-    ours['average'] = _mean(list(macro.values()))
-    cells = {
-      'spread': _spread(list(macro.values())),
-      'change': _mean(change),
-      'its spread': _spread(change),
-      'outlier': _mean([run['outlier_rate'] for run in runs]),
-      'duplicate': _mean([run['duplicate_rate'] for run in runs]),
-    }
-    lines.append(
-      f'{row["title"]:{width}}'
-      + ''.join(
-        f' {percent(row["paper"].get(key)):>6}{percent(ours[key]):>6}'
-        for key in columns
-      )
-      + ''.join(f' {percent(cells[head]):>10}' for head in extra)
+    ours['average'] = _mean([run['ne']['macro'] for run in runs])
+    for who, values in (('paper', row['paper']), ('ours', ours)):
+      if any(value is not None for value in values.values()):
+        cells[f'{row["title"]}: {who}'] = [values.get(key) for key in columns]
+  lines = _table('NE', [key.partition('_')[::2] for key in columns], cells)
+  if any(row['base'] for row in rows.values()):
+    heads = []
+    for name, kind in (
+      ('NE', 'mean'),
+      ('outlier', 'rate'),
+      ('duplicate', 'rate'),
+    ):
+      heads += [(name, kind), ('', 'spread'), ('', 'change'), ('', 'spread')]
+    lines += _table(
+      'ours', heads, {r['title']: _changes(r, rows) for r in rows.values()}
     )
   seeds = sorted({seed for row in rows.values() for seed in row['runs']})
-  lines.append(f'Seeds {", ".join(map(str, seeds))}. {about}')
-  return '\n'.join(lines) + '\n'
+  lines += ['', f'In per cent. Seeds {", ".join(map(str, seeds))}. {about}']
+  return '\n'.join(lines[1:]) + '\n'
 
 
-def _macro(row: dict) -> dict:
-  """Seed -> macro NE."""
-  return {seed: run['ne']['macro'] for seed, run in row['runs'].items()}
+def _changes(row: dict, rows: dict) -> list:
+  """Mean, spread, mean change and its spread: of NE and of both rates."""
+  cells = []
+  base = rows.get(row['base'], {'runs': {}})
+  for value in (
+    lambda run: run['ne']['macro'],
+    lambda run: run['outlier_rate'],
+    lambda run: run['duplicate_rate'],
+  ):
+    ours = {seed: value(run) for seed, run in row['runs'].items()}
+    theirs = {seed: value(run) for seed, run in base['runs'].items()}
+    both = [seed for seed in ours if seed in theirs]
+    change = [
+      None if None in (ours[seed], theirs[seed]) else ours[seed] - theirs[seed]
+      for seed in both
+    ]
+    for values in (list(ours.values()), change):
+      cells += [_mean(values), _spread(values)]
+  return cells
 
 
 def _mean(values: list):
@@ -169,4 +174,5 @@ def _mean(values: list):
 
 def _spread(values: list):
   """The sample's standard deviation, None for fewer than two values."""
-  return None if len(values) < 2 else float(np.std(values, ddof=1))
+  missing = len(values) < 2 or None in values
+  return None if missing else float(np.std(values, ddof=1))

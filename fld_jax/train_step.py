@@ -176,13 +176,7 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
     # Both losses on coordinates want a decoder with a gradient.
     landmarks = heatmaps.soft_argmax(outputs['heatmaps'], config.heatmap.alpha)
     outputs = {**outputs, 'landmarks': landmarks}
-  for name, weight in stage.weights.items():
-    output = 'landmarks' if name == 'position_constraint' else name
-    if weight and output not in outputs:
-      raise InputError(
-        f"The loss '{name}' of stage '{stage.name}' has weight {weight}, but "
-        f"the network has no output '{output}': it has {', '.join(outputs)}."
-      )
+  check_outputs(outputs, stage, config)
   truth, visibility = batch['landmarks'], batch['visibility']
   everyone = jnp.ones(truth.shape[0], bool)
   values = {}
@@ -234,16 +228,42 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
   return values
 
 
+def check_outputs(outputs, stage, config) -> None:
+  """Refuses losses on what the network does not predict.
+
+  Args:
+    outputs: of the stage's model, by name; a network with `heatmaps` has
+      `landmarks` too.
+    stage: the stage's config.
+    config: the run's.
+
+  Raises:
+    InputError: naming the loss, the output and those that there are.
+  """
+  names = list(outputs)
+  if 'heatmaps' in names and 'landmarks' not in names:
+    names.append('landmarks')
+  for name, weight in stage.weights.items():
+    output = 'landmarks' if name == 'position_constraint' else name
+    if weight and output not in names:
+      raise InputError(
+        f"The loss '{name}' of stage '{stage.name}' has weight {weight}, but "
+        f"the network has no output '{output}': it has {', '.join(names)}."
+      )
+  space = config.position_constraint.space
+  constrained = stage.weights.position_constraint
+  if constrained and space == 'heatmap_px' and 'heatmaps' not in names:
+    raise InputError(
+      "config.position_constraint.space is 'heatmap_px', but the network "
+      f"'{config.model.name}' has no heatmaps: valid values are 'input_px' and "
+      "'normalized'."
+    )
+
+
 def _pc_scale(outputs, config) -> float:
   """What normalised coordinates are multiplied by before PCLoss."""
   space = config.position_constraint.space
   if space == 'heatmap_px':
-    if 'heatmaps' not in outputs:
-      raise InputError(
-        "config.position_constraint.space is 'heatmap_px', but the network "
-        f'{config.model.name} has no heatmaps: valid values are input_px and '
-        'normalized.'
-      )
     return outputs['heatmaps'].shape[1]
   return config.input.size if space == 'input_px' else 1.0
 
@@ -312,12 +332,7 @@ def make_train_step(
         mutable=['batch_stats'],
       )
       values = stage_losses(outputs, batch, estimate, clusters, stage, config)
-      means = {}
-      for name, (value, counts) in values.items():
-        mask = counts * batch['mask']
-        # Divided by the global count here, summed over devices below.
-        count = jnp.maximum(lax.psum(jnp.sum(mask), AXIS), 1)
-        means[name] = jnp.sum(value * mask) / count
+      means = _means(values, batch['mask'])
       loss = sum(weights[name] * mean for name, mean in means.items())
       return loss, (means, mutated, outputs)
 
@@ -345,11 +360,20 @@ def make_train_step(
   return step
 
 
+def _means(values, mask):
+  """A device's share of each loss's mean over the global batch: sum them up."""
+  means = {}
+  for name, (value, counts) in values.items():
+    count = lax.psum(jnp.sum(counts * mask), AXIS)
+    means[name] = jnp.sum(value * counts * mask) / jnp.maximum(count, 1)
+  return means
+
+
 def _gradient_ratio(outputs, batch, estimate, stage, weights, config):
   """How much PCLoss weighs beside the other losses on places (methods 4.3).
 
   The norm of its gradient at the network's outputs, over that of the landmark
-  and heatmap losses, all with their weights.
+  and heatmap losses, all with their weights; 0 if these have none.
   """
   places = {k: outputs[k] for k in ('heatmaps', 'landmarks') if k in outputs}
   stage = stage.copy_and_resolve_references()
@@ -358,17 +382,16 @@ def _gradient_ratio(outputs, batch, estimate, stage, weights, config):
   def norm(*names):
     def total(places):
       values = stage_losses(places, batch, estimate, {}, stage, config)
-      return sum(
-        weights[name] * jnp.sum(values[name][0] * batch['mask'])
-        for name in names
-        if name in values
-      )
+      means = _means(values, batch['mask'])
+      parts = [weights[name] * means[name] for name in names if name in means]
+      return sum(parts, jnp.zeros(()))
 
     squares = jax.tree.map(lambda g: jnp.sum(g**2), jax.grad(total)(places))
     return jnp.sqrt(lax.psum(sum(jax.tree.leaves(squares)), AXIS))
 
   others = norm('landmarks', 'heatmaps')
-  return norm('position_constraint') / jnp.maximum(others, 1e-30)
+  ratio = norm('position_constraint') / jnp.maximum(others, 1e-30)
+  return jnp.where(others > 0, ratio, 0.0)
 
 
 def _noise(key, positions, num_landmarks: int):

@@ -194,7 +194,8 @@ def plot_sweep(rows: dict[str, dict]) -> Figure:
 
   Args:
     rows: as for tables.compare_with_paper, each with `beta`; the one with 0 is
-      drawn as a line across. `chosen` True marks the paper's own choice.
+      drawn as a line across. `chosen` True marks the paper's own choice, of one
+      row.
   """
   figure = Figure(figsize=(11, 3.8), layout='constrained')
   parts = {

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from random_networks import random_variables
 
-from fld_jax import cascade, checkpoint, input_pipeline, run, schema, train_step
+from fld_jax import (
+  cascade,
+  checkpoint,
+  checks,
+  input_pipeline,
+  run,
+  schema,
+  train_step,
+)
 from fld_jax import stage as stage_lib
 from fld_jax.errors import InputError
 from fld_jax.parallel import Parallel
@@ -388,12 +396,12 @@ def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
 )
 def test_refused_before_any_training(tiny_config, field, value, message):
   config = tiny_config()
-  cascade.check_config(config)
+  checks.check_config(config)
   *path, last = field.split('.')
   where = config
   for name in path:
     where = where[int(name)] if name.isdigit() else where[name]
   where[last] = value
   with pytest.raises(InputError, match=message) as raised:
-    cascade.check_config(config)
+    checks.check_config(config)
   assert path[0] in str(raised.value)

@@ -36,7 +36,7 @@ LAYERS = (
   ),
   ('input_pipeline', 'train_step', 'checkpoint'),
   ('stage',),
-  ('predict', 'evaluate'),
+  ('checks', 'predict', 'evaluate'),
   ('train',),
   ('cascade', 'report'),
   ('ablation',),

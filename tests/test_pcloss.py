@@ -10,14 +10,19 @@ import pytest
 from ml_collections import ConfigDict
 from random_networks import random_variables
 
-from fld_jax import ablation, cascade, run, schedules, schema, train_step
+from fld_jax import ablation, checks, run, schedules, schema, train_step
 from fld_jax import stage as stage_lib
 from fld_jax.config import difference
-from fld_jax.configs import pcloss, pcloss_figure8, pcloss_table4
+from fld_jax.configs import (
+  pcloss,
+  pcloss_figure8,
+  pcloss_table1,
+  pcloss_table4,
+)
 from fld_jax.errors import InputError
 from fld_jax.parallel import Parallel
 
-MODELS = ('simple_baselines', 'integral', 'fpn', 'fashionnet')
+MODELS = pcloss.MODELS
 FLIP = schema.FASHION_8.flip
 
 
@@ -28,11 +33,8 @@ def shrink(config, data_dir):
   config.dataset.data_dir = data_dir
   config.dataset.sizes = {'train': 48, 'val': 16, 'test': 16}
   config.input.size = 32
-  if config.model.name == 'fashionnet':
-    config.model.blocks = ((1, 8), (1, 8))
-    config.model.hidden = 16
-  else:
-    config.model.width, config.model.channels = 4, 8
+  small = {'blocks': ((1, 8), (1, 8)), 'hidden': 16, 'width': 4, 'channels': 8}
+  config.model.update({k: v for k, v in small.items() if k in config.model})
   for stage in config.stages:
     stage.train_epochs = 0.0
     stage.train_steps, stage.eval_steps = 4, 2
@@ -59,7 +61,7 @@ def test_configs_are_sound(model, size):
     (stage,) = config.stages
     assert (stage.weights.position_constraint > 0) == (pc != 'none')
     if size != 'full' or pc == 'skeleton':  # tracing ResNet-50 takes a second
-      cascade.check_config(config)
+      checks.check_config(config)
 
 
 def test_heatmap_presets():
@@ -101,6 +103,7 @@ def test_the_paper_recipe():
 @pytest.mark.parametrize(
   'path, value, message',
   [
+    ('input.size', 48, 'size is 48, and a ResNet needs a multiple of 32'),
     ('heatmap.alpha', 0.1, 'alpha 0.1 is too small .* drawn to the middle'),
     ('model.depth', 20, 'depth is 20, valid values are 18'),
     ('model.blocks', ((1, 8),), "blocks is no field of .*'simple_baselines'"),
@@ -113,38 +116,41 @@ def test_refused_before_any_training(tiny, path, value, message):
   with config.unlocked():
     config[part][field] = value
   with pytest.raises(InputError, match=message):
-    cascade.check_config(config)
+    checks.check_config(config)
 
 
 def test_a_weak_soft_argmax_that_nothing_uses_is_no_mistake(tiny):
   config = tiny('simple_baselines', 'none')
   config.heatmap.alpha = 0.1
-  cascade.check_config(config)
+  checks.check_config(config)
   config.heatmap.decoder = 'soft_argmax'
   with pytest.raises(InputError, match='drawn to the middle'):
-    cascade.check_config(config)
+    checks.check_config(config)
 
 
 def test_heatmap_models_have_one_stage(tiny):
   config = tiny('fpn')
   config.stages = config.stages * 2
   with pytest.raises(InputError, match="'fpn', .* only the first of .*, not 2"):
-    cascade.check_config(config)
+    checks.check_config(config)
 
 
-def test_heatmap_pixels_without_heatmaps(tiny):
+def test_losses_on_what_a_regression_does_not_predict(tiny):
   config = tiny('fashionnet')
   config.position_constraint.space = 'heatmap_px'
-  outputs = {
-    'landmarks': np.zeros((1, 8, 2)),
-    'visibility': np.zeros((1, 8, 3)),
-  }
-  batch = {
-    'landmarks': np.zeros((1, 8, 2)),
-    'visibility': np.zeros((1, 8), np.int32),
-  }
-  with pytest.raises(InputError, match="'heatmap_px', .* fashionnet has no"):
-    train_step.stage_losses(outputs, batch, None, {}, config.stages[0], config)
+  with pytest.raises(InputError, match="'heatmap_px', .* 'fashionnet' has no"):
+    checks.check_config(config)
+  config.stages[0].weights.position_constraint = 0.0  # then nobody asks
+  checks.check_config(config)
+  config.stages[0].weights.heatmaps = 1.0
+  with pytest.raises(InputError, match="'heatmaps': it has landmarks, vis"):
+    checks.check_config(config)
+
+
+def test_a_preset_without_targets():
+  for model in ('integral', 'fashionnet'):
+    with pytest.raises(InputError, match=f"'paper', .*'{model}' is not"):
+      pcloss.get_config(f'model={model},heatmap=paper')
 
 
 @pytest.mark.parametrize(
@@ -203,23 +209,30 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
   assert np.abs(one - apply(image, None)).max() > 1e-3
 
 
-@pytest.mark.parametrize('name', ['simple_baselines', 'fpn', 'fashionnet'])
+@pytest.mark.parametrize('name', MODELS)
 def test_trains_and_evaluates(tiny, tmp_path, name):
   config = tiny(name)
   results = run.run(config, tmp_path, mode='train', splits=('test',))
   assert results['test']['num_examples'] == 16
   accuracy = results['test']['stages']['stage1']['visibility_accuracy']
-  assert (accuracy['overall'] is None) == (name != 'fashionnet')
+  assert (accuracy['overall'] is None) == (name not in pcloss.REGRESSION)
   # Heatmap models say nothing about visibility: the score of a landmark is 1.
   boxes = json.loads((tmp_path / 'eval/test/predictions.json').read_text())
   scores = {x for box in boxes for x in box['keypoints'][2::3]}
-  assert (scores <= {0.0, 1.0}) == (name != 'fashionnet')
+  assert (scores <= {0.0, 1.0}) == (name not in pcloss.REGRESSION)
   page = (tmp_path / 'eval/test/report.html').read_text()
   assert 'macro NE of the final stage' in page
   if name == 'simple_baselines':
     config.flip_test = True
     flipped = run.run(config, tmp_path, mode='evaluate', splits=('test',))
     assert flipped['test']['ne'] != results['test']['ne']
+    # The same network and weights; only the maps mean something else.
+    config.heatmap.alpha = 1.0
+    with pytest.raises(InputError, match='drawn to the middle'):
+      run.run(config, tmp_path, mode='evaluate', splits=('test',))
+    config.heatmap.alpha = 30.0
+    with pytest.raises(InputError, match='heatmap.alpha'):
+      run.run(config, tmp_path, mode='evaluate', splits=('test',))
 
 
 def test_devices_agree(tiny):
@@ -286,6 +299,7 @@ def test_gradient_ratio(tiny):
     'visibility': np.zeros((4, 8), np.int32),
     'mask': np.array([1, 1, 0, 1], np.float32),
   }
+  batch['visibility'][3, 1:] = 2  # no pair: PCLoss is a mean over two images
   weights = {'landmarks': 2.0, 'position_constraint': 0.3, 'visibility': 1.0}
   outputs = {'landmarks': landmarks, 'visibility': np.zeros((4, 8, 3))}
   ratio = jax.vmap(
@@ -294,10 +308,12 @@ def test_gradient_ratio(tiny):
     ),
     axis_name='batch',
   )(jax.tree.map(lambda x: x[None], batch))[0]
-  error = (landmarks - truth)[batch['mask'] > 0].astype(np.float64)
+  error = (landmarks - truth).astype(np.float64)
   # mean_i sum_j |e_i - e_j|^2 has the gradient 4 / N sum_j (e_i - e_j).
-  pairs = 4 / 8 * (8 * error - error.sum(1, keepdims=True))
-  expected = 0.3 * np.linalg.norm(pairs) / (2.0 * np.linalg.norm(error))
+  whole = error[:2]
+  pairs = 4 / 8 * (8 * whole - whole.sum(1, keepdims=True)) / 2
+  others = np.concatenate([error[:2].ravel(), error[3, 0]]) / 3
+  expected = 0.3 * np.linalg.norm(pairs) / (2.0 * np.linalg.norm(others))
   assert ratio == pytest.approx(expected, rel=1e-4)
 
 
@@ -307,18 +323,19 @@ def test_gradient_ratio(tiny):
 def test_difference():
   old = ConfigDict({'a': 1, 'b': {'c': 2.0}, 's': (ConfigDict({'x': 1}),)})
   new = ConfigDict({'a': 1, 'b': {'c': 3.0}, 's': (ConfigDict({'x': 2}),)})
-  assert difference(old, new) == (('b.c', 3.0), ('s[0].x', 2))
+  assert difference(old, new) == (('b.c', 2.0, 3.0), ('s[0].x', 1, 2))
   assert difference(old, old) == ()
   other = ConfigDict({'a': 1, 'b': {'d': 2.0}, 's': ()})
-  assert dict(difference(old, other)) == {'b': other.b, 's': ()}
+  assert difference(old, other) == (('b', old.b, other.b), ('s', old.s, ()))
 
 
-def test_rows_of_table_4_are_the_configs_of_their_models(tmp_path):
+@pytest.mark.parametrize('table', [pcloss_table1, pcloss_table4])
+def test_rows_of_a_table_are_the_configs_of_their_models(table, tmp_path):
   arg = 'dataset=deepfashion,size=small'
-  config = pcloss_table4.get_config(arg)
+  config = table.get_config(arg)
   config.stages[0].train_epochs = 7.0  # from the command line: for every row
   rows = ablation.row_configs(config, tmp_path, seed=4)
-  assert len(rows) == 9 and config.seeds == (0, 1, 2)
+  assert len(rows) == {pcloss_table1: 8, pcloss_table4: 7}[table]
   for slug, row in rows.items():
     name, pc = next(
       (m, slug.removeprefix(m + '_')) for m in MODELS if slug.startswith(m)
@@ -327,13 +344,58 @@ def test_rows_of_table_4_are_the_configs_of_their_models(tmp_path):
     with expected.unlocked():
       expected.seed, expected.stages[0].train_epochs = 4, 7.0
     assert row.to_dict() == expected.to_dict(), slug
-  assert config.stages[0].weights.position_constraint == 0, 'changed by a row'
-  pair = pcloss_table4.get_config(f'{arg},model=fpn,rows=pair')
-  assert set(pair.rows) == {'fpn_none', 'fpn_skeleton'}
+  assert config.stages[0].weights.position_constraint == 1e-4, 'a row did it'
+
+
+def test_a_weight_given_for_a_table_is_that_of_the_rows_with_pcloss(tmp_path):
+  config = pcloss_table4.get_config('size=small,model=fashionnet')
+  config.stages[0].weights.position_constraint = 3e-4
+  rows = ablation.row_configs(config, tmp_path, seed=0)
+  found = {
+    slug: row.stages[0].weights.position_constraint
+    for slug, row in rows.items()
+  }
+  assert found == {
+    'fashionnet_none': 0,
+    'fashionnet_whole': 3e-4,
+    'fashionnet_skeleton': 3e-4,
+  }
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (('position_constraint', 'partition', 'whole'), "partition is 'whole'"),
+    (('position_constraint', 'space', 'normalized'), "space is 'normalized'"),
+  ],
+)
+def test_what_a_row_decides_is_not_for_the_command_line(
+  tmp_path, change, message
+):
+  config = pcloss_table4.get_config('size=small')
+  part, field, value = change
+  config[part][field] = value
+  with pytest.raises(InputError, match=f'{message}, but the rows .* leave it'):
+    ablation.row_configs(config, tmp_path, seed=0)
+
+
+def test_seeds_of_an_ablation(tmp_path):
+  config = pcloss_figure8.get_config('size=tiny')
+  config.seeds = 0
+  with pytest.raises(InputError, match='config.seeds is 0'):
+    ablation.run_rows(config, tmp_path, None, 'test')
+
+
+def test_table_1_is_the_papers():
+  """Every printed average is the mean of its row."""
+  for rows in pcloss_table1.PAPER.values():
+    for row in filter(None, rows.values()):
+      assert np.mean(row[:8]) == pytest.approx(row[8], abs=0.006)
 
 
 def test_an_ablation_runs(tiny, tmp_path):
   config = pcloss_figure8.get_config('size=tiny,model=fashionnet,seeds=2')
+  config.seed = 5
   shrink(config, tiny('fpn').dataset.data_dir)
   with config.unlocked():
     for slug in ('beta1', 'beta2', 'beta4', 'beta5'):
@@ -342,16 +404,16 @@ def test_an_ablation_runs(tiny, tmp_path):
 
   def run_row(row, folder):
     next(calls)
-    assert row.seed in (0, 1) and 'rows' not in row
+    assert row.seed in (5, 6) and 'rows' not in row
     return run.run(row, folder, mode='train', splits=('test',))
 
   run.ablation.run_rows(config, tmp_path, run_row, 'test')
   assert next(calls) == 4
-  for slug, seed in itertools.product(('beta0', 'beta3'), (0, 1)):
+  for slug, seed in itertools.product(('beta0', 'beta3'), (5, 6)):
     manifest = tmp_path / slug / f'seed{seed}' / 'manifest.json'
     stage = json.loads(manifest.read_text())['config']['stages'][0]
     beta = 0 if slug == 'beta0' else 1e-4
     assert stage['weights']['position_constraint'] == beta
   table = (tmp_path / 'table.txt').read_text()
-  assert 'PCLoss x 0.0001' in table and 'Seeds 0, 1.' in table
+  assert 'PCLoss x 0.0001' in table and 'Seeds 5, 6.' in table
   assert (tmp_path / 'sweep.png').stat().st_size > 10_000

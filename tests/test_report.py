@@ -175,7 +175,11 @@ def table_rows():
       'title': 'with it',
       'paper': {'average': None},
       'base': 'a',
-      'runs': {0: run_of(0.09), 1: run_of(0.11), 2: run_of(0.13)},
+      'runs': {
+        0: run_of(0.09, outliers=0.2),
+        1: run_of(0.11, outliers=0.3),
+        2: run_of(0.13, outliers=0.3),
+      },
     },
   }
 
@@ -184,15 +188,28 @@ def test_compare_with_paper():
   text = tables.compare_with_paper(table_rows(), 'About it.')
   lines = text.splitlines()
   assert max(map(len, lines)) <= 120
-  row = lines[3].removeprefix('plain').split()
-  # Paper and ours of the collar, of the average; spread of 10 and 14.
-  assert row[:5] == ['7.10', '6.00', '10.20', '12.00', '2.83']
-  assert row[5:] == ['-', '-', '10.00', '-']
-  row = lines[4].removeprefix('with it').split()
-  assert row[:5] == ['-', '-', '-', '11.00', '2.00']
-  # Seeds 0 and 1 changed by -1 and -3.
-  assert row[5:] == ['-2.00', '1.41', '10.00', '-']
-  assert lines[-1] == 'Seeds 0, 1, 2. About it.'
+  row = lambda start, nth=0: [
+    line.removeprefix(start).split() for line in lines if line.startswith(start)
+  ][nth]
+  assert lines[1].split() == ['NE', 'left']
+  assert row('plain: paper') == ['7.10', '10.20']
+  assert row('plain: ours') == ['6.00', '12.00']
+  assert row('with it: ours') == ['-', '11.00']
+  assert not any(line.startswith('with it: paper') for line in lines)
+  # NE of 10 and 14; nothing to be compared with; 10 % of outliers.
+  assert row('plain ', 0)[:4] == ['12.00', '2.83', '-', '-']
+  assert row('plain ', 0)[4:] == ['10.00', '0.00', *'------']
+  # Seeds 0 and 1 changed by -1 and -3, outliers by 10 and 20.
+  assert row('with it ')[:4] == ['11.00', '2.00', '-2.00', '1.41']
+  assert row('with it ')[4:8] == ['26.67', '5.77', '15.00', '7.07']
+  assert lines[-1] == 'In per cent. Seeds 0, 1, 2. About it.'
+
+
+def test_a_table_without_bases_is_one_table():
+  rows = {'a': table_rows()['a']}
+  lines = tables.compare_with_paper(rows, 'About.').splitlines()
+  assert [line.split(':')[0] for line in lines].count('plain') == 2
+  assert 'outlier' not in ''.join(lines)
 
 
 def test_sweep_is_drawn(tmp_path):

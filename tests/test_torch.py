@@ -3,8 +3,6 @@
 PyTorch is not among what the tests install: `EXTRAS=torch launch/test.sh`.
 """
 
-import copy
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +20,7 @@ import torch_networks  # noqa: E402
 
 
 def nchw(x):
-  return torch.from_numpy(np.moveaxis(np.array(x, np.float32), -1, 1).copy())
+  return torch.from_numpy(np.moveaxis(x, -1, 1).copy())
 
 
 def nhwc(x):
@@ -40,42 +38,12 @@ def run(model, variables, x, train):
   return jax.tree.map(lambda a: np.asarray(a[0]), (outputs, mutated))
 
 
-def assert_same(found, network, x, deep):
-  """Within 1e-4 of PyTorch; if `deep`, of its float64, or as near as it is.
-
-  In train mode ResNet-50 divides by 53 deviations of a small batch: PyTorch's
-  own float32 is 2e-4 to 6e-4 from its float64 there.
-  """
-  double = copy.deepcopy(network).double()
-  single = {k: nhwc(v) for k, v in network(nchw(x)).items()}
-  exact = {k: nhwc(v) for k, v in double(nchw(x).double()).items()}
-  assert found.keys() == single.keys()
-  for name, value in single.items():
-    assert found[name].shape == value.shape
-    assert np.abs(value).max() > 0.1  # the tolerance means something
-    own = np.abs(value - exact[name]).max()
-    if deep:
-      assert own < 1e-3
-      bound = max(1e-4, 5 * own)
-      np.testing.assert_allclose(found[name], exact[name], atol=bound, rtol=0)
-    else:
-      np.testing.assert_allclose(found[name], value, atol=1e-4, rtol=0)
-
-
 @pytest.mark.parametrize('train', [False, True])
 @pytest.mark.parametrize('depth', [18, 50])
 def test_resnet(depth, train):
   torch.manual_seed(depth)
   theirs = torch_networks.randomise(torch_networks.ResNet(depth, 16), 1)
-  theirs.train(train)
-  variables = torch_networks.to_variables(theirs)
-  x = np.random.default_rng(0).normal(size=(3, 96, 64, 3)).astype(np.float32)
-  found, mutated = run(ResNetFeatures(depth, 16), variables, x, train)
-  assert_same(found, theirs, x, deep=train and depth == 50)
-  if train:
-    mean = theirs.layer4[1].bn2.running_mean.numpy()
-    ours = mutated['batch_stats']['layer4_1']['bn2']['mean']
-    np.testing.assert_allclose(ours, mean, atol=1e-5)
+  compare(theirs, ResNetFeatures(depth, 16), train, depth, lambda x: x)
 
 
 @pytest.mark.parametrize('train', [False, True])
@@ -83,13 +51,43 @@ def test_resnet(depth, train):
 def test_simple_baselines(depth, train):
   torch.manual_seed(depth)
   theirs = torch_networks.SimpleBaselines(depth, 16, 24)
-  torch_networks.randomise(theirs, 1).train(train)
-  variables = torch_networks.to_variables(theirs)
-  x = np.random.default_rng(0).normal(size=(3, 64, 64, 3)).astype(np.float32)
+  torch_networks.randomise(theirs, 1)
   model = SimpleBaselines(depth=depth, width=16, channels=24)
-  found, _ = run(model, variables, {'image': x}, train)
-  assert found['heatmaps'].shape == (3, 16, 16, 8)
-  assert_same(found, theirs, x, deep=train and depth == 50)
+  compare(theirs, model, train, depth, lambda x: {'image': x})
+
+
+def compare(theirs, model, train, depth, as_input):
+  """Outputs to 1e-4 in float32; in train mode of ResNet-50 to 1e-6 in float64.
+
+  There 53 divisions by deviations of a small batch put PyTorch's own float32 up
+  to 6e-4 from its float64.
+  """
+  theirs.train(train)
+  x = np.random.default_rng(0).normal(size=(3, 96, 64, 3)).astype(np.float32)
+  double = train and depth == 50
+  variables = torch_networks.to_variables(theirs)
+  if double:
+    theirs, model = theirs.double(), model.clone(dtype=jnp.float64)
+    x = x.astype(np.float64)
+  expected = {k: nhwc(v) for k, v in theirs(nchw(x)).items()}
+  with jax.enable_x64(double):
+    found, mutated = run(model, variables, as_input(x), train)
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    assert found[name].shape == value.shape
+    assert np.abs(value).max() > 0.1  # the tolerance means something
+    tolerance = 1e-6 * np.abs(value).max() if double else 1e-4
+    np.testing.assert_allclose(found[name], value, atol=tolerance, rtol=0)
+  if train and 'layer4_1' in mutated['batch_stats']:
+    ours = mutated['batch_stats']['layer4_1']['bn1']
+    bn = theirs.layer4[1].bn1
+    np.testing.assert_allclose(ours['mean'], bn.running_mean, atol=1e-4)
+    # PyTorch's running variance has the factor n / (n - 1); the 9 / 10 of the
+    # first one are alike.
+    count = 3 * 3 * 2
+    old = 0.9 * variables['batch_stats']['layer4_1']['bn1']['var']
+    theirs_var = old + (bn.running_var.numpy() - old) * (count - 1) / count
+    np.testing.assert_allclose(ours['var'], theirs_var, rtol=1e-3)
 
 
 def test_gradients_of_simple_baselines():

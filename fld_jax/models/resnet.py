@@ -39,8 +39,8 @@ class ResNetFeatures(nn.Module):
     """Computes the maps of the four stages.
 
     Args:
-      x: (B, H, W, 3) normalised image; sides that are multiples of 32 give
-        maps that cover it evenly.
+      x: (B, H, W, 3) normalised image, its sides multiples of 32, so that a
+        cell of each map covers as much of it as any other.
       train: batch statistics on.
 
     Returns:
@@ -48,8 +48,13 @@ class ResNetFeatures(nn.Module):
       C the width, times 4 for bottlenecks.
 
     Raises:
-      InputError: for another depth.
+      InputError: for another depth or other sides.
     """
+    if x.shape[1] % 32 or x.shape[2] % 32:
+      raise InputError(
+        f'config.input.size is {x.shape[1]}, and a ResNet needs a multiple of '
+        '32.'
+      )
     if self.depth not in LAYOUTS:
       raise InputError(
         f'config.model.depth is {self.depth}, valid values are '

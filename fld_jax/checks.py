@@ -1,0 +1,73 @@
+"""What is refused before anything runs."""
+
+from fld_jax import heatmaps, schema, train_step
+from fld_jax import stage as stage_lib
+from fld_jax.errors import InputError
+
+
+def check_config(config) -> None:
+  """Refuses what would only fail later, or quietly do something else.
+
+  Args:
+    config: the run's config.
+
+  Raises:
+    InputError: naming the field, its value and the valid ones.
+  """
+
+  def check(field: str, value, valid) -> None:
+    if value not in valid:
+      raise InputError(
+        f'config.{field} is {value!r}, valid values are '
+        f'{", ".join(map(repr, valid))}.'
+      )
+
+  options = config.position_constraint
+  check('position_constraint.space', options.space, train_step.PC_SPACES)
+  check(
+    'position_constraint.partition',
+    options.partition,
+    schema.FASHION_8.partitions,
+  )
+  check('position_constraint.mask', options.mask, train_step.PC_MASKS)
+  check('heatmap.decoder', config.heatmap.decoder, heatmaps.DECODERS)
+  if options.k < 1:
+    raise InputError(
+      f'config.position_constraint.k is {options.k}, it must be at least 1.'
+    )
+  if config.heatmap.sigma <= 0:
+    raise InputError(
+      f'config.heatmap.sigma is {config.heatmap.sigma}, it must be above 0.'
+    )
+  units = 4 * config.model.num_landmarks  # two a coordinate
+  for index, stage in enumerate(config.stages):
+    model = stage_lib.build_model(config, stage, index)
+    shapes = stage_lib.output_shapes(model, config)
+    train_step.check_outputs(shapes, stage, config)
+    if 'heatmaps' in shapes:
+      _check_heatmaps(config, stage, side=shapes['heatmaps'][1])
+    check(f'stages[{index}].landmark_loss', stage.landmark_loss, ('l1', 'l2'))
+    check(f'stages[{index}].init', stage.init, ('random', 'previous'))
+    if stage.branches and index < len(config.stages) - 1:
+      raise InputError(
+        f'config.stages[{index}].branches is True, and only the last of '
+        f'{len(config.stages)} stages can have branches.'
+      )
+    # The network takes an estimate, so it is DFA's.
+    if index and stage.init == 'previous' and config.model.hidden < 8 * units:
+      raise InputError(
+        f"config.stages[{index}].init is 'previous', which takes {units} units "
+        'of fc_pre to carry the estimate; it has '
+        f'{config.model.hidden // 8}, an eighth of config.model.hidden: raise '
+        f'that to {8 * units}.'
+      )
+
+
+def _check_heatmaps(config, stage, side: int) -> None:
+  """Refuses a soft-argmax that could not see the maps it is taken of."""
+  weights = stage.weights
+  soft = weights.position_constraint or weights.landmarks
+  soft = soft or config.heatmap.decoder == 'soft_argmax'
+  # Maps that are not trained towards targets have no set height.
+  if weights.heatmaps and soft:
+    heatmaps.check_sharpness(config.heatmap, side)
