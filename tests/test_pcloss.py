@@ -282,8 +282,10 @@ def test_devices_agree(tiny):
   for history in runs[1:]:
     for found, expected in zip(history, runs[0], strict=True):
       for key in expected:
+        # The ratio's two norms each carry the rounding of five steps.
+        tolerance = 1e-3 if 'ratio' in key else 1e-4
         np.testing.assert_allclose(
-          found[key], expected[key], rtol=1e-4, err_msg=key
+          found[key], expected[key], rtol=tolerance, err_msg=key
         )
 
 
