@@ -102,16 +102,25 @@ def apply_stage(model, variables, batch, estimate, config, flip=None):
     estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
     config: `offset_scale` (the network's offsets are this much too large,
       methods A3), `heatmap`.
-    flip: (N,) partner slots: see the mirrored image too, and average heatmaps,
-      landmarks and visibility. None for the plain image.
+    flip: (N,) partner slots: see the mirrored image too, and average heatmaps
+      (with the decoder 'soft_argmax' its places), landmarks and visibility.
+      None for the plain image.
 
   Returns:
     The model's outputs, with `landmarks` and `estimate`: see `read_heatmaps`
     and `new_estimate`.
   """
-  run = lambda batch, estimate: model.apply(
-    variables, {**batch, 'estimate': estimate}, train=False
-  )
+
+  def run(batch, estimate):
+    batch = {**batch, 'estimate': estimate}
+    outputs = model.apply(variables, batch, train=False)
+    if config.heatmap.decoder == 'soft_argmax':
+      # Each view by itself: where two views disagree, the softmax of their
+      # mean is far from the mean of their softmaxes.
+      outputs = read_heatmaps(outputs, config.heatmap)
+      outputs.pop('heatmaps', None)
+    return outputs
+
   outputs = run(batch, estimate)
   if flip is not None:
     mirrored = {**batch, 'image': batch['image'][:, :, ::-1]}
