@@ -269,7 +269,7 @@ def train_torch(config) -> dict:
     input_pipeline.Records(builder, 'val'), config
   ):
     maps = np.moveaxis(network.forward(batch).numpy(), 1, -1)
-    points = np.asarray(heatmaps.decode(maps, config.heatmap))
+    points = np.asarray(heatmaps.decode([maps], config.heatmap))
     valid = batch['mask'] > 0
     rows = {k: v[valid] for k, v in batch.items() if k != 'image'}
     parts.append({**rows, 'estimate': points[valid]})

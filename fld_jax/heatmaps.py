@@ -49,11 +49,14 @@ def encode(points, side: int, *, sigma: float, amplitude: float):
   return amplitude * y[:, :, None] * x[:, None]
 
 
-def decode(heatmaps, options):
+def decode(views, options):
   """Landmarks of heatmaps.
 
   Args:
-    heatmaps: (B, W, W, N).
+    views: maps of the same landmarks, each (B, W, W, N): the plain image's and
+      perhaps its mirror image's, mirrored back. 'quarter' and 'dark' read their
+      mean. The soft-argmax reads each by itself and averages the places: where
+      views disagree, the softmax of a mean is far from the mean of softmaxes.
     options: `decoder`: 'quarter', 'soft_argmax' or 'dark'; `alpha` of the
       soft-argmax; `sigma` in cells, of the smoothing that DARK begins with.
 
@@ -63,12 +66,13 @@ def decode(heatmaps, options):
   Raises:
     InputError: for another decoder.
   """
-  if options.decoder == 'quarter':
-    return quarter(heatmaps)
   if options.decoder == 'soft_argmax':
-    return soft_argmax(heatmaps, options.alpha)
+    return sum(soft_argmax(maps, options.alpha) for maps in views) / len(views)
+  maps = sum(views) / len(views)
+  if options.decoder == 'quarter':
+    return quarter(maps)
   if options.decoder == 'dark':
-    return dark(heatmaps, options.sigma)
+    return dark(maps, options.sigma)
   raise InputError(
     f"config.heatmap.decoder is '{options.decoder}', valid values are "
     f'{", ".join(DECODERS)}.'

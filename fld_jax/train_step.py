@@ -76,22 +76,6 @@ def new_estimate(outputs, estimate, offset_scale):
   return estimate - outputs['landmarks'] / offset_scale
 
 
-def read_heatmaps(outputs, options):
-  """Outputs with `landmarks`, decoded from `heatmaps` if there are any.
-
-  Args:
-    outputs: a model's.
-    options: see `heatmaps.decode`.
-
-  Returns:
-    The outputs.
-  """
-  if 'heatmaps' not in outputs:
-    return outputs
-  landmarks = heatmaps.decode(outputs['heatmaps'], options)
-  return {**outputs, 'landmarks': landmarks}
-
-
 def apply_stage(model, variables, batch, estimate, config, flip=None):
   """Runs a trained stage network.
 
@@ -103,25 +87,17 @@ def apply_stage(model, variables, batch, estimate, config, flip=None):
     config: `offset_scale` (the network's offsets are this much too large,
       methods A3), `heatmap`.
     flip: (N,) partner slots: see the mirrored image too, and average heatmaps
-      (with the decoder 'soft_argmax' its places), landmarks and visibility.
-      None for the plain image.
+      (see `heatmaps.decode`), landmarks and visibility. None for the plain
+      image.
 
   Returns:
-    The model's outputs, with `landmarks` and `estimate`: see `read_heatmaps`
+    The model's outputs, with `landmarks` and `estimate`: see `add_landmarks`
     and `new_estimate`.
   """
-
-  def run(batch, estimate):
-    batch = {**batch, 'estimate': estimate}
-    outputs = model.apply(variables, batch, train=False)
-    if config.heatmap.decoder == 'soft_argmax':
-      # Each view by itself: where two views disagree, the softmax of their
-      # mean is far from the mean of their softmaxes.
-      outputs = read_heatmaps(outputs, config.heatmap)
-      outputs.pop('heatmaps', None)
-    return outputs
-
-  outputs = run(batch, estimate)
+  run = lambda batch, estimate: model.apply(
+    variables, {**batch, 'estimate': estimate}, train=False
+  )
+  views = [run(batch, estimate)]
   if flip is not None:
     mirrored = {**batch, 'image': batch['image'][:, :, ::-1]}
     other = run(mirrored, None if estimate is None else mirror(estimate, flip))
@@ -130,11 +106,30 @@ def apply_stage(model, variables, batch, estimate, config, flip=None):
       'landmarks': lambda x: mirror(x, flip),
       'visibility': lambda x: x[:, flip],
     }
-    for name in back.keys() & outputs.keys():
-      outputs[name] = (outputs[name] + back[name](other[name])) / 2
-  outputs = read_heatmaps(outputs, config.heatmap)
+    views.append({k: back[k](other[k]) for k in back.keys() & other.keys()})
+  outputs = add_landmarks(views, config.heatmap)
   new = new_estimate(outputs, estimate, config.offset_scale)
   return {**outputs, 'estimate': new}
+
+
+def add_landmarks(views: Sequence[dict], options) -> dict:
+  """One view's outputs, or the mean of several, with `landmarks`.
+
+  Args:
+    views: outputs of a model for the same examples; what the last one lacks
+      is the first one's.
+    options: see `heatmaps.decode`, for landmarks from `heatmaps` if there are
+      any.
+
+  Returns:
+    The outputs.
+  """
+  mean = lambda name: sum(view[name] for view in views) / len(views)
+  outputs = {**views[0], **{name: mean(name) for name in views[-1]}}
+  if 'heatmaps' in outputs:
+    maps = [view['heatmaps'] for view in views]
+    outputs['landmarks'] = heatmaps.decode(maps, options)
+  return outputs
 
 
 def apply_chain(
@@ -414,7 +409,7 @@ def _mean_error(outputs, batch, estimate, config):
 
   From the second stage on, of estimates that began with noise.
   """
-  outputs = read_heatmaps(outputs, config.heatmap)
+  outputs = add_landmarks([outputs], config.heatmap)
   new = new_estimate(outputs, estimate, config.offset_scale)
   mask = schema.has_position(batch['visibility']) * batch['mask'][:, None]
   distance = jnp.linalg.norm(new - batch['landmarks'], axis=-1)

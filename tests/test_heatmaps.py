@@ -58,14 +58,14 @@ def test_round_trip_of_dark(preset):
   amplitude, sigma, side = preset
   points = random_points(200, side, 0)  # the border as well
   maps = heatmaps.encode(points, side, sigma=sigma, amplitude=amplitude)
-  found = heatmaps.decode(maps, options('dark', sigma))
+  found = heatmaps.decode([maps], options('dark', sigma))
   assert error_in_cells(found, points, side) < 0.1
 
 
 def test_round_trip_of_the_paper_preset():
   points = random_points(50, 128, 0)
   maps = heatmaps.encode(points, 128, sigma=8.0, amplitude=100.0)
-  dark = heatmaps.decode(maps, options('dark', 8.0, 100.0, 0.1))
+  dark = heatmaps.decode([maps], options('dark', 8.0, 100.0, 0.1))
   assert error_in_cells(dark, points, 128) < 0.1
 
 
@@ -73,7 +73,7 @@ def test_round_trip_of_the_paper_preset():
 def test_round_trip_of_quarter(sigma):
   points = random_points(200, 32, 1)
   maps = heatmaps.encode(points, 32, sigma=sigma, amplitude=1.0)
-  found = heatmaps.decode(maps, options('quarter'))
+  found = heatmaps.decode([maps], options('quarter'))
   assert error_in_cells(found, points, 32) < 0.3
 
 
@@ -138,9 +138,21 @@ def test_a_mirrored_map_is_the_map_of_mirrored_landmarks(decoder):
     encode(mirrored), maps[:, :, ::-1][..., flip], atol=1e-6
   )
   noisy = maps + RNG.normal(0, 0.05, maps.shape).astype(np.float32)
-  decode = lambda m: np.asarray(heatmaps.decode(m, options(decoder)))
+  decode = lambda m: np.asarray(heatmaps.decode([m], options(decoder)))
   back = decode(noisy[:, :, ::-1][..., flip])[:, flip] * np.array([-1, 1])
   np.testing.assert_allclose(back, decode(noisy), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'decoder, columns', [('soft_argmax', (3 + 10) / 2), ('quarter', 10.0)]
+)
+def test_two_views_that_disagree(decoder, columns):
+  """The soft-argmax averages places; the highest cell is the mean map's."""
+  views = np.zeros((2, 1, 16, 16, 1), np.float32)
+  views[0, 0, 5, 3], views[1, 0, 5, 10] = 2.0, 4.0
+  found = heatmaps.decode(list(views), options(decoder, alpha=20.0))
+  index = heatmaps.to_index(np.asarray(found), 16)
+  np.testing.assert_allclose(index[0, 0], (columns, 5.0), atol=1e-4)
 
 
 @pytest.mark.parametrize('decoder', heatmaps.DECODERS)
@@ -154,7 +166,7 @@ def test_a_mirrored_map_is_the_map_of_mirrored_landmarks(decoder):
   ids=['flat', 'negative', 'noise'],
 )
 def test_any_map_gives_a_place_on_it(decoder, maps):
-  found = np.asarray(heatmaps.decode(maps, options(decoder)))
+  found = np.asarray(heatmaps.decode([maps], options(decoder)))
   assert found.shape == (1, 2, 2)
   assert np.isfinite(found).all()
   assert (np.abs(found) < 0.5 + 1.5 / 8).all()
@@ -195,4 +207,4 @@ def test_what_sees_only_the_middle_is_refused(amplitude, alpha, sigma, found):
 
 def test_unknown_decoder():
   with pytest.raises(InputError, match="'max'.*quarter, soft_argmax, dark"):
-    heatmaps.decode(np.zeros((1, 8, 8, 1)), options('max'))
+    heatmaps.decode([np.zeros((1, 8, 8, 1))], options('max'))
