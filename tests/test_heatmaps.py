@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -67,6 +68,28 @@ def test_round_trip_of_the_paper_preset():
   maps = heatmaps.encode(points, 128, sigma=8.0, amplitude=100.0)
   dark = heatmaps.decode([maps], options('dark', 8.0, 100.0, 0.1))
   assert error_in_cells(dark, points, 128) < 0.1
+
+
+def test_dark_of_noisy_maps_against_opencv():
+  """The steps of Zhang et al., section 3.2, with OpenCV's Gaussian."""
+  sigma, side = 2.0, 32
+  rng = np.random.default_rng(4)
+  points = rng.uniform(-0.18, 0.18, (20, 8, 2)).astype(np.float32)
+  maps = heatmaps.encode(points, side, sigma=sigma, amplitude=1.0)
+  maps = np.asarray(maps) + rng.normal(0, 0.1, maps.shape).astype(np.float32)
+  found = heatmaps.decode([maps], options('dark', sigma))
+  found = np.asarray(heatmaps.to_index(found, side))
+  for b, n in np.ndindex(20, 8):
+    smooth = cv2.GaussianBlur(maps[b, :, :, n], (13, 13), sigma)
+    y, x = np.unravel_index(smooth.argmax(), smooth.shape)
+    m = np.log(np.maximum(smooth.astype(np.float64), 1e-10))
+    slope = [(m[y, x + 1] - m[y, x - 1]) / 2, (m[y + 1, x] - m[y - 1, x]) / 2]
+    xx = (m[y, x + 2] - 2 * m[y, x] + m[y, x - 2]) / 4
+    yy = (m[y + 2, x] - 2 * m[y, x] + m[y - 2, x]) / 4
+    xy = m[y + 1, x + 1] - m[y - 1, x + 1] - m[y + 1, x - 1] + m[y - 1, x - 1]
+    hessian = np.array([[xx, xy / 4], [xy / 4, yy]])
+    top = np.array([x, y]) - np.linalg.solve(hessian, slope)
+    np.testing.assert_allclose(found[b, n], top, atol=1e-3)
 
 
 @pytest.mark.parametrize('sigma', [1.0, 2.0, 3.0])

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fld_jax.models.layers import BatchNorm
+from fld_jax.models.layers import BatchNorm, heatmap_head
 from fld_jax.models.resnet import ResNetFeatures
 
 
@@ -55,13 +55,7 @@ class FPN(nn.Module):
       total += _resize(x, 2 ** (level - 2), 'bilinear')
     x = conv(3, 'head')(total)
     x = nn.relu(BatchNorm(self.dtype, name='head_bn')(x, train))
-    heatmaps = nn.Conv(
-      self.num_landmarks,
-      (1, 1),
-      kernel_init=nn.initializers.normal(0.001),
-      name='heatmaps',
-    )(x.astype(jnp.float32))
-    return {'heatmaps': heatmaps}
+    return {'heatmaps': heatmap_head(x, self.num_landmarks)}
 
 
 def _resize(x, factor: int, method: str = 'nearest'):

@@ -169,3 +169,23 @@ class Deconv(nn.Module):
     out = jnp.stack(rows, axis=2)  # (B, H, 2, W, 2, C)
     b, h, _, w, _, c = out.shape
     return lax.optimization_barrier(out.reshape(b, 2 * h, 2 * w, c))
+
+
+def heatmap_head(x, num_landmarks: int):
+  """The last layer of a network for heatmaps; call it in its `__call__`.
+
+  Weights start small, so that the first maps are flat.
+
+  Args:
+    x: (B, H, W, C).
+    num_landmarks: N.
+
+  Returns:
+    (B, H, W, N) float32.
+  """
+  return nn.Conv(
+    num_landmarks,
+    (1, 1),
+    kernel_init=nn.initializers.normal(0.001),
+    name='heatmaps',
+  )(x.astype(jnp.float32))

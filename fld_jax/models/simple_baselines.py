@@ -7,7 +7,7 @@ integral regression (Sun et al., ECCV 2018).
 import flax.linen as nn
 import jax.numpy as jnp
 
-from fld_jax.models.layers import BatchNorm, Deconv
+from fld_jax.models.layers import BatchNorm, Deconv, heatmap_head
 from fld_jax.models.resnet import ResNetFeatures
 
 
@@ -44,10 +44,4 @@ class SimpleBaselines(nn.Module):
     for i in range(1, 4):
       x = Deconv(self.channels, self.dtype, name=f'deconv{i}')(x)
       x = nn.relu(BatchNorm(self.dtype, name=f'deconv_bn{i}')(x, train))
-    heatmaps = nn.Conv(
-      self.num_landmarks,
-      (1, 1),
-      kernel_init=nn.initializers.normal(0.001),
-      name='heatmaps',
-    )(x.astype(jnp.float32))
-    return {'heatmaps': heatmaps}
+    return {'heatmaps': heatmap_head(x, self.num_landmarks)}
