@@ -73,8 +73,12 @@ def test_heatmap_presets():
   assert show('size=medium') == (1.0, 15.0, 2.0)
   assert show('size=small') == (1.0, 15.0, 1.5)
   assert show('size=medium,heatmap=paper') == (100.0, 0.1, 2.0)
-  # Integral regression has no targets: the maps find their own height.
-  assert pcloss.get_config('size=small,model=integral').heatmap.alpha == 1
+  # The weight goes with the squared height of the targets.
+  for preset, weight in (('unit', 100.0), ('paper', 0.01)):
+    arg = f'size=small,model=integral,heatmap={preset}'
+    stage = pcloss.get_config(arg).stages[0]
+    assert stage.weights.heatmaps == pytest.approx(weight)
+    assert stage.weights.landmarks == 1
 
 
 def test_the_paper_recipe():
@@ -148,7 +152,7 @@ def test_losses_on_what_a_regression_does_not_predict(tiny):
 
 
 def test_a_preset_without_targets():
-  for model in ('integral', 'fashionnet'):
+  for model in pcloss.REGRESSION:
     with pytest.raises(InputError, match=f"'paper', .*'{model}' is not"):
       pcloss.get_config(f'model={model},heatmap=paper')
 

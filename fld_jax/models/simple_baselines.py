@@ -1,7 +1,7 @@
 """SimpleBaselines (Xiao et al., ECCV 2018): ResNet and three deconvolutions.
 
-With the coordinates of the soft-argmax trained instead of the maps it is
-integral regression (Sun et al., ECCV 2018).
+With the coordinates of the soft-argmax trained too it is integral regression
+(Sun et al., ECCV 2018).
 """
 
 import flax.linen as nn
