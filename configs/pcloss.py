@@ -169,9 +169,9 @@ def _from_scratch(
 
 
 def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
-  """128 pixels and 60 epochs."""
+  """128 pixels and 50 epochs."""
   _from_scratch(config, stage, name, side=128)
-  stage.train_epochs = 60.0
+  stage.train_epochs = 50.0
   config.flip_test = True
   if name == 'fashionnet':
     config.model.blocks = ((1, 32), (1, 64), (2, 128), (2, 256), (2, 256))

@@ -153,7 +153,7 @@ def test_losses_on_what_a_regression_does_not_predict(tiny):
 
 def test_a_preset_without_targets():
   for model in pcloss.REGRESSION:
-    with pytest.raises(InputError, match=f"'paper', .*'{model}' is not"):
+    with pytest.raises(InputError, match=f"'paper', .*'{model}' has none"):
       pcloss.get_config(f'model={model},heatmap=paper')
 
 
