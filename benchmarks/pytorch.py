@@ -285,8 +285,14 @@ def train_torch(config) -> dict:
 def run_alone(arguments, what: str) -> dict:
   """Runs one measurement in a process of its own."""
   command = [sys.executable, __file__, *sys.argv[1:], f'--only={what}']
+  # Large pages, as launch/environment.sh sets them.
+  pages = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
   output = subprocess.run(
-    command, check=True, stdout=subprocess.PIPE, text=True
+    command,
+    check=True,
+    stdout=subprocess.PIPE,
+    text=True,
+    env={**pages, **os.environ},
   ).stdout
   return json.loads(output.splitlines()[-1])
 
