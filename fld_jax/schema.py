@@ -31,14 +31,19 @@ class LandmarkSet:
 
   Attributes:
     names: N names; a name that ends in `_left` has a `_right` partner.
+    top: words in the names of the upper body's landmarks.
     slots: for each clothes type code, the slots that its annotation rows
       fill, in the order of the rows' triples.
-    top: the words that names of the upper body's landmarks begin with.
+    sticks: of PCP, by name: the landmarks of one end and of the other, which is
+      in their middle.
+    sigmas: N, of COCO's OKS; () if none are known.
   """
 
   names: tuple[str, ...]
-  slots: dict[int, tuple[int, ...]]
   top: tuple[str, ...]
+  slots: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+  sticks: dict[str, tuple] = dataclasses.field(default_factory=dict)
+  sigmas: tuple[float, ...] = ()
 
   @property
   def num_landmarks(self) -> int:
@@ -63,7 +68,7 @@ class LandmarkSet:
     `top_bottom`.
     """
     words = [set(name.split('_')) for name in self.names]
-    top = np.array([name.startswith(self.top) for name in self.names])
+    top = np.array([not w.isdisjoint(self.top) for w in words])
     slots = lambda mask: tuple(map(np.flatnonzero, mask))
     return {
       'whole': slots([np.full(self.num_landmarks, True)]),
@@ -91,6 +96,119 @@ FASHION_8 = LandmarkSet(
     3: (0, 1, 2, 3, 4, 5, 6, 7),
   },
   top=('collar', 'sleeve'),
+)
+
+
+FASHION_AI_24 = LandmarkSet(
+  names=(
+    'neckline_left',
+    'neckline_right',
+    'center_front',
+    'shoulder_left',
+    'shoulder_right',
+    'armpit_left',
+    'armpit_right',
+    'waistline_left',
+    'waistline_right',
+    'cuff_left_in',
+    'cuff_left_out',
+    'cuff_right_in',
+    'cuff_right_out',
+    'top_hem_left',
+    'top_hem_right',
+    'waistband_left',
+    'waistband_right',
+    'hemline_left',
+    'hemline_right',
+    'crotch',
+    'bottom_left_in',
+    'bottom_left_out',
+    'bottom_right_in',
+    'bottom_right_out',
+  ),
+  # The 17 that P2's Figure 7 calls top (methods 4.4).
+  top=(
+    'neckline',
+    'center',
+    'shoulder',
+    'armpit',
+    'waistline',
+    'cuff',
+    'top',
+    'waistband',
+  ),
+)
+
+
+def _sides(one: str, other: str) -> dict[str, tuple]:
+  """Ends of a limb's two sticks, by side."""
+  return {
+    side: ((f'{side}_{one}',), (f'{side}_{other}',))
+    for side in ('left', 'right')
+  }
+
+
+# Joints in the order of LSP's files; sticks of strict PCP (methods 5.3).
+LSP_14 = LandmarkSet(
+  names=(
+    'right_ankle',
+    'right_knee',
+    'right_hip',
+    'left_hip',
+    'left_knee',
+    'left_ankle',
+    'right_wrist',
+    'right_elbow',
+    'right_shoulder',
+    'left_shoulder',
+    'left_elbow',
+    'left_wrist',
+    'neck',
+    'head_top',
+  ),
+  top=('wrist', 'elbow', 'shoulder', 'neck', 'head'),
+  sticks={
+    'torso': (('left_shoulder', 'right_shoulder'), ('left_hip', 'right_hip')),
+    'head': (('head_top',), ('neck',)),
+    **{
+      f'{side}_{limb}': ends
+      for limb, joints in {
+        'upper_arm': ('shoulder', 'elbow'),
+        'lower_arm': ('elbow', 'wrist'),
+        'upper_leg': ('hip', 'knee'),
+        'lower_leg': ('knee', 'ankle'),
+      }.items()
+      for side, ends in _sides(*joints).items()
+    },
+  },
+)
+
+# Names and sigmas of COCO's person keypoints (methods 5.4).
+COCO_17 = LandmarkSet(
+  names=(
+    'nose',
+    'left_eye',
+    'right_eye',
+    'left_ear',
+    'right_ear',
+    'left_shoulder',
+    'right_shoulder',
+    'left_elbow',
+    'right_elbow',
+    'left_wrist',
+    'right_wrist',
+    'left_hip',
+    'right_hip',
+    'left_knee',
+    'right_knee',
+    'left_ankle',
+    'right_ankle',
+  ),
+  top=('nose', 'eye', 'ear', 'shoulder', 'elbow', 'wrist'),
+  sigmas=(
+    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
+    *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+  ),
 )
 
 

@@ -1,0 +1,168 @@
+"""COCO's AP and AR against pycocotools."""
+
+import contextlib
+import io
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from fld_jax import coco_metrics, schema
+from fld_jax.errors import InputError
+
+FILES = pathlib.Path(__file__).parents[2] / 'shared/data/coco'
+SIGMAS = schema.COCO_17.sigmas
+
+
+def perturbed(annotations, rng, noise: float):
+  """Detections in COCO's format: moved, missing, doubled, of nothing at all."""
+  found = []
+  for truth in annotations:
+    for _ in range(rng.choice([0, 1, 1, 1, 2])):
+      points = np.array(truth['keypoints'], float).reshape(-1, 3)
+      x, y, w, h = truth['bbox']
+      inside = rng.uniform((x, y), (x + w, y + h), (len(points), 2))
+      place = np.where(points[:, 2:] > 0, points[:, :2], inside)
+      scale = noise * np.sqrt(truth['area']) * rng.choice([0.3, 1, 3])
+      points[:, :2] = place + rng.normal(0, scale, place.shape)
+      found.append(
+        {
+          'image_id': truth['image_id'],
+          'category_id': 1,
+          'keypoints': points.ravel().tolist(),
+          # Few values, so that many scores are equal.
+          'score': float(rng.integers(1, 12)) / 12,
+        }
+      )
+  return found
+
+
+def pycocotools_figures(truth: dict, found: list) -> list[float]:
+  with contextlib.redirect_stdout(io.StringIO()):
+    coco = COCO()
+    coco.dataset = truth
+    coco.createIndex()
+    results = coco.loadRes(found)
+    evaluation = COCOeval(coco, results, 'keypoints')
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+  return list(evaluation.stats)
+
+
+def our_figures(truth: dict, found: list) -> list[float]:
+  states = []
+  for image in sorted(image['id'] for image in truth['images']):
+    objects = [a for a in truth['annotations'] if a['image_id'] == image]
+    points = np.array([a['keypoints'] for a in objects], float)
+    points = points.reshape(-1, 17, 3)
+    mine = [d for d in found if d['image_id'] == image]
+    estimates = np.array([d['keypoints'] for d in mine], float)
+    states.append(
+      coco_metrics.CocoState.from_image(
+        estimates.reshape(-1, 17, 3)[..., :2],
+        [d['score'] for d in mine],
+        coco_metrics.Objects(
+          points[..., :2],
+          points[..., 2] > 0,
+          np.array([a['area'] for a in objects]),
+          np.array([a['bbox'] for a in objects]),
+          np.array([a['iscrowd'] for a in objects], bool),
+        ),
+        SIGMAS,
+      )
+    )
+  halves = [coco_metrics.CocoState.merge(s) for s in (states[:9], states[9:])]
+  figures = coco_metrics.CocoState.merge(halves).compute()
+  order = ('', '50', '75', 'M', 'L')
+  names = [name + at for name in ('AP', 'AR') for at in order]
+  return [-1 if figures[name] is None else figures[name] for name in names]
+
+
+@pytest.mark.parametrize('split', ['train2017', 'val2017'])
+@pytest.mark.parametrize('seed, noise', [(0, 0.05), (1, 0.15), (2, 0.01)])
+def test_real_images(split, seed, noise):
+  path = FILES / split / 'person_keypoints.json'
+  if not path.exists():
+    pytest.skip(f'{path} is not here')
+  truth = json.loads(path.read_text())
+  found = perturbed(truth['annotations'], np.random.default_rng(seed), noise)
+  expected = pycocotools_figures(truth, found)
+  assert 0.05 < expected[0] < 0.999
+  np.testing.assert_allclose(our_figures(truth, found), expected, atol=1e-9)
+
+
+def made_up(rng, num_images=12):
+  """Objects of all sizes, crowds, unlabelled ones, and images without any."""
+  truth = {'images': [], 'annotations': [], 'info': {}}
+  truth['categories'] = [{'id': 1, 'name': 'person', 'keypoints': []}]
+  for image in range(1, num_images + 1):
+    truth['images'].append({'id': image})
+    for _ in range(rng.integers(0, 5)):
+      corner, size = rng.uniform(0, 300, 2), rng.uniform(15, 250, 2)
+      points = np.zeros((17, 3))
+      points[:, :2] = rng.uniform(corner, corner + size, (17, 2))
+      points[:, 2] = rng.integers(0, 3, 17) * (rng.random() < 0.8)
+      truth['annotations'].append(
+        {
+          'id': len(truth['annotations']) + 1,
+          'image_id': image,
+          'category_id': 1,
+          'keypoints': points.ravel().tolist(),
+          'num_keypoints': int((points[:, 2] > 0).sum()),
+          'bbox': [*corner, *size],
+          'area': float(size.prod() * rng.uniform(0.3, 1)),
+          'iscrowd': int(rng.random() < 0.15),
+        }
+      )
+  return truth
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_made_up_images(seed):
+  rng = np.random.default_rng(seed)
+  truth = made_up(rng)
+  found = perturbed(truth['annotations'] * 3, rng, 0.1)
+  # More than 20 of one image, and some of an image without objects.
+  found += [{**d, 'image_id': 1} for d in found[:30]]
+  np.testing.assert_allclose(
+    our_figures(truth, found), pycocotools_figures(truth, found), atol=1e-9
+  )
+
+
+def test_no_objects_and_no_detections():
+  nothing = coco_metrics.Objects(
+    *(np.zeros(s) for s in ((0, 17, 2), (0, 17), 0, (0, 4), 0))
+  )
+  state = coco_metrics.CocoState.from_image([], [], nothing, SIGMAS)
+  assert set(state.compute().values()) == {None}
+  one = coco_metrics.Objects(
+    np.ones((1, 17, 2)),
+    np.ones((1, 17), bool),
+    np.array([50.0**2]),
+    np.array([[0, 0, 50, 50]]),
+    np.zeros(1, bool),
+  )
+  missed = coco_metrics.CocoState.from_image([], [], one, SIGMAS)
+  figures = coco_metrics.CocoState.merge([state, missed]).compute()
+  assert figures['AP'] == figures['AR'] == figures['APM'] == 0
+  assert figures['APL'] is None
+  exact = coco_metrics.CocoState.from_image(
+    one.keypoints, [0.3], one, SIGMAS
+  ).compute()
+  assert exact['AP'] == pytest.approx(1) and exact['AR'] == 1
+
+
+def test_bad_input():
+  nothing = coco_metrics.Objects(
+    *(np.zeros(s) for s in ((0, 17, 2), (0, 17), 0, (0, 4), 0))
+  )
+  with pytest.raises(InputError, match='3 sigmas for 17 landmarks'):
+    coco_metrics.oks(np.zeros((1, 17, 2)), nothing, (0.1, 0.1, 0.1))
+  with pytest.raises(InputError, match='not finite'):
+    coco_metrics.CocoState.from_image(
+      np.full((1, 17, 2), np.nan), [1.0], nothing, SIGMAS
+    )
