@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+DATASETS = ('synthetic', 'deepfashion', 'coco_keypoints')
+
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 
@@ -17,7 +19,10 @@ def base(dataset: str) -> ConfigDict:
 
   config.dataset = ConfigDict()
   config.dataset.name = dataset
-  config.dataset.manual_dir = ''  # deepfashion: the official folder
+  config.dataset.manual_dir = ''  # the folder of the original files
+  # coco_keypoints: places below manual_dir, of train, val and test.
+  config.dataset.annotations = 'annotations/{split}.json'
+  config.dataset.images = 'images'
   config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data
   # The best checkpoint is chosen on a part split off train, never on val.
   config.dataset.splits = ConfigDict(

@@ -22,14 +22,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """The config of the default cascade."""
   arg = parse_arg(
     arg,
-    dataset=('synthetic', 'deepfashion'),
+    dataset=base.DATASETS,
     size=('full', 'small', 'tiny'),
     stages=3,
   )
   config = base.base(arg['dataset'])
   config.model = ConfigDict()
   config.model.name = 'dfa'
-  config.model.num_landmarks = 8
   config.model.hidden = 4096
   config.model.blocks = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
   config.model.batch_norm = False

@@ -5,7 +5,7 @@
     --config.dataset.manual_dir=FOLDER
 
 Arguments after the colon:
-  dataset  synthetic (rendered, needs no files) or deepfashion
+  dataset  synthetic (rendered, needs no files), deepfashion or coco_keypoints
   model    simple_baselines, fpn: heatmaps of a ResNet
            integral: SimpleBaselines' network, trained on the soft-argmax and
            towards heatmaps
@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """The config of one model, a cascade of one stage."""
   arg = parse_arg(
     arg,
-    dataset=('synthetic', 'deepfashion'),
+    dataset=base.DATASETS,
     model=MODELS,
     pcloss=('skeleton', 'none', 'whole', 'top_bottom'),
     size=('full', 'medium', 'small', 'tiny'),
@@ -97,7 +97,6 @@ def _model(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   config.model = ConfigDict(
     {
       'name': 'simple_baselines' if name == 'integral' else name,
-      'num_landmarks': 8,
       'dtype': 'bfloat16',
       **(vgg if name == 'fashionnet' else resnet),
       **(head if name in REGRESSION else {'channels': 256}),

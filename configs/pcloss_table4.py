@@ -14,7 +14,7 @@ of configs/pcloss.py:
 from ml_collections import ConfigDict
 
 from fld_jax.config import difference, parse_arg
-from fld_jax.configs import pcloss
+from fld_jax.configs import base, pcloss
 
 # Model -> PCLoss -> NE on FashionAI's val.
 PAPER = {
@@ -48,7 +48,7 @@ def table(arg: str | None, paper: dict, about: str) -> ConfigDict:
   """
   arg = parse_arg(
     arg,
-    dataset=('synthetic', 'deepfashion'),
+    dataset=base.DATASETS,
     size=('full', 'medium', 'small', 'tiny'),
     model=('all', *paper),
     seeds=3,

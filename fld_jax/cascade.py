@@ -196,7 +196,7 @@ class _Trainer:
       candidate.networks[ALL] = variables
       cascade.refresh()
       rows = cascade.predict(input_pipeline.eval_batches(tune, self.config))
-      return evaluate.macro_ne(rows, stage.name, self.config.input.size)
+      return evaluate.macro_ne(rows, stage.name, self.config)
 
     initial = None
     if stage.init == 'previous' and self.stages:

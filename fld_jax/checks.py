@@ -1,7 +1,8 @@
 """What is refused before anything runs."""
 
-from fld_jax import heatmaps, schema, train_step
+from fld_jax import heatmaps, train_step
 from fld_jax import stage as stage_lib
+from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 
 
@@ -24,10 +25,9 @@ def check_config(config) -> None:
 
   options = config.position_constraint
   check('position_constraint.space', options.space, train_step.PC_SPACES)
+  landmarks = landmark_set(config.dataset)
   check(
-    'position_constraint.partition',
-    options.partition,
-    schema.FASHION_8.partitions,
+    'position_constraint.partition', options.partition, landmarks.partitions
   )
   check('position_constraint.mask', options.mask, train_step.PC_MASKS)
   check('heatmap.decoder', config.heatmap.decoder, heatmaps.DECODERS)
@@ -39,7 +39,7 @@ def check_config(config) -> None:
     raise InputError(
       f'config.heatmap.sigma is {config.heatmap.sigma}, it must be above 0.'
     )
-  units = 4 * config.model.num_landmarks  # two a coordinate
+  units = 4 * landmarks.num_landmarks  # two a coordinate
   for index, stage in enumerate(config.stages):
     model = stage_lib.build_model(config, stage, index)
     shapes = stage_lib.output_shapes(model, config)

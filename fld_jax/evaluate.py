@@ -3,21 +3,23 @@
 import numpy as np
 
 from fld_jax import geometry, input_pipeline, metrics
+from fld_jax.datasets import landmark_set
 from fld_jax.predict import Cascade
 
 
-def to_predictions(rows: dict, size: int) -> metrics.Predictions:
+def to_predictions(rows: dict, config) -> metrics.Predictions:
   """Maps a cascade's output back to the original images.
 
   Args:
     rows: of `Cascade.predict`.
-    size: side of the crops in pixels.
+    config: the run's: `dataset`, `input.size`.
 
   Returns:
     The table that `metrics` works on.
   """
   to_image = lambda points: geometry.transform(
-    rows['affine'], geometry.denormalise(points.astype(np.float64), size)
+    rows['affine'],
+    geometry.denormalise(points.astype(np.float64), config.input.size),
   )
   known = np.isin(rows['visibility'], (0, 1))[..., None]
   return metrics.Predictions(
@@ -37,6 +39,7 @@ def to_predictions(rows: dict, size: int) -> metrics.Predictions:
       for name, out in rows['stages'].items()
       if 'visibility' in out
     },
+    names=landmark_set(config.dataset).names,
   )
 
 
@@ -56,7 +59,7 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
   """
   records = input_pipeline.Records(builder, split)
   rows = cascade.predict(input_pipeline.eval_batches(records, config))
-  predictions = to_predictions(rows, config.input.size)
+  predictions = to_predictions(rows, config)
   results = metrics.evaluate(predictions)
   results['split'] = split
   results['num_corrupt'] = rows['num_corrupt']
@@ -64,13 +67,12 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
   return predictions, results
 
 
-def macro_ne(rows: dict, stage: str, size: int) -> float:
+def macro_ne(rows: dict, stage: str, config) -> float:
   """Macro NE of one stage over the visible landmarks of predicted rows."""
-  predictions = to_predictions(rows, size)
+  predictions = to_predictions(rows, config)
   errors = metrics.normalised_errors(predictions, stage)
-  return float(
-    metrics.ne(errors, metrics.counted(predictions.visibility))['macro']
-  )
+  visible = metrics.counted(predictions.visibility)
+  return float(metrics.ne(errors, visible, predictions.names)['macro'])
 
 
 def _softmax(logits):

@@ -19,6 +19,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from fld_jax import geometry, schema
+from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 
 logger = logging.getLogger('fld_jax')
@@ -99,12 +100,12 @@ def _recolour(image, amount: float, rng: np.random.Generator) -> np.ndarray:
 class Example:
   """Makes an example of a record. A class, because Grain pickles it."""
 
-  def __init__(self, config, augment: bool, landmark_set=schema.FASHION_8):
+  def __init__(self, config, augment: bool):
     self._config = config.input.to_dict()
     self._augment = config.augment.copy_and_resolve_references()
     self._augmented = augment
     self._on_corrupt = config.dataset.on_corrupt
-    self._flip = landmark_set.flip
+    self._flip = landmark_set(config.dataset).flip
 
   def __call__(self, record: dict, rng: np.random.Generator) -> dict:
     """The example of a record; all randomness is drawn from `rng`."""

@@ -90,7 +90,8 @@ def position_constraint(
     prediction: (B, N, 2) in any unit; the loss is in its square.
     target: (B, N, 2) likewise, anything finite where the mask is False.
     mask: (B, N) bool, which landmarks count.
-    parts: the slots of each part, one of `schema.FASHION_8.partitions`.
+    parts: the slots of each part, one of the partitions of a
+      `schema.LandmarkSet`.
     k: how many of the largest L_i count; all, if the part has fewer.
     pair_mean: divide each L_i by the number of the part's landmarks that
       count, so that large parts do not outweigh small ones (methods 4.5; the

@@ -43,6 +43,7 @@ class Predictions:
     estimates: stage name -> (n, N, 2) image pixels; the last is the final one.
     visibility_probs: stage name -> (n, N, 3) probabilities in the order of
       schema.VISIBILITY_NAMES; a stage that predicts none has no entry.
+    names: of the N landmarks.
   """
 
   ids: list[str]
@@ -55,6 +56,7 @@ class Predictions:
   variation: np.ndarray
   estimates: dict[str, np.ndarray]
   visibility_probs: dict[str, np.ndarray]
+  names: tuple[str, ...] = schema.FASHION_8.names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,23 +311,23 @@ def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
   """
   visible = counted(predictions.visibility)
   annotated = counted(predictions.visibility, 'annotated')
-  stages = {}
+  slots, stages = predictions.names, {}
   for stage in predictions.estimates:
     errors = normalised_errors(predictions, stage, norm)
     curve = pdl(errors * CROP_PIXELS, visible, PDL_THRESHOLDS)
     curve = [None if np.isnan(share) else float(share) for share in curve]
 
-    def by_group(codes, names, errors=errors):
+    def by_group(codes, groups, errors=errors):
       codes = np.asarray(codes)
       return {
-        name: ne(errors[codes == code], visible[codes == code])
-        for code, name in names.items()
+        name: ne(errors[codes == code], visible[codes == code], slots)
+        for code, name in groups.items()
         if (codes == code).any()
       }
 
     stages[stage] = {
-      'ne': ne(errors, visible),
-      'ne_annotated': ne(errors, annotated),
+      'ne': ne(errors, visible, slots),
+      'ne_annotated': ne(errors, annotated, slots),
       'ne_by_clothes_type': by_group(
         predictions.clothes_type, schema.CLOTHES_TYPES
       ),

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
-from fld_jax import pseudo_labels, schema, train_step
+from fld_jax import pseudo_labels, train_step
+from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.parallel import Parallel
 from fld_jax.stage import ALL, EASY, HARD, Stage
@@ -33,7 +34,8 @@ class Cascade:
     self.stages = stages
     self._config = config
     self._parallel = parallel
-    self._flip = schema.FASHION_8.flip if config.flip_test else None
+    flip = landmark_set(config.dataset).flip
+    self._flip = flip if config.flip_test else None
     branched = bool(stages) and ALL not in stages[-1].networks
     self._chain = stages[:-1] if branched else stages
     self._last = last = stages[-1] if branched else None

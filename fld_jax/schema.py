@@ -9,6 +9,8 @@ import functools
 
 import numpy as np
 
+from fld_jax.errors import InputError
+
 # Visibility codes, as the FLD and DeepFashion files write them. ABSENT is ours:
 # the slot does not exist on this type of clothes (a skirt has no collar).
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
@@ -30,20 +32,29 @@ class LandmarkSet:
   """Names of the N slots and what follows from them.
 
   Attributes:
-    names: N names; a name that ends in `_left` has a `_right` partner.
+    names: N names of words; one with the word 'left' has a partner with
+      'right', and the other way round.
     top: words in the names of the upper body's landmarks.
     slots: for each clothes type code, the slots that its annotation rows
       fill, in the order of the rows' triples.
     sticks: of PCP, by name: the landmarks of one end and of the other, which is
       in their middle.
     sigmas: N, of COCO's OKS; () if none are known.
+    swaps: pairs of names that change places in a mirrored image, where words do
+      not tell; then they are all pairs that there are.
+    parts: partitions for PCLoss, name -> the landmarks of each part, beside or
+      instead of those that words tell.
   """
 
   names: tuple[str, ...]
-  top: tuple[str, ...]
+  top: tuple[str, ...] = ()
   slots: dict[int, tuple[int, ...]] = dataclasses.field(default_factory=dict)
   sticks: dict[str, tuple] = dataclasses.field(default_factory=dict)
   sigmas: tuple[float, ...] = ()
+  swaps: tuple[tuple[str, str], ...] = ()
+  parts: dict[str, tuple[tuple[str, ...], ...]] = dataclasses.field(
+    default_factory=dict
+  )
 
   @property
   def num_landmarks(self) -> int:
@@ -52,31 +63,47 @@ class LandmarkSet:
 
   @functools.cached_property
   def flip(self) -> np.ndarray:
-    """(N,) slot that takes each slot's place when the image is mirrored."""
-    swap = {'left': 'right', 'right': 'left'}
-    partner = [
-      '_'.join(swap.get(part, part) for part in name.split('_'))
-      for name in self.names
-    ]
-    return np.array([self.names.index(name) for name in partner])
+    """(N,) slot that takes each slot's place when the image is mirrored.
+
+    Raises:
+      InputError: if a landmark's partner is missing.
+    """
+    turned = {'left': 'right', 'right': 'left'}
+    given = {a: b for pair in self.swaps for a, b in (pair, pair[::-1])}
+    slots = []
+    for name in self.names:
+      words = [turned.get(word, word) for word in name.split('_')]
+      partner = given.get(name, name) if given else '_'.join(words)
+      if partner not in self.names:
+        raise InputError(
+          f"The landmark '{name}' has no partner '{partner}' that takes its "
+          f'place in a mirrored image; there are {", ".join(self.names)}.'
+        )
+      slots.append(self.names.index(partner))
+    return np.array(slots)
 
   @property
   def partitions(self) -> dict[str, tuple[np.ndarray, ...]]:
     """The slots of the parts that PCLoss compares within (methods 4.4).
 
     `whole`; `skeleton`: left and right, a landmark without a side is in both;
-    `top_bottom`.
+    `top_bottom`, if it is known which are the upper ones; and those of `parts`.
     """
     words = [set(name.split('_')) for name in self.names]
     top = np.array([not w.isdisjoint(self.top) for w in words])
     slots = lambda mask: tuple(map(np.flatnonzero, mask))
-    return {
+    partitions = {
       'whole': slots([np.full(self.num_landmarks, True)]),
       'skeleton': slots(
         [['right' not in w for w in words], ['left' not in w for w in words]]
       ),
-      'top_bottom': slots([top, ~top]),
     }
+    if top.any():
+      partitions['top_bottom'] = slots([top, ~top])
+    for name, parts in self.parts.items():
+      index = lambda part: np.array([self.names.index(x) for x in part])
+      partitions[name] = tuple(map(index, parts))
+    return partitions
 
 
 FASHION_8 = LandmarkSet(
@@ -228,7 +255,7 @@ def features(num_landmarks: int = 8):
   """The TFDS features of a record; every dataset builder writes exactly these.
 
   * `id`: unique within the dataset and stable, e.g. the image's relative path.
-  * `image`: encoded JPEG, RGB.
+  * `image`: the encoded file: a JPEG, or what else Pillow reads.
   * `box`: (x1, y1, x2, y2) of the clothing item in image pixels.
   * `landmarks`: (N, 2), (x, y) in image pixels; (0, 0) where the visibility is
     TRUNCATED or ABSENT.

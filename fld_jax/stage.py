@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fld_jax import checkpoint
+from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.models import MODELS
 
@@ -38,7 +39,7 @@ def build_model(config, stage, index: int):
   """The Linen module of a stage.
 
   Args:
-    config: `model`: `name` and the module's fields.
+    config: `dataset`; `model`: `name` and the module's fields.
     stage: the stage's config.
     index: 0 for the stage that sees the image alone.
 
@@ -57,8 +58,9 @@ def build_model(config, stage, index: int):
     )
   known = {field.name for field in dataclasses.fields(MODELS[name])}
   known -= {'name', 'parent'}
-  # What a cascade needs of its networks, and others have not.
-  of_stage = {
+  # What the dataset and the stage decide; only a cascade's networks have all.
+  given = {
+    'num_landmarks': landmark_set(config.dataset).num_landmarks,
     'use_estimate': index > 0,
     'num_clusters': stage.pseudo_label.num_clusters,
     'softmax': stage.pseudo_label.normalize,
@@ -68,20 +70,20 @@ def build_model(config, stage, index: int):
       f"config.model.name is '{name}', which takes no landmarks of a stage "
       f'before it: leave only the first of config.stages, not {index + 1}.'
     )
-  if of_stage['num_clusters'] and 'num_clusters' not in known:
+  if given['num_clusters'] and 'num_clusters' not in known:
     raise InputError(
       f'config.stages[{index}].pseudo_label.num_clusters is '
-      f"{of_stage['num_clusters']}, but config.model.name '{name}' has no "
+      f"{given['num_clusters']}, but config.model.name '{name}' has no "
       'pseudo-label: set it to 0.'
     )
-  unknown = sorted(fields.keys() - (known - of_stage.keys()))
+  unknown = sorted(fields.keys() - (known - given.keys()))
   if unknown:
     raise InputError(
       f"config.model.{unknown[0]} is no field of the network '{name}', valid "
-      f'are {", ".join(sorted(known - of_stage.keys()))}.'
+      f'are {", ".join(sorted(known - given.keys()))}.'
     )
   fields['dtype'] = jnp.dtype(fields['dtype'])
-  given = {key: value for key, value in of_stage.items() if key in known}
+  given = {key: value for key, value in given.items() if key in known}
   return MODELS[name](**given, **fields)
 
 

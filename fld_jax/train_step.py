@@ -15,6 +15,7 @@ import optax
 from jax import lax
 
 from fld_jax import heatmaps, losses, pseudo_labels, schema
+from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.parallel import AXIS
 
@@ -166,8 +167,8 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
     clusters: dict with `centres` (K, D), {} if the stage has no
       pseudo-labels.
     stage: the stage's config.
-    config: the run's: `offset_scale`, `heatmap`, `position_constraint`,
-      `input.size`.
+    config: the run's: `dataset`, `offset_scale`, `heatmap`,
+      `position_constraint`, `input.size`.
 
   Returns:
     name of the loss -> (values (b,), counts (b,) bool: which examples its mean
@@ -207,7 +208,7 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
       truth,
       visibility,
       _pc_scale(outputs, config),
-      config.position_constraint,
+      config,
     )
   if stage.weights.visibility:
     loss = losses.visibility(outputs['visibility'], visibility)
@@ -272,10 +273,11 @@ def _pc_scale(outputs, config) -> float:
   return config.input.size if space == 'input_px' else 1.0
 
 
-def _position_constraint(prediction, truth, visibility, scale, options):
+def _position_constraint(prediction, truth, visibility, scale, config):
   """PCLoss of normalised landmarks, and which examples have one."""
+  options = config.position_constraint
   mask = PC_MASKS[options.mask](visibility)
-  parts = schema.FASHION_8.partitions[options.partition]
+  parts = landmark_set(config.dataset).partitions[options.partition]
   loss = losses.position_constraint(
     scale * prediction,
     scale * truth,
@@ -303,7 +305,8 @@ def make_train_step(
   Args:
     model: the network to train.
     previous_models: the stages before, each a single network.
-    config: `input`, `offset_scale`, `heatmap`, `position_constraint`.
+    config: `dataset`, `input`, `offset_scale`, `heatmap`,
+      `position_constraint`.
     stage: the stage's config.
     weights_at: function of the step to the loss weights.
     optimizer: the transformation.

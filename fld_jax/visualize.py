@@ -1,5 +1,7 @@
 """Pictures: landmarks on images, sheets of examples, curves."""
 
+import functools
+
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ def draw_landmarks(
     landmarks: (N, 2) x, y in this image's pixels.
     visibility: (N,) codes.
     truth: (N, 2) or None.
-    names: N landmark names; `_left` and `_right` choose the colour.
+    names: N landmark names; the word 'left' chooses the colour.
 
   Returns:
     (H, W, 3) uint8.
@@ -58,7 +60,7 @@ def draw_landmarks(
 
 
 def _colour(name):
-  return LEFT if name.endswith('_left') else RIGHT
+  return LEFT if 'left' in name.split('_') else RIGHT
 
 
 def _to_cv(points, side):
@@ -92,12 +94,13 @@ def overlay_sheet(images, predictions, indices, *, norm='bbox_wh'):
     cell, shift = _centre(crop, width)
     codes = predictions.visibility[index]
     truth = (predictions.landmarks[index] - corner) * scale + shift
-    cells = [draw_landmarks(cell, truth, codes)]
+    draw = functools.partial(draw_landmarks, names=predictions.names)
+    cells = [draw(cell, truth, codes)]
     captions = [predictions.ids[index]]
     for stage, error in zip(stages, errors, strict=True):
       estimate = predictions.estimates[stage][index]
       estimate = (estimate - corner) * scale + shift
-      cells.append(draw_landmarks(cell, estimate, codes, truth=truth))
+      cells.append(draw(cell, estimate, codes, truth=truth))
       value = None if np.isnan(error[index]) else error[index]
       captions.append(f'NE {tables.percent(value)} %')
     lines += [np.concatenate(cells, axis=1), _text_row(captions, width)]

@@ -70,6 +70,7 @@ SAME_LAYER = {
   ('parallel', 'errors'),
   ('pseudo_labels', 'kmeans'),
   ('retrieval_metrics', 'metrics'),
+  ('schema', 'errors'),
   ('tables', 'metrics'),
   ('visualize', 'metrics'),
   ('visualize', 'tables'),

@@ -176,9 +176,9 @@ def flatten(tree):
   }
 
 
-def test_metrics_do_not_depend_on_batches_or_devices(predict):
+def test_metrics_do_not_depend_on_batches_or_devices(predict, tiny_config):
   tables = [
-    flatten(metrics.evaluate(evaluate.to_predictions(rows, SIZE)))
+    flatten(metrics.evaluate(evaluate.to_predictions(rows, tiny_config())))
     for rows, _ in (
       predict(1),
       predict(7),
@@ -246,7 +246,7 @@ def test_nothing_to_predict(predict, records):
     predict(7, of=Broken(records, range(16)))
 
 
-def test_back_to_image_pixels(predict, records):
+def test_back_to_image_pixels(predict, records, tiny_config):
   rows, _ = predict(7)
   rng = np.random.default_rng(0)
   free = rng.uniform(-0.6, 0.6, (16, 8, 2)).astype(np.float32)
@@ -255,7 +255,7 @@ def test_back_to_image_pixels(predict, records):
     'truth': {'estimate': rows['landmarks'], 'visibility': visibility},
     'free': {'estimate': free, 'visibility': visibility},
   }
-  predictions = evaluate.to_predictions(rows, SIZE)
+  predictions = evaluate.to_predictions(rows, tiny_config())
   for i in range(16):
     record = records[i]
     known = np.isin(record['visibility'], (0, 1))

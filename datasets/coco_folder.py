@@ -1,0 +1,392 @@
+"""COCO-style keypoint files, read and checked; a mistake names its place.
+
+One JSON file a split, in the form of COCO's person_keypoints_val2017.json:
+
+  images       id, file_name; width and height if known
+  categories   id, keypoints: the landmarks' names, the same in each category
+  annotations  id, image_id, category_id, bbox [x, y, width, height],
+               keypoints [x, y, v, x, y, v, ...]; iscrowd if it is one
+
+v is 2 for visible, 1 for occluded, 0 for not labelled. Positions count from the
+image's top-left corner, as everywhere here. Names are words with blanks or
+underscores between; 'left' and 'right' make pairs. A category can say more:
+
+  swaps   pairs of names that change places in a mirrored image, where the
+          words do not tell
+  parts   partitions for PCLoss, {"inner": [["a", "b"], ["c", "d"]]}
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fld_jax import schema
+from fld_jax.errors import InputError
+
+SPLITS = ('train', 'val', 'test')
+VISIBILITY = {2: schema.VISIBLE, 1: schema.OCCLUDED, 0: schema.ABSENT}
+# How far a landmark may lie outside the image: where nobody can have meant it.
+TOLERANCE = 0.1  # of the image's longer side
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Row:
+  """One annotated object; positions in image pixels (x, y)."""
+
+  id: str  # file name and the annotation's id
+  path: str  # the image file
+  place: str  # where it stands, for messages
+  box: np.ndarray  # (4,) float32, x1 y1 x2 y2
+  landmarks: np.ndarray  # (N, 2) float32
+  visibility: np.ndarray  # (N,) int32, codes of schema
+
+
+def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
+  """The files that there are, by split.
+
+  Args:
+    manual_dir: the folder.
+    annotations: path below it, with {split} for train, val or test.
+
+  Raises:
+    InputError: there is none, or the path has no {split}.
+  """
+  root = Path(manual_dir)
+  if '{split}' not in annotations:
+    raise InputError(
+      f"config.dataset.annotations is '{annotations}', it must have "
+      "'{split}' where the files of train, val and test differ."
+    )
+  files = {split: root / annotations.format(split=split) for split in SPLITS}
+  present = {split: path for split, path in files.items() if path.is_file()}
+  if not present:
+    raise InputError(
+      f'{root}: there is no annotation file, must be at least one of '
+      f'{", ".join(map(str, files.values()))}'
+    )
+  return present
+
+
+def read_landmark_set(manual_dir, annotations: str) -> schema.LandmarkSet:
+  """The landmarks that the files' categories name.
+
+  Args:
+    manual_dir: the folder.
+    annotations: see `annotation_files`.
+
+  Raises:
+    InputError: the categories are no such, or files differ.
+  """
+  found = {}
+  for path in annotation_files(manual_dir, annotations).values():
+    found[path] = _cached_set(path, path.stat().st_mtime_ns)
+  (first, landmarks), *others = found.items()
+  for path, other in others:
+    if other != landmarks:
+      raise InputError(
+        f'{path}, categories: differ from those of {first}, must be the same'
+      )
+  return landmarks
+
+
+@functools.lru_cache(maxsize=32)
+def _cached_set(path: Path, modified: int) -> schema.LandmarkSet:
+  del modified  # a changed file is read anew
+  return _landmark_set(path, _load(path)['categories'])
+
+
+def content_digest(manual_dir, annotations: str, images: str) -> str:
+  """16 hex digits that change when a file or a listed image's file changes."""
+  digest = hashlib.sha256()
+  for split, path in annotation_files(manual_dir, annotations).items():
+    digest.update(f'{split} {images}\n'.encode())
+    with path.open('rb') as file:
+      digest.update(hashlib.file_digest(file, 'sha256').digest())
+    for image in _load(path)['images']:
+      name = image.get('file_name') if isinstance(image, dict) else None
+      try:
+        stat = os.stat(_image_path(manual_dir, images, split, str(name)))
+        state = f'{name} {stat.st_size} {stat.st_mtime_ns}\n'
+      except OSError:  # `read` names it; here it is one more state
+        state = f'{name} missing\n'
+      digest.update(os.fsencode(state))
+  return digest.hexdigest()[:16]
+
+
+def read(manual_dir, annotations: str, images: str, split: str):
+  """Reads and checks a split; of the images only the headers.
+
+  Args:
+    manual_dir: the folder.
+    annotations: see `annotation_files`.
+    images: folder of the images below it, perhaps with {split}.
+    split: 'train', 'val' or 'test'.
+
+  Returns:
+    The rows in the order of the file, and how many annotations were left out,
+    why -> number: crowds and objects without a labelled landmark.
+
+  Raises:
+    InputError: the first mistake, with its file, place and field.
+  """
+  path = annotation_files(manual_dir, annotations)[split]
+  data = _load(path)
+  names = _landmark_set(path, data['categories']).names
+  categories = {category['id'] for category in data['categories']}
+  files = _read_images(path, data['images'])
+  sizes, rows, dropped, seen = {}, [], Counter(), set()
+  for i, annotation in enumerate(data['annotations']):
+    place = f'annotations[{i}]'
+    _fields(path, place, annotation, 'id', 'image_id', 'category_id')
+    place = f'annotation {annotation["id"]!r}'
+    if annotation['id'] in seen:
+      raise _error(path, place, 'id', 'stands twice, must be unique')
+    seen.add(annotation['id'])
+    for field, known in (('image_id', files), ('category_id', categories)):
+      if not _hashable(annotation[field]) or annotation[field] not in known:
+        problem = (
+          f'is {annotation[field]!r}, which is not among the {field[:-3]}s'
+        )
+        raise _error(path, place, field, problem)
+    if annotation.get('iscrowd', 0) not in (0, 1):
+      problem = f'is {annotation["iscrowd"]!r}, must be 0 or 1'
+      raise _error(path, place, 'iscrowd', problem)
+    if annotation.get('iscrowd', 0):
+      dropped['crowd'] += 1
+      continue
+    _fields(path, place, annotation, 'keypoints', 'bbox')
+    points, codes = _keypoints(path, place, annotation['keypoints'], names)
+    if not schema.has_position(codes).any():
+      dropped['no labelled landmark'] += 1
+      continue
+    box = _box(path, place, annotation['bbox'])
+    file_name, announced = files[annotation['image_id']]
+    file = _image_path(manual_dir, images, split, file_name)
+    listed = f'{path}, image {annotation["image_id"]!r}'
+    if file not in sizes:
+      sizes[file] = _image_size(file, listed, announced)
+    _check_places(path, place, box, points, codes, names, sizes[file])
+    rows.append(
+      Row(
+        id=f'{file_name}#{annotation["id"]}',
+        path=file,
+        place=listed,
+        box=box.astype(np.float32),
+        landmarks=points.astype(np.float32),
+        visibility=codes,
+      )
+    )
+  if not rows:
+    raise InputError(
+      f'{path}, annotations: none has a labelled landmark, must be at least one'
+    )
+  return rows, dict(dropped)
+
+
+def _error(path, place: str, field: str, problem: str) -> InputError:
+  return InputError(f'{path}, {place}, {field}: {problem}')
+
+
+def _load(path: Path) -> dict:
+  """The file's object, with its three lists."""
+  try:
+    with path.open('rb') as file:
+      data = json.load(file)
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f'{path}, line {error.lineno}, column {error.colno}: is no JSON '
+      f'({error.msg})'
+    ) from None
+  except (UnicodeDecodeError, RecursionError) as error:
+    raise InputError(f'{path}: is no JSON text ({error})') from None
+  for field in ('images', 'annotations', 'categories'):
+    value = data.get(field) if isinstance(data, dict) else None
+    if not isinstance(value, list) or not value:
+      raise InputError(
+        f'{path}, {field}: is missing or empty, must be a list of objects, as '
+        "in COCO's person_keypoints_val2017.json"
+      )
+  return data
+
+
+def _fields(path, place: str, value, *fields: str) -> None:
+  if not isinstance(value, dict):
+    raise InputError(f'{path}, {place}: is {_short(value)}, must be an object')
+  for field in fields:
+    if field not in value:
+      raise _error(path, place, field, 'is missing')
+    if field in ('id', 'image_id') and not _hashable(value[field]):
+      problem = f'is {_short(value[field])}, must be a number or a string'
+      raise _error(path, place, field, problem)
+
+
+def _hashable(value) -> bool:
+  return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _short(value) -> str:
+  text = repr(value)
+  return text if len(text) <= 60 else f'{text[:57]}...'
+
+
+def _landmark_set(path, categories) -> schema.LandmarkSet:
+  """The one landmark set of all categories."""
+  found = []
+  for i, category in enumerate(categories):
+    place = f'categories[{i}]'
+    _fields(path, place, category, 'id', 'keypoints')
+    names = _names(path, place, 'keypoints', category['keypoints'])
+    if not names or len(set(names)) < len(names):
+      problem = f'are {", ".join(names) or "none"}, must be different names'
+      raise _error(path, place, 'keypoints', problem)
+    swaps, parts = category.get('swaps', []), category.get('parts', {})
+    if not isinstance(swaps, list) or not isinstance(parts, dict):
+      problem = 'must be a list of pairs, and parts an object of lists'
+      raise _error(path, place, 'swaps', problem)
+    pairs = [_names(path, place, 'swaps', pair, names) for pair in swaps]
+    flat = [name for pair in pairs for name in pair]
+    if any(len(pair) != 2 for pair in pairs) or len(set(flat)) < len(flat):
+      problem = 'must be pairs of names, each name at most once'
+      raise _error(path, place, 'swaps', problem)
+    given = {}
+    for name, lists in parts.items():
+      if not isinstance(lists, list) or not lists:
+        problem = f"'{name}' must be a list of lists of names"
+        raise _error(path, place, 'parts', problem)
+      given[name] = tuple(
+        _names(path, place, 'parts', part, names) for part in lists
+      )
+    landmarks = schema.LandmarkSet(names=names, swaps=tuple(pairs), parts=given)
+    try:
+      landmarks.flip  # noqa: B018
+    except InputError as error:
+      raise _error(path, place, 'keypoints', f'{error} Give swaps.') from None
+    found.append(landmarks)
+    if landmarks != found[0]:
+      problem = 'differ from those of the first category, must be the same'
+      raise _error(path, place, 'keypoints', problem)
+  return found[0]
+
+
+def _names(path, place: str, field: str, value, known=None) -> tuple[str, ...]:
+  """Names with underscores between the words."""
+  if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+    problem = f'is {_short(value)}, must be a list of names'
+    raise _error(path, place, field, problem)
+  names = tuple('_'.join(v.replace('_', ' ').split()) for v in value)
+  for name in names:
+    if not name or (known is not None and name not in known):
+      problem = f"has '{name}', must be one of {', '.join(known or ())}"
+      raise _error(path, place, field, problem)
+  return names
+
+
+def _read_images(path, images) -> dict:
+  """Image id -> (file name, (width, height) or None)."""
+  files = {}
+  for i, image in enumerate(images):
+    place = f'images[{i}]'
+    _fields(path, place, image, 'id', 'file_name')
+    if image['id'] in files:
+      problem = f'is {image["id"]!r}, which stands twice, must be unique'
+      raise _error(path, place, 'id', problem)
+    name = image['file_name']
+    if not isinstance(name, str) or not name or '\0' in name:
+      problem = f'is {_short(name)}, must be the name of a file'
+      raise _error(path, place, 'file_name', problem)
+    size = image.get('width'), image.get('height')
+    for field, side in zip(('width', 'height'), size, strict=True):
+      if side is not None and (
+        not isinstance(side, int) or isinstance(side, bool) or side < 1
+      ):
+        problem = f'is {_short(side)}, must be a number of pixels'
+        raise _error(path, place, field, problem)
+    files[image['id']] = name, None if None in size else size
+  return files
+
+
+def _numbers(path, place: str, field: str, value, length: int) -> np.ndarray:
+  """(length,) float64."""
+  if not isinstance(value, list) or len(value) != length:
+    count = f' of {len(value)}' if isinstance(value, list) else ''
+    problem = f'is {_short(value)}{count}, must be a list of {length} numbers'
+    raise _error(path, place, field, problem)
+  for i, number in enumerate(value):
+    # Beyond float32 nobody means a pixel; it would become infinite.
+    good = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not good or not math.isfinite(number) or abs(number) > 1e9:
+      problem = f'value {i + 1} is {_short(number)}, must be a finite number'
+      raise _error(path, place, field, problem)
+  return np.array(value, np.float64)
+
+
+def _keypoints(path, place: str, value, names):
+  """Points (N, 2) float64, 0 where not labelled, and codes (N,)."""
+  triples = _numbers(path, place, 'keypoints', value, 3 * len(names))
+  triples = triples.reshape(-1, 3)
+  for name, v in zip(names, triples[:, 2], strict=True):
+    if v not in VISIBILITY:
+      problem = f'v of {name} is {v:g}, must be 0, 1 or 2'
+      raise _error(path, place, 'keypoints', problem)
+  codes = np.array([VISIBILITY[v] for v in triples[:, 2]], np.int32)
+  known = schema.has_position(codes)
+  return np.where(known[:, None], triples[:, :2], 0.0), codes
+
+
+def _box(path, place: str, value) -> np.ndarray:
+  """(4,) x1, y1, x2, y2."""
+  x, y, width, height = _numbers(path, place, 'bbox', value, 4)
+  if width <= 0 or height <= 0:
+    problem = f'is {width:g} x {height:g} pixels, both must be above 0'
+    raise _error(path, place, 'bbox', problem)
+  return np.array([x, y, x + width, y + height])
+
+
+def _image_path(manual_dir, images: str, split: str, name: str) -> str:
+  return os.path.join(manual_dir, images.format(split=split), name)
+
+
+def _image_size(file: str, listed: str, announced):
+  """(width, height) from the header of an image file."""
+  try:
+    with Image.open(file) as image:
+      size = image.size
+  except FileNotFoundError:
+    raise InputError(
+      f'{listed}, file_name: the image file {file} is missing'
+    ) from None
+  except (OSError, ValueError, Image.DecompressionBombError):
+    raise InputError(
+      f'{listed}, file_name: {file} is no readable image'
+    ) from None
+  if announced and size != tuple(announced):
+    raise InputError(
+      f'{listed}, width and height: are {announced[0]} x {announced[1]}, but '
+      f'{file} is {size[0]} x {size[1]}'
+    )
+  return size
+
+
+def _check_places(path, place, box, points, codes, names, size) -> None:
+  """Refuses what lies where nobody can have meant it."""
+  width, height = size
+  if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
+    problem = f'lies outside of the image of {width} x {height} pixels'
+    raise _error(path, place, 'bbox', problem)
+  reach = TOLERANCE * max(size)
+  for name, (x, y), code in zip(names, points, codes, strict=True):
+    inside = -reach <= x <= width + reach and -reach <= y <= height + reach
+    if schema.has_position(code) and not inside:
+      problem = (
+        f'{name} is at {x:g}, {y:g}, outside of the image of {width} x '
+        f'{height} pixels by more than {reach:g}'
+      )
+      raise _error(path, place, 'keypoints', problem)
