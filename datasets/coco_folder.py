@@ -16,7 +16,6 @@ underscores between; 'left' and 'right' make pairs. A category can say more:
   parts   partitions for PCLoss, {"inner": [["a", "b"], ["c", "d"]]}
 """
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -26,27 +25,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from fld_jax import schema
+from fld_jax.datasets.rows import SPLITS, Row, file_state, image_size
 from fld_jax.errors import InputError
 
-SPLITS = ('train', 'val', 'test')
 VISIBILITY = {2: schema.VISIBLE, 1: schema.OCCLUDED, 0: schema.ABSENT}
 # How far a landmark may lie outside the image: where nobody can have meant it.
 TOLERANCE = 0.1  # of the image's longer side
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Row:
-  """One annotated object; positions in image pixels (x, y)."""
-
-  id: str  # file name and the annotation's id
-  path: str  # the image file
-  place: str  # where it stands, for messages
-  box: np.ndarray  # (4,) float32, x1 y1 x2 y2
-  landmarks: np.ndarray  # (N, 2) float32
-  visibility: np.ndarray  # (N,) int32, codes of schema
 
 
 def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
@@ -112,12 +98,8 @@ def content_digest(manual_dir, annotations: str, images: str) -> str:
       digest.update(hashlib.file_digest(file, 'sha256').digest())
     for image in _load(path)['images']:
       name = image.get('file_name') if isinstance(image, dict) else None
-      try:
-        stat = os.stat(_image_path(manual_dir, images, split, str(name)))
-        state = f'{name} {stat.st_size} {stat.st_mtime_ns}\n'
-      except OSError:  # `read` names it; here it is one more state
-        state = f'{name} missing\n'
-      digest.update(os.fsencode(state))
+      file = _image_path(manual_dir, images, split, str(name))
+      digest.update(file_state(file, name))
   return digest.hexdigest()[:16]
 
 
@@ -172,13 +154,14 @@ def read(manual_dir, annotations: str, images: str, split: str):
     file = _image_path(manual_dir, images, split, file_name)
     listed = f'{path}, image {annotation["image_id"]!r}'
     if file not in sizes:
-      sizes[file] = _image_size(file, listed, announced)
+      sizes[file] = _checked_size(file, listed, announced)
     _check_places(path, place, box, points, codes, names, sizes[file])
     rows.append(
       Row(
         id=f'{file_name}#{annotation["id"]}',
         path=file,
-        place=listed,
+        place=f'{listed}, file_name',
+        split=split,
         box=box.astype(np.float32),
         landmarks=points.astype(np.float32),
         visibility=codes,
@@ -354,22 +337,12 @@ def _image_path(manual_dir, images: str, split: str, name: str) -> str:
   return os.path.join(manual_dir, images.format(split=split), name)
 
 
-def _image_size(file: str, listed: str, announced):
-  """(width, height) from the header of an image file."""
-  try:
-    with Image.open(file) as image:
-      size = image.size
-  except FileNotFoundError:
-    raise InputError(
-      f'{listed}, file_name: the image file {file} is missing'
-    ) from None
-  except (OSError, ValueError, Image.DecompressionBombError):
-    raise InputError(
-      f'{listed}, file_name: {file} is no readable image'
-    ) from None
+def _checked_size(file: str, place: str, announced):
+  """(width, height) from the header, and as the annotations say."""
+  size = image_size(file, f'{place}, file_name')
   if announced and size != tuple(announced):
     raise InputError(
-      f'{listed}, width and height: are {announced[0]} x {announced[1]}, but '
+      f'{place}, width and height: are {announced[0]} x {announced[1]}, but '
       f'{file} is {size[0]} x {size[1]}'
     )
   return size

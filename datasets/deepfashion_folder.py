@@ -12,17 +12,15 @@ deepfashion_lists.py has the form of the lists. Positions pass into the rows as
 they stand, unclipped.
 """
 
-import dataclasses
 import hashlib
-import io
 import os
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from fld_jax import schema
 from fld_jax.datasets import deepfashion_lists as lists
+from fld_jax.datasets.rows import Row, file_state, image_size
 from fld_jax.errors import InputError
 
 ANNO_FOLDERS = ('Anno', 'Anno_coarse', 'Anno_fine')
@@ -35,22 +33,6 @@ ANNO_FOLDERS = ('Anno', 'Anno_coarse', 'Anno_fine')
 # so a landmark is refused only where nobody can have meant it.
 BOX_TOLERANCE = 2.0  # pixels
 LANDMARK_TOLERANCE = 0.1  # of the image's longer side
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Row:
-  """What the lists say about one image; positions in image pixels (x, y)."""
-
-  image: str  # path as the lists write it: the record's id
-  path: str  # the image file
-  listed: str  # '<list_eval_partition.txt>, line N, image_name', for messages
-  split: str
-  clothes_type: int
-  variation: int  # 0 where the list has no such column
-  box: np.ndarray  # (4,) float32, x1 y1 x2 y2
-  landmarks: np.ndarray  # (8, 2) float32 in the slots of schema.FASHION_8
-  visibility: np.ndarray  # (8,) int32, codes of schema
-  attributes: np.ndarray  # (A,) int8 in {1, 0, -1}; A = 0 without the lists
 
 
 def read_annotations(manual_dir) -> list[Row]:
@@ -84,16 +66,16 @@ def read_annotations(manual_dir) -> list[Row]:
   for image, (line, split) in splits.items():
     path = _image_path(manual_dir, image)
     listed = f'{paths["split"]}, line {line}, image_name'
-    size = _image_size(path, listed)
+    size = image_size(path, listed, ('JPEG',))
     _check_box(paths['box'], *boxes[image], size)
     line, (clothes_type, variation, visibility, points) = landmarks[image]
     slots = schema.FASHION_8.slots[clothes_type]
     _check_landmarks(paths['landmarks'], line, points[list(slots)], size)
     rows.append(
       Row(
-        image=image,
+        id=image,
         path=path,
-        listed=listed,
+        place=listed,
         split=split,
         clothes_type=clothes_type,
         variation=variation,
@@ -131,12 +113,7 @@ def content_digest(manual_dir) -> str:
       if not raw.strip():
         continue
       image = os.fsdecode(raw.split(maxsplit=1)[0])
-      try:
-        stat = os.stat(_image_path(manual_dir, image))
-        state = f'{image} {stat.st_size} {stat.st_mtime_ns}\n'
-      except OSError:  # read_annotations names it; here it is one more state
-        state = f'{image} missing\n'
-      digest.update(os.fsencode(state))
+      digest.update(file_state(_image_path(manual_dir, image), image))
   return digest.hexdigest()[:16]
 
 
@@ -174,30 +151,6 @@ def annotation_paths(manual_dir) -> dict[str, Path]:
   return paths
 
 
-def read_image(row: Row, verify: bool = True) -> bytes:
-  """The bytes of a row's image file, as they are.
-
-  Args:
-    row: from `read_annotations`.
-    verify: decode the image and throw the pixels away.
-
-  Raises:
-    InputError: the file cannot be read or, with `verify`, decoded.
-  """
-  try:
-    with open(row.path, 'rb') as file:
-      encoded = file.read()
-    if verify:
-      with Image.open(io.BytesIO(encoded)) as image:
-        image.load()
-  except (OSError, Image.DecompressionBombError) as problem:
-    raise InputError(
-      f'{row.listed}: the image file {row.path} is damaged, must be a whole '
-      f'JPEG ({problem})'
-    ) from None
-  return encoded
-
-
 def _check_same_images(path, table, other_path, other_table):
   for here, images, there, others in (
     (path, table, other_path, other_table),
@@ -216,22 +169,6 @@ def _image_path(manual_dir, image):
     return path
   direct = os.path.join(manual_dir, image)
   return direct if os.path.exists(direct) else path
-
-
-def _image_size(path, listed):
-  """(width, height) from the header of an image file."""
-  try:
-    with Image.open(path) as image:
-      size, kind = image.size, image.format
-  except FileNotFoundError:
-    raise InputError(f'{listed}: the image file {path} is missing') from None
-  except (OSError, Image.DecompressionBombError):
-    raise InputError(
-      f'{listed}: {path} is no readable image, must be a JPEG'
-    ) from None
-  if kind not in ('JPEG', 'MPO'):  # MPO: JPEG with more pictures behind it
-    raise InputError(f'{listed}: {path} is a {kind} image, must be a JPEG')
-  return size
 
 
 def _check_box(path, line, box, size):

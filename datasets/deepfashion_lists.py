@@ -10,9 +10,8 @@ import math
 import numpy as np
 
 from fld_jax import schema
+from fld_jax.datasets.rows import SPLITS
 from fld_jax.errors import InputError
-
-SPLITS = ('train', 'val', 'test')
 
 BOX_FIELDS = ['x_1', 'y_1', 'x_2', 'y_2']
 LANDMARK_FIELDS = [

@@ -59,8 +59,8 @@ def write_folder(root, files=None, images='Img'):
   return root
 
 
-def prepare(manual_dir, data_dir, **kwargs):
-  builder = Deepfashion(manual_dir=manual_dir, data_dir=data_dir, **kwargs)
+def prepare(manual_dir, data_dir):
+  builder = Deepfashion(manual_dir=manual_dir, data_dir=data_dir)
   builder.download_and_prepare(file_format='array_record')
   return builder
 
@@ -142,7 +142,7 @@ def test_variation_column_other_folder_names_and_no_attributes(tmp_path):
   # The official Anno_fine lacks these lists and must not be taken for them.
   (tmp_path / 'Anno_fine').mkdir()
   folder = write_folder(tmp_path, files, images='.')
-  rows = {row.image: row for row in deepfashion_folder.read_annotations(folder)}
+  rows = {row.id: row for row in deepfashion_folder.read_annotations(folder)}
   assert [rows[i].variation for i in (A, B, C)] == [4, 5, 1]
   assert [rows[i].clothes_type for i in (A, B, C)] == [1, 2, 3]
   np.testing.assert_array_equal(rows[B].landmarks[5], [20, 9.25])
@@ -326,16 +326,6 @@ def test_mistake_in_a_list_leaves_nothing_prepared(tmp_path):
   assert not [p for p in (tmp_path / 'data').rglob('*') if p.is_file()]
 
 
-def test_without_verification_bytes_pass_undecoded(tmp_path):
-  folder, data = write_folder(tmp_path / 'folder'), tmp_path / 'data'
-  cut(folder / 'Img' / B)
-  unverified = read(prepare(folder, data, verify_images=False))
-  assert unverified['val', B]['image'] == (folder / 'Img' / B).read_bytes()
-  # What was prepared unverified does not pass for verified.
-  with pytest.raises(InputError, match='truncated'):
-    prepare(folder, data)
-
-
 def test_corrected_folder_is_prepared_anew(tmp_path):
   folder, data = write_folder(tmp_path / 'folder'), tmp_path / 'data'
   first = prepare(folder, data)
@@ -385,7 +375,7 @@ def test_real_folder():
   names = deepfashion_folder.read_attribute_names(REAL)
   assert len(names) == 26 and names[:2] == ['floral', 'graphic']
   # Copied by hand from the lists.
-  by_image = {row.image: row for row in rows}
+  by_image = {row.id: row for row in rows}
   row = by_image['img/00001.jpg']  # 1 ... 0 144 055 0 157 048 2 000 000 ...
   np.testing.assert_array_equal(row.box, [1, 1, 247, 251])
   np.testing.assert_array_equal(row.visibility, [0, 0, 0, 0, -1, -1, 2, 0])

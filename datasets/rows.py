@@ -1,0 +1,104 @@
+"""Annotated objects as every reader of a folder yields them, with images."""
+
+import dataclasses
+import io
+import os
+
+import numpy as np
+from PIL import Image
+
+from fld_jax.errors import InputError
+
+SPLITS = ('train', 'val', 'test')
+PILLOW_ERRORS = (OSError, ValueError, Image.DecompressionBombError)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Row:
+  """One annotated object; positions in image pixels (x, y).
+
+  Attributes:
+    id: unique and stable.
+    path: the image file.
+    place: what messages about the image begin with.
+    split: 'train', 'val' or 'test'.
+    box: (4,) float32, x1 y1 x2 y2.
+    landmarks: (N, 2) float32.
+    visibility: (N,) int32, codes of schema.
+    clothes_type, variation: codes, 0 where not known.
+    item_id: '' where not known.
+    attributes: (A,) int8 in {1, 0, -1}.
+  """
+
+  id: str
+  path: str
+  place: str
+  split: str
+  box: np.ndarray
+  landmarks: np.ndarray
+  visibility: np.ndarray
+  clothes_type: int = 0
+  variation: int = 0
+  item_id: str = ''
+  attributes: np.ndarray = dataclasses.field(
+    default_factory=lambda: np.zeros(0, np.int8)
+  )
+
+
+def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
+  """(width, height) from the header of an image file.
+
+  Args:
+    path: of the file.
+    place: what messages begin with.
+    formats: names that Pillow gives; None for all that it reads.
+
+  Raises:
+    InputError: the file is missing, unreadable or of another format.
+  """
+  must = ' or '.join(formats) if formats else 'an image'
+  try:
+    with Image.open(path) as image:
+      size, kind = image.size, image.format
+  except FileNotFoundError:
+    raise InputError(f'{place}: the image file {path} is missing') from None
+  except PILLOW_ERRORS:
+    raise InputError(
+      f'{place}: {path} is no readable image, must be {must}'
+    ) from None
+  # MPO: JPEG with more pictures behind it.
+  if (
+    formats
+    and kind not in formats
+    and not (kind == 'MPO' and 'JPEG' in formats)
+  ):
+    raise InputError(f'{place}: {path} is a {kind} image, must be {must}')
+  return size
+
+
+def read_image(row: Row) -> bytes:
+  """The bytes of a row's image file, decoded once to see that they are whole.
+
+  Raises:
+    InputError: the file cannot be read or decoded.
+  """
+  try:
+    with open(row.path, 'rb') as file:
+      encoded = file.read()
+    with Image.open(io.BytesIO(encoded)) as image:
+      image.load()
+  except PILLOW_ERRORS as problem:
+    raise InputError(
+      f'{row.place}: the image file {row.path} is damaged, must be whole '
+      f'({problem})'
+    ) from None
+  return encoded
+
+
+def file_state(path: str, name: str) -> bytes:
+  """A line that changes with a file: name, size and time, or no file."""
+  try:
+    stat = os.stat(path)
+    return os.fsencode(f'{name} {stat.st_size} {stat.st_mtime_ns}\n')
+  except (OSError, ValueError):  # a reader names it; here it is one more state
+    return os.fsencode(f'{name!r} missing\n')
