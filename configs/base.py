@@ -2,7 +2,14 @@
 
 from ml_collections import ConfigDict
 
-DATASETS = ('synthetic', 'deepfashion', 'coco_keypoints')
+DATASETS = (
+  'synthetic',
+  'deepfashion',
+  'coco_keypoints',
+  'lsp',
+  'lspet',
+  'parse',
+)
 
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
@@ -23,6 +30,8 @@ def base(dataset: str) -> ConfigDict:
   # coco_keypoints: places below manual_dir, of train, val and test.
   config.dataset.annotations = 'annotations/{split}.json'
   config.dataset.images = 'images'
+  # lsp, lspet, parse: whose left and right; or 'person', not for parse
+  config.dataset.centric = 'observer'
   config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data
   # The best checkpoint is chosen on a part split off train, never on val.
   config.dataset.splits = ConfigDict(

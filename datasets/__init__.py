@@ -9,6 +9,17 @@ LANDMARK_SETS = {
   'deepfashion': schema.FASHION_8,
   'synthetic': schema.FASHION_8,
   'coco_keypoints': None,  # the files say
+  'lsp': schema.LSP_14,
+  'lspet': schema.LSP_14,
+  'parse': schema.LSP_14,
+}
+# What the folder of the original files holds.
+FOLDERS = {
+  'deepfashion': 'Img/, Anno/ and Eval/',
+  'coco_keypoints': 'the annotations and images that config.dataset names',
+  'lsp': 'joints.mat and images/',
+  'lspet': 'joints.mat and images/',
+  'parse': 'labels.mat and im0001.jpg to im0305.jpg',
 }
 
 
@@ -41,7 +52,7 @@ def prepared_builder(config):
   Args:
     config: `name`; `data_dir`, where prepared data lie; `manual_dir`, the
       folder of the original files; `annotations`, `images` (coco_keypoints);
-      `sizes`, `seed` (synthetic).
+      `centric` (lsp, lspet, parse); `sizes`, `seed` (synthetic).
 
   Returns:
     A TFDS builder; its splits can be read with `as_data_source`.
@@ -50,39 +61,40 @@ def prepared_builder(config):
     InputError: for an unknown name, or anything wrong with the folder.
   """
   landmark_set(config)  # knows the names
-  data_dir = os.path.expanduser(config.data_dir)
-  if config.name == 'synthetic':
-    from fld_jax.datasets.synthetic import Synthetic
-
-    builder = Synthetic(
-      sizes=config.sizes.to_dict(), seed=config.seed, data_dir=data_dir
-    )
-  elif config.name == 'deepfashion':
+  if config.name in FOLDERS:
     _check_manual_dir(config)
-    from fld_jax.datasets.deepfashion import Deepfashion
-
-    builder = Deepfashion(manual_dir=config.manual_dir, data_dir=data_dir)
-  else:
-    from fld_jax.datasets.coco_keypoints import CocoKeypoints
-
-    builder = CocoKeypoints(
-      manual_dir=config.manual_dir,
-      annotations=config.annotations,
-      images=config.images,
-      data_dir=data_dir,
-    )
+  builder = _builder(config, os.path.expanduser(config.data_dir))
   builder.download_and_prepare(file_format='array_record')
   return builder
 
 
+def _builder(config, data_dir: str):
+  # Imported here: TFDS takes a second.
+  if config.name == 'synthetic':
+    from fld_jax.datasets.synthetic import Synthetic
+
+    sizes = config.sizes.to_dict()
+    return Synthetic(sizes=sizes, seed=config.seed, data_dir=data_dir)
+  places = {'manual_dir': config.manual_dir, 'data_dir': data_dir}
+  if config.name == 'deepfashion':
+    from fld_jax.datasets.deepfashion import Deepfashion
+
+    return Deepfashion(**places)
+  if config.name == 'coco_keypoints':
+    from fld_jax.datasets.coco_keypoints import CocoKeypoints
+
+    return CocoKeypoints(
+      annotations=config.annotations, images=config.images, **places
+    )
+  from fld_jax.datasets import pose
+
+  builders = {'lsp': pose.Lsp, 'lspet': pose.Lspet, 'parse': pose.Parse}
+  return builders[config.name](centric=config.centric, **places)
+
+
 def _check_manual_dir(config) -> None:
-  if config.manual_dir:
-    return
-  held = {
-    'deepfashion': 'Img/, Anno/ and Eval/',
-    'coco_keypoints': f'{config.annotations} and {config.images}/',
-  }
-  raise InputError(
-    'config.dataset.manual_dir is empty: give the folder that holds '
-    f'{held[config.name]}.'
-  )
+  if not config.manual_dir:
+    raise InputError(
+      'config.dataset.manual_dir is empty: give the folder that holds '
+      f'{FOLDERS[config.name]}.'
+    )

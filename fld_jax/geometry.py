@@ -16,6 +16,7 @@ Conversions between these frames happen in this file only.
 import cv2
 import numpy as np
 
+from fld_jax import schema
 from fld_jax.errors import InputError
 
 
@@ -144,3 +145,50 @@ def warp(
   # OpenCV counts from pixel centres, we from corners.
   affine[:, 2] += affine[:, :2] @ [0.5, 0.5] - 0.5
   return cv2.warpAffine(part, affine, (size, size), flags=cv2.INTER_LINEAR)
+
+
+def observer_centric(points, visibility, landmark_set):
+  """Names limbs by the side that the observer sees them on.
+
+  With the torso turned upright, if the two hips are the other way round in x,
+  legs swap, and if the shoulders are, arms do. The convention of Eichner and
+  Ferrari (ACCV 2012), which papers on LSP evaluate by; on a person that faces
+  the camera nothing changes. Nor does it where a hip or shoulder has no
+  position.
+
+  Args:
+    points: (n, N, 2) person-centric places, (x, y) pixels.
+    visibility: (n, N) codes, which move along.
+    landmark_set: `schema.LSP_14`, or another with these limbs.
+
+  Returns:
+    (points, visibility), new arrays.
+  """
+  points, visibility = np.array(points), np.array(visibility)
+  index = landmark_set.names.index
+  ends = lambda word: (
+    np.asarray(points[:, index(f'right_{word}')], np.float64),
+    np.asarray(points[:, index(f'left_{word}')], np.float64),
+  )
+  torso = [
+    index(f'{side}_{word}')
+    for side in ('left', 'right')
+    for word in ('hip', 'shoulder')
+  ]
+  known = schema.has_position(visibility[:, torso]).all(axis=1)
+  down = sum(ends('hip')) / 2 - sum(ends('shoulder')) / 2
+  swaps = {}
+  for limb in (('hip', 'knee', 'ankle'), ('shoulder', 'elbow', 'wrist')):
+    right, left = ends(limb[0])
+    across = left - right
+    # Upright, x grows at a right angle to the torso: (x, y) -> (y, -x).
+    turned = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0
+    swaps[limb] = np.flatnonzero(turned & known)
+  for limb, rows in swaps.items():
+    right = [index(f'right_{word}') for word in limb]
+    left = [index(f'left_{word}') for word in limb]
+    for values in (points, visibility):
+      moved = values[np.ix_(rows, left)]
+      values[np.ix_(rows, left)] = values[np.ix_(rows, right)]
+      values[np.ix_(rows, right)] = moved
+  return points, visibility

@@ -94,7 +94,7 @@ def torso_diameter(truth, landmark_set) -> np.ndarray:
   Args:
     truth: (n, N, 2) pixels.
     landmark_set: `schema.LSP_14`, or another with these names. Observer's view
-      (see `observer_centric`) is what published curves use.
+      (see `geometry.observer_centric`) is what published curves use.
   """
   truth = np.asarray(truth, np.float64)
   names = landmark_set.names
@@ -169,44 +169,3 @@ def pcp_summary(state: MeanState, landmark_set) -> dict:
     'mean': of_stick['macro'],
     **{k: None if None in v else sum(v) / len(v) for k, v in pairs.items()},
   }
-
-
-def observer_centric(points, visibility, landmark_set):
-  """Names limbs by the side that the observer sees them on.
-
-  With the torso turned upright, if the two hips are the other way round in x,
-  legs swap, and if the shoulders are, arms do. The convention of Eichner and
-  Ferrari (ACCV 2012), which papers on LSP evaluate by; on a person that faces
-  the camera nothing changes.
-
-  Args:
-    points: (n, 14, 2) person-centric places, (x, y) pixels.
-    visibility: (n, 14) codes, which move along.
-    landmark_set: `schema.LSP_14`.
-
-  Returns:
-    (points, visibility), new arrays.
-  """
-  points, visibility = np.array(points), np.array(visibility)
-  index = landmark_set.names.index
-  slot = lambda side, words: [index(f'{side}_{word}') for word in words]
-  ends = lambda word: (
-    np.asarray(points[:, index(f'right_{word}')], np.float64),
-    np.asarray(points[:, index(f'left_{word}')], np.float64),
-  )
-  down = sum(ends('hip')) / 2 - sum(ends('shoulder')) / 2
-  swaps = {}
-  for limb in (('hip', 'knee', 'ankle'), ('shoulder', 'elbow', 'wrist')):
-    right, left = ends(limb[0])
-    across = left - right
-    # Upright, x grows at a right angle to the torso: (x, y) -> (y, -x).
-    swaps[limb] = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0
-  for limb, rows in swaps.items():
-    right, left = slot('right', limb), slot('left', limb)
-    for values in (points, visibility):
-      rows_at = np.ix_(rows, right), np.ix_(rows, left)
-      values[rows_at[0]], values[rows_at[1]] = (
-        values[rows_at[1]].copy(),
-        values[rows_at[0]].copy(),
-      )
-  return points, visibility

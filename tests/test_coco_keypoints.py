@@ -288,7 +288,7 @@ def test_bad_text_and_folders(folder, tmp_path):
     coco_folder.annotation_files(folder, 'none{split}/none.json')
   with pytest.raises(InputError, match=r"must have '{split}'"):
     coco_folder.annotation_files(folder, 'annotations/train.json')
-  with pytest.raises(InputError, match='holds annotations/{split}.json and im'):
+  with pytest.raises(InputError, match='holds the annotations and images that'):
     landmark_set(config_of('', tmp_path))
   write(folder, {'train': document('train'), 'val': document('val')})
   changed = copy.deepcopy(document('val'))

@@ -51,6 +51,7 @@ SAME_LAYER = {
   ('config', 'errors'),
   ('evaluate', 'predict'),
   ('geometry', 'errors'),
+  ('geometry', 'schema'),
   ('keypoint_metrics', 'metrics'),
   ('models', 'models.dfa'),
   ('models', 'models.fpn'),

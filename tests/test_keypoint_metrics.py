@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fld_jax import keypoint_metrics, schema
+from fld_jax import geometry, keypoint_metrics, schema
 from fld_jax.errors import InputError
 from fld_jax.metrics import MeanState
 
@@ -176,8 +176,8 @@ def test_observer_centric(degrees):
   arms = [i for i, n in enumerate(LSP.names) if n.endswith(('er', 'ow', 'ist'))]
   twisted[arms] = back[arms]
   people = np.stack([front, back, twisted]) @ turn.T
-  visibility = np.arange(3 * 14).reshape(3, 14)
-  points, moved = keypoint_metrics.observer_centric(people, visibility, LSP)
+  visibility = RNG.integers(0, 2, (3, 14))
+  points, moved = geometry.observer_centric(people, visibility, LSP)
   for person in range(3):
     np.testing.assert_allclose(points[person], front @ turn.T, atol=1e-9)
   np.testing.assert_array_equal(moved[0], visibility[0])
@@ -185,8 +185,16 @@ def test_observer_centric(degrees):
   expected = visibility[2].copy()
   expected[arms] = visibility[2][LSP.flip][arms]
   np.testing.assert_array_equal(moved[2], expected)
-  again, _ = keypoint_metrics.observer_centric(points, moved, LSP)
+  again, _ = geometry.observer_centric(points, moved, LSP)
   np.testing.assert_array_equal(again, points)
+
+
+def test_observer_centric_needs_the_torso():
+  back = standing()[LSP.flip][None]
+  visibility = np.zeros((1, 14), int)
+  visibility[0, LSP.names.index('left_hip')] = schema.ABSENT
+  points, _ = geometry.observer_centric(back, visibility, LSP)
+  np.testing.assert_array_equal(points, back)
 
 
 def test_parts_merge_into_the_whole():

@@ -1,0 +1,40 @@
+"""LSP, LSP extended and Image Parse: official folders -> records.
+
+pose_folder.py has the layouts and all that a user can get wrong.
+"""
+
+from fld_jax import schema
+from fld_jax.datasets import pose_folder
+from fld_jax.datasets.folder_builder import FolderBuilder
+
+
+class _Pose(FolderBuilder):
+  """Joints of a person.
+
+  Args (keywords), beside those of `FolderBuilder`:
+    centric: whose left and right, 'observer' or 'person'.
+  """
+
+  def digest(self):
+    """See `FolderBuilder`."""
+    return pose_folder.digest(self.manual_dir, self.name, self.centric)
+
+  def landmarks(self):
+    """See `FolderBuilder`."""
+    return schema.LSP_14
+
+  def read(self):
+    """See `FolderBuilder`."""
+    return pose_folder.read(self.manual_dir, self.name, self.centric)
+
+
+class Lsp(_Pose):
+  """Leeds Sports Pose."""
+
+
+class Lspet(_Pose):
+  """Leeds Sports Pose Extended."""
+
+
+class Parse(_Pose):
+  """Image Parse."""

@@ -1,0 +1,212 @@
+"""Leeds Sports Pose, its extension and Image Parse: official folders -> rows.
+
+  lsp     joints.mat, images/im0001.jpg ...    1,000 train, 1,000 test
+          (Johnson and Everingham, BMVC 2010)
+  lspet   joints.mat, images/im00001.jpg ...   10,000 train
+          (Johnson and Everingham, CVPR 2011)
+  parse   labels.mat, im0001.jpg ...           100 train, 205 test
+          (Ramanan, NIPS 2006)
+
+A folder with fewer images, of which the .mat file knows, is fine. The three
+files differ: lsp holds x, y and 1 for occluded (every joint has a place), lspet
+x, y and 1 for annotated (the others' places are junk), parse no third row. Its
+left and right are the observer's, those of the other two the person's.
+
+There are no boxes: a row's is that of the joints, grown by a sixth of its
+longer side, so a person's place and size are given away, as is usual.
+"""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from fld_jax import geometry, schema
+from fld_jax.datasets.rows import Row, file_state, image_size
+from fld_jax.errors import InputError
+
+LANDMARKS = schema.LSP_14
+CENTRICS = ('observer', 'person')
+MARGIN = 1 / 6  # of the longer side of the joints' box
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How the files of a dataset are named and shaped.
+
+  Attributes:
+    file: the .mat file.
+    key: of its array.
+    axes: the array's axes: j joints (14), c coordinates, n images.
+    rows: coordinates: 2, or 3 with a code.
+    image: path of an image, with its number from 1 on.
+    num_train: images before the test ones; None if all are for training.
+    codes: third row -> visibility.
+    centric: whose left and right it is.
+  """
+
+  file: str
+  key: str
+  axes: str
+  rows: int
+  image: str
+  num_train: int | None
+  codes: dict[int, int]
+  centric: str
+
+
+LAYOUTS = {
+  'lsp': Layout(
+    *('joints.mat', 'joints', 'cjn', 3, 'images/im{:04d}.jpg', 1000),
+    codes={0: schema.VISIBLE, 1: schema.OCCLUDED},
+    centric='person',
+  ),
+  'lspet': Layout(
+    *('joints.mat', 'joints', 'jcn', 3, 'images/im{:05d}.jpg', None),
+    codes={1: schema.VISIBLE, 0: schema.ABSENT},
+    centric='person',
+  ),
+  'parse': Layout(
+    *('labels.mat', 'ptsAll', 'jcn', 2, 'im{:04d}.jpg', 100),
+    codes={},
+    centric='observer',
+  ),
+}
+
+
+def digest(manual_dir, name: str, centric: str) -> str:
+  """16 hex digits that change when the .mat file or an image does."""
+  layout, path = _mat(manual_dir, name)
+  found = hashlib.sha256(f'{name} {centric}\n'.encode())
+  found.update(path.read_bytes())
+  for i in range(1, _load(path, layout).shape[0] + 1):
+    image = layout.image.format(i)
+    found.update(file_state(os.path.join(manual_dir, image), image))
+  return found.hexdigest()[:16]
+
+
+def read(manual_dir, name: str, centric: str = 'observer') -> list[Row]:
+  """Reads and checks a folder; of the images only the headers.
+
+  Args:
+    manual_dir: the folder.
+    name: 'lsp', 'lspet' or 'parse'.
+    centric: whose left and right the rows have, 'observer' or 'person'.
+
+  Returns:
+    A row an image that has a joint with a position.
+
+  Raises:
+    InputError: the first mistake, with its file and place; if parse shall be
+      person-centric, which its files do not tell.
+  """
+  layout, path = _mat(manual_dir, name)
+  if centric not in CENTRICS or (centric, layout.centric) == (
+    'person',
+    'observer',
+  ):
+    valid = CENTRICS[: 1 + (layout.centric == 'person')]
+    raise InputError(
+      f"config.dataset.centric is '{centric}', valid for {name}: "
+      f'{", ".join(valid)}.'
+    )
+  joints = _load(path, layout)  # (n, 14, 2 or 3)
+  points = joints[..., :2]
+  codes = np.full(points.shape[:2], schema.VISIBLE, np.int32)
+  if layout.rows == 3:
+    codes = _codes(path, layout, joints[..., 2])
+  known = schema.has_position(codes)
+  bad = np.argwhere(~np.isfinite(points).all(axis=-1) & known)
+  if bad.size:
+    raise InputError(_place(path, layout, *bad[0]) + ' has no finite place')
+  if centric != layout.centric:
+    points, codes = geometry.observer_centric(points, codes, LANDMARKS)
+    known = schema.has_position(codes)
+  rows = []
+  for i in np.flatnonzero(known.any(axis=1)):
+    image = layout.image.format(i + 1)
+    file = os.path.join(manual_dir, image)
+    place = f'{path}, image {i + 1}'
+    width, height = image_size(file, place)
+    here = points[i, known[i]]
+    reach = max(width, height)
+    outside = (here < -reach) | (here > np.array([width, height]) + reach)
+    if outside.any():
+      joint = np.flatnonzero(known[i])[np.argwhere(outside)[0, 0]]
+      x, y = points[i, joint]
+      raise InputError(
+        f'{_place(path, layout, i, joint)} is at {x:g}, {y:g}, far outside of '
+        f'the image of {width} x {height} pixels'
+      )
+    low, high = here.min(axis=0), here.max(axis=0)
+    grow = MARGIN * max(*(high - low), 1.0)
+    rows.append(
+      Row(
+        id=image,
+        path=file,
+        place=place,
+        split='test' if i >= (layout.num_train or len(joints)) else 'train',
+        box=np.concatenate([low - grow, high + grow]).astype(np.float32),
+        landmarks=np.where(known[i, :, None], points[i], 0).astype(np.float32),
+        visibility=codes[i],
+      )
+    )
+  return rows
+
+
+def _mat(manual_dir, name: str) -> tuple[Layout, Path]:
+  layout = LAYOUTS[name]
+  path = Path(manual_dir) / layout.file
+  if not path.is_file():
+    raise InputError(
+      f'{path}: this file is missing; beside it must be '
+      f'{layout.image.format(1)} and so on'
+    )
+  return layout, path
+
+
+def _load(path: Path, layout: Layout) -> np.ndarray:
+  """(n, 14, rows) float64."""
+  try:
+    data = scipy.io.loadmat(path, variable_names=[layout.key])
+  except Exception as error:  # scipy raises what its parser runs into
+    raise InputError(f'{path}: is no MATLAB file ({error})') from None
+  array = data.get(layout.key)
+  lengths = {'j': 14, 'c': layout.rows}
+  shape = getattr(array, 'shape', None)
+  if (
+    shape is None
+    or len(shape) != 3
+    or any(
+      lengths.get(a, n) != n for a, n in zip(layout.axes, shape, strict=True)
+    )
+    or array.dtype.kind not in 'fiu'
+    or not array.size
+  ):
+    sides = ', '.join(str(lengths.get(a, 'images')) for a in layout.axes)
+    raise InputError(
+      f'{path}, {layout.key}: has the shape {shape}, must be numbers of the '
+      f'shape ({sides})'
+    )
+  order = [layout.axes.index(axis) for axis in 'njc']
+  return np.asarray(array, np.float64).transpose(order)
+
+
+def _codes(path, layout: Layout, third) -> np.ndarray:
+  """(n, 14) int32 codes of schema."""
+  bad = np.argwhere(~np.isin(third, list(layout.codes)))
+  if bad.size:
+    value = third[tuple(bad[0])]
+    raise InputError(
+      f'{_place(path, layout, *bad[0])} has the code {value:g}, must be 0 or 1'
+    )
+  return np.where(third == 1, layout.codes[1], layout.codes[0]).astype(np.int32)
+
+
+def _place(path, layout: Layout, image: int, joint: int) -> str:
+  return (
+    f'{path}, {layout.key}, image {image + 1}, {LANDMARKS.names[joint]}: it'
+  )
