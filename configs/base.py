@@ -6,6 +6,7 @@ DATASETS = (
   'synthetic',
   'deepfashion',
   'coco_keypoints',
+  'fashion_ai',
   'lsp',
   'lspet',
   'parse',

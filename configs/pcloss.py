@@ -6,7 +6,7 @@
 
 Arguments after the colon:
   dataset  synthetic (rendered, needs no files), deepfashion, coco_keypoints,
-           lsp, lspet or parse
+           fashion_ai, lsp, lspet or parse
   model    simple_baselines, fpn: heatmaps of a ResNet
            integral: SimpleBaselines' network, trained on the soft-argmax and
            towards heatmaps

@@ -9,6 +9,7 @@ LANDMARK_SETS = {
   'deepfashion': schema.FASHION_8,
   'synthetic': schema.FASHION_8,
   'coco_keypoints': None,  # the files say
+  'fashion_ai': schema.FASHION_AI_24,
   'lsp': schema.LSP_14,
   'lspet': schema.LSP_14,
   'parse': schema.LSP_14,
@@ -17,6 +18,7 @@ LANDMARK_SETS = {
 FOLDERS = {
   'deepfashion': 'Img/, Anno/ and Eval/',
   'coco_keypoints': 'the annotations and images that config.dataset names',
+  'fashion_ai': 'the folders of the competition, each with its CSV and Images/',
   'lsp': 'joints.mat and images/',
   'lspet': 'joints.mat and images/',
   'parse': 'labels.mat and im0001.jpg to im0305.jpg',
@@ -86,6 +88,10 @@ def _builder(config, data_dir: str):
     return CocoKeypoints(
       annotations=config.annotations, images=config.images, **places
     )
+  if config.name == 'fashion_ai':
+    from fld_jax.datasets.fashion_ai import FashionAi
+
+    return FashionAi(**places)
   from fld_jax.datasets import pose
 
   builders = {'lsp': pose.Lsp, 'lspet': pose.Lspet, 'parse': pose.Parse}

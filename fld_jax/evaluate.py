@@ -39,7 +39,7 @@ def to_predictions(rows: dict, config) -> metrics.Predictions:
       for name, out in rows['stages'].items()
       if 'visibility' in out
     },
-    names=landmark_set(config.dataset).names,
+    landmark_set=landmark_set(config.dataset),
   )
 
 
@@ -70,9 +70,10 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
 def macro_ne(rows: dict, stage: str, config) -> float:
   """Macro NE of one stage over the visible landmarks of predicted rows."""
   predictions = to_predictions(rows, config)
-  errors = metrics.normalised_errors(predictions, stage)
-  visible = metrics.counted(predictions.visibility)
-  return float(metrics.ne(errors, visible, predictions.names)['macro'])
+  landmarks = predictions.landmark_set
+  errors = metrics.normalised_errors(predictions, stage, landmarks.norm)
+  visible = metrics.counted(predictions.visibility) & np.isfinite(errors)
+  return float(metrics.ne(errors, visible, landmarks.names)['macro'])
 
 
 def _softmax(logits):

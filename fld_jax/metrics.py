@@ -19,6 +19,7 @@ NORMS = (
   'image_wh',
   'image_w',
   'bbox_sqrt_area',
+  'keypair',
 )
 CROP_PIXELS = 224  # PDL counts pixels of the network input of DFA
 PDL_THRESHOLDS = np.arange(51)
@@ -43,7 +44,7 @@ class Predictions:
     estimates: stage name -> (n, N, 2) image pixels; the last is the final one.
     visibility_probs: stage name -> (n, N, 3) probabilities in the order of
       schema.VISIBILITY_NAMES; a stage that predicts none has no entry.
-    names: of the N landmarks.
+    landmark_set: the N landmarks.
   """
 
   ids: list[str]
@@ -56,7 +57,7 @@ class Predictions:
   variation: np.ndarray
   estimates: dict[str, np.ndarray]
   visibility_probs: dict[str, np.ndarray]
-  names: tuple[str, ...] = schema.FASHION_8.names
+  landmark_set: schema.LandmarkSet = schema.FASHION_8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +119,18 @@ def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
     predictions: the examples.
     norm: one of NORMS. `bbox_wh`: the box's width for x, its height for y (DFA
       eq. 5); `bbox_long`: its longer side (the released DFA); `bbox_w`: its
-      width; `bbox_sqrt_area`; `image_wh` and `image_w`: the same of the image.
+      width; `bbox_sqrt_area`; `image_wh` and `image_w`: the same of the image;
+      `keypair`: the true distance of two landmarks that the clothes type
+      decides (FashionAI), NaN where one has no position.
 
   Raises:
-    InputError: for another name or a box or image without area.
+    InputError: for another name, or one that the landmark set has not; for a
+      box or image without area, or two landmarks in one place.
   """
   if norm not in NORMS:
     raise InputError(f"norm is '{norm}', valid values are {', '.join(NORMS)}.")
+  if norm == 'keypair':
+    return np.repeat(_pair_distance(predictions)[:, None], 2, axis=1)
   what = norm.partition('_')[0]
   if what == 'bbox':
     size = corner_and_size(predictions.boxes)[1][:, 0]
@@ -145,6 +151,30 @@ def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
     'sqrt_area': np.sqrt(size.prod(axis=1)),
   }[norm.partition('_')[2]]
   return np.repeat(side[:, None], 2, axis=1)
+
+
+def _pair_distance(predictions: Predictions) -> np.ndarray:
+  """(n,) true distances of the clothes types' pairs, see `normaliser`."""
+  landmarks = predictions.landmark_set
+  if not landmarks.norm_pairs:
+    raise InputError(
+      "norm is 'keypair', but these landmarks have no pairs for it."
+    )
+  truth = np.asarray(predictions.landmarks, np.float64)
+  known = counted(predictions.visibility, 'annotated')
+  distance = np.full(len(truth), np.nan)
+  for code, pair in landmarks.norm_pairs.items():
+    a, b = map(landmarks.names.index, pair)
+    rows = np.asarray(predictions.clothes_type) == code
+    rows &= known[:, a] & known[:, b]
+    distance[rows] = np.linalg.norm(truth[rows, a] - truth[rows, b], axis=-1)
+  if (distance == 0).any():
+    name = predictions.ids[int(np.flatnonzero(distance == 0)[0])]
+    raise InputError(
+      f"The two landmarks of example '{name}' whose distance NE is divided by "
+      'are in one place.'
+    )
+  return distance
 
 
 def corner_and_size(boxes):
@@ -201,7 +231,7 @@ def image_errors(
 ) -> np.ndarray:
   """(n,) mean NE of each image's visible landmarks, NaN if it has none."""
   errors = normalised_errors(predictions, stage, norm)
-  mask = counted(predictions.visibility)
+  mask = counted(predictions.visibility) & np.isfinite(errors)
   return MeanState.from_values(errors.T, mask.T).compute()
 
 
@@ -291,16 +321,17 @@ def visibility_accuracy(probs, visibility) -> dict:
   }
 
 
-def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
+def evaluate(predictions: Predictions, *, norm: str | None = None) -> dict:
   """All figures of a split, ready for JSON: None, never NaN, where none counts.
 
   Args:
     predictions: the split.
-    norm: see `normaliser`.
+    norm: see `normaliser`; by default the landmark set's own.
 
   Returns:
-    `num_examples`, `norm`, `ne` (the final stage's) and `stages`: for each
-    stage `ne` (visible landmarks), `ne_annotated` (and occluded ones),
+    `num_examples`, `num_without_norm` (examples that NE leaves out, because
+    their normaliser is not known), `norm`, `ne` (the final stage's) and
+    `stages`: for each stage `ne` (visible landmarks), `ne_annotated` (and occluded ones),
     `ne_by_clothes_type`, `ne_by_variation` (of visible ones, only groups that
     are present), `pdl_at_15`, `pdl_curve` (0 to 50 pixels of 224),
     `outlier_rate`, `duplicate_rate` and `visibility_accuracy`. NE and shares
@@ -309,9 +340,13 @@ def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
   Raises:
     InputError: see `normaliser` and `normalised_errors`.
   """
-  visible = counted(predictions.visibility)
-  annotated = counted(predictions.visibility, 'annotated')
-  slots, stages = predictions.names, {}
+  landmarks = predictions.landmark_set
+  norm = norm or landmarks.norm
+  # Only of the normaliser 'keypair' some are not known.
+  has_norm = np.isfinite(normaliser(predictions, norm)[:, :1])
+  visible = counted(predictions.visibility) & has_norm
+  annotated = counted(predictions.visibility, 'annotated') & has_norm
+  slots, stages = landmarks.names, {}
   for stage in predictions.estimates:
     errors = normalised_errors(predictions, stage, norm)
     curve = pdl(errors * CROP_PIXELS, visible, PDL_THRESHOLDS)
@@ -328,9 +363,7 @@ def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
     stages[stage] = {
       'ne': ne(errors, visible, slots),
       'ne_annotated': ne(errors, annotated, slots),
-      'ne_by_clothes_type': by_group(
-        predictions.clothes_type, schema.CLOTHES_TYPES
-      ),
+      'ne_by_clothes_type': by_group(predictions.clothes_type, landmarks.types),
       'ne_by_variation': by_group(predictions.variation, schema.VARIATIONS),
       'pdl_at_15': curve[PDL_MAIN],
       'pdl_curve': curve,
@@ -342,6 +375,7 @@ def evaluate(predictions: Predictions, *, norm: str = 'bbox_wh') -> dict:
     }
   return {
     'num_examples': len(predictions.ids),
+    'num_without_norm': int((~has_norm).sum()),
     'norm': norm,
     'ne': stages[list(stages)[-1]]['ne'],
     'stages': stages,

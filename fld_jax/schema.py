@@ -44,6 +44,10 @@ class LandmarkSet:
       not tell; then they are all pairs that there are.
     parts: partitions for PCLoss, name -> the landmarks of each part, beside or
       instead of those that words tell.
+    types: clothes type code -> name.
+    norm: the usual normaliser of NE, see `metrics.normaliser`.
+    norm_pairs: clothes type code -> the two landmarks whose distance is the
+      normaliser 'keypair'.
   """
 
   names: tuple[str, ...]
@@ -53,6 +57,11 @@ class LandmarkSet:
   sigmas: tuple[float, ...] = ()
   swaps: tuple[tuple[str, str], ...] = ()
   parts: dict[str, tuple[tuple[str, ...], ...]] = dataclasses.field(
+    default_factory=dict
+  )
+  types: dict[int, str] = dataclasses.field(default_factory=dict)
+  norm: str = 'bbox_wh'
+  norm_pairs: dict[int, tuple[str, str]] = dataclasses.field(
     default_factory=dict
   )
 
@@ -123,6 +132,7 @@ FASHION_8 = LandmarkSet(
     3: (0, 1, 2, 3, 4, 5, 6, 7),
   },
   top=('collar', 'sleeve'),
+  types=CLOTHES_TYPES,
 )
 
 
@@ -164,6 +174,12 @@ FASHION_AI_24 = LandmarkSet(
     'top',
     'waistband',
   ),
+  types={1: 'blouse', 2: 'outwear', 3: 'dress', 4: 'trousers', 5: 'skirt'},
+  norm='keypair',
+  norm_pairs={
+    **dict.fromkeys((1, 2, 3), ('armpit_left', 'armpit_right')),
+    **dict.fromkeys((4, 5), ('waistband_left', 'waistband_right')),
+  },
 )
 
 

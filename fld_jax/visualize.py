@@ -94,7 +94,9 @@ def overlay_sheet(images, predictions, indices, *, norm='bbox_wh'):
     cell, shift = _centre(crop, width)
     codes = predictions.visibility[index]
     truth = (predictions.landmarks[index] - corner) * scale + shift
-    draw = functools.partial(draw_landmarks, names=predictions.names)
+    draw = functools.partial(
+      draw_landmarks, names=predictions.landmark_set.names
+    )
     cells = [draw(cell, truth, codes)]
     captions = [predictions.ids[index]]
     for stage, error in zip(stages, errors, strict=True):

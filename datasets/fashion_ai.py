@@ -1,0 +1,31 @@
+"""FashionAI key points: the competition's folders -> records.
+
+fashion_ai_folder.py has the layout and all that a user can get wrong.
+"""
+
+import logging
+
+from fld_jax import schema
+from fld_jax.datasets import fashion_ai_folder
+from fld_jax.datasets.folder_builder import FolderBuilder
+
+logger = logging.getLogger('fld_jax')
+
+
+class FashionAi(FolderBuilder):
+  """FashionAI key points, all folders as one."""
+
+  def digest(self):
+    """See `FolderBuilder`."""
+    return fashion_ai_folder.digest(self.manual_dir)
+
+  def landmarks(self):
+    """See `FolderBuilder`."""
+    return schema.FASHION_AI_24
+
+  def read(self):
+    """See `FolderBuilder`; logs how many repeated lines are left out."""
+    rows, repeated = fashion_ai_folder.read(self.manual_dir)
+    if repeated:
+      logger.info('%d lines repeat another one: left out.', repeated)
+    return rows

@@ -1,0 +1,260 @@
+"""FashionAI key points: the competition's folders -> rows.
+
+Any number of the released folders below one, each with its CSV and Images/:
+
+  .../train/Annotations/train.csv       or annotations.csv, or any *.csv
+  .../train/Images/<category>/<hash>.jpg
+  .../fashionAI_key_points_test_a_answer_20180426.csv
+
+A CSV counts if it has the 24 landmark columns; its image paths are looked for
+beside it, one folder up, and beside every Images/ of the whole folder. A path
+with the word `test` holds test rows; of the others the first 2,100 blouses,
+1,900 outwears, 1,900 dresses, 2,100 skirts and 2,000 trousers are val, as in
+the PCLoss paper, in the order of paths and lines, and of a small folder at most
+a fifth of each. Cells are x_y_v; v is 1 for visible, 0 for occluded, -1 for
+absent. There are no boxes: a row's is its whole image, as in the paper.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from fld_jax import schema
+from fld_jax.datasets.rows import Row, file_state, image_size
+from fld_jax.errors import InputError
+
+LANDMARKS = schema.FASHION_AI_24
+COLUMNS = ['image_id', 'image_category', *LANDMARKS.names]
+CATEGORIES = {name: code for code, name in LANDMARKS.types.items()}
+VISIBILITY = {1: schema.VISIBLE, 0: schema.OCCLUDED, -1: schema.ABSENT}
+NUM_VAL = {  # Song et al., 2021, section 4.1
+  'blouse': 2100,
+  'outwear': 1900,
+  'dress': 1900,
+  'skirt': 2100,
+  'trousers': 2000,
+}
+TOLERANCE = 0.1  # of the image's longer side, for places beyond the border
+_CELL = re.compile(r'(-?\d{1,6})_(-?\d{1,6})_(-1|0|1)', re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+  """A line of a CSV.
+
+  Attributes:
+    line: from 1 on.
+    image: the path that it names.
+    category: 'blouse', for example.
+    points: (24, 2) float32 image pixels, 0 where absent.
+    visibility: (24,) int32 codes of schema.
+  """
+
+  line: int
+  image: str
+  category: str
+  points: np.ndarray
+  visibility: np.ndarray
+
+
+def annotation_files(manual_dir) -> list[Path]:
+  """The CSVs with landmarks, sorted.
+
+  Raises:
+    InputError: there is no such folder, or no such file in it.
+  """
+  root = Path(manual_dir)
+  if not root.is_dir():
+    raise InputError(f'{root}: there is no such folder')
+  found = [path for path in sorted(root.rglob('*.csv')) if _has_landmarks(path)]
+  if not found:
+    raise InputError(
+      f"{root}: holds no CSV whose first line is '{','.join(COLUMNS[:3])},"
+      "...', with the 24 landmarks"
+    )
+  return found
+
+
+def _has_landmarks(path: Path) -> bool:
+  """Whether it is no list of images alone, as the tests' question files are."""
+  with path.open('rb') as file:
+    first = file.readline(10_000)
+  return b'neckline_left' in first
+
+
+def read_labels(path: Path):
+  """Yields the `Labels` of a CSV.
+
+  Raises:
+    InputError: the first mistake, with its line and column.
+  """
+  with path.open(newline='', encoding='utf-8-sig') as file:
+    reader = csv.reader(file, strict=True)
+    try:
+      header = next(reader, [])
+      if header != COLUMNS:
+        wrong = next(
+          (i for i, x in enumerate(COLUMNS) if header[i : i + 1] != [x]), 26
+        )
+        found = f"'{header[wrong]}'" if wrong < len(header) else 'nothing'
+        wanted = f"'{COLUMNS[wrong]}'" if wrong < 26 else 'nothing'
+        raise InputError(
+          f'{path}, line 1, column {wrong + 1}: is {found}, must be {wanted}'
+        )
+      for cells in reader:
+        if cells:
+          yield _labels(path, reader.line_num, cells)
+    except (csv.Error, UnicodeDecodeError) as error:
+      raise InputError(
+        f'{path}, line {reader.line_num + 1}: is no line of a CSV in UTF-8 '
+        f'({error})'
+      ) from None
+
+
+def _labels(path, line: int, cells: list[str]) -> Labels:
+  if len(cells) != len(COLUMNS):
+    raise InputError(
+      f'{path}, line {line}: has {len(cells)} columns, must have {len(COLUMNS)}'
+    )
+  image, category, *marks = cells
+  if not image or '\0' in image:
+    raise InputError(
+      f'{path}, line {line}, image_id: is {image!r}, must be a path'
+    )
+  if category not in CATEGORIES:
+    raise InputError(
+      f"{path}, line {line}, image_category: is '{category}', must be one of "
+      f'{", ".join(CATEGORIES)}'
+    )
+  points = np.zeros((len(marks), 2), np.float32)
+  codes = np.full(len(marks), schema.ABSENT, np.int32)
+  for i, (name, cell) in enumerate(zip(LANDMARKS.names, marks, strict=True)):
+    match = _CELL.fullmatch(cell)
+    if not match:
+      raise InputError(
+        f"{path}, line {line}, {name}: is '{cell}', must be x_y_v with whole "
+        'numbers, v one of 1, 0, -1'
+      )
+    x, y, v = map(int, match.groups())
+    codes[i] = VISIBILITY[v]
+    if v >= 0:
+      points[i] = x, y
+  return Labels(line, image, category, points, codes)
+
+
+def read(manual_dir) -> tuple[list[Row], int]:
+  """Reads and checks a folder; of the images only the headers.
+
+  Args:
+    manual_dir: the folder.
+
+  Returns:
+    The rows, and how many lines were left out that repeat another one.
+
+  Raises:
+    InputError: the first mistake, with its file, line and field.
+  """
+  files = annotation_files(manual_dir)
+  roots = _image_roots(manual_dir)
+  lines, repeated = {}, 0  # image -> where it stands, what it says
+  for path in files:
+    for labels in read_labels(path):
+      if labels.image not in lines:
+        lines[labels.image] = path, labels
+        continue
+      other_path, other = lines[labels.image]
+      if (
+        (labels.points != other.points).any()
+        or (labels.visibility != other.visibility).any()
+        or labels.category != other.category
+      ):
+        raise InputError(
+          f'{path}, line {labels.line}, image_id: {labels.image} stands in '
+          f'{other_path}, line {other.line}, with other landmarks'
+        )
+      repeated += 1
+  total = Counter(
+    labels.category
+    for path, labels in lines.values()
+    if not _is_test(manual_dir, path)
+  )
+  num_val = {name: min(NUM_VAL[name], n // 5) for name, n in total.items()}
+  seen, rows = Counter(), []
+  for path, labels in lines.values():
+    if _is_test(manual_dir, path):
+      split = 'test'
+    else:
+      seen[labels.category] += 1
+      is_val = seen[labels.category] <= num_val[labels.category]
+      split = 'val' if is_val else 'train'
+    rows.append(_row(path, labels, split, roots))
+  return rows, repeated
+
+
+def _row(path, labels: Labels, split: str, roots) -> Row:
+  place = f'{path}, line {labels.line}, image_id'
+  file = _image_path(path, labels.image, roots)
+  size = image_size(file, place)
+  known = schema.has_position(labels.visibility)
+  reach = TOLERANCE * max(size)
+  outside = (labels.points < -reach) | (labels.points > np.array(size) + reach)
+  outside = outside.any(axis=-1) & known
+  if outside.any():
+    slot = int(np.flatnonzero(outside)[0])
+    x, y = labels.points[slot]
+    raise InputError(
+      f'{path}, line {labels.line}, {LANDMARKS.names[slot]}: is at {x:g}, '
+      f'{y:g}, outside of the image of {size[0]} x {size[1]} pixels by more '
+      f'than {reach:g}'
+    )
+  return Row(
+    id=labels.image,
+    path=file,
+    place=place,
+    split=split,
+    box=np.array([0, 0, *size], np.float32),
+    landmarks=labels.points,
+    visibility=labels.visibility,
+    clothes_type=CATEGORIES[labels.category],
+  )
+
+
+def digest(manual_dir) -> str:
+  """16 hex digits that change when a CSV or an image that it names does."""
+  found = hashlib.sha256()
+  roots = _image_roots(manual_dir)
+  for path in annotation_files(manual_dir):
+    found.update(os.fsencode(path.relative_to(manual_dir)))
+    with path.open('rb') as file:
+      for line in file:
+        found.update(line)
+        image = os.fsdecode(line.partition(b',')[0])
+        found.update(file_state(_image_path(path, image, roots), image))
+  return found.hexdigest()[:16]
+
+
+def _is_test(manual_dir, path: Path) -> bool:
+  return 'test' in str(path.relative_to(manual_dir)).lower()
+
+
+def _image_roots(manual_dir) -> list[Path]:
+  """Folders with a folder Images."""
+  return sorted(
+    path.parent for path in Path(manual_dir).rglob('Images') if path.is_dir()
+  )
+
+
+def _image_path(path: Path, image: str, roots) -> str:
+  """Where an image is; beside the CSV if it is nowhere."""
+  places = [path.parent, path.parent.parent, *roots]
+  for place in places:
+    file = os.path.join(place, image)
+    if '\0' not in file and os.path.isfile(file):
+      return file
+  return os.path.join(places[0], image)
