@@ -331,11 +331,11 @@ def evaluate(predictions: Predictions, *, norm: str | None = None) -> dict:
   Returns:
     `num_examples`, `num_without_norm` (examples that NE leaves out, because
     their normaliser is not known), `norm`, `ne` (the final stage's) and
-    `stages`: for each stage `ne` (visible landmarks), `ne_annotated` (and occluded ones),
-    `ne_by_clothes_type`, `ne_by_variation` (of visible ones, only groups that
-    are present), `pdl_at_15`, `pdl_curve` (0 to 50 pixels of 224),
-    `outlier_rate`, `duplicate_rate` and `visibility_accuracy`. NE and shares
-    are fractions, not per cent.
+    `stages`: for each stage `ne` (visible landmarks), `ne_annotated` (and
+    occluded ones), `ne_by_clothes_type`, `ne_by_variation` (of visible ones,
+    only groups that are present), `pdl_at_15`, `pdl_curve` (0 to 50 pixels of
+    224), `outlier_rate`, `duplicate_rate` and `visibility_accuracy`. NE and
+    shares are fractions, not per cent.
 
   Raises:
     InputError: see `normaliser` and `normalised_errors`.
