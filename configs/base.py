@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 DATASETS = (
   'synthetic',
   'deepfashion',
+  'fld',
   'coco_keypoints',
   'fashion_ai',
   'lsp',

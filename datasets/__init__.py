@@ -7,6 +7,7 @@ from fld_jax.errors import InputError
 
 LANDMARK_SETS = {
   'deepfashion': schema.FASHION_8,
+  'fld': schema.FASHION_8,
   'synthetic': schema.FASHION_8,
   'coco_keypoints': None,  # the files say
   'fashion_ai': schema.FASHION_AI_24,
@@ -17,6 +18,7 @@ LANDMARK_SETS = {
 # What the folder of the original files holds.
 FOLDERS = {
   'deepfashion': 'Img/, Anno/ and Eval/',
+  'fld': 'Img/, Anno/ and Eval/',
   'coco_keypoints': 'the annotations and images that config.dataset names',
   'fashion_ai': 'the folders of the competition, each with its CSV and Images/',
   'lsp': 'joints.mat and images/',
@@ -78,10 +80,11 @@ def _builder(config, data_dir: str):
     sizes = config.sizes.to_dict()
     return Synthetic(sizes=sizes, seed=config.seed, data_dir=data_dir)
   places = {'manual_dir': config.manual_dir, 'data_dir': data_dir}
-  if config.name == 'deepfashion':
-    from fld_jax.datasets.deepfashion import Deepfashion
+  if config.name in ('deepfashion', 'fld'):
+    from fld_jax.datasets import deepfashion
 
-    return Deepfashion(**places)
+    builders = {'deepfashion': deepfashion.Deepfashion, 'fld': deepfashion.Fld}
+    return builders[config.name](**places)
   if config.name == 'coco_keypoints':
     from fld_jax.datasets.coco_keypoints import CocoKeypoints
 

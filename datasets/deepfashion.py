@@ -1,7 +1,8 @@
-"""DeepFashion, Category and Attribute: the official folder -> records.
+"""DeepFashion, Category and Attribute, and FLD: official folders -> records.
 
 Z. Liu et al., DeepFashion: Powering Robust Clothes Recognition and Retrieval
-with Rich Annotations, CVPR 2016. deepfashion_folder.py has the layout, which a
+with Rich Annotations, CVPR 2016; Z. Liu et al., Fashion Landmark Detection in
+the Wild, ECCV 2016. deepfashion_folder.py has the layout, which a
 folder of one's own may have as well, and all that a user can get wrong.
 """
 
@@ -28,3 +29,7 @@ class Deepfashion(FolderBuilder):
   def read(self):
     """See `FolderBuilder`."""
     return deepfashion_folder.read_annotations(self.manual_dir)
+
+
+class Fld(Deepfashion):
+  """The Fashion Landmark Detection benchmark."""
