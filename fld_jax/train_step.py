@@ -125,8 +125,10 @@ def add_landmarks(views: Sequence[dict], options) -> dict:
   Returns:
     The outputs.
   """
-  mean = lambda name: sum(view[name] for view in views) / len(views)
-  outputs = {**views[0], **{name: mean(name) for name in views[-1]}}
+  outputs = dict(views[0])
+  if len(views) > 1:
+    mean = lambda name: sum(view[name] for view in views) / len(views)
+    outputs |= {name: mean(name) for name in views[-1]}
   if 'heatmaps' in outputs:
     maps = [view['heatmaps'] for view in views]
     outputs['landmarks'] = heatmaps.decode(maps, options)
