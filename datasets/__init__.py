@@ -1,6 +1,9 @@
 """TFDS builders, one file a dataset; all write the record of fld_jax.schema."""
 
+import contextlib
+import dataclasses
 import os
+import textwrap
 
 from fld_jax import schema
 from fld_jax.errors import InputError
@@ -15,15 +18,78 @@ LANDMARK_SETS = {
   'lspet': schema.LSP_14,
   'parse': schema.LSP_14,
 }
-# What the folder of the original files holds.
-FOLDERS = {
-  'deepfashion': 'Img/, Anno/ and Eval/',
-  'fld': 'Img/, Anno/ and Eval/',
-  'coco_keypoints': 'the annotations and images that config.dataset names',
-  'fashion_ai': 'the folders of the competition, each with its CSV and Images/',
-  'lsp': 'joints.mat and images/',
-  'lspet': 'joints.mat and images/',
-  'parse': 'labels.mat and im0001.jpg to im0305.jpg',
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where the original files of a dataset come from, and how they lie.
+
+  Attributes:
+    address: where to ask for them.
+    tree: the folder, line by line.
+  """
+
+  address: str
+  tree: str
+
+
+_DEEPFASHION = 'http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion'
+SOURCES = {
+  'deepfashion': Source(
+    f'{_DEEPFASHION}/AttributePrediction.html',
+    """
+    Img/img/FOLDER/img_00000001.jpg ...
+    Anno/list_bbox.txt               (or in Anno_coarse/, Anno_fine/)
+    Anno/list_landmarks.txt
+    Anno/list_attr_cloth.txt, Anno/list_attr_img.txt   (both or neither)
+    Eval/list_eval_partition.txt
+    """,
+  ),
+  'fld': Source(
+    f'{_DEEPFASHION}/LandmarkDetection.html',
+    """
+    Img/img_00000001.jpg ...
+    Anno/list_bbox.txt
+    Anno/list_landmarks.txt
+    Eval/list_eval_partition.txt
+    """,
+  ),
+  'coco_keypoints': Source(
+    'https://cocodataset.org/#download (or your own files)',
+    """
+    annotations/train.json, val.json, test.json   (one or more of them; other
+                                places: config.dataset.annotations)
+    images/FILE_NAME ...        (other places: config.dataset.images)
+    """,
+  ),
+  'fashion_ai': Source(
+    'https://tianchi.aliyun.com/competition/entrance/231648',
+    """
+    ANY_FOLDER/ANY_NAME.csv     (with the 24 landmark columns)
+    ANY_FOLDER/Images/CATEGORY/HASH.jpg ...
+    """,
+  ),
+  'lsp': Source(
+    'http://sam.johnson.io/research/lsp.html',
+    """
+    joints.mat
+    images/im0001.jpg ... im2000.jpg
+    """,
+  ),
+  'lspet': Source(
+    'http://sam.johnson.io/research/lspet.html',
+    """
+    joints.mat
+    images/im00001.jpg ... im10000.jpg
+    """,
+  ),
+  'parse': Source(
+    'https://www.ics.uci.edu/~dramanan/papers/parse/',
+    """
+    labels.mat
+    im0001.jpg ... im0305.jpg
+    """,
+  ),
 }
 
 
@@ -46,8 +112,9 @@ def landmark_set(config) -> schema.LandmarkSet:
     return LANDMARK_SETS[config.name]
   from fld_jax.datasets import coco_folder
 
-  _check_manual_dir(config)
-  return coco_folder.read_landmark_set(config.manual_dir, config.annotations)
+  with _instructions(config.name):
+    _check_manual_dir(config)
+    return coco_folder.read_landmark_set(config.manual_dir, config.annotations)
 
 
 def prepared_builder(config):
@@ -64,12 +131,40 @@ def prepared_builder(config):
   Raises:
     InputError: for an unknown name, or anything wrong with the folder.
   """
-  landmark_set(config)  # knows the names
-  if config.name in FOLDERS:
-    _check_manual_dir(config)
-  builder = _builder(config, os.path.expanduser(config.data_dir))
+  builder = make_builder(config)
   builder.download_and_prepare(file_format='array_record')
   return builder
+
+
+def make_builder(config):
+  """The builder that a config names, prepared or not.
+
+  Args:
+    config: see `prepared_builder`.
+
+  Raises:
+    InputError: for an unknown name, or missing files.
+  """
+  landmark_set(config)  # knows the names
+  with _instructions(config.name):
+    if config.name in SOURCES:
+      _check_manual_dir(config)
+    return _builder(config, os.path.expanduser(config.data_dir))
+
+
+@contextlib.contextmanager
+def _instructions(name: str):
+  """Where files are missing, says where to get them and how they shall lie."""
+  try:
+    yield
+  except InputError as error:
+    if error.kind != 'missing':
+      raise
+    source = SOURCES[name]
+    tree = textwrap.indent(textwrap.dedent(source.tree).strip('\n'), '  ')
+    raise InputError(
+      f'{error}.\n{name} is to be had at {source.address}.\nThe folder:\n{tree}'
+    ) from error
 
 
 def _builder(config, data_dir: str):
@@ -104,6 +199,7 @@ def _builder(config, data_dir: str):
 def _check_manual_dir(config) -> None:
   if not config.manual_dir:
     raise InputError(
-      'config.dataset.manual_dir is empty: give the folder that holds '
-      f'{FOLDERS[config.name]}.'
+      "config.dataset.manual_dir is empty: give the dataset's folder, "
+      '--manual_dir=FOLDER',
+      'missing',
     )

@@ -21,13 +21,19 @@ import hashlib
 import json
 import math
 import os
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets.rows import SPLITS, Row, file_state, image_size
+from fld_jax.datasets.rows import (
+  SPLITS,
+  Findings,
+  Row,
+  file_state,
+  image_size,
+)
 from fld_jax.errors import InputError
 
 VISIBILITY = {2: schema.VISIBLE, 1: schema.OCCLUDED, 0: schema.ABSENT}
@@ -56,7 +62,8 @@ def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
   if not present:
     raise InputError(
       f'{root}: there is no annotation file, must be at least one of '
-      f'{", ".join(map(str, files.values()))}'
+      f'{", ".join(map(str, files.values()))}',
+      'missing',
     )
   return present
 
@@ -103,7 +110,13 @@ def content_digest(manual_dir, annotations: str, images: str) -> str:
   return digest.hexdigest()[:16]
 
 
-def read(manual_dir, annotations: str, images: str, split: str):
+def read(
+  manual_dir,
+  annotations: str,
+  images: str,
+  split: str,
+  findings: Findings | None = None,
+) -> Iterator[Row]:
   """Reads and checks a split; of the images only the headers.
 
   Args:
@@ -111,28 +124,66 @@ def read(manual_dir, annotations: str, images: str, split: str):
     annotations: see `annotation_files`.
     images: folder of the images below it, perhaps with {split}.
     split: 'train', 'val' or 'test'.
+    findings: gets the mistakes, by default the first one is raised; and why
+      objects are left out, crowds and those without a labelled landmark.
 
-  Returns:
-    The rows in the order of the file, and how many annotations were left out,
-    why -> number: crowds and objects without a labelled landmark.
+  Yields:
+    The rows in the order of the file.
 
   Raises:
-    InputError: the first mistake, with its file, place and field.
+    InputError: the first mistake, with its file, place and field; with other
+      findings, only what leaves nothing to read.
   """
+  findings = findings or Findings()
   path = annotation_files(manual_dir, annotations)[split]
   data = _load(path)
-  names = _landmark_set(path, data['categories']).names
-  categories = {category['id'] for category in data['categories']}
-  files = _read_images(path, data['images'])
-  sizes, rows, dropped, seen = {}, [], Counter(), set()
+  reader = _Reader(
+    path,
+    names=_landmark_set(path, data['categories']).names,
+    categories={category['id'] for category in data['categories']},
+    files=_read_images(path, data['images']),
+    image_path=functools.partial(_image_path, manual_dir, images, split),
+    split=split,
+  )
+  count = 0
   for i, annotation in enumerate(data['annotations']):
-    place = f'annotations[{i}]'
+    try:
+      row = reader.row(i, annotation, findings)
+    except InputError as mistake:
+      findings.mistake(mistake)
+      continue
+    if row:
+      count += 1
+      yield row
+  if not count:
+    findings.mistake(
+      InputError(
+        f'{path}, annotations: none has a labelled landmark, must be at least '
+        'one'
+      )
+    )
+
+
+class _Reader:
+  """Turns the annotations of one file into rows."""
+
+  def __init__(self, path, *, names, categories, files, image_path, split):
+    self.path, self.names, self.split = path, names, split
+    self.categories, self.files = categories, files
+    self.image_path = image_path
+    self.sizes: dict[str, tuple[int, int]] = {}
+    self.seen: set = set()
+
+  def row(self, i: int, annotation, findings: Findings) -> Row | None:
+    """The row of the i-th annotation, None if it is left out."""
+    path, place = self.path, f'annotations[{i}]'
     _fields(path, place, annotation, 'id', 'image_id', 'category_id')
     place = f'annotation {annotation["id"]!r}'
-    if annotation['id'] in seen:
+    if annotation['id'] in self.seen:
       raise _error(path, place, 'id', 'stands twice, must be unique')
-    seen.add(annotation['id'])
-    for field, known in (('image_id', files), ('category_id', categories)):
+    self.seen.add(annotation['id'])
+    known_ids = {'image_id': self.files, 'category_id': self.categories}
+    for field, known in known_ids.items():
       if not _hashable(annotation[field]) or annotation[field] not in known:
         problem = (
           f'is {annotation[field]!r}, which is not among the {field[:-3]}s'
@@ -142,40 +193,35 @@ def read(manual_dir, annotations: str, images: str, split: str):
       problem = f'is {annotation["iscrowd"]!r}, must be 0 or 1'
       raise _error(path, place, 'iscrowd', problem)
     if annotation.get('iscrowd', 0):
-      dropped['crowd'] += 1
-      continue
+      findings.left_out['crowd'] += 1
+      return None
     _fields(path, place, annotation, 'keypoints', 'bbox')
-    points, codes = _keypoints(path, place, annotation['keypoints'], names)
+    points, codes = _keypoints(path, place, annotation['keypoints'], self.names)
     if not schema.has_position(codes).any():
-      dropped['no labelled landmark'] += 1
-      continue
+      findings.left_out['no labelled landmark'] += 1
+      return None
     box = _box(path, place, annotation['bbox'])
-    file_name, announced = files[annotation['image_id']]
-    file = _image_path(manual_dir, images, split, file_name)
+    file_name, announced = self.files[annotation['image_id']]
+    file = self.image_path(file_name)
     listed = f'{path}, image {annotation["image_id"]!r}'
-    if file not in sizes:
-      sizes[file] = _checked_size(file, listed, announced)
-    _check_places(path, place, box, points, codes, names, sizes[file])
-    rows.append(
-      Row(
-        id=f'{file_name}#{annotation["id"]}',
-        path=file,
-        place=f'{listed}, file_name',
-        split=split,
-        box=box.astype(np.float32),
-        landmarks=points.astype(np.float32),
-        visibility=codes,
-      )
+    if file not in self.sizes:
+      self.sizes[file] = _checked_size(file, listed, announced)
+    _check_places(path, place, box, points, codes, self.names, self.sizes[file])
+    return Row(
+      id=f'{file_name}#{annotation["id"]}',
+      path=file,
+      place=f'{listed}, file_name',
+      split=self.split,
+      box=box.astype(np.float32),
+      landmarks=points.astype(np.float32),
+      visibility=codes,
     )
-  if not rows:
-    raise InputError(
-      f'{path}, annotations: none has a labelled landmark, must be at least one'
-    )
-  return rows, dict(dropped)
 
 
-def _error(path, place: str, field: str, problem: str) -> InputError:
-  return InputError(f'{path}, {place}, {field}: {problem}')
+def _error(
+  path, place: str, field: str, problem: str, kind: str = 'form'
+) -> InputError:
+  return InputError(f'{path}, {place}, {field}: {problem}', kind)
 
 
 def _load(path: Path) -> dict:
@@ -318,7 +364,7 @@ def _keypoints(path, place: str, value, names):
   for name, v in zip(names, triples[:, 2], strict=True):
     if v not in VISIBILITY:
       problem = f'v of {name} is {v:g}, must be 0, 1 or 2'
-      raise _error(path, place, 'keypoints', problem)
+      raise _error(path, place, 'keypoints', problem, 'visibility')
   codes = np.array([VISIBILITY[v] for v in triples[:, 2]], np.int32)
   known = schema.has_position(codes)
   return np.where(known[:, None], triples[:, :2], 0.0), codes
@@ -329,7 +375,7 @@ def _box(path, place: str, value) -> np.ndarray:
   x, y, width, height = _numbers(path, place, 'bbox', value, 4)
   if width <= 0 or height <= 0:
     problem = f'is {width:g} x {height:g} pixels, both must be above 0'
-    raise _error(path, place, 'bbox', problem)
+    raise _error(path, place, 'bbox', problem, 'box')
   return np.array([x, y, x + width, y + height])
 
 
@@ -343,7 +389,8 @@ def _checked_size(file: str, place: str, announced):
   if announced and size != tuple(announced):
     raise InputError(
       f'{place}, width and height: are {announced[0]} x {announced[1]}, but '
-      f'{file} is {size[0]} x {size[1]}'
+      f'{file} is {size[0]} x {size[1]}',
+      'image',
     )
   return size
 
@@ -353,7 +400,7 @@ def _check_places(path, place, box, points, codes, names, size) -> None:
   width, height = size
   if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
     problem = f'lies outside of the image of {width} x {height} pixels'
-    raise _error(path, place, 'bbox', problem)
+    raise _error(path, place, 'bbox', problem, 'box')
   reach = TOLERANCE * max(size)
   for name, (x, y), code in zip(names, points, codes, strict=True):
     inside = -reach <= x <= width + reach and -reach <= y <= height + reach
@@ -362,4 +409,4 @@ def _check_places(path, place, box, points, codes, names, size) -> None:
         f'{name} is at {x:g}, {y:g}, outside of the image of {width} x '
         f'{height} pixels by more than {reach:g}'
       )
-      raise _error(path, place, 'keypoints', problem)
+      raise _error(path, place, 'keypoints', problem, 'landmark')

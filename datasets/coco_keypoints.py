@@ -4,12 +4,8 @@ A record is an annotated object; its id is the file's name and the annotation's
 id. coco_folder.py has the layout and all that a user can get wrong.
 """
 
-import logging
-
 from fld_jax.datasets import coco_folder
 from fld_jax.datasets.folder_builder import FolderBuilder
-
-logger = logging.getLogger('fld_jax')
 
 
 class CocoKeypoints(FolderBuilder):
@@ -30,16 +26,11 @@ class CocoKeypoints(FolderBuilder):
     """See `FolderBuilder`."""
     return coco_folder.read_landmark_set(self.manual_dir, self.annotations)
 
-  def read(self):
-    """See `FolderBuilder`; logs what is left out."""
-    rows = []
+  def read(self, findings):
+    """See `FolderBuilder`."""
     for split in coco_folder.annotation_files(
       self.manual_dir, self.annotations
     ):
-      kept, dropped = coco_folder.read(
-        self.manual_dir, self.annotations, self.images, split
+      yield from coco_folder.read(
+        self.manual_dir, self.annotations, self.images, split, findings
       )
-      rows += kept
-      left = ', '.join(f'{n} ({why})' for why, n in dropped.items()) or 'none'
-      logger.info('%s: %d objects; left out: %s', split, len(kept), left)
-    return rows

@@ -26,9 +26,9 @@ class Deepfashion(FolderBuilder):
     """See `FolderBuilder`."""
     return deepfashion_folder.read_attribute_names(self.manual_dir)
 
-  def read(self):
+  def read(self, findings):
     """See `FolderBuilder`."""
-    return deepfashion_folder.read_annotations(self.manual_dir)
+    return deepfashion_folder.read_annotations(self.manual_dir, findings)
 
 
 class Fld(Deepfashion):

@@ -15,15 +15,19 @@ deepfashion_lists.py has the form of the lists. Positions pass into the rows as
 they stand, unclipped.
 """
 
+import functools
 import hashlib
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from fld_jax import schema
 from fld_jax.datasets import deepfashion_lists as lists
-from fld_jax.datasets.rows import Row, file_state, image_size
+from fld_jax.datasets.rows import Findings, Row, file_state, image_size
+from fld_jax.datasets.tables import Tables
 from fld_jax.errors import InputError
 
 ANNO_FOLDERS = ('Anno', 'Anno_coarse', 'Anno_fine')
@@ -38,57 +42,73 @@ BOX_TOLERANCE = 2.0  # pixels
 LANDMARK_TOLERANCE = 0.1  # of the image's longer side
 
 
-def read_annotations(manual_dir) -> list[Row]:
+def read_annotations(
+  manual_dir, findings: Findings | None = None
+) -> Iterator[Row]:
   """Reads and checks a whole folder; of the images only the headers.
 
   Args:
     manual_dir: folder in the layout above.
+    findings: gets the mistakes; by default the first one is raised.
 
-  Returns:
+  Yields:
     One row an image, in the order of list_eval_partition.txt.
 
   Raises:
-    InputError: the first mistake, with its file, line and field.
+    InputError: the first mistake, with its file, line and field; with other
+      findings, only what leaves nothing to read.
   """
+  findings = findings or Findings()
   paths = annotation_paths(manual_dir)
-  splits = lists.read_splits(paths['split'])
-  boxes = lists.read_boxes(paths['box'])
-  landmarks = lists.read_landmarks(paths['landmarks'])
-  tables = {'box': boxes, 'landmarks': landmarks}
-  if 'attributes' in paths:
-    names = read_attribute_names(manual_dir)
-    tables['attributes'] = lists.read_attributes(
-      paths['attributes'], len(names)
-    )
-  for key, table in tables.items():
-    _check_same_images(paths['split'], splits, paths[key], table)
+  readers = {
+    'split': lists.read_splits,
+    'box': lists.read_boxes,
+    'landmarks': lists.read_landmarks,
+    'attributes': functools.partial(
+      lists.read_attributes,
+      num_attributes=len(read_attribute_names(manual_dir)),
+    ),
+  }
+  with Tables() as tables:
+    for key, read in readers.items():
+      if key in paths:
+        rows = read(paths[key], findings=findings)
+        tables.add(key, paths[key], rows, findings)
+    for key in readers:
+      if key in paths and key != 'split':
+        tables.check_same_names('split', key, findings)
+    for image, cells in tables.join():
+      try:
+        row = _row(manual_dir, paths, image, **cells)
+      except InputError as mistake:
+        findings.mistake(mistake)
+      else:
+        yield row
 
-  attributes = tables.get('attributes', {})
-  no_attributes = 0, np.zeros(0, np.int8)
-  rows = []
-  for image, (line, split) in splits.items():
-    path = _image_path(manual_dir, image)
-    listed = f'{paths["split"]}, line {line}, image_name'
-    size = image_size(path, listed, ('JPEG',))
-    _check_box(paths['box'], *boxes[image], size)
-    line, (clothes_type, variation, visibility, points) = landmarks[image]
-    slots = schema.FASHION_8.slots[clothes_type]
-    _check_landmarks(paths['landmarks'], line, points[list(slots)], size)
-    rows.append(
-      Row(
-        id=image,
-        path=path,
-        place=listed,
-        split=split,
-        clothes_type=clothes_type,
-        variation=variation,
-        box=np.array(boxes[image][1], np.float32),
-        landmarks=points,
-        visibility=visibility,
-        attributes=attributes.get(image, no_attributes)[1],
-      )
-    )
-  return rows
+
+def _row(
+  manual_dir, paths, image: str, split, box, landmarks, attributes=None
+) -> Row:
+  """The row of an image; each argument is (line, value) of a list."""
+  path = image_path(manual_dir, image)
+  place = f'{paths["split"]}, line {split[0]}, image_name'
+  size = image_size(path, place, ('JPEG',))
+  check_box(paths['box'], *box, size)
+  line, (clothes_type, variation, visibility, points) = landmarks
+  slots = list(schema.FASHION_8.slots[clothes_type])
+  check_landmarks(paths['landmarks'], line, points[slots], size)
+  return Row(
+    id=image,
+    path=path,
+    place=place,
+    split=split[1],
+    clothes_type=clothes_type,
+    variation=variation,
+    box=np.array(box[1], np.float32),
+    landmarks=points,
+    visibility=visibility,
+    attributes=attributes[1] if attributes else np.zeros(0, np.int8),
+  )
 
 
 def read_attribute_names(manual_dir) -> list[str]:
@@ -112,11 +132,11 @@ def content_digest(manual_dir) -> str:
       digest.update(path.name.encode())
       digest.update(hashlib.file_digest(file, 'sha256').digest())
   with paths['split'].open('rb') as file:
-    for raw in list(file)[2:]:
+    for raw in itertools.islice(file, 2, None):
       if not raw.strip():
         continue
       image = os.fsdecode(raw.split(maxsplit=1)[0])
-      digest.update(file_state(_image_path(manual_dir, image), image))
+      digest.update(file_state(image_path(manual_dir, image), image))
   return digest.hexdigest()[:16]
 
 
@@ -129,7 +149,8 @@ def annotation_paths(manual_dir) -> dict[str, Path]:
   root = Path(manual_dir)
   if not root.is_dir():
     raise InputError(
-      f'{root}: there is no such folder; it must hold Img/, Anno/ and Eval/'
+      f'{root}: there is no such folder; it must hold Img/, Anno/ and Eval/',
+      'missing',
     )
   # The official Anno_fine holds other files: the list decides, not the name.
   folders = [root / name for name in ANNO_FOLDERS]
@@ -147,25 +168,18 @@ def annotation_paths(manual_dir) -> dict[str, Path]:
   }
   if any(path.is_file() for path in attributes.values()):
     paths |= attributes
-  for key, path in paths.items():
-    if not path.is_file():
-      hint = ' (have both attribute lists or neither)' * (key in attributes)
-      raise InputError(f'{path}: this annotation file is missing{hint}')
+  missing = {key: path for key, path in paths.items() if not path.is_file()}
+  if missing:
+    hint = ' (have both attribute lists or neither)'
+    raise InputError(
+      f'{", ".join(map(str, missing.values()))}: missing, each must be an '
+      f'annotation file{hint if missing.keys() & attributes else ""}',
+      'missing',
+    )
   return paths
 
 
-def _check_same_images(path, table, other_path, other_table):
-  for here, images, there, others in (
-    (path, table, other_path, other_table),
-    (other_path, other_table, path, table),
-  ):
-    for image, (line, _) in images.items():
-      if image not in others:
-        problem = f"'{image}' has no row in {there}, must be in both lists"
-        raise lists.error(here, line, 'image_name', problem)
-
-
-def _image_path(manual_dir, image):
+def image_path(manual_dir, image):
   """Below Img/, or below the folder itself if only there is such a file."""
   path = os.path.join(manual_dir, 'Img', image)
   if os.path.exists(path):
@@ -174,24 +188,46 @@ def _image_path(manual_dir, image):
   return direct if os.path.exists(direct) else path
 
 
-def _check_box(path, line, box, size):
+def check_box(path, line: int, box, size) -> None:
+  """Refuses a box (x1, y1, x2, y2) that is empty or outside of the image.
+
+  Args:
+    path: of the list.
+    line: of the row.
+    box: in pixels.
+    size: (width, height) of the image.
+
+  Raises:
+    InputError: naming the field.
+  """
   for i, axis in enumerate(('width', 'height')):
     low, high = box[i], box[i + 2]
     if high <= low:
       problem = (
         f'is {high:g}, must be greater than {lists.BOX_FIELDS[i]} = {low:g}'
       )
-      raise lists.error(path, line, lists.BOX_FIELDS[i + 2], problem)
+      raise lists.error(path, line, lists.BOX_FIELDS[i + 2], problem, 'box')
     for field, value in zip(lists.BOX_FIELDS[i::2], (low, high), strict=True):
       if not -BOX_TOLERANCE <= value <= size[i] + BOX_TOLERANCE:
         problem = (
           f'is {value:g}, must be from 0 to {size[i]}, the {axis} of the '
           f'image, give or take {BOX_TOLERANCE:g}'
         )
-        raise lists.error(path, line, field, problem)
+        raise lists.error(path, line, field, problem, 'box')
 
 
-def _check_landmarks(path, line, points, size):
+def check_landmarks(path, line: int, points, size) -> None:
+  """Refuses landmarks far outside of the image; arguments as `check_box`.
+
+  Args:
+    path: of the list.
+    line: of the row.
+    points: (n, 2) in pixels, in the order of the row's triples.
+    size: (width, height) of the image.
+
+  Raises:
+    InputError: naming the field.
+  """
   tolerance = LANDMARK_TOLERANCE * max(size)
   for i, point in enumerate(points.tolist(), 1):
     for j, axis in enumerate(('width', 'height')):
@@ -201,4 +237,4 @@ def _check_landmarks(path, line, points, size):
           f'is {point[j]:g}, must be from 0 to {size[j]}, the {axis} of the '
           f'image, give or take {tolerance:g}'
         )
-        raise lists.error(path, line, field, problem)
+        raise lists.error(path, line, field, problem, 'landmark')

@@ -3,13 +3,9 @@
 fashion_ai_folder.py has the layout and all that a user can get wrong.
 """
 
-import logging
-
 from fld_jax import schema
 from fld_jax.datasets import fashion_ai_folder
 from fld_jax.datasets.folder_builder import FolderBuilder
-
-logger = logging.getLogger('fld_jax')
 
 
 class FashionAi(FolderBuilder):
@@ -23,9 +19,6 @@ class FashionAi(FolderBuilder):
     """See `FolderBuilder`."""
     return schema.FASHION_AI_24
 
-  def read(self):
-    """See `FolderBuilder`; logs how many repeated lines are left out."""
-    rows, repeated = fashion_ai_folder.read(self.manual_dir)
-    if repeated:
-      logger.info('%d lines repeat another one: left out.', repeated)
-    return rows
+  def read(self, findings):
+    """See `FolderBuilder`."""
+    return fashion_ai_folder.read(self.manual_dir, findings)

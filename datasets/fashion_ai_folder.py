@@ -21,12 +21,14 @@ import hashlib
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets.rows import Row, file_state, image_size
+from fld_jax.datasets.rows import Findings, Row, file_state, image_size
+from fld_jax.datasets.tables import Tables
 from fld_jax.errors import InputError
 
 LANDMARKS = schema.FASHION_AI_24
@@ -71,12 +73,13 @@ def annotation_files(manual_dir) -> list[Path]:
   """
   root = Path(manual_dir)
   if not root.is_dir():
-    raise InputError(f'{root}: there is no such folder')
+    raise InputError(f'{root}: there is no such folder', 'missing')
   found = [path for path in sorted(root.rglob('*.csv')) if _has_landmarks(path)]
   if not found:
     raise InputError(
       f"{root}: holds no CSV whose first line is '{','.join(COLUMNS[:3])},"
-      "...', with the 24 landmarks"
+      "...', with the 24 landmarks",
+      'missing',
     )
   return found
 
@@ -88,12 +91,18 @@ def _has_landmarks(path: Path) -> bool:
   return b'neckline_left' in first
 
 
-def read_labels(path: Path):
+def read_labels(path: Path, findings: Findings | None = None):
   """Yields the `Labels` of a CSV.
 
+  Args:
+    path: of the CSV.
+    findings: gets the mistakes; by default the first one is raised.
+
   Raises:
-    InputError: the first mistake, with its line and column.
+    InputError: the first mistake, with its line and column; with other
+      findings, only one after which the file cannot be read on.
   """
+  findings = findings or Findings()
   with path.open(newline='', encoding='utf-8-sig') as file:
     reader = csv.reader(file, strict=True)
     try:
@@ -108,8 +117,14 @@ def read_labels(path: Path):
           f'{path}, line 1, column {wrong + 1}: is {found}, must be {wanted}'
         )
       for cells in reader:
-        if cells:
-          yield _labels(path, reader.line_num, cells)
+        if not cells:
+          continue
+        try:
+          labels = _labels(path, reader.line_num, cells)
+        except InputError as mistake:
+          findings.mistake(mistake)
+        else:
+          yield labels
     except (csv.Error, UnicodeDecodeError) as error:
       raise InputError(
         f'{path}, line {reader.line_num + 1}: is no line of a CSV in UTF-8 '
@@ -139,7 +154,8 @@ def _labels(path, line: int, cells: list[str]) -> Labels:
     if not match:
       raise InputError(
         f"{path}, line {line}, {name}: is '{cell}', must be x_y_v with whole "
-        'numbers, v one of 1, 0, -1'
+        'numbers, v one of 1, 0, -1',
+        'visibility',
       )
     x, y, v = map(int, match.groups())
     codes[i] = VISIBILITY[v]
@@ -148,53 +164,72 @@ def _labels(path, line: int, cells: list[str]) -> Labels:
   return Labels(line, image, category, points, codes)
 
 
-def read(manual_dir) -> tuple[list[Row], int]:
+def read(manual_dir, findings: Findings | None = None) -> Iterator[Row]:
   """Reads and checks a folder; of the images only the headers.
 
   Args:
     manual_dir: the folder.
+    findings: gets the mistakes, by default the first one is raised; and how
+      many lines are left out that repeat another one.
 
-  Returns:
-    The rows, and how many lines were left out that repeat another one.
+  Yields:
+    The rows.
 
   Raises:
-    InputError: the first mistake, with its file, line and field.
+    InputError: the first mistake, with its file, line and field; with other
+      findings, only what leaves nothing to read on.
   """
-  files = annotation_files(manual_dir)
+  findings = findings or Findings()
   roots = _image_roots(manual_dir)
-  lines, repeated = {}, 0  # image -> where it stands, what it says
-  for path in files:
-    for labels in read_labels(path):
-      if labels.image not in lines:
-        lines[labels.image] = path, labels
+  with Tables() as tables:
+    lines = _distinct_lines(manual_dir, tables, findings)
+    tables.add('lines', manual_dir, lines, findings)
+    places = lambda: (cells['lines'][1] for _, cells in tables.join())
+    total = Counter(
+      labels.category
+      for path, labels in places()
+      if not _is_test(manual_dir, path)
+    )
+    num_val = {name: min(NUM_VAL[name], n // 5) for name, n in total.items()}
+    seen = Counter()
+    for path, labels in places():
+      if _is_test(manual_dir, path):
+        split = 'test'
+      else:
+        seen[labels.category] += 1
+        is_val = seen[labels.category] <= num_val[labels.category]
+        split = 'val' if is_val else 'train'
+      try:
+        row = _row(path, labels, split, roots)
+      except InputError as mistake:
+        findings.mistake(mistake)
+      else:
+        yield row
+
+
+def _distinct_lines(manual_dir, tables: Tables, findings: Findings):
+  """Yields (image, line, (path, Labels)), each image once."""
+  for path in annotation_files(manual_dir):
+    for labels in read_labels(path, findings):
+      known = tables.get('lines', labels.image)
+      if not known:
+        yield labels.image, labels.line, (path, labels)
         continue
-      other_path, other = lines[labels.image]
+      other_path, other = known[1]
       if (
         (labels.points != other.points).any()
         or (labels.visibility != other.visibility).any()
         or labels.category != other.category
       ):
-        raise InputError(
-          f'{path}, line {labels.line}, image_id: {labels.image} stands in '
-          f'{other_path}, line {other.line}, with other landmarks'
+        findings.mistake(
+          InputError(
+            f'{path}, line {labels.line}, image_id: {labels.image} stands in '
+            f'{other_path}, line {other.line}, with other landmarks',
+            'split',
+          )
         )
-      repeated += 1
-  total = Counter(
-    labels.category
-    for path, labels in lines.values()
-    if not _is_test(manual_dir, path)
-  )
-  num_val = {name: min(NUM_VAL[name], n // 5) for name, n in total.items()}
-  seen, rows = Counter(), []
-  for path, labels in lines.values():
-    if _is_test(manual_dir, path):
-      split = 'test'
-    else:
-      seen[labels.category] += 1
-      is_val = seen[labels.category] <= num_val[labels.category]
-      split = 'val' if is_val else 'train'
-    rows.append(_row(path, labels, split, roots))
-  return rows, repeated
+      else:
+        findings.left_out['a line repeats another one'] += 1
 
 
 def _row(path, labels: Labels, split: str, roots) -> Row:
@@ -211,7 +246,8 @@ def _row(path, labels: Labels, split: str, roots) -> Row:
     raise InputError(
       f'{path}, line {labels.line}, {LANDMARKS.names[slot]}: is at {x:g}, '
       f'{y:g}, outside of the image of {size[0]} x {size[1]} pixels by more '
-      f'than {reach:g}'
+      f'than {reach:g}',
+      'landmark',
     )
   return Row(
     id=labels.image,

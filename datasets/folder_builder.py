@@ -1,22 +1,28 @@
 """Rows of a folder -> prepared records: what all datasets of files share."""
 
-import dataclasses
 import functools
+import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from fld_jax import schema
-from fld_jax.datasets.rows import SPLITS, Row, read_image
+from fld_jax.datasets import shards
+from fld_jax.datasets.rows import Findings, Row
 from fld_jax.errors import InputError
 
+SUMMARY = 'summary.json'
 
-class FolderBuilder(tfds.core.GeneratorBasedBuilder):
+
+class FolderBuilder(tfds.core.ShardBasedBuilder):
   """Writes rows as records of `schema.features`; needs no TensorFlow.
 
   What is prepared lies below `data_dir/NAME/DIGEST/`, so a corrected folder is
-  prepared anew, and several folders share one `data_dir`.
+  prepared anew, and several folders share one `data_dir`. Beside it lies what a
+  killed preparation has finished (see `shards`), for the next one to go on.
 
   The metadata of its info hold `attribute_names` and `landmark_names`.
   Subclasses say what `digest`, `landmarks`, `attribute_names` and `read` are.
@@ -34,7 +40,7 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder):
   # Keeps TFDS 4.9.10 from looking for checksums of downloads, of which there
   # are none, by way of importlib_resources, which it does not install.
   code_path = None
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
 
   def __init__(self, *, manual_dir, data_dir=None, **arguments):
     self.manual_dir = os.fspath(manual_dir)
@@ -64,9 +70,13 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder):
     """Names of the attributes of all records."""
     return []
 
-  def read(self) -> Iterable[Row]:
-    """All rows, checked."""
+  def read(self, findings: Findings) -> Iterator[Row]:
+    """Yields all rows, checked; gives all else to `findings`."""
     raise NotImplementedError
+
+  def summary(self) -> dict:
+    """Of the prepared data: `splits`, name -> number, and `left_out`."""
+    return json.loads((Path(self.data_dir) / SUMMARY).read_text())
 
   def __reduce__(self):
     # Data sources pickle their builder. In a worker they read what is
@@ -87,27 +97,40 @@ class FolderBuilder(tfds.core.GeneratorBasedBuilder):
       ),
     )
 
-  def _split_generators(self, dl_manager):
-    del dl_manager
-    by_split = {split: [] for split in SPLITS}
-    for row in self.read():  # all are checked before one is written
-      by_split[row.split].append(row)
-    if self._digest != self.digest():
-      raise InputError(
-        f'{self.manual_dir}: the folder changed after this '
-        f'{type(self).__name__} builder was made; make a new one'
+  def _download_and_prepare(self, dl_manager, download_config=None):
+    """Writes the files; TFDS renames their folder when all is done."""
+    del dl_manager, download_config
+    # Not in the folder that TFDS removes if anything goes wrong.
+    partial = Path(self._data_dir_root, self.name, f'{self._digest}.partial')
+    try:
+      lengths, summary = shards.write(
+        self.read, self.info.features, partial, self.data_path, self.name
       )
-    return {
-      split: self._generate_examples(rows)
-      for split, rows in by_split.items()
-      if rows
-    }
+      if self._digest != self.digest():
+        raise InputError(
+          f'{self.manual_dir}: the folder changed after this '
+          f'{type(self).__name__} builder was made; make a new one'
+        )
+    except InputError:  # of a mended folder the digest is another
+      shutil.rmtree(partial, ignore_errors=True)
+      raise
+    (self.data_path / SUMMARY).write_text(json.dumps(summary))
+    infos = []
+    for split, of_split in lengths.items():
+      template = self._get_filename_template(split_name=split)
+      paths = template.sharded_filepaths(num_shards=len(of_split))
+      infos.append(
+        tfds.core.SplitInfo(
+          name=split,
+          shard_lengths=of_split,
+          num_bytes=sum(os.path.getsize(path) for path in paths),
+          filename_template=template,
+        )
+      )
+    self.info.set_splits(tfds.core.splits.SplitDict(infos))
 
-  def _generate_examples(self, rows):
-    for row in rows:
-      record = {
-        field.name: getattr(row, field.name)
-        for field in dataclasses.fields(Row)
-        if field.name not in ('path', 'place', 'split')
-      }
-      yield row.id, {**record, 'image': read_image(row)}
+  def _post_download_and_prepare_hook(self):
+    """Nothing is lost any more."""
+
+  def _shard_iterators_per_split(self, dl_manager):
+    raise NotImplementedError  # `shards` writes them, in parallel

@@ -23,9 +23,9 @@ class _Pose(FolderBuilder):
     """See `FolderBuilder`."""
     return schema.LSP_14
 
-  def read(self):
+  def read(self, findings):
     """See `FolderBuilder`."""
-    return pose_folder.read(self.manual_dir, self.name, self.centric)
+    return pose_folder.read(self.manual_dir, self.name, self.centric, findings)
 
 
 class Lsp(_Pose):

@@ -19,13 +19,14 @@ longer side, so a person's place and size are given away, as is usual.
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import scipy.io
 
 from fld_jax import geometry, schema
-from fld_jax.datasets.rows import Row, file_state, image_size
+from fld_jax.datasets.rows import Findings, Row, file_state, image_size
 from fld_jax.errors import InputError
 
 LANDMARKS = schema.LSP_14
@@ -88,21 +89,30 @@ def digest(manual_dir, name: str, centric: str) -> str:
   return found.hexdigest()[:16]
 
 
-def read(manual_dir, name: str, centric: str = 'observer') -> list[Row]:
+def read(
+  manual_dir,
+  name: str,
+  centric: str = 'observer',
+  findings: Findings | None = None,
+) -> Iterator[Row]:
   """Reads and checks a folder; of the images only the headers.
 
   Args:
     manual_dir: the folder.
     name: 'lsp', 'lspet' or 'parse'.
     centric: whose left and right the rows have, 'observer' or 'person'.
+    findings: gets the mistakes, by default the first one is raised; and how
+      many images are left out because no joint has a position.
 
-  Returns:
-    A row an image that has a joint with a position.
+  Yields:
+    A row an image.
 
   Raises:
     InputError: the first mistake, with its file and place; if parse shall be
-      person-centric, which its files do not tell.
+      person-centric, which its files do not tell; with other findings, only
+      what leaves nothing to read.
   """
+  findings = findings or Findings()
   layout, path = _mat(manual_dir, name)
   if centric not in CENTRICS or (centric, layout.centric) == (
     'person',
@@ -114,47 +124,62 @@ def read(manual_dir, name: str, centric: str = 'observer') -> list[Row]:
       f'{", ".join(valid)}.'
     )
   joints = _load(path, layout)  # (n, 14, 2 or 3)
-  points = joints[..., :2]
-  codes = np.full(points.shape[:2], schema.VISIBLE, np.int32)
+  for i, of_image in enumerate(joints):
+    try:
+      row = _row(manual_dir, path, layout, i, of_image, centric)
+    except InputError as mistake:
+      findings.mistake(mistake)
+      continue
+    if row is None:
+      findings.left_out['no joint with a position'] += 1
+    else:
+      in_train = layout.num_train is None or i < layout.num_train
+      yield dataclasses.replace(row, split='train' if in_train else 'test')
+
+
+def _row(manual_dir, path, layout: Layout, i: int, joints, centric: str):
+  """The row of image i, of (14, 2 or 3) joints; None without a position."""
+  points = joints[:, :2]
+  codes = np.full(len(points), schema.VISIBLE, np.int32)
   if layout.rows == 3:
-    codes = _codes(path, layout, joints[..., 2])
+    codes = _codes(path, layout, i, joints[:, 2])
   known = schema.has_position(codes)
-  bad = np.argwhere(~np.isfinite(points).all(axis=-1) & known)
+  bad = np.flatnonzero(~np.isfinite(points).all(axis=-1) & known)
   if bad.size:
-    raise InputError(_place(path, layout, *bad[0]) + ' has no finite place')
+    raise InputError(_place(path, layout, i, bad[0]) + ' has no finite place')
   if centric != layout.centric:
-    points, codes = geometry.observer_centric(points, codes, LANDMARKS)
-    known = schema.has_position(codes)
-  rows = []
-  for i in np.flatnonzero(known.any(axis=1)):
-    image = layout.image.format(i + 1)
-    file = os.path.join(manual_dir, image)
-    place = f'{path}, image {i + 1}'
-    width, height = image_size(file, place)
-    here = points[i, known[i]]
-    reach = max(width, height)
-    outside = (here < -reach) | (here > np.array([width, height]) + reach)
-    if outside.any():
-      joint = np.flatnonzero(known[i])[np.argwhere(outside)[0, 0]]
-      x, y = points[i, joint]
-      raise InputError(
-        f'{_place(path, layout, i, joint)} is at {x:g}, {y:g}, far outside of '
-        f'the image of {width} x {height} pixels'
-      )
-    low, high = here.min(axis=0), here.max(axis=0)
-    grow = MARGIN * max(*(high - low), 1.0)
-    rows.append(
-      Row(
-        id=image,
-        path=file,
-        place=place,
-        split='test' if i >= (layout.num_train or len(joints)) else 'train',
-        box=np.concatenate([low - grow, high + grow]).astype(np.float32),
-        landmarks=np.where(known[i, :, None], points[i], 0).astype(np.float32),
-        visibility=codes[i],
-      )
+    (points,), (codes,) = geometry.observer_centric(
+      points[None], codes[None], LANDMARKS
     )
-  return rows
+    known = schema.has_position(codes)
+  if not known.any():
+    return None
+  image = layout.image.format(i + 1)
+  file = os.path.join(manual_dir, image)
+  place = f'{path}, image {i + 1}'
+  width, height = image_size(file, place)
+  here = points[known]
+  reach = max(width, height)
+  outside = (here < -reach) | (here > np.array([width, height]) + reach)
+  if outside.any():
+    joint = np.flatnonzero(known)[np.argwhere(outside)[0, 0]]
+    x, y = points[joint]
+    raise InputError(
+      f'{_place(path, layout, i, joint)} is at {x:g}, {y:g}, far outside of '
+      f'the image of {width} x {height} pixels',
+      'landmark',
+    )
+  low, high = here.min(axis=0), here.max(axis=0)
+  grow = MARGIN * max(*(high - low), 1.0)
+  return Row(
+    id=image,
+    path=file,
+    place=place,
+    split='train',
+    box=np.concatenate([low - grow, high + grow]).astype(np.float32),
+    landmarks=np.where(known[:, None], points, 0).astype(np.float32),
+    visibility=codes,
+  )
 
 
 def _mat(manual_dir, name: str) -> tuple[Layout, Path]:
@@ -163,7 +188,8 @@ def _mat(manual_dir, name: str) -> tuple[Layout, Path]:
   if not path.is_file():
     raise InputError(
       f'{path}: this file is missing; beside it must be '
-      f'{layout.image.format(1)} and so on'
+      f'{layout.image.format(1)} and so on',
+      'missing',
     )
   return layout, path
 
@@ -195,13 +221,14 @@ def _load(path: Path, layout: Layout) -> np.ndarray:
   return np.asarray(array, np.float64).transpose(order)
 
 
-def _codes(path, layout: Layout, third) -> np.ndarray:
-  """(n, 14) int32 codes of schema."""
-  bad = np.argwhere(~np.isin(third, list(layout.codes)))
+def _codes(path, layout: Layout, image: int, third) -> np.ndarray:
+  """(14,) int32 codes of schema."""
+  bad = np.flatnonzero(~np.isin(third, list(layout.codes)))
   if bad.size:
-    value = third[tuple(bad[0])]
     raise InputError(
-      f'{_place(path, layout, *bad[0])} has the code {value:g}, must be 0 or 1'
+      f'{_place(path, layout, image, bad[0])} has the code {third[bad[0]]:g}, '
+      'must be 0 or 1',
+      'visibility',
     )
   return np.where(third == 1, layout.codes[1], layout.codes[0]).astype(np.int32)
 

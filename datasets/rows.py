@@ -3,13 +3,14 @@
 import dataclasses
 import io
 import os
+from collections import Counter
 
 import numpy as np
 from PIL import Image
 
 from fld_jax.errors import InputError
 
-SPLITS = ('train', 'val', 'test')
+SPLITS = ('train', 'val', 'test')  # of most datasets
 PILLOW_ERRORS = (OSError, ValueError, Image.DecompressionBombError)
 
 
@@ -21,13 +22,14 @@ class Row:
     id: unique and stable.
     path: the image file.
     place: what messages about the image begin with.
-    split: 'train', 'val' or 'test'.
+    split: 'train' or another of the dataset's.
     box: (4,) float32, x1 y1 x2 y2.
     landmarks: (N, 2) float32.
     visibility: (N,) int32, codes of schema.
     clothes_type, variation: codes, 0 where not known.
     item_id: '' where not known.
     attributes: (A,) int8 in {1, 0, -1}.
+    score: of the detector that found the box; 1 for an annotated one.
   """
 
   id: str
@@ -43,6 +45,32 @@ class Row:
   attributes: np.ndarray = dataclasses.field(
     default_factory=lambda: np.zeros(0, np.int8)
   )
+  score: float = 1.0
+
+
+class Findings:
+  """What a reader finds beside rows.
+
+  Readers yield rows one by one, so that they need no more memory for a million
+  of them than for a thousand. They hand every mistake to `mistake` and go on
+  without the row if it returns.
+
+  Attributes:
+    left_out: why rows are left out that are no mistakes -> how many.
+    mistakes: what `mistake` was given, if not `strict`.
+  """
+
+  def __init__(self, strict: bool = True):
+    """With `strict`, the first mistake ends the reading."""
+    self.strict = strict
+    self.left_out: Counter = Counter()
+    self.mistakes: list[InputError] = []
+
+  def mistake(self, error: InputError) -> None:
+    """Raises the error, or keeps it."""
+    if self.strict:
+      raise error
+    self.mistakes.append(error)
 
 
 def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
@@ -61,10 +89,12 @@ def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
     with Image.open(path) as image:
       size, kind = image.size, image.format
   except FileNotFoundError:
-    raise InputError(f'{place}: the image file {path} is missing') from None
+    raise InputError(
+      f'{place}: the image file {path} is missing', 'image'
+    ) from None
   except PILLOW_ERRORS:
     raise InputError(
-      f'{place}: {path} is no readable image, must be {must}'
+      f'{place}: {path} is no readable image, must be {must}', 'image'
     ) from None
   # MPO: JPEG with more pictures behind it.
   if (
@@ -72,7 +102,9 @@ def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
     and kind not in formats
     and not (kind == 'MPO' and 'JPEG' in formats)
   ):
-    raise InputError(f'{place}: {path} is a {kind} image, must be {must}')
+    raise InputError(
+      f'{place}: {path} is a {kind} image, must be {must}', 'image'
+    )
   return size
 
 
@@ -90,7 +122,8 @@ def read_image(row: Row) -> bytes:
   except PILLOW_ERRORS as problem:
     raise InputError(
       f'{row.place}: the image file {row.path} is damaged, must be whole '
-      f'({problem})'
+      f'({problem})',
+      'image',
     ) from None
   return encoded
 

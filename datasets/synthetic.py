@@ -77,6 +77,7 @@ def example(seed: int, split: str, index: int) -> dict:
     'variation': variation,
     'item_id': f'{split}_{index // PHOTOS_PER_ITEM:05d}',
     'attributes': item.attributes(),
+    'score': 1.0,
   }
 
 
@@ -93,8 +94,8 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
     InputError: a size or the seed is not as said.
   """
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'First version.'}
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES = {'1.0.0': 'First version.', '1.1.0': 'score.'}
   # Keeps TFDS 4.9.10 from looking for checksums of downloads, of which there
   # are none, by way of importlib_resources, which it does not install.
   code_path = None

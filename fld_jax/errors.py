@@ -6,4 +6,12 @@ class InputError(Exception):
 
   `main` prints it without a traceback and exits with status 2. Everything
   else that is raised is a defect of fld_jax and keeps its traceback.
+
+  Attributes:
+    kind: of mistakes in a folder of files, what `--mode=doctor` counts it as: a
+      key of `datasets.doctor.KINDS`.
   """
+
+  def __init__(self, message: str, kind: str = 'form'):
+    super().__init__(message)
+    self.kind = kind

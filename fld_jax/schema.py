@@ -280,6 +280,7 @@ def features(num_landmarks: int = 8):
   * `item_id`: photos of one and the same garment share it; '' if not known.
   * `attributes`: 1 has it, 0 not known, -1 has it not; the names are in the
     builder's metadata under `attribute_names`.
+  * `score`: of the detector that found the box, 1 for an annotated box.
   """
   import tensorflow_datasets as tfds  # 1 s to import; only builders need it
 
@@ -300,5 +301,6 @@ def features(num_landmarks: int = 8):
       'variation': np.int32,
       'item_id': tfds.features.Text(),
       'attributes': tfds.features.Tensor(shape=(None,), dtype=np.int8),
+      'score': np.float32,
     }
   )

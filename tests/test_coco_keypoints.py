@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from fld_jax import run, schema
 from fld_jax.configs import pcloss
 from fld_jax.datasets import coco_folder, landmark_set, prepared_builder
+from fld_jax.datasets.rows import Findings
 from fld_jax.errors import InputError
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data'
@@ -64,8 +65,9 @@ def folder(tmp_path):
 
 
 def test_rows(folder):
-  rows, dropped = coco_folder.read(folder, *LAYOUT, 'train')
-  assert not dropped and len(rows) == 4
+  findings = Findings()
+  rows = list(coco_folder.read(folder, *LAYOUT, 'train', findings))
+  assert not findings.left_out and len(rows) == 4
   assert [row.id for row in rows[:3]] == [
     'train/0.png#100',
     'train/1.png#110',
@@ -113,8 +115,9 @@ def test_what_is_left_out_is_counted(folder):
   data['annotations'][0]['iscrowd'] = 1
   data['annotations'][1]['keypoints'] = [0] * 15
   write(folder, {'train': data})
-  rows, dropped = coco_folder.read(folder, *LAYOUT, 'train')
-  assert dropped == {'crowd': 1, 'no labelled landmark': 1}
+  findings = Findings()
+  rows = list(coco_folder.read(folder, *LAYOUT, 'train', findings))
+  assert findings.left_out == {'crowd': 1, 'no labelled landmark': 1}
   assert [row.id for row in rows] == ['train/1.png#111', 'train/2.png#120']
 
 
@@ -134,7 +137,7 @@ def test_records(folder, tmp_path):
   config = config_of(folder, tmp_path / 'data')
   builder = prepared_builder(config)
   source = builder.as_data_source('train')
-  rows, _ = coco_folder.read(folder, *LAYOUT, 'train')
+  rows = list(coco_folder.read(folder, *LAYOUT, 'train'))
   assert len(source) == 4
   found = {record['id'].decode(): record for record in source}
   for row in rows:
@@ -288,7 +291,9 @@ def test_bad_text_and_folders(folder, tmp_path):
     coco_folder.annotation_files(folder, 'none{split}/none.json')
   with pytest.raises(InputError, match=r"must have '{split}'"):
     coco_folder.annotation_files(folder, 'annotations/train.json')
-  with pytest.raises(InputError, match='holds the annotations and images that'):
+  with pytest.raises(
+    InputError, match=r'to be had at .*cocodataset(.|\n)*annotations/train.json'
+  ):
     landmark_set(config_of('', tmp_path))
   write(folder, {'train': document('train'), 'val': document('val')})
   changed = copy.deepcopy(document('val'))
@@ -300,7 +305,7 @@ def test_bad_text_and_folders(folder, tmp_path):
   write(folder, {'val': document('val')})
   (folder / 'images/val/1.png').write_bytes(b'\x89PNG cut')
   with pytest.raises(InputError, match='image 11, file_name: .*1.png is no'):
-    coco_folder.read(folder, *LAYOUT, 'val')
+    list(coco_folder.read(folder, *LAYOUT, 'val'))
 
 
 def leaves(value, path=()):
@@ -332,7 +337,7 @@ def test_mutated_files_are_read_or_refused(folder):
     (folder / 'annotations/train.json').write_text(json.dumps(data))
     try:
       landmarks = coco_folder.read_landmark_set(folder, LAYOUT[0])
-      rows, _ = coco_folder.read(folder, *LAYOUT, 'train')
+      rows = list(coco_folder.read(folder, *LAYOUT, 'train'))
     except InputError as error:
       assert '.json' in str(error)
       refused += 1

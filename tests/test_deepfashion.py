@@ -245,7 +245,7 @@ def test_damaged_list_is_named_with_line_and_field(tmp_path, case):
   # Where the damage is, unless the case says that another list shows it.
   file = expected.pop(0) if isinstance(expected[0], str) else name
   with pytest.raises(InputError) as raised:
-    deepfashion_folder.read_annotations(tmp_path)
+    list(deepfashion_folder.read_annotations(tmp_path))
   message = str(raised.value)
   assert message.startswith(f'{tmp_path / file}, line {expected[0]}, ')
   assert '\n' not in message
@@ -258,14 +258,15 @@ def test_variation_out_of_range(tmp_path):
   header = f'image_name clothes_type variation_type {TRIPLES}'
   write_folder(tmp_path, FOLDER | {LANDMARKS: ['2', header, *rows]})
   with pytest.raises(InputError, match='line 3, variation_type.*1, 2, 3, 4, 5'):
-    deepfashion_folder.read_annotations(tmp_path)
+    list(deepfashion_folder.read_annotations(tmp_path))
 
 
 def test_positions_within_the_tolerances_pass(tmp_path):
   # Two pixels for boxes; a tenth of 60 pixels for landmarks.
   files = edited(BOXES, 4, f'{B} -2 -2 62 42')
   files[LANDMARKS][3] = f'{B} 2 0 -6 -6 1 66 46 0 1 1 2 0 0'
-  rows = deepfashion_folder.read_annotations(write_folder(tmp_path, files))
+  folder = write_folder(tmp_path, files)
+  rows = list(deepfashion_folder.read_annotations(folder))
   np.testing.assert_array_equal(rows[1].box, [-2, -2, 62, 42])
   np.testing.assert_array_equal(rows[1].landmarks[5], [66, 46])
 
@@ -275,7 +276,7 @@ def test_missing_list_and_text_that_is_none(tmp_path, name):
   folder = write_folder(tmp_path)
   (folder / name).write_bytes(b'3\nimage_name\xff\n')
   with pytest.raises(InputError, match='line 2, text.*UTF-8') as raised:
-    deepfashion_folder.read_annotations(folder)
+    list(deepfashion_folder.read_annotations(folder))
   assert str(folder / name) in str(raised.value)
   (folder / name).unlink()
   with pytest.raises(InputError, match='missing') as raised:
@@ -330,11 +331,12 @@ def test_corrected_folder_is_prepared_anew(tmp_path):
   folder, data = write_folder(tmp_path / 'folder'), tmp_path / 'data'
   first = prepare(folder, data)
   assert prepare(folder, data).data_dir == first.data_dir
+  stale = Deepfashion(manual_dir=folder, data_dir=tmp_path / 'other')
   (folder / BOXES).write_text(
     '\n'.join(edited(BOXES, 4, f'{B} 9 9 20 20')[BOXES])
   )
   with pytest.raises(InputError, match='changed'):
-    first._split_generators(None)
+    stale.download_and_prepare(file_format='array_record')
   second = prepare(folder, data)
   np.testing.assert_array_equal(read(second)['val', B]['box'], [9, 9, 20, 20])
   stat = (folder / 'Img' / A).stat()
@@ -369,7 +371,7 @@ def test_lists_are_read_without_tfds():
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f'no DeepFashion in {REAL}')
 def test_real_folder():
-  rows = deepfashion_folder.read_annotations(REAL)
+  rows = list(deepfashion_folder.read_annotations(REAL))
   splits = [row.split for row in rows]
   assert (splits.count('train'), splits.count('val')) == (5000, 1000)
   names = deepfashion_folder.read_attribute_names(REAL)

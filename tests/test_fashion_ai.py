@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from fld_jax import metrics, schema
 from fld_jax.datasets import fashion_ai_folder, prepared_builder
+from fld_jax.datasets.rows import Findings
 from fld_jax.errors import InputError
 
 REAL = pathlib.Path(__file__).parents[2] / 'shared/data/fashionai'
@@ -69,8 +70,9 @@ def folder(tmp_path):
 
 
 def test_folders_are_joined(folder):
-  rows, repeated = fashion_ai_folder.read(folder)
-  assert repeated == 1
+  findings = Findings()
+  rows = list(fashion_ai_folder.read(folder, findings))
+  assert findings.left_out == {'a line repeats another one': 1}
   by_split = {
     split: [row.id for row in rows if row.split == split]
     for split in ('train', 'val', 'test')
@@ -90,7 +92,7 @@ def test_folders_are_joined(folder):
 
 def test_the_paper_takes_its_val_from_the_first(folder, monkeypatch):
   monkeypatch.setitem(fashion_ai_folder.NUM_VAL, 'skirt', 1)
-  rows, _ = fashion_ai_folder.read(folder)
+  rows = list(fashion_ai_folder.read(folder))
   assert [r.id for r in rows if r.split == 'val'] == ['Images/skirt/0.jpg']
 
 
@@ -153,15 +155,15 @@ def test_bad_files(folder, case):
   path = folder / 'train/Annotations/train.csv'
   path.write_text(change(path.read_text()))
   with pytest.raises(InputError, match=message) as raised:
-    fashion_ai_folder.read(folder)
+    list(fashion_ai_folder.read(folder))
   assert 'train.csv' in str(raised.value)
 
 
 def test_bad_folders(tmp_path):
   with pytest.raises(InputError, match='no such folder'):
-    fashion_ai_folder.read(tmp_path / 'nope')
+    list(fashion_ai_folder.read(tmp_path / 'nope'))
   with pytest.raises(InputError, match='holds no CSV whose first line'):
-    fashion_ai_folder.read(tmp_path)
+    list(fashion_ai_folder.read(tmp_path))
 
 
 def test_normaliser_is_the_distance_of_a_pair(tmp_path):

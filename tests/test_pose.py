@@ -52,7 +52,7 @@ def test_lsp(tmp_path):
   occluded = np.zeros((1002, 14))
   occluded[0, 3] = 1
   folder = write(tmp_path, 'lsp', lsp(points, occluded))
-  rows = pose_folder.read(folder, 'lsp')
+  rows = list(pose_folder.read(folder, 'lsp'))
   assert [row.split for row in rows] == ['train'] * 1000 + ['test'] * 2
   assert rows[0].id == 'images/im0001.jpg'
   np.testing.assert_array_equal(rows[0].landmarks, points[0])
@@ -62,7 +62,7 @@ def test_lsp(tmp_path):
   np.testing.assert_allclose(
     rows[0].box, [32 - 16, 4 - 16, 68 + 16, 100 + 16], rtol=1e-6
   )
-  rows = pose_folder.read(folder, 'lsp', 'person')
+  rows = list(pose_folder.read(folder, 'lsp', 'person'))
   np.testing.assert_array_equal(rows[1].landmarks, points[1])
 
 
@@ -73,7 +73,7 @@ def test_lspet(tmp_path):
   array[0, 5] = -260, 9000, 0
   array[2, :, 2] = 0
   folder = write(tmp_path, 'lspet', array.transpose(1, 2, 0))
-  rows = pose_folder.read(folder, 'lspet')
+  rows = list(pose_folder.read(folder, 'lspet'))
   assert [row.id[-5:-4] for row in rows] == ['1', '2', '4']
   assert {row.split for row in rows} == {'train'}
   assert rows[0].visibility.tolist() == [V] * 5 + [A] + [V] * 8
@@ -85,11 +85,11 @@ def test_parse(tmp_path):
   """14 x 2 x n, the observer's left and right already."""
   points = people(102)
   folder = write(tmp_path, 'parse', points.transpose(1, 2, 0))
-  rows = pose_folder.read(folder, 'parse')
+  rows = list(pose_folder.read(folder, 'parse'))
   assert [row.split for row in rows] == ['train'] * 100 + ['test'] * 2
   np.testing.assert_array_equal(rows[1].landmarks, points[1])
   with pytest.raises(InputError, match="'person', valid for parse: observer."):
-    pose_folder.read(folder, 'parse', 'person')
+    list(pose_folder.read(folder, 'parse', 'person'))
 
 
 @pytest.mark.parametrize(
@@ -113,21 +113,21 @@ def test_bad_arrays(tmp_path, damage, message):
   array = damage(lsp(people(2), np.zeros((2, 14))))
   scipy.io.savemat(folder / 'joints.mat', {'joints': array})
   with pytest.raises(InputError, match=message) as raised:
-    pose_folder.read(folder, 'lsp')
+    list(pose_folder.read(folder, 'lsp'))
   assert str(folder / 'joints.mat') in str(raised.value)
 
 
 def test_bad_folders(tmp_path):
   with pytest.raises(InputError, match='joints.mat: this file is missing'):
-    pose_folder.read(tmp_path, 'lsp')
+    list(pose_folder.read(tmp_path, 'lsp'))
   (tmp_path / 'joints.mat').write_bytes(b'MATLAB 5.0, no longer')
   with pytest.raises(InputError, match='joints.mat: is no MATLAB file'):
-    pose_folder.read(tmp_path, 'lsp')
+    list(pose_folder.read(tmp_path, 'lsp'))
   folder = write(tmp_path, 'lsp', lsp(people(2), np.zeros((2, 14))), count=1)
   with pytest.raises(InputError, match='image 2: .*im0002.jpg is missing'):
-    pose_folder.read(folder, 'lsp')
+    list(pose_folder.read(folder, 'lsp'))
   with pytest.raises(InputError, match="centric is 'left', valid for lsp: obs"):
-    pose_folder.read(folder, 'lsp', 'left')
+    list(pose_folder.read(folder, 'lsp', 'left'))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_real_folders(tmp_path, name, sizes):
     record = builder.as_data_source('train')[0]
     assert record['landmarks'].shape == (14, 2)
     assert landmark_set(config) is LSP
-  rows = pose_folder.read(folder, name)
+  rows = list(pose_folder.read(folder, name))
   if name == 'parse':
     # By hand from labels.mat: the observer's left ankle of the first image.
     np.testing.assert_allclose(rows[0].landmarks[0], [79.97792, 194.4175])
@@ -160,7 +160,7 @@ def test_real_folders(tmp_path, name, sizes):
   known = sum((row.visibility == V).sum() for row in rows)
   assert known == (data[:, 2] == 1).sum()
   # Observer-centric: of all, upright people's right hips have smaller x.
-  person = pose_folder.read(folder, name, 'person')
+  person = list(pose_folder.read(folder, name, 'person'))
   swapped = 0
   for ours, theirs in zip(rows, person, strict=True):
     right, left = (LSP.names.index(f'{s}_hip') for s in ('right', 'left'))

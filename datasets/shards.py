@@ -1,0 +1,214 @@
+"""Rows -> files of records, in parallel over cores; a killed run goes on.
+
+Below a folder of its own lie
+
+  rows.sqlite          all rows, checked; `done` says that it is complete
+  SPLIT-00003          a finished file of records; the name before is with .tmp
+
+The records of a split stand in the order of TFDS's hash of their ids, which
+shuffles them. No step holds more rows in memory than one file has.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from array_record.python import array_record_module
+from tqdm import tqdm
+
+from fld_jax.datasets.rows import Findings, Row, read_image
+
+# Files of so many records, and at most so many files, of which each is open
+# while it is read.
+MIN_RECORDS, MAX_FILES = 1000, 128
+
+
+def write(
+  read: Callable[[Findings], Iterable[Row]], features, partial, target, name
+) -> tuple[dict[str, list[int]], dict]:
+  """Writes all rows as records.
+
+  Args:
+    read: yields the rows, see `rows.Findings`.
+    features: of the records, `schema.features`.
+    partial: folder for what is not complete; the same one lets a killed run go
+      on. Removed at the end.
+    target: folder that the files get into, NAME-SPLIT.array_record-...
+    name: of the dataset.
+
+  Returns:
+    split -> numbers of the files' records; and what can be said of them:
+    `splits`, split -> number of records, and `left_out`, why -> how many.
+
+  Raises:
+    InputError: the first mistake.
+  """
+  partial, target = Path(partial), Path(target)
+  partial.mkdir(parents=True, exist_ok=True)
+  database = partial / 'rows.sqlite'
+  summary = _collect(read, database)
+  jobs, lengths = [], {}
+  for split, count in summary['splits'].items():
+    size = max(MIN_RECORDS, -(-count // MAX_FILES))
+    starts = range(0, count, size)
+    lengths[split] = [min(size, count - start) for start in starts]
+    jobs += [
+      _Job(
+        split,
+        start,
+        length,
+        partial / f'{split}-{i:05d}',
+        target / f'{name}-{split}.array_record-{i:05d}-of-{len(starts):05d}',
+      )
+      for i, (start, length) in enumerate(
+        zip(starts, lengths[split], strict=True)
+      )
+    ]
+  _run([job for job in jobs if not job.part.exists()], jobs, database, features)
+  for job in jobs:
+    os.replace(job.part, job.file)
+  shutil.rmtree(partial)
+  return lengths, summary
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+  """A file of records to write.
+
+  Attributes:
+    split: the records'.
+    start: place of the first record in its split.
+    length: number of records.
+    part: where the file lies until all are complete.
+    file: where it gets.
+  """
+
+  split: str
+  start: int
+  length: int
+  part: Path
+  file: Path
+
+
+def _collect(read, path: Path) -> dict:
+  """Writes all rows to a database, once they are all read without a mistake."""
+  if path.exists():
+    with sqlite3.connect(path) as database:
+      found = database.execute('SELECT name FROM sqlite_master').fetchall()
+      if ('done',) in found:
+        (text,) = database.execute('SELECT summary FROM done').fetchone()
+        return json.loads(text)
+    path.unlink()
+  findings = Findings()
+
+  def cells(row: Row):
+    # As TFDS shuffles what it writes itself.
+    key = hashlib.md5(f'{row.split}{row.id}'.encode()).digest()
+    return row.split, key, pickle.dumps(row, protocol=5)
+
+  with sqlite3.connect(path, isolation_level=None) as database:
+    # A database that was not completed is thrown away.
+    database.execute('PRAGMA journal_mode = OFF')
+    database.execute('PRAGMA synchronous = OFF')
+    database.execute('CREATE TABLE rows (split TEXT, key BLOB, row BLOB)')
+    rows = tqdm(read(findings), 'reading', unit=' rows', unit_scale=True)
+    database.execute('BEGIN')
+    database.executemany('INSERT INTO rows VALUES (?, ?, ?)', map(cells, rows))
+    database.execute('COMMIT')
+    # Unique: two rows of one id would be two records of one name.
+    database.execute('CREATE UNIQUE INDEX place ON rows (split, key)')
+    count = 'SELECT split, COUNT(*) FROM rows GROUP BY split ORDER BY split'
+    summary = {
+      'splits': dict(database.execute(count)),
+      'left_out': dict(findings.left_out),
+    }
+    database.execute('PRAGMA synchronous = FULL')
+    database.execute(
+      'CREATE TABLE done AS SELECT ? AS summary', (json.dumps(summary),)
+    )
+  database.close()
+  return summary
+
+
+def _run(jobs: list[_Job], all_jobs, database: Path, features) -> None:
+  """Writes the files of `jobs`, the rest of `all_jobs`."""
+  total = sum(job.length for job in all_jobs)
+  done = total - sum(job.length for job in jobs)
+  write_one = _Writer(database, features)
+  with tqdm(
+    desc='writing', unit=' images', total=total, initial=done
+  ) as progress:
+    if len(jobs) < 2:
+      for job in jobs:
+        progress.update(write_one(job))
+      return
+    with concurrent.futures.ProcessPoolExecutor(
+      max_workers=min(len(jobs), len(os.sched_getaffinity(0))),
+      # Not by fork, which copies the locks of threads that it does not copy.
+      mp_context=multiprocessing.get_context('spawn'),
+      initializer=_end_with,
+      initargs=(os.getpid(),),
+    ) as pool:
+      futures = [pool.submit(write_one, job) for job in jobs]
+      try:
+        for future in concurrent.futures.as_completed(futures):
+          progress.update(future.result())
+      except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+
+
+def _end_with(parent: int) -> None:
+  """Ends this process when its parent is gone, however that ended."""
+
+  def watch():
+    while os.getppid() == parent:
+      time.sleep(1)
+    os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
+class _Writer:
+  """Writes the file of a job. A class, because it goes to other processes."""
+
+  def __init__(self, database: Path, features):
+    self.database, self.features = database, features
+
+  def __call__(self, job: _Job) -> int:
+    """Returns the number of records."""
+    partial = f'{job.part}.tmp'
+    # As TFDS's own writer: every record can be read without its neighbours.
+    writer = array_record_module.ArrayRecordWriter(partial, 'group_size:1')
+    query = 'SELECT row FROM rows WHERE split = ? ORDER BY key LIMIT ? OFFSET ?'
+    database = sqlite3.connect(f'file:{self.database}?mode=ro', uri=True)
+    try:
+      for (data,) in database.execute(
+        query, (job.split, job.length, job.start)
+      ):
+        writer.write(self.features.serialize_example(_record(data)))
+    finally:
+      writer.close()
+      database.close()
+    os.replace(partial, job.part)
+    return job.length
+
+
+def _record(data: bytes) -> dict:
+  row = pickle.loads(data)
+  record = {
+    field.name: getattr(row, field.name)
+    for field in dataclasses.fields(Row)
+    if field.name not in ('path', 'place', 'split')
+  }
+  return {**record, 'image': read_image(row)}

@@ -1,0 +1,106 @@
+"""Lists that are joined by a name, without being held in memory."""
+
+import pickle
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fld_jax.datasets.rows import Findings
+from fld_jax.errors import InputError
+
+
+class Tables:
+  """Rows of several lists by name; large ones lie in a file that ends with it.
+
+  A context manager.
+  """
+
+  def __init__(self):
+    # '': SQLite's private file, which stays in its cache while it is small.
+    self._database = sqlite3.connect('', isolation_level=None)
+    self._database.execute('PRAGMA journal_mode = OFF')
+    self._paths: dict[str, Any] = {}
+
+  def __enter__(self) -> 'Tables':
+    return self
+
+  def __exit__(self, *error) -> None:
+    self._database.close()
+
+  def add(
+    self,
+    table: str,
+    path,
+    rows: Iterable[tuple[str, int, Any]],
+    findings: Findings,
+    field: str = 'image_name',
+  ) -> None:
+    """Reads a list.
+
+    Args:
+      table: what it is called here, an identifier.
+      path: of its file, for messages.
+      rows: (name, line, value); a value of None is a row that was there, but is
+        not to be used.
+      findings: gets names that stand twice.
+      field: the column of the names.
+    """
+    self._paths[table] = path
+    self._database.execute(
+      f'CREATE TABLE {table} (name TEXT PRIMARY KEY, line INTEGER, value BLOB)'
+    )
+    insert = f'INSERT OR IGNORE INTO {table} VALUES (?, ?, ?)'
+    self._database.execute('BEGIN')
+    for name, line, value in rows:
+      data = None if value is None else pickle.dumps(value, protocol=5)
+      if not self._database.execute(insert, (name, line, data)).rowcount:
+        known = f'SELECT line FROM {table} WHERE name = ?'
+        (first,) = self._database.execute(known, (name,)).fetchone()
+        problem = f"'{name}' is in line {first} already"
+        findings.mistake(
+          InputError(f'{path}, line {line}, {field}: {problem}', 'split')
+        )
+    self._database.execute('COMMIT')
+
+  def get(self, table: str, name: str):
+    """(line, value) of a name, or None."""
+    query = f'SELECT line, value FROM {table} WHERE name = ?'
+    row = self._database.execute(query, (name,)).fetchone()
+    return row and (row[0], _value(row[1]))
+
+  def check_same_names(self, one: str, other: str, findings: Findings) -> None:
+    """Finds names that only one of two tables has."""
+    for here, there in ((one, other), (other, one)):
+      query = (
+        f'SELECT name, line FROM {here} WHERE NOT EXISTS (SELECT 1 FROM '
+        f'{there} WHERE {there}.name = {here}.name) ORDER BY rowid'
+      )
+      for name, line in self._database.execute(query):
+        findings.mistake(
+          InputError(
+            f"{self._paths[here]}, line {line}, image_name: '{name}' has no "
+            f'row in {self._paths[there]}, must be in both lists'
+          )
+        )
+
+  def join(self) -> Iterator[tuple[str, dict[str, tuple[int, Any]]]]:
+    """Names that all tables have, in the order of the first one.
+
+    Yields:
+      The name, and table -> (line, value). Names with a value of None are left
+      out.
+    """
+    first, *others = self._paths
+    columns = ', '.join(f'{t}.line, {t}.value' for t in self._paths)
+    joins = ' '.join(f'JOIN {t} ON {t}.name = {first}.name' for t in others)
+    query = f'SELECT {first}.name, {columns} FROM {first} {joins}'
+    for name, *cells in self._database.execute(
+      f'{query} ORDER BY {first}.rowid'
+    ):
+      if None not in cells:
+        pairs = zip(cells[::2], map(_value, cells[1::2]), strict=True)
+        yield name, dict(zip(self._paths, pairs, strict=True))
+
+
+def _value(data: bytes | None):
+  return None if data is None else pickle.loads(data)
