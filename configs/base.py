@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from fld_jax.config import parse_arg
+
 DATASETS = (
   'synthetic',
   'deepfashion',
@@ -15,6 +17,17 @@ DATASETS = (
 
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """A config without a model: what work on a dataset alone needs.
+
+  Args:
+    arg: 'dataset=NAME'.
+  """
+  config = base(parse_arg(arg, dataset=DATASETS)['dataset'])
+  config.lock()
+  return config
 
 
 def base(dataset: str) -> ConfigDict:

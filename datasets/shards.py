@@ -2,14 +2,17 @@
 
 Below a folder of its own lie
 
-  rows.sqlite          all rows, checked; `done` says that it is complete
-  SPLIT-00003          a finished file of records; the name before is with .tmp
+  rows.sqlite     all rows, checked
+  SPLIT-00003     a finished file of records
+
+until they are complete under a name with .tmp.
 
 The records of a split stand in the order of TFDS's hash of their ids, which
 shuffles them. No step holds more rows in memory than one file has.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -101,25 +104,25 @@ class _Job:
 
 
 def _collect(read, path: Path) -> dict:
-  """Writes all rows to a database, once they are all read without a mistake."""
+  """Writes all rows to a database, which is there once all are without fault.
+
+  Returns:
+    See `write`.
+  """
   if path.exists():
-    with sqlite3.connect(path) as database:
-      found = database.execute('SELECT name FROM sqlite_master').fetchall()
-      if ('done',) in found:
-        (text,) = database.execute('SELECT summary FROM done').fetchone()
-        return json.loads(text)
-    path.unlink()
-  findings = Findings()
+    with _connect(path) as database:
+      (text,) = database.execute('SELECT summary FROM done').fetchone()
+    return json.loads(text)
+  findings, incomplete = Findings(), path.with_suffix('.tmp')
+  incomplete.unlink(missing_ok=True)
 
   def cells(row: Row):
     # As TFDS shuffles what it writes itself.
     key = hashlib.md5(f'{row.split}{row.id}'.encode()).digest()
     return row.split, key, pickle.dumps(row, protocol=5)
 
-  with sqlite3.connect(path, isolation_level=None) as database:
-    # A database that was not completed is thrown away.
+  with _connect(incomplete) as database:
     database.execute('PRAGMA journal_mode = OFF')
-    database.execute('PRAGMA synchronous = OFF')
     database.execute('CREATE TABLE rows (split TEXT, key BLOB, row BLOB)')
     rows = tqdm(read(findings), 'reading', unit=' rows', unit_scale=True)
     database.execute('BEGIN')
@@ -132,12 +135,15 @@ def _collect(read, path: Path) -> dict:
       'splits': dict(database.execute(count)),
       'left_out': dict(findings.left_out),
     }
-    database.execute('PRAGMA synchronous = FULL')
-    database.execute(
-      'CREATE TABLE done AS SELECT ? AS summary', (json.dumps(summary),)
-    )
-  database.close()
+    done = 'CREATE TABLE done AS SELECT ? AS summary'
+    database.execute(done, (json.dumps(summary),))
+  os.replace(incomplete, path)
   return summary
+
+
+def _connect(path: Path):
+  """A database that is closed at the end of a `with`."""
+  return contextlib.closing(sqlite3.connect(path, isolation_level=None))
 
 
 def _run(jobs: list[_Job], all_jobs, database: Path, features) -> None:
@@ -191,15 +197,13 @@ class _Writer:
     # As TFDS's own writer: every record can be read without its neighbours.
     writer = array_record_module.ArrayRecordWriter(partial, 'group_size:1')
     query = 'SELECT row FROM rows WHERE split = ? ORDER BY key LIMIT ? OFFSET ?'
-    database = sqlite3.connect(f'file:{self.database}?mode=ro', uri=True)
     try:
-      for (data,) in database.execute(
-        query, (job.split, job.length, job.start)
-      ):
-        writer.write(self.features.serialize_example(_record(data)))
+      with _connect(self.database) as database:
+        place = job.split, job.length, job.start
+        for (data,) in database.execute(query, place):
+          writer.write(self.features.serialize_example(_record(data)))
     finally:
       writer.close()
-      database.close()
     os.replace(partial, job.part)
     return job.length
 

@@ -39,7 +39,7 @@ LAYERS = (
   ),
   ('input_pipeline', 'train_step', 'checkpoint'),
   ('stage',),
-  ('checks', 'predict', 'evaluate'),
+  ('checks', 'predict', 'evaluate', 'prepare'),
   ('train',),
   ('cascade', 'report'),
   ('ablation',),
