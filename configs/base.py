@@ -45,6 +45,7 @@ def base(dataset: str) -> ConfigDict:
   # coco_keypoints: places below manual_dir, of train, val and test.
   config.dataset.annotations = 'annotations/{split}.json'
   config.dataset.images = 'images'
+  config.dataset.detections = ''  # boxes of a detector instead, by {split}
   # lsp, lspet, parse: whose left and right; or 'person', not for parse
   config.dataset.centric = 'observer'
   config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data

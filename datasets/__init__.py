@@ -122,7 +122,8 @@ def prepared_builder(config):
 
   Args:
     config: `name`; `data_dir`, where prepared data lie; `manual_dir`, the
-      folder of the original files; `annotations`, `images` (coco_keypoints);
+      folder of the original files; `annotations`, `images`,
+      `detections` (coco_keypoints);
       `centric` (lsp, lspet, parse); `sizes`, `seed` (synthetic).
 
   Returns:
@@ -184,7 +185,10 @@ def _builder(config, data_dir: str):
     from fld_jax.datasets.coco_keypoints import CocoKeypoints
 
     return CocoKeypoints(
-      annotations=config.annotations, images=config.images, **places
+      annotations=config.annotations,
+      images=config.images,
+      detections=config.detections,
+      **places,
     )
   if config.name == 'fashion_ai':
     from fld_jax.datasets.fashion_ai import FashionAi

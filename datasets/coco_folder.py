@@ -51,17 +51,22 @@ def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
   Raises:
     InputError: there is none, or the path has no {split}.
   """
+  return files_of_splits(manual_dir, annotations, 'annotations')
+
+
+def files_of_splits(manual_dir, place: str, field: str) -> dict[str, Path]:
+  """As `annotation_files`, of the place in a field of `config.dataset`."""
   root = Path(manual_dir)
-  if '{split}' not in annotations:
+  if '{split}' not in place:
     raise InputError(
-      f"config.dataset.annotations is '{annotations}', it must have "
+      f"config.dataset.{field} is '{place}', it must have "
       "'{split}' where the files of train, val and test differ."
     )
-  files = {split: root / annotations.format(split=split) for split in SPLITS}
+  files = {split: root / place.replace('{split}', split) for split in SPLITS}
   present = {split: path for split, path in files.items() if path.is_file()}
   if not present:
     raise InputError(
-      f'{root}: there is no annotation file, must be at least one of '
+      f'{root}: there is no file of {field}, must be at least one of '
       f'{", ".join(map(str, files.values()))}',
       'missing',
     )
@@ -135,18 +140,9 @@ def read(
       findings, only what leaves nothing to read.
   """
   findings = findings or Findings()
-  path = annotation_files(manual_dir, annotations)[split]
-  data = _load(path)
-  reader = _Reader(
-    path,
-    names=_landmark_set(path, data['categories']).names,
-    categories={category['id'] for category in data['categories']},
-    files=_read_images(path, data['images']),
-    image_path=functools.partial(_image_path, manual_dir, images, split),
-    split=split,
-  )
+  reader = Reader(manual_dir, annotations, images, split)
   count = 0
-  for i, annotation in enumerate(data['annotations']):
+  for i, annotation in enumerate(reader.annotations):
     try:
       row = reader.row(i, annotation, findings)
     except InputError as mistake:
@@ -158,37 +154,71 @@ def read(
   if not count:
     findings.mistake(
       InputError(
-        f'{path}, annotations: none has a labelled landmark, must be at least '
-        'one'
+        f'{reader.path}, annotations: none has a labelled landmark, must be at '
+        'least one'
       )
     )
 
 
-class _Reader:
-  """Turns the annotations of one file into rows."""
+class Reader:
+  """Turns the annotations of a split into rows.
 
-  def __init__(self, path, *, names, categories, files, image_path, split):
-    self.path, self.names, self.split = path, names, split
-    self.categories, self.files = categories, files
-    self.image_path = image_path
-    self.sizes: dict[str, tuple[int, int]] = {}
-    self.seen: set = set()
+  Attributes:
+    path: of the file.
+    split: 'train', 'val' or 'test'.
+    names: of the landmarks.
+    categories: their ids.
+    annotations: as the file has them, not yet checked.
+  """
+
+  def __init__(self, manual_dir, annotations: str, images: str, split: str):
+    """Reads the file, see `read`."""
+    self.path = annotation_files(manual_dir, annotations)[split]
+    self.split = split
+    data = _load(self.path)
+    self.names = _landmark_set(self.path, data['categories']).names
+    self.categories = {category['id'] for category in data['categories']}
+    self.annotations = data['annotations']
+    self._files = _read_images(self.path, data['images'])
+    self._image_path = functools.partial(_image_path, manual_dir, images, split)
+    self._sizes: dict[str, tuple[int, int]] = {}
+    self._seen: set = set()
+
+  def image(self, path, place: str, image_id):
+    """An image's name, file and (width, height).
+
+    Args:
+      path: of the file that names it.
+      place: in that file.
+      image_id: what stands there.
+
+    Raises:
+      InputError: there is no such image, or its file is not as announced.
+    """
+    self._check_known(path, place, 'image_id', image_id, self._files)
+    name, announced = self._files[image_id]
+    file = self._image_path(name)
+    if file not in self._sizes:
+      listed = f'{self.path}, image {image_id!r}'
+      self._sizes[file] = _checked_size(file, listed, announced)
+    return name, file, self._sizes[file]
+
+  def _check_known(self, path, place: str, field: str, value, known) -> None:
+    if not _hashable(value) or value not in known:
+      problem = f'is {value!r}, which is not among the {field[:-3]}s'
+      raise _error(path, place, field, problem)
 
   def row(self, i: int, annotation, findings: Findings) -> Row | None:
     """The row of the i-th annotation, None if it is left out."""
     path, place = self.path, f'annotations[{i}]'
     _fields(path, place, annotation, 'id', 'image_id', 'category_id')
     place = f'annotation {annotation["id"]!r}'
-    if annotation['id'] in self.seen:
+    if annotation['id'] in self._seen:
       raise _error(path, place, 'id', 'stands twice, must be unique')
-    self.seen.add(annotation['id'])
-    known_ids = {'image_id': self.files, 'category_id': self.categories}
+    self._seen.add(annotation['id'])
+    known_ids = {'image_id': self._files, 'category_id': self.categories}
     for field, known in known_ids.items():
-      if not _hashable(annotation[field]) or annotation[field] not in known:
-        problem = (
-          f'is {annotation[field]!r}, which is not among the {field[:-3]}s'
-        )
-        raise _error(path, place, field, problem)
+      self._check_known(path, place, field, annotation[field], known)
     if annotation.get('iscrowd', 0) not in (0, 1):
       problem = f'is {annotation["iscrowd"]!r}, must be 0 or 1'
       raise _error(path, place, 'iscrowd', problem)
@@ -201,16 +231,13 @@ class _Reader:
       findings.left_out['no labelled landmark'] += 1
       return None
     box = _box(path, place, annotation['bbox'])
-    file_name, announced = self.files[annotation['image_id']]
-    file = self.image_path(file_name)
-    listed = f'{path}, image {annotation["image_id"]!r}'
-    if file not in self.sizes:
-      self.sizes[file] = _checked_size(file, listed, announced)
-    _check_places(path, place, box, points, codes, self.names, self.sizes[file])
+    file_name, file, size = self.image(path, place, annotation['image_id'])
+    check_box(path, place, box, size)
+    _check_landmarks(path, place, points, codes, self.names, size)
     return Row(
       id=f'{file_name}#{annotation["id"]}',
       path=file,
-      place=f'{listed}, file_name',
+      place=f'{path}, image {annotation["image_id"]!r}, file_name',
       split=self.split,
       box=box.astype(np.float32),
       landmarks=points.astype(np.float32),
@@ -224,11 +251,11 @@ def _error(
   return InputError(f'{path}, {place}, {field}: {problem}', kind)
 
 
-def _load(path: Path) -> dict:
-  """The file's object, with its three lists."""
+def _parse(path: Path):
+  """What a JSON file holds."""
   try:
     with path.open('rb') as file:
-      data = json.load(file)
+      return json.load(file)
   except json.JSONDecodeError as error:
     raise InputError(
       f'{path}, line {error.lineno}, column {error.colno}: is no JSON '
@@ -236,6 +263,11 @@ def _load(path: Path) -> dict:
     ) from None
   except (UnicodeDecodeError, RecursionError) as error:
     raise InputError(f'{path}: is no JSON text ({error})') from None
+
+
+def _load(path: Path) -> dict:
+  """The file's object, with its three lists."""
+  data = _parse(path)
   for field in ('images', 'annotations', 'categories'):
     value = data.get(field) if isinstance(data, dict) else None
     if not isinstance(value, list) or not value:
@@ -395,12 +427,27 @@ def _checked_size(file: str, place: str, announced):
   return size
 
 
-def _check_places(path, place, box, points, codes, names, size) -> None:
-  """Refuses what lies where nobody can have meant it."""
+def check_box(path, place: str, box, size) -> None:
+  """Refuses a box (x1, y1, x2, y2) that has nothing of the image.
+
+  Args:
+    path: of the file.
+    place: in it.
+    box: in pixels.
+    size: (width, height) of the image.
+
+  Raises:
+    InputError: naming the field.
+  """
   width, height = size
   if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
     problem = f'lies outside of the image of {width} x {height} pixels'
     raise _error(path, place, 'bbox', problem, 'box')
+
+
+def _check_landmarks(path, place, points, codes, names, size) -> None:
+  """Refuses what lies where nobody can have meant it."""
+  width, height = size
   reach = TOLERANCE * max(size)
   for name, (x, y), code in zip(names, points, codes, strict=True):
     inside = -reach <= x <= width + reach and -reach <= y <= height + reach
@@ -410,3 +457,23 @@ def _check_places(path, place, box, points, codes, names, size) -> None:
         f'{height} pixels by more than {reach:g}'
       )
       raise _error(path, place, 'keypoints', problem, 'landmark')
+
+
+def image_ids(manual_dir, annotations: str, ids: list[str]) -> list[int] | None:
+  """The files' numbers of the images of records.
+
+  Args:
+    manual_dir: the folder.
+    annotations: see `annotation_files`.
+    ids: of records, FILE#ANNOTATION.
+
+  Returns:
+    One a record; None if the files name images by words, or one name twice.
+  """
+  numbers: dict[str, int] = {}
+  for path in annotation_files(manual_dir, annotations).values():
+    for number, (name, _) in _read_images(path, _load(path)['images']).items():
+      if not isinstance(number, int) or numbers.get(name, number) != number:
+        return None
+      numbers[name] = number
+  return [numbers[name.rpartition('#')[0]] for name in ids]

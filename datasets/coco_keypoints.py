@@ -4,7 +4,7 @@ A record is an annotated object; its id is the file's name and the annotation's
 id. coco_folder.py has the layout and all that a user can get wrong.
 """
 
-from fld_jax.datasets import coco_folder
+from fld_jax.datasets import coco_detections, coco_folder
 from fld_jax.datasets.folder_builder import FolderBuilder
 
 
@@ -14,23 +14,36 @@ class CocoKeypoints(FolderBuilder):
   Args (keywords), beside those of `FolderBuilder`:
     annotations: path of the JSON files below the folder, with {split}.
     images: folder of the images below it, perhaps with {split}.
+    detections: path of JSON files with boxes of a detector, with {split}, or
+      ''. A split that has one gets a record a detected box, without landmarks.
   """
 
   def digest(self):
     """See `FolderBuilder`."""
-    return coco_folder.content_digest(
+    digest = coco_folder.content_digest(
       self.manual_dir, self.annotations, self.images
     )
+    files = coco_detections.detection_files(self.manual_dir, self.detections)
+    return coco_detections.add_to_digest(digest, files)
 
   def landmarks(self):
     """See `FolderBuilder`."""
     return coco_folder.read_landmark_set(self.manual_dir, self.annotations)
 
+  def image_ids(self, ids):
+    """See `FolderBuilder`; None if the files' are no numbers."""
+    return coco_folder.image_ids(self.manual_dir, self.annotations, ids)
+
   def read(self, findings):
     """See `FolderBuilder`."""
-    for split in coco_folder.annotation_files(
-      self.manual_dir, self.annotations
-    ):
-      yield from coco_folder.read(
-        self.manual_dir, self.annotations, self.images, split, findings
-      )
+    places = self.manual_dir, self.annotations, self.images
+    detections = coco_detections.detection_files(
+      self.manual_dir, self.detections
+    )
+    for split in coco_folder.annotation_files(*places[:2]):
+      if split in detections:
+        yield from coco_detections.read(
+          *places, split, detections[split], findings
+        )
+      else:
+        yield from coco_folder.read(*places, split, findings)

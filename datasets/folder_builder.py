@@ -74,6 +74,11 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     """Yields all rows, checked; gives all else to `findings`."""
     raise NotImplementedError
 
+  def image_ids(self, ids: list[str]) -> list[int] | None:
+    """Numbers that the files name the images of records by; None for none."""
+    del ids
+    return None
+
   def summary(self) -> dict:
     """Of the prepared data: `splits`, name -> number, and `left_out`."""
     return json.loads((Path(self.data_dir) / SUMMARY).read_text())

@@ -40,6 +40,12 @@ def to_predictions(rows: dict, config) -> metrics.Predictions:
       if 'visibility' in out
     },
     landmark_set=landmark_set(config.dataset),
+    confidences={
+      name: out['confidence']
+      for name, out in rows['stages'].items()
+      if 'confidence' in out
+    },
+    box_scores=rows['score'],
   )
 
 

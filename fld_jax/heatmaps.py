@@ -79,6 +79,20 @@ def decode(views, options):
   )
 
 
+def confidence(views, amplitude: float):
+  """How sure maps are of their landmarks: their highest values.
+
+  Args:
+    views: see `decode`; the mean is taken.
+    amplitude: of the targets.
+
+  Returns:
+    (B, N) in [0, 1], 1 for a peak as high as its target.
+  """
+  maps = sum(views) / len(views)
+  return jnp.clip(maps.max(axis=(1, 2)) / amplitude, 0.0, 1.0)
+
+
 def soft_argmax(heatmaps, alpha: float):
   """The mean place under softmax(alpha * heatmap) (Song et al. eqs. 2 and 3).
 

@@ -33,6 +33,7 @@ HOST_KEYS = (
   'id',
   'image_size',
   'index',
+  'score',
   'variation',
 )
 
@@ -138,6 +139,7 @@ class Example:
       'id': record['id'],
       'image_size': np.array(image.shape[1::-1], np.int32),
       'index': record['index'],
+      'score': np.float32(record['score']),
       'variation': record['variation'],
     }
 

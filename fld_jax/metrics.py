@@ -45,6 +45,8 @@ class Predictions:
     visibility_probs: stage name -> (n, N, 3) probabilities in the order of
       schema.VISIBILITY_NAMES; a stage that predicts none has no entry.
     landmark_set: the N landmarks.
+    confidences: stage name -> (n, N) in [0, 1], of stages with heatmaps.
+    box_scores: (n,) of the detector that found the boxes; None if annotated.
   """
 
   ids: list[str]
@@ -58,6 +60,8 @@ class Predictions:
   estimates: dict[str, np.ndarray]
   visibility_probs: dict[str, np.ndarray]
   landmark_set: schema.LandmarkSet = schema.FASHION_8
+  confidences: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  box_scores: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

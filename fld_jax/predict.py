@@ -102,7 +102,8 @@ class Cascade:
       Dict of arrays with one row a valid example, in the order of the batches:
       every host key of the batches, `landmarks`, `visibility`; `stages`: name
       -> {`estimate` (n, N, 2) normalised, and if the network has it
-      `visibility` (n, N, 3) logits, `pseudo_label` (n, K)};
+      `visibility` (n, N, 3) logits, `pseudo_label` (n, K), `confidence`
+      (n, N) in [0, 1]};
       `route_score` (n,) in mode route;
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
@@ -182,7 +183,7 @@ class Cascade:
 
 
 def _wanted(outputs: dict) -> dict:
-  keys = ('estimate', 'visibility', 'pseudo_label')
+  keys = ('estimate', 'visibility', 'pseudo_label', 'confidence')
   return {key: outputs[key] for key in keys if key in outputs}
 
 

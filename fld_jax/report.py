@@ -23,27 +23,43 @@ img { max-width: 100%; border: 1px solid #ddd; }
 """
 
 
-def coco_results(predictions, stage: str) -> list[dict]:
+def coco_results(predictions, stage: str, image_ids=None) -> list[dict]:
   """COCO keypoint results, one dict an example, plus `file_name` and `bbox`.
 
   Keypoints are x, y in image pixels, counted from the top-left corner of the
-  image, and a score: the probability that the landmark is not truncated, 1 if
-  the stage predicts no visibility, 0 for slots that the clothes type lacks.
-  `score` is the mean over the slots that it has.
+  image, and a score: the height of the heatmap; of a network without any, the
+  probability that the landmark is not truncated; 1 if it does not predict that
+  either. It is 0 for slots that the clothes type lacks. `score` is the mean
+  over the slots that it has, times the score of a detected box.
+
+  Args:
+    predictions: metrics.Predictions.
+    stage: whose estimates.
+    image_ids: n integers that the results name images by; by default
+      `predictions.image_ids`.
   """
+  if image_ids is None:
+    image_ids = predictions.image_ids
   present = np.asarray(predictions.visibility) != schema.ABSENT
+  if predictions.box_scores is not None:
+    # A detected box has no truth: all slots count.
+    present |= ~present.any(axis=1, keepdims=True)
   points = np.asarray(predictions.estimates[stage], np.float64)
   scores = np.ones(present.shape)
-  if stage in predictions.visibility_probs:
+  if stage in predictions.confidences:
+    scores = np.asarray(predictions.confidences[stage], np.float64)
+  elif stage in predictions.visibility_probs:
     probs = np.asarray(predictions.visibility_probs[stage], np.float64)
     scores = 1 - probs[..., schema.TRUNCATED]
   mean = metrics_lib.MeanState.from_values(scores.T, present.T).compute()
+  if predictions.box_scores is not None:
+    mean = mean * predictions.box_scores
   keypoints = np.dstack([points, np.where(present, scores, 0)])
   corner, size = metrics_lib.corner_and_size(predictions.boxes)
   boxes = np.concatenate([corner, size], axis=-1)[:, 0]
   return [
     {
-      'image_id': int(predictions.image_ids[i]),
+      'image_id': int(image_ids[i]),
       'category_id': 1,
       'keypoints': keypoints[i].ravel().tolist(),
       'score': float(mean[i]) if present[i].any() else 0.0,
@@ -54,7 +70,9 @@ def coco_results(predictions, stage: str) -> list[dict]:
   ]
 
 
-def write_evaluation(directory, predictions, metrics: dict) -> None:
+def write_evaluation(
+  directory, predictions, metrics: dict, image_ids=None
+) -> None:
   """Writes metrics.json and predictions.json (COCO results, final stage).
 
   Numbers are rounded to 6 decimals and keys sorted: equal inputs give the same
@@ -64,6 +82,7 @@ def write_evaluation(directory, predictions, metrics: dict) -> None:
     directory: made if it does not exist.
     predictions: metrics.Predictions.
     metrics: what metrics.evaluate returned for them.
+    image_ids: see coco_results.
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
@@ -74,7 +93,7 @@ def write_evaluation(directory, predictions, metrics: dict) -> None:
   final = list(predictions.estimates)[-1]
   results = [
     json.dumps(_rounded(result), sort_keys=True, allow_nan=False)
-    for result in coco_results(predictions, final)
+    for result in coco_results(predictions, final, image_ids)
   ]
   lines = '[\n' + ',\n'.join(results) + '\n]\n'
   write_file(directory / 'predictions.json', lines.encode())

@@ -16,6 +16,7 @@ from fld_jax import (
   tables,
 )
 from fld_jax.datasets import prepared_builder
+from fld_jax.datasets.folder_builder import FolderBuilder
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 
@@ -86,7 +87,10 @@ def evaluate_and_report(
     trained, builder, split, config
   )
   records = input_pipeline.Records(builder, split)
-  report.write_evaluation(directory, predictions, results)
+  image_ids = None
+  if isinstance(builder, FolderBuilder):
+    image_ids = builder.image_ids(predictions.ids)
+  report.write_evaluation(directory, predictions, results, image_ids)
   report.write_report(
     directory,
     results,

@@ -116,6 +116,8 @@ def apply_stage(model, variables, batch, estimate, config, flip=None):
 def add_landmarks(views: Sequence[dict], options) -> dict:
   """One view's outputs, or the mean of several, with `landmarks`.
 
+  Of a network with heatmaps, with `confidence` (b, N) as well.
+
   Args:
     views: outputs of a model for the same examples; what the last one lacks
       is the first one's.
@@ -132,6 +134,7 @@ def add_landmarks(views: Sequence[dict], options) -> dict:
   if 'heatmaps' in outputs:
     maps = [view['heatmaps'] for view in views]
     outputs['landmarks'] = heatmaps.decode(maps, options)
+    outputs['confidence'] = heatmaps.confidence(maps, options.amplitude)
   return outputs
 
 

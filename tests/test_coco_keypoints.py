@@ -7,10 +7,9 @@ import pathlib
 import cv2
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from fld_jax import run, schema
-from fld_jax.configs import pcloss
+from fld_jax.configs import base, pcloss
 from fld_jax.datasets import coco_folder, landmark_set, prepared_builder
 from fld_jax.datasets.rows import Findings
 from fld_jax.errors import InputError
@@ -122,15 +121,10 @@ def test_what_is_left_out_is_counted(folder):
 
 
 def config_of(folder, data_dir, **layout):
-  return ConfigDict(
-    {
-      'name': 'coco_keypoints',
-      'manual_dir': str(folder),
-      'data_dir': str(data_dir),
-      'annotations': layout.get('annotations', LAYOUT[0]),
-      'images': layout.get('images', LAYOUT[1]),
-    }
-  )
+  config = base.get_config('dataset=coco_keypoints').dataset
+  config.manual_dir, config.data_dir = str(folder), str(data_dir)
+  config.update(layout)
+  return config
 
 
 def test_records(folder, tmp_path):

@@ -231,3 +231,15 @@ def test_what_sees_only_the_middle_is_refused(amplitude, alpha, sigma, found):
 def test_unknown_decoder():
   with pytest.raises(InputError, match="'max'.*quarter, soft_argmax, dark"):
     heatmaps.decode([np.zeros((1, 8, 8, 1))], options('max'))
+
+
+def test_confidence_is_the_height_of_the_mean_map():
+  maps = np.zeros((2, 6, 6, 3), np.float32)
+  maps[0, 2, 3] = [50, 100, 130]
+  maps[1, 5, 0] = [-3, 10, 0]
+  maps[1] -= [4, 0, 0]
+  alone = heatmaps.confidence([maps], amplitude=100.0)
+  np.testing.assert_allclose(alone, [[0.5, 1, 1], [0, 0.1, 0]])
+  elsewhere = np.roll(maps, 1, axis=1)
+  both = heatmaps.confidence([maps, elsewhere], amplitude=100.0)
+  np.testing.assert_allclose(both, [[0.25, 0.5, 0.65], [0, 0.05, 0]])
