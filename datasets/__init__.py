@@ -106,7 +106,8 @@ def landmark_set(config) -> schema.LandmarkSet:
   if config.name not in LANDMARK_SETS:
     raise InputError(
       f"config.dataset.name is '{config.name}', valid values are "
-      f'{", ".join(LANDMARK_SETS)}.'
+      f'{", ".join(LANDMARK_SETS)}.',
+      'config',
     )
   if LANDMARK_SETS[config.name]:
     return LANDMARK_SETS[config.name]
@@ -161,10 +162,11 @@ def _instructions(name: str):
   except InputError as error:
     if error.kind != 'missing':
       raise
-    source = SOURCES[name]
-    tree = textwrap.indent(textwrap.dedent(source.tree).strip('\n'), '  ')
+    place = SOURCES[name]
+    tree = textwrap.indent(textwrap.dedent(place.tree).strip('\n'), '  ')
     raise InputError(
-      f'{error}.\n{name} is to be had at {source.address}.\nThe folder:\n{tree}'
+      f'{error}.\n{name} is to be had at {place.address}.\nThe folder:\n{tree}',
+      'missing',
     ) from error
 
 

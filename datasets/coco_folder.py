@@ -60,7 +60,8 @@ def files_of_splits(manual_dir, place: str, field: str) -> dict[str, Path]:
   if '{split}' not in place:
     raise InputError(
       f"config.dataset.{field} is '{place}', it must have "
-      "'{split}' where the files of train, val and test differ."
+      "'{split}' where the files of train, val and test differ.",
+      'config',
     )
   files = {split: root / place.replace('{split}', split) for split in SPLITS}
   present = {split: path for split, path in files.items() if path.is_file()}

@@ -50,7 +50,7 @@ def read_splits(path, findings: Findings, splits=SPLITS):
   def parse(line, fields):
     if len(fields) != 2:
       raise columns_error(path, line, fields, '2, image and split')
-    return one_of(path, line, header[1], fields[1], splits)
+    return one_of(path, line, header[1], fields[1], splits, 'split')
 
   return read_rows(path, header, findings, parse)
 
@@ -220,11 +220,11 @@ def _read_table(path, header: list[str], findings: Findings):
   return columns, _counted(path, int(announced), lines, findings)
 
 
-def one_of(path, line: int, field: str, token: str, valid):
+def one_of(path, line: int, field: str, token: str, valid, kind: str = 'form'):
   """Returns the token; InputError unless it is one of the strings `valid`."""
   if token not in valid:
     problem = f"is '{token}', must be one of {', '.join(valid)}"
-    raise error(path, line, field, problem)
+    raise error(path, line, field, problem, kind)
   return token
 
 

@@ -43,7 +43,7 @@ NUM_VAL = {  # Song et al., 2021, section 4.1
   'trousers': 2000,
 }
 TOLERANCE = 0.1  # of the image's longer side, for places beyond the border
-_CELL = re.compile(r'(-?\d{1,6})_(-?\d{1,6})_(-1|0|1)', re.ASCII)
+_CELL = re.compile(r'(-?\d{1,6})_(-?\d{1,6})_(-?\d{1,6})', re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -151,13 +151,13 @@ def _labels(path, line: int, cells: list[str]) -> Labels:
   codes = np.full(len(marks), schema.ABSENT, np.int32)
   for i, (name, cell) in enumerate(zip(LANDMARKS.names, marks, strict=True)):
     match = _CELL.fullmatch(cell)
-    if not match:
+    x, y, v = map(int, match.groups()) if match else (0, 0, None)
+    if v not in VISIBILITY:
       raise InputError(
         f"{path}, line {line}, {name}: is '{cell}', must be x_y_v with whole "
         'numbers, v one of 1, 0, -1',
-        'visibility',
+        'visibility' if match else 'form',
       )
-    x, y, v = map(int, match.groups())
     codes[i] = VISIBILITY[v]
     if v >= 0:
       points[i] = x, y

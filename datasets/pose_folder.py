@@ -121,7 +121,8 @@ def read(
     valid = CENTRICS[: 1 + (layout.centric == 'person')]
     raise InputError(
       f"config.dataset.centric is '{centric}', valid for {name}: "
-      f'{", ".join(valid)}.'
+      f'{", ".join(valid)}.',
+      'config',
     )
   joints = _load(path, layout)  # (n, 14, 2 or 3)
   for i, of_image in enumerate(joints):

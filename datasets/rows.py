@@ -114,18 +114,30 @@ def read_image(row: Row) -> bytes:
   Raises:
     InputError: the file cannot be read or decoded.
   """
+  return decode_image(row.path, row.place)[0]
+
+
+def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
+  """The bytes of an image file, and the decoded image.
+
+  Args:
+    path: of the file.
+    place: what messages begin with.
+
+  Raises:
+    InputError: the file cannot be read or decoded.
+  """
   try:
-    with open(row.path, 'rb') as file:
+    with open(path, 'rb') as file:
       encoded = file.read()
     with Image.open(io.BytesIO(encoded)) as image:
       image.load()
   except PILLOW_ERRORS as problem:
     raise InputError(
-      f'{row.place}: the image file {row.path} is damaged, must be whole '
-      f'({problem})',
+      f'{place}: the image file {path} is damaged, must be whole ({problem})',
       'image',
     ) from None
-  return encoded
+  return encoded, image
 
 
 def file_state(path: str, name: str) -> bytes:

@@ -9,7 +9,7 @@ class InputError(Exception):
 
   Attributes:
     kind: of mistakes in a folder of files, what `--mode=doctor` counts it as: a
-      key of `datasets.doctor.KINDS`.
+      key of `doctor.KINDS`; or 'config' if a setting is wrong, not the folder.
   """
 
   def __init__(self, message: str, kind: str = 'form'):

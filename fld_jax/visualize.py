@@ -1,6 +1,6 @@
 """Pictures: landmarks on images, sheets of examples, curves."""
 
-import functools
+import dataclasses
 
 import cv2
 import numpy as np
@@ -87,26 +87,88 @@ def overlay_sheet(images, predictions, indices, *, norm='bbox_wh'):
   """
   stages = list(predictions.estimates)
   errors = [metrics.image_errors(predictions, s, norm) for s in stages]
-  garments = [_garment(images(i), predictions.boxes[i]) for i in indices]
-  width = max([150] + [crop.shape[1] for crop, _, _ in garments]) + 2 * GAP
-  lines = [_text_row(['truth', *stages], width)]
-  for index, (crop, corner, scale) in zip(indices, garments, strict=True):
-    cell, shift = _centre(crop, width)
-    codes = predictions.visibility[index]
-    truth = (predictions.landmarks[index] - corner) * scale + shift
-    draw = functools.partial(
-      draw_landmarks, names=predictions.landmark_set.names
-    )
-    cells = [draw(cell, truth, codes)]
-    captions = [predictions.ids[index]]
+  width, cells = _cells((images(i), predictions.boxes[i]) for i in indices)
+  pictures, captions = [], []
+  for index, cell in zip(indices, cells, strict=True):
+    given = (predictions.visibility[index], predictions.landmark_set.names)
+    truth = predictions.landmarks[index]
+    pictures.append(cell.draw(truth, *given))
+    captions.append(predictions.ids[index])
     for stage, error in zip(stages, errors, strict=True):
       estimate = predictions.estimates[stage][index]
-      estimate = (estimate - corner) * scale + shift
-      cells.append(draw(cell, estimate, codes, truth=truth))
+      pictures.append(cell.draw(estimate, *given, truth=truth))
       value = None if np.isnan(error[index]) else error[index]
       captions.append(f'NE {tables.percent(value)} %')
-    lines += [np.concatenate(cells, axis=1), _text_row(captions, width)]
-  return np.concatenate(lines)
+  heads = ['truth', *stages]
+  lines = _grid(pictures, captions, len(heads), width)
+  return np.concatenate([_text_row(heads, width), *lines])
+
+
+def contact_sheet(examples, captions, names, columns: int) -> np.ndarray:
+  """A grid of pictures with their landmarks, scaled to a common height.
+
+  Args:
+    examples: one or more (image, box, landmarks, visibility), as of a record;
+      of the image the box is shown, with a margin.
+    captions: what stands below each.
+    names: N landmark names.
+    columns: of the grid.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+  """
+  examples = list(examples)
+  width, cells = _cells((image, box) for image, box, *_ in examples)
+  pictures = [
+    cell.draw(landmarks, visibility, names)
+    for cell, (_, _, landmarks, visibility) in zip(cells, examples, strict=True)
+  ]
+  return np.concatenate(_grid(pictures, captions, columns, width))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Cell:
+  """A cell's picture, and how positions in the image get there, x and y."""
+
+  picture: np.ndarray
+  corner: np.ndarray
+  scale: np.ndarray
+  shift: np.ndarray
+
+  def draw(self, landmarks, visibility, names, truth=None):
+    """See `draw_landmarks`; positions in pixels of the image."""
+    place = lambda points: (points - self.corner) * self.scale + self.shift
+    return draw_landmarks(
+      self.picture,
+      place(landmarks),
+      visibility,
+      truth=None if truth is None else place(truth),
+      names=names,
+    )
+
+
+def _cells(pictures) -> tuple[int, list[_Cell]]:
+  """The cells of (image, box) pairs, and their common width."""
+  garments = [_garment(image, box) for image, box in pictures]
+  width = max([150] + [crop.shape[1] for crop, _, _ in garments]) + 2 * GAP
+  cells = []
+  for crop, corner, scale in garments:
+    picture, shift = _centre(crop, width)
+    cells.append(_Cell(picture, corner, scale, shift))
+  return width, cells
+
+
+def _grid(pictures, captions, columns: int, width: int) -> list[np.ndarray]:
+  """Lines of pictures, each above its caption; white fills the last."""
+  lines = []
+  for start in range(0, len(pictures), columns):
+    line = pictures[start : start + columns]
+    texts = captions[start : start + columns]
+    missing = columns - len(line)
+    line = line + [np.full_like(line[0], 255)] * missing
+    lines.append(np.concatenate(line, axis=1))
+    lines.append(_text_row(texts + [''] * missing, width))
+  return lines
 
 
 def _garment(image, box):
