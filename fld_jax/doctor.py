@@ -1,0 +1,291 @@
+"""Looks for mistakes in a data set's folder, without preparing it.
+
+Reads all rows, decodes all images, and says what is there, what is wrong, and
+what would spoil an evaluation: images or items that two splits share, and
+images of train that another split shows almost alike. `sides` has what is said
+of left and right, and why one image the other way round is no mistake.
+
+Memory stays flat but for 16 bytes an image, in the search for near duplicates.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fld_jax import (
+  doctor_sheets,
+  doctor_table,
+  near_duplicates,
+  schema,
+  sides,
+)
+from fld_jax.datasets import SOURCES, make_builder
+from fld_jax.datasets.rows import Findings, decode_image
+from fld_jax.errors import InputError
+from fld_jax.row_index import RowIndex
+
+# What InputError's kinds are called. Kind 'config' is no mistake of a folder.
+KINDS = {
+  'missing': 'missing files of annotations',
+  'form': 'malformed annotations',
+  'split': 'rows that stand twice or in no known split',
+  'box': 'boxes outside of the image, or empty',
+  'landmark': 'landmarks outside of the image',
+  'visibility': 'wrong visibility codes',
+  'image': 'images missing, damaged or not as they must be',
+}
+OVERLAPS = {
+  'same_file': 'image files that two splits list',
+  'same_bytes': 'equal image files in two splits',
+  'same_item': 'items that train shares with another split',
+}
+EXAMPLES = 10  # of each kind of finding, in doctor.json
+NUM_PICTURES = 24  # of contact_sheet.png
+
+
+class _Mistakes(Findings):
+  """Counts mistakes by kind and keeps the first few."""
+
+  def __init__(self):
+    super().__init__(strict=False)
+    self.counts = Counter()
+    self.examples = {kind: [] for kind in KINDS}
+
+  def mistake(self, error: InputError) -> None:
+    """Counts it."""
+    # A reader's new kind must not get lost.
+    kind = error.kind if error.kind in KINDS else 'form'
+    self.counts[kind] += 1
+    if self.counts[kind] <= EXAMPLES:
+      self.examples[kind].append(str(error))
+
+  def report(self) -> dict:
+    """What each kind is, its count and the first messages."""
+    return {
+      kind: {
+        'what': what,
+        'count': self.counts[kind],
+        'examples': self.examples[kind],
+      }
+      for kind, what in KINDS.items()
+    }
+
+
+class _Tally:
+  """What is counted row by row.
+
+  Attributes:
+    visibility: (4, N) rows with each code of `doctor_table.VISIBILITY`.
+    sides: (split, clothes type) -> (P, 2), see `sides.majority`.
+  """
+
+  def __init__(self, landmarks: schema.LandmarkSet):
+    self.landmarks = landmarks
+    self.slots = sides.pairs(landmarks)
+    codes = list(doctor_table.VISIBILITY)
+    self.codes = np.array(codes)[:, None]
+    self.visibility = np.zeros((len(codes), landmarks.num_landmarks), np.int64)
+    self.sides: dict[tuple, np.ndarray] = {}
+
+  def add(self, row) -> np.ndarray:
+    """Counts a row; returns its `sides.signs`."""
+    signs = sides.signs(row.landmarks, row.visibility, self.slots)
+    self.visibility += row.visibility == self.codes
+    key = row.split, self.name(row.clothes_type)
+    empty = np.zeros((len(self.slots), 2), np.int64)
+    of_group = self.sides.setdefault(key, empty)
+    of_group += np.stack([signs > 0, signs < 0], axis=1)
+    return signs
+
+  def name(self, clothes_type: int) -> str:
+    """Of a clothes type."""
+    return self.landmarks.types.get(clothes_type, doctor_table.UNKNOWN)
+
+
+def examine(config_dataset, directory) -> dict:
+  """Looks at a whole folder, prints a table and writes what was found.
+
+  Args:
+    config_dataset: see `datasets.prepared_builder`; `data_dir` is not used.
+    directory: where doctor.json, doctor.txt, contact_sheet.png and, if there
+      are any near duplicates, duplicates.png go; made if it is not there.
+
+  Returns:
+    What doctor.json holds: `ok`, whether there are rows and nothing is wrong;
+    `counts`, `mistakes`, `overlaps`, `near_duplicates`, `sides`. What is left
+    out, single images that are the other way round and images of one colour
+    are told, but are not wrong.
+
+  Raises:
+    InputError: the folder or its lists are missing, or a setting is wrong.
+      Every other mistake is among what is returned.
+  """
+  if config_dataset.name == 'synthetic':
+    raise InputError(
+      "config.dataset.name is 'synthetic', which has no folder to examine; "
+      f'valid values are {", ".join(SOURCES)}.',
+      'config',
+    )
+  directory = Path(directory)
+  mistakes = _Mistakes()
+  with RowIndex() as index:
+    tally = _read(config_dataset, index, mistakes)
+    _decode(index, mistakes)
+    found = {
+      'ok': False,
+      'dataset': config_dataset.name,
+      'manual_dir': str(config_dataset.manual_dir),
+      'counts': _counts(index, tally, mistakes.left_out),
+      'mistakes': mistakes.report(),
+      'overlaps': _overlaps(index),
+      'near_duplicates': near_duplicates.find(index),
+      'sides': _sides(index, tally),
+    }
+    found['ok'] = _ok(found)
+    directory.mkdir(parents=True, exist_ok=True)
+    doctor_sheets.write(
+      directory,
+      index.spread(NUM_PICTURES),
+      found['near_duplicates']['pairs'],
+      tally.landmarks.names,
+    )
+  text = json.dumps(found, indent=2)
+  (directory / 'doctor.json').write_text(text + '\n', 'utf-8')
+  table = doctor_table.text(found)
+  (directory / 'doctor.txt').write_text(table, 'utf-8')
+  print(f'\n{table}\nWritten to {directory}', flush=True)
+  return found
+
+
+def _read(config, index: RowIndex, mistakes: _Mistakes) -> _Tally:
+  """Reads all rows, or those before a mistake that ends the reading."""
+  tally = _Tally(schema.LandmarkSet(()))
+  try:
+    builder = make_builder(config)
+  except InputError as error:
+    if error.kind in ('missing', 'config'):
+      raise
+    mistakes.mistake(error)
+    return tally
+  tally = _Tally(builder.landmarks())
+  rows = tqdm(builder.read(mistakes), 'reading', unit=' rows', unit_scale=True)
+  try:
+    for row in rows:
+      index.add(row, tally.add(row))
+  except InputError as error:
+    if error.kind == 'config':
+      raise
+    mistakes.mistake(error)
+  return tally
+
+
+def _decode(index: RowIndex, mistakes: _Mistakes) -> None:
+  """Decodes all images, in threads: Pillow does it without Python's lock."""
+  threads = len(os.sched_getaffinity(0))
+  with (
+    concurrent.futures.ThreadPoolExecutor(threads) as pool,
+    tqdm(desc='decoding', unit=' images', total=index.num_images()) as progress,
+  ):
+    for chunk in index.images():
+      for image, *result in pool.map(_digest, chunk):
+        progress.update()
+        if isinstance(result[0], InputError):
+          mistakes.mistake(result[0])
+        else:
+          index.set_image(image, *result)
+
+
+def _digest(job: tuple[int, str, str]) -> tuple:
+  """(image, digest of the file, hashes of the picture), or (image, mistake)."""
+  image, path, place = job
+  try:
+    encoded, picture = decode_image(path, place)
+  except InputError as mistake:
+    return image, mistake
+  digest = hashlib.sha256(encoded).digest()[:16]
+  return image, digest, near_duplicates.hashes(picture)
+
+
+def _counts(index: RowIndex, tally: _Tally, left_out) -> dict:
+  splits, types, variations = Counter(), {}, {}
+  for split, kind, variation, count in index.groups():
+    splits[split] += count
+    types.setdefault(split, Counter())[tally.name(kind)] += count
+    name = schema.VARIATIONS.get(variation, doctor_table.UNKNOWN)
+    variations.setdefault(split, Counter())[name] += count
+  return {
+    'rows': splits.total(),
+    'images': index.num_images(),
+    'splits': dict(splits),
+    'clothes_types': {split: dict(of) for split, of in types.items()},
+    'variations': {split: dict(of) for split, of in variations.items()},
+    'visibility': {
+      name: dict(zip(doctor_table.VISIBILITY.values(), of, strict=True))
+      for name, of in zip(
+        tally.landmarks.names, tally.visibility.T.tolist(), strict=True
+      )
+    },
+    'left_out': dict(sorted(left_out.items())),
+  }
+
+
+def _overlaps(index: RowIndex) -> dict:
+  """What two splits have in common.
+
+  Query and gallery of a retrieval set show the same items by design, so items
+  count only if train has them as well.
+  """
+  shared = {
+    'same_file': index.shared_files,
+    'same_bytes': index.shared_bytes,
+    'same_item': index.shared_items,
+  }
+  found = {}
+  for name, find in shared.items():
+    count, examples = find(EXAMPLES)
+    found[name] = {
+      'what': OVERLAPS[name],
+      'count': count,
+      'examples': examples,
+    }
+  return found
+
+
+def _sides(index: RowIndex, tally: _Tally) -> dict:
+  """What `sides` finds of the whole set."""
+  names = [
+    [tally.landmarks.names[slot] for slot in pair]
+    for pair in tally.slots.tolist()
+  ]
+  total = sum(tally.sides.values()) if tally.sides else np.zeros((0, 2))
+  count, ids = 0, []
+  for of_rows, signs in index.signs():
+    opposite = np.flatnonzero(sides.opposite_images(signs, total))
+    count += len(opposite)
+    ids += [of_rows[i] for i in opposite[: EXAMPLES - len(ids)]]
+  groups = sides.opposite_groups(tally.sides) if tally.sides else []
+  return {
+    'pairs': [
+      {'pair': pair, 'left': int(left), 'images': int(left + right)}
+      for pair, (left, right) in zip(names, total, strict=bool(tally.sides))
+    ],
+    'opposite_groups': [{**g, 'pair': names[g['pair']]} for g in groups],
+    'opposite_pairs': [names[pair] for pair in sides.opposite_pairs(total)],
+    'opposite_images': {'count': count, 'examples': ids},
+  }
+
+
+def _ok(found: dict) -> bool:
+  wrong = [
+    *(of['count'] for of in found['mistakes'].values()),
+    *(of['count'] for of in found['overlaps'].values()),
+    found['near_duplicates']['count'],
+    *(len(found['sides'][key]) for key in doctor_table.SIDES),
+  ]
+  return found['counts']['rows'] > 0 and not any(wrong)

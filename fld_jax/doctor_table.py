@@ -1,0 +1,138 @@
+"""What the doctor found, as text."""
+
+from fld_jax import schema
+
+VISIBILITY = {
+  schema.VISIBLE: 'visible',
+  schema.OCCLUDED: 'occluded',
+  schema.TRUNCATED: 'truncated',
+  schema.ABSENT: 'absent',
+}
+UNKNOWN = 'not known'
+SIDES = ('opposite_groups', 'opposite_pairs')  # of `sides`, what is wrong
+SHOWN = 3  # examples of a finding
+
+
+def text(found: dict) -> str:
+  """Tables of what there is, and a line a check: check, found, examples.
+
+  Args:
+    found: see `doctor.examine`.
+  """
+  counts = found['counts']
+  lines = [
+    f'{found["dataset"]} in {found["manual_dir"]}: {counts["rows"]} rows of '
+    f'{counts["images"]} images'
+  ]
+  lines += _table('rows', counts['clothes_types'])
+  lines += _table('variations', counts['variations'])
+  lines += _table('visibility', counts['visibility'])
+  checks = [
+    ('check', 'found', ['examples']),
+    *_notes('left out: ', counts['left_out']),
+    *((of['what'], of['count'], of['examples']) for of in _mistakes(found)),
+    *(
+      (of['what'], of['count'], list(map(_ids, of['examples'])))
+      for of in found['overlaps'].values()
+    ),
+    *_near_duplicates(found['near_duplicates']),
+    *_sides(found['sides']),
+  ]
+  width = max(len(check) for check, *_ in checks)
+  lines.append('')
+  for check, number, examples in checks:
+    first, *others = examples[:SHOWN] or ['']
+    lines.append(f'{check:{width}}  {number:>9}  {first}'.rstrip())
+    lines += [' ' * (width + 13) + example for example in others]
+  lines += ['', 'ok: nothing is wrong' if found['ok'] else 'not ok']
+  return '\n'.join(lines) + '\n'
+
+
+def _mistakes(found: dict) -> list[dict]:
+  return list(found['mistakes'].values())
+
+
+def _notes(prefix: str, counts: dict[str, int]) -> list[tuple]:
+  return [(prefix + name, count, []) for name, count in counts.items()]
+
+
+def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
+  """Counts, a row and a column a name; columns of nothing are left out."""
+  names = dict.fromkeys(name for of in rows.values() for name in of)
+  columns = [n for n in names if any(of.get(n) for of in rows.values())]
+  if columns == [UNKNOWN]:
+    columns = ['all'] if title == 'rows' else []
+    rows = {name: {'all': sum(of.values())} for name, of in rows.items()}
+  if not columns:
+    return []
+  width = max(map(len, [title, *rows]))
+  wide = [max(9, len(column)) for column in columns]
+  cells = lambda of: ''.join(
+    f'  {x:>{w}}' for x, w in zip(of, wide, strict=True)
+  )
+  return [
+    '',
+    f'{title:{width}}{cells(columns)}',
+    *(
+      f'{name:{width}}{cells([of.get(column, 0) for column in columns])}'
+      for name, of in rows.items()
+    ),
+  ]
+
+
+def _ids(of_splits: dict[str, str]) -> str:
+  return ', '.join(f'{split}: {id}' for split, id in of_splits.items())
+
+
+def _near_duplicates(found: dict) -> list[tuple]:
+  pairs = [
+    f'{pair["distance"]} bits: {pair["train"]}, {pair["split"]}: '
+    f'{pair["other"]}'
+    for pair in found['pairs']
+  ]
+  return [
+    (
+      'near duplicates in train and another split',
+      found['count'],
+      pairs,
+    ),
+    ('images of one colour, not compared', found['flat_images'], []),
+  ]
+
+
+def _sides(found: dict) -> list[tuple]:
+  """Groups of one share are put together: they are seldom wrong alone."""
+  groups: dict[str, list] = {}
+  for group in found['opposite_groups']:
+    name = ' '.join(filter(None, (group['split'], group['type'])))
+    groups.setdefault(name, []).append(
+      f'{group["pair"][0]} {_share(group["left"], group["images"])}, '
+      f'elsewhere {_share(group["other_left"], group["other_images"])}'
+    )
+  shares = {
+    tuple(of['pair']): _share(of['left'], of['images']) for of in found['pairs']
+  }
+  return [
+    (
+      'groups with left and right the other way round',
+      len(groups),
+      [f'{name}: {"; ".join(pairs)}' for name, pairs in groups.items()],
+    ),
+    (
+      'pairs the other way round from the other pairs',
+      len(found['opposite_pairs']),
+      [
+        f'{pair[0]} lies left of {pair[1]} in {shares[tuple(pair)]}'
+        for pair in found['opposite_pairs']
+      ],
+    ),
+    (
+      'images with all pairs the other way round (a back?)',
+      found['opposite_images']['count'],
+      found['opposite_images']['examples'],
+    ),
+  ]
+
+
+def _share(part: int, of: int) -> str:
+  return f'{100 * part / of:.0f} % of {of}' if of else 'none'

@@ -1,0 +1,216 @@
+"""A data set's rows and images in a file on disk, to ask about all of them."""
+
+import pickle
+import sqlite3
+from collections.abc import Iterator
+
+import numpy as np
+
+from fld_jax.datasets.rows import SPLITS, Row
+
+HASHES = np.dtype([('image', np.int64), ('hash', np.int64)])
+_CHUNK = 4096  # rows or images that are in memory at a time
+# The splits that have an item, or an image, and an id of each.
+_NAMES = """
+  SELECT split, MIN(id) FROM rows JOIN images USING (image) WHERE {0} = ?
+  GROUP BY split ORDER BY split != 'train', split
+"""
+
+
+class RowIndex:
+  """Rows in the order in which they came; a context manager.
+
+  The file is SQLite's own, private and gone at the end; while it is small it
+  stays in memory.
+  """
+
+  def __init__(self):
+    self._database = sqlite3.connect('', isolation_level=None)
+    for statement in (
+      'PRAGMA journal_mode = OFF',
+      'CREATE TABLE images (image INTEGER PRIMARY KEY, path TEXT UNIQUE, '
+      'place TEXT, digest BLOB, hash INTEGER, fine BLOB)',
+      'CREATE TABLE rows (number INTEGER PRIMARY KEY, image INTEGER, '
+      'split TEXT, type INTEGER, variation INTEGER, id TEXT, item TEXT, '
+      'signs BLOB, row BLOB)',
+      'CREATE INDEX by_image ON rows (image)',
+      'CREATE INDEX by_item ON rows (item)',
+      'BEGIN',
+    ):
+      self._database.execute(statement)
+
+  def __enter__(self) -> 'RowIndex':
+    return self
+
+  def __exit__(self, *error) -> None:
+    self._database.close()
+
+  def _ask(self, query: str, *values) -> sqlite3.Cursor:
+    return self._database.execute(query, values)
+
+  def add(self, row: Row, signs: np.ndarray) -> None:
+    """Adds a row, with what `sides.signs` says of it: (P,) int8."""
+    insert = 'INSERT OR IGNORE INTO images (path, place) VALUES (?, ?)'
+    self._ask(insert, row.path, row.place)
+    query = 'SELECT image FROM images WHERE path = ?'
+    (image,) = self._ask(query, row.path).fetchone()
+    cells = (
+      *(image, row.split, row.clothes_type, row.variation, row.id),
+      *(row.item_id, signs.tobytes(), pickle.dumps(row, protocol=5)),
+    )
+    self._ask(f'INSERT INTO rows VALUES (NULL{", ?" * len(cells)})', *cells)
+
+  def num_images(self) -> int:
+    """How many files there are; several rows may be of one."""
+    return self._ask('SELECT COUNT(*) FROM images').fetchone()[0]
+
+  def images(self) -> Iterator[list[tuple[int, str, str]]]:
+    """Yields lists of (image, path, place); writing between them is fine."""
+    query = 'SELECT image, path, place FROM images WHERE image > ? LIMIT ?'
+    last = 0
+    while chunk := self._ask(query, last, _CHUNK).fetchall():
+      yield chunk
+      last = chunk[-1][0]
+
+  def set_image(
+    self, image: int, digest: bytes, hashes: tuple[int, bytes] | None
+  ) -> None:
+    """Notes of a decoded image the file's digest and the picture's hashes.
+
+    Args:
+      image: its number, see `images`.
+      digest: equal for equal files.
+      hashes: see `near_duplicates.hashes`.
+    """
+    coarse, fine = hashes or (None, None)
+    if coarse is not None:  # SQLite's integers have a sign
+      coarse -= (coarse >> 63) << 64
+    update = 'UPDATE images SET digest = ?, hash = ?, fine = ? WHERE image = ?'
+    self._ask(update, digest, coarse, fine, image)
+
+  def digest_and_fine(self, image: int) -> tuple[bytes, bytes]:
+    """The file's digest and the fine hash of an image that has hashes."""
+    query = 'SELECT digest, fine FROM images WHERE image = ?'
+    return self._ask(query, image).fetchone()
+
+  def groups(self) -> Iterator[tuple[str, int, int, int]]:
+    """Yields (split, clothes type, variation, number of rows)."""
+    columns = 'split, type, variation'
+    yield from self._ask(
+      f'SELECT {columns}, COUNT(*) FROM rows GROUP BY {columns} '
+      f'ORDER BY {_rank("split")}, {columns}'
+    )
+
+  def shared_files(self, most: int) -> tuple[int, list[dict[str, str]]]:
+    """Images that rows of several splits are of; see `shared_items`."""
+    query = """
+      SELECT image FROM rows GROUP BY image HAVING MIN(split) != MAX(split)
+      ORDER BY image"""
+    return self._shared(query, 'rows.image', most)
+
+  def shared_bytes(self, most: int) -> tuple[int, list[dict[str, str]]]:
+    """Equal files of several names in several splits; see `shared_items`."""
+    query = """
+      SELECT digest FROM images JOIN rows USING (image)
+      WHERE digest IS NOT NULL GROUP BY digest
+      HAVING COUNT(DISTINCT image) > 1 AND MIN(split) != MAX(split)
+      ORDER BY MIN(image)"""
+    return self._shared(query, 'digest', most)
+
+  def shared_items(self, most: int) -> tuple[int, list[dict[str, str]]]:
+    """Items that train has and another split as well.
+
+    Args:
+      most: examples that are wanted.
+
+    Returns:
+      How many there are, and of the first split -> id of a row.
+    """
+    query = """
+      SELECT item FROM rows WHERE item != '' GROUP BY item
+      HAVING MAX(split = 'train') AND NOT MIN(split = 'train')
+      ORDER BY MIN(number)"""
+    return self._shared(query, 'item', most)
+
+  def _shared(self, query: str, column: str, most: int):
+    (count,) = self._ask(f'SELECT COUNT(*) FROM ({query})').fetchone()
+    keys = [key for (key,) in self._ask(f'{query} LIMIT ?', most)]
+    names = _NAMES.format(column)
+    return count, [dict(self._ask(names, key).fetchall()) for key in keys]
+
+  def hashes(self, train: bool) -> np.ndarray:
+    """(n,) of HASHES: the coarse ones of train, or of all other splits.
+
+    Images without hashes are left out; of the hash the sign is its first bit.
+    """
+    equal = '=' if train else '!='
+    return np.fromiter(
+      self._ask(
+        'SELECT image, hash FROM images WHERE hash IS NOT NULL AND '
+        'EXISTS (SELECT 1 FROM rows WHERE rows.image = images.image AND '
+        f"split {equal} 'train') ORDER BY image"
+      ),
+      HASHES,
+    )
+
+  def num_flat(self) -> int:
+    """How many decoded images have no hashes."""
+    query = 'SELECT COUNT(*) FROM images WHERE hash IS NULL AND digest NOT NULL'
+    return self._ask(query).fetchone()[0]
+
+  def row_of(self, image: int, train: bool) -> Row:
+    """The first row of an image in train, or in another split."""
+    equal = '=' if train else '!='
+    query = (
+      f"SELECT row FROM rows WHERE image = ? AND split {equal} 'train' "
+      'ORDER BY number LIMIT 1'
+    )
+    return pickle.loads(self._ask(query, image).fetchone()[0])
+
+  def signs(self) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yields ids of some rows and what `add` was given of them, (n, P) int8."""
+    cursor = self._ask('SELECT id, signs FROM rows ORDER BY number')
+    while chunk := cursor.fetchmany(_CHUNK):
+      ids, signs = zip(*chunk, strict=True)
+      yield (
+        list(ids),
+        np.frombuffer(b''.join(signs), np.int8).reshape(len(ids), -1),
+      )
+
+  def spread(self, most: int) -> list[Row]:
+    """Rows with whole images, evenly over splits, types and their order.
+
+    Args:
+      most: at most so many.
+    """
+    whole = 'FROM rows JOIN images USING (image) WHERE digest NOT NULL'
+    cells = self._ask(
+      f'SELECT split, type, COUNT(*) {whole} GROUP BY split, type '
+      f'ORDER BY {_rank("split")}, split, type'
+    ).fetchall()
+    shares = _even_shares([count for *_, count in cells], most)
+    query = (
+      f'SELECT row {whole} AND split = ? AND type = ? ORDER BY number '
+      'LIMIT 1 OFFSET ?'
+    )
+    return [
+      pickle.loads(self._ask(query, split, kind, int(at)).fetchone()[0])
+      for (split, kind, count), share in zip(cells, shares, strict=True)
+      for at in np.rint(np.linspace(0, count - 1, share))
+    ]
+
+
+def _rank(column: str) -> str:
+  """SQL that puts splits in their usual order."""
+  whens = ' '.join(f"WHEN '{s}' THEN {i}" for i, s in enumerate(SPLITS))
+  return f'CASE {column} {whens} ELSE {len(SPLITS)} END'
+
+
+def _even_shares(counts: list[int], most: int) -> list[int]:
+  """How many to take of each count: one more of each, round by round."""
+  shares = [0] * len(counts)
+  while sum(shares) < min(most, sum(counts)):
+    for i, count in enumerate(counts):
+      if shares[i] < count and sum(shares) < most:
+        shares[i] += 1
+  return shares
