@@ -2,10 +2,11 @@
 
 import pickle
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fld_jax.datasets.rows import Findings
+from fld_jax.datasets.text_lists import error
 from fld_jax.errors import InputError
 
 
@@ -20,6 +21,7 @@ class Tables:
     self._database = sqlite3.connect('', isolation_level=None)
     self._database.execute('PRAGMA journal_mode = OFF')
     self._paths: dict[str, Any] = {}
+    self._fields: dict[str, str] = {}
 
   def __enter__(self) -> 'Tables':
     return self
@@ -34,8 +36,9 @@ class Tables:
     rows: Iterable[tuple[str, int, Any]],
     findings: Findings,
     field: str = 'image_name',
+    again: Callable[..., InputError | None] | None = None,
   ) -> None:
-    """Reads a list.
+    """Reads a list; of a name that stands twice the first row is kept.
 
     Args:
       table: what it is called here, an identifier.
@@ -44,8 +47,10 @@ class Tables:
         not to be used.
       findings: gets names that stand twice.
       field: the column of the names.
+      again: function of a name, its line and value and its first line and
+        value to the mistake that this is, or None; by default it is one.
     """
-    self._paths[table] = path
+    self._paths[table], self._fields[table] = path, field
     self._database.execute(
       f'CREATE TABLE {table} (name TEXT PRIMARY KEY, line INTEGER, value BLOB)'
     )
@@ -54,12 +59,14 @@ class Tables:
     for name, line, value in rows:
       data = None if value is None else pickle.dumps(value, protocol=5)
       if not self._database.execute(insert, (name, line, data)).rowcount:
-        known = f'SELECT line FROM {table} WHERE name = ?'
-        (first,) = self._database.execute(known, (name,)).fetchone()
-        problem = f"'{name}' is in line {first} already"
-        findings.mistake(
-          InputError(f'{path}, line {line}, {field}: {problem}', 'split')
-        )
+        first, known = self.get(table, name)
+        if again:
+          mistake = again(name, line, value, first, known)
+        else:
+          problem = f"'{name}' is in line {first} already"
+          mistake = error(path, line, field, problem, 'split')
+        if mistake:
+          findings.mistake(mistake)
     self._database.execute('COMMIT')
 
   def get(self, table: str, name: str):
@@ -70,28 +77,39 @@ class Tables:
 
   def check_same_names(self, one: str, other: str, findings: Findings) -> None:
     """Finds names that only one of two tables has."""
-    for here, there in ((one, other), (other, one)):
-      query = (
-        f'SELECT name, line FROM {here} WHERE NOT EXISTS (SELECT 1 FROM '
-        f'{there} WHERE {there}.name = {here}.name) ORDER BY rowid'
-      )
-      for name, line in self._database.execute(query):
-        findings.mistake(
-          InputError(
-            f"{self._paths[here]}, line {line}, image_name: '{name}' has no "
-            f'row in {self._paths[there]}, must be in both lists'
-          )
-        )
+    self.check_names(one, other, findings)
+    self.check_names(other, one, findings)
 
-  def join(self) -> Iterator[tuple[str, dict[str, tuple[int, Any]]]]:
+  def check_names(self, here: str, there: str, findings: Findings) -> None:
+    """Finds names of `here` that `there` does not have."""
+    for name, line in self.names_without(here, there):
+      problem = f"'{name}' has no row in {self._paths[there]}, must have one"
+      findings.mistake(
+        error(self._paths[here], line, self._fields[here], problem)
+      )
+
+  def names_without(self, here: str, there: str) -> Iterator[tuple[str, int]]:
+    """Yields (name, line) of `here` that `there` does not have."""
+    yield from self._database.execute(
+      f'SELECT name, line FROM {here} WHERE NOT EXISTS (SELECT 1 FROM {there} '
+      f'WHERE {there}.name = {here}.name) ORDER BY rowid'
+    )
+
+  def join(
+    self, *tables: str
+  ) -> Iterator[tuple[str, dict[str, tuple[int, Any]]]]:
     """Names that all tables have, in the order of the first one.
+
+    Args:
+      *tables: which; by default all that were added.
 
     Yields:
       The name, and table -> (line, value). Names with a value of None are left
       out.
     """
-    first, *others = self._paths
-    columns = ', '.join(f'{t}.line, {t}.value' for t in self._paths)
+    tables = tables or tuple(self._paths)
+    first, *others = tables
+    columns = ', '.join(f'{t}.line, {t}.value' for t in tables)
     joins = ' '.join(f'JOIN {t} ON {t}.name = {first}.name' for t in others)
     query = f'SELECT {first}.name, {columns} FROM {first} {joins}'
     for name, *cells in self._database.execute(
@@ -99,7 +117,7 @@ class Tables:
     ):
       if None not in cells:
         pairs = zip(cells[::2], map(_value, cells[1::2]), strict=True)
-        yield name, dict(zip(self._paths, pairs, strict=True))
+        yield name, dict(zip(tables, pairs, strict=True))
 
 
 def _value(data: bytes | None):
