@@ -8,6 +8,8 @@ DATASETS = (
   'synthetic',
   'deepfashion',
   'fld',
+  'in_shop',
+  'consumer_to_shop',
   'coco_keypoints',
   'fashion_ai',
   'lsp',
@@ -37,7 +39,7 @@ def base(dataset: str) -> ConfigDict:
   config.batch_size = 40  # methods 1.7, an author's description
   config.parallel = 'shard_map'  # or 'pmap'
   config.log_every_steps = 20
-  config.eval_splits = ('val',)
+  config.eval_splits = ('query',) if dataset == 'in_shop' else ('val',)
 
   config.dataset = ConfigDict()
   config.dataset.name = dataset

@@ -5,8 +5,8 @@
     --config.dataset.manual_dir=FOLDER
 
 Arguments after the colon:
-  dataset  synthetic (rendered, needs no files), deepfashion, fld,
-           coco_keypoints, fashion_ai, lsp, lspet or parse
+  dataset  synthetic (rendered, needs no files), deepfashion, fld, in_shop,
+           consumer_to_shop, coco_keypoints, fashion_ai, lsp, lspet or parse
   model    simple_baselines, fpn: heatmaps of a ResNet
            integral: SimpleBaselines' network, trained on the soft-argmax and
            towards heatmaps

@@ -11,6 +11,8 @@ from fld_jax.errors import InputError
 LANDMARK_SETS = {
   'deepfashion': schema.FASHION_8,
   'fld': schema.FASHION_8,
+  'in_shop': schema.FASHION_8,
+  'consumer_to_shop': schema.FASHION_8,
   'synthetic': schema.FASHION_8,
   'coco_keypoints': None,  # the files say
   'fashion_ai': schema.FASHION_AI_24,
@@ -51,6 +53,28 @@ SOURCES = {
     Img/img_00000001.jpg ...
     Anno/list_bbox.txt
     Anno/list_landmarks.txt
+    Eval/list_eval_partition.txt
+    """,
+  ),
+  'in_shop': Source(
+    f'{_DEEPFASHION}/InShopRetrieval.html',
+    """
+    Img/img/...jpg
+    Anno/list_bbox_inshop.txt
+    Anno/list_landmarks_inshop.txt
+    Anno/list_item_inshop.txt        (need not be there)
+    Anno/list_attr_cloth.txt, Anno/list_attr_items.txt (both or neither)
+    Eval/list_eval_partition.txt
+    """,
+  ),
+  'consumer_to_shop': Source(
+    f'{_DEEPFASHION}/Consumer2ShopRetrieval.html',
+    """
+    Img/img/...jpg
+    Anno/list_bbox_consumer2shop.txt
+    Anno/list_landmarks_consumer2shop.txt
+    Anno/list_item_consumer2shop.txt (or list_items_...; need not be there)
+    Anno/list_attr_cloth.txt, Anno/list_attr_items.txt (both or neither)
     Eval/list_eval_partition.txt
     """,
   ),
@@ -182,6 +206,14 @@ def _builder(config, data_dir: str):
     from fld_jax.datasets import deepfashion
 
     builders = {'deepfashion': deepfashion.Deepfashion, 'fld': deepfashion.Fld}
+    return builders[config.name](**places)
+  if config.name in ('in_shop', 'consumer_to_shop'):
+    from fld_jax.datasets import shops
+
+    builders = {
+      'in_shop': shops.InShop,
+      'consumer_to_shop': shops.ConsumerToShop,
+    }
     return builders[config.name](**places)
   if config.name == 'coco_keypoints':
     from fld_jax.datasets.coco_keypoints import CocoKeypoints
