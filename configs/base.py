@@ -44,6 +44,8 @@ def base(dataset: str) -> ConfigDict:
   config.dataset = ConfigDict()
   config.dataset.name = dataset
   config.dataset.manual_dir = ''  # the folder of the original files
+  # deepfashion: 'coarse', the lists list_*.txt; or 'fine', those of Anno_fine
+  config.dataset.labels = 'coarse'
   # coco_keypoints: places below manual_dir, of train, val and test.
   config.dataset.annotations = 'annotations/{split}.json'
   config.dataset.images = 'images'

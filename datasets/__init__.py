@@ -45,6 +45,10 @@ SOURCES = {
     Anno/list_landmarks.txt
     Anno/list_attr_cloth.txt, Anno/list_attr_img.txt   (both or neither)
     Eval/list_eval_partition.txt
+    or, with --config.dataset.labels=fine, of train, val and test any:
+    Anno_fine/train.txt, train_bbox.txt, train_landmarks.txt
+    Anno_fine/train_cate.txt, list_category_cloth.txt  (all or none)
+    Anno_fine/train_attr.txt, list_attr_cloth.txt      (all or none)
     """,
   ),
   'fld': Source(
@@ -147,9 +151,9 @@ def prepared_builder(config):
 
   Args:
     config: `name`; `data_dir`, where prepared data lie; `manual_dir`, the
-      folder of the original files; `annotations`, `images`,
-      `detections` (coco_keypoints);
-      `centric` (lsp, lspet, parse); `sizes`, `seed` (synthetic).
+      folder of the original files; `labels` (deepfashion); `annotations`,
+      `images`, `detections` (coco_keypoints); `centric` (lsp, lspet, parse);
+      `sizes`, `seed` (synthetic).
 
   Returns:
     A TFDS builder; its splits can be read with `as_data_source`.
@@ -205,8 +209,9 @@ def _builder(config, data_dir: str):
   if config.name in ('deepfashion', 'fld'):
     from fld_jax.datasets import deepfashion
 
-    builders = {'deepfashion': deepfashion.Deepfashion, 'fld': deepfashion.Fld}
-    return builders[config.name](**places)
+    if config.name == 'fld':
+      return deepfashion.Fld(**places)
+    return deepfashion.Deepfashion(labels=config.labels, **places)
   if config.name in ('in_shop', 'consumer_to_shop'):
     from fld_jax.datasets import shops
 

@@ -3,20 +3,39 @@
 Z. Liu et al., DeepFashion: Powering Robust Clothes Recognition and Retrieval
 with Rich Annotations, CVPR 2016; Z. Liu et al., Fashion Landmark Detection in
 the Wild, ECCV 2016. deepfashion_folder.py has the layout, which a
-folder of one's own may have as well, and all that a user can get wrong.
+folder of one's own may have as well, and all that a user can get wrong;
+deepfashion_fine.py those of the files in Anno_fine.
 """
 
 from fld_jax import schema
-from fld_jax.datasets import deepfashion_folder
+from fld_jax.datasets import deepfashion_fine, deepfashion_folder
 from fld_jax.datasets.folder_builder import FolderBuilder
+from fld_jax.errors import InputError
+
+READERS = {'coarse': deepfashion_folder, 'fine': deepfashion_fine}
 
 
 class Deepfashion(FolderBuilder):
-  """Fashion landmarks in the layout of DeepFashion."""
+  """Fashion landmarks in the layout of DeepFashion.
+
+  Args (keywords), beside those of `FolderBuilder`:
+    labels: 'coarse', the lists list_*.txt, or 'fine', the files in Anno_fine.
+  """
+
+  labels = 'coarse'
+
+  def _reader(self):
+    """The module that reads these labels."""
+    if self.labels not in READERS:
+      raise InputError(
+        f"config.dataset.labels is '{self.labels}', valid values are "
+        f'{", ".join(READERS)}.'
+      )
+    return READERS[self.labels]
 
   def digest(self):
     """See `FolderBuilder`."""
-    return deepfashion_folder.content_digest(self.manual_dir)
+    return self._reader().content_digest(self.manual_dir)
 
   def landmarks(self):
     """See `FolderBuilder`."""
@@ -24,11 +43,11 @@ class Deepfashion(FolderBuilder):
 
   def attribute_names(self):
     """See `FolderBuilder`."""
-    return deepfashion_folder.read_attribute_names(self.manual_dir)
+    return self._reader().read_attribute_names(self.manual_dir)
 
   def read(self, findings):
     """See `FolderBuilder`."""
-    return deepfashion_folder.read_annotations(self.manual_dir, findings)
+    return self._reader().read_annotations(self.manual_dir, findings)
 
 
 class Fld(Deepfashion):
