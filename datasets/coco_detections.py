@@ -15,6 +15,7 @@ from fld_jax import schema
 from fld_jax.datasets import coco_folder
 from fld_jax.datasets.rows import Findings, Row
 from fld_jax.errors import InputError
+from fld_jax.files import read_json
 
 
 def detection_files(manual_dir, detections: str) -> dict[str, Path]:
@@ -70,7 +71,7 @@ def read(
     InputError: with its file, place and field.
   """
   reader = coco_folder.Reader(manual_dir, annotations, images, split)
-  entries = coco_folder._parse(path)
+  entries = read_json(path)
   if not isinstance(entries, list) or not entries:
     raise InputError(f'{path}: must be a list of detections that is not empty')
   for i, entry in enumerate(entries):
@@ -87,12 +88,12 @@ def read(
 
 def _row(reader, path: Path, i: int, entry) -> Row | None:
   place = f'detection [{i}]'
-  coco_folder._fields(
+  coco_folder.check_fields(
     path, place, entry, 'image_id', 'category_id', 'bbox', 'score'
   )
   if entry['category_id'] not in reader.categories:
     return None
-  (score,) = coco_folder._numbers(path, place, 'score', [entry['score']], 1)
+  (score,) = coco_folder.numbers(path, place, 'score', [entry['score']], 1)
   if not 0 <= score <= 1:
     problem = f'is {score:g}, must be from 0 to 1'
     raise coco_folder._error(path, place, 'score', problem)

@@ -18,7 +18,6 @@ underscores between; 'left' and 'right' make pairs. A category can say more:
 
 import functools
 import hashlib
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -35,10 +34,12 @@ from fld_jax.datasets.rows import (
   image_size,
 )
 from fld_jax.errors import InputError
+from fld_jax.files import read_json
 
 VISIBILITY = {2: schema.VISIBLE, 1: schema.OCCLUDED, 0: schema.ABSENT}
 # How far a landmark may lie outside the image: where nobody can have meant it.
 TOLERANCE = 0.1  # of the image's longer side
+LARGEST = 1e9  # nobody means such a pixel; squares of larger ones may overflow
 
 
 def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
@@ -99,7 +100,7 @@ def read_landmark_set(manual_dir, annotations: str) -> schema.LandmarkSet:
 @functools.lru_cache(maxsize=32)
 def _cached_set(path: Path, modified: int) -> schema.LandmarkSet:
   del modified  # a changed file is read anew
-  return _landmark_set(path, _load(path)['categories'])
+  return _landmark_set(path, load(path)['categories'])
 
 
 def content_digest(manual_dir, annotations: str, images: str) -> str:
@@ -109,7 +110,7 @@ def content_digest(manual_dir, annotations: str, images: str) -> str:
     digest.update(f'{split} {images}\n'.encode())
     with path.open('rb') as file:
       digest.update(hashlib.file_digest(file, 'sha256').digest())
-    for image in _load(path)['images']:
+    for image in load(path)['images']:
       name = image.get('file_name') if isinstance(image, dict) else None
       file = _image_path(manual_dir, images, split, str(name))
       digest.update(file_state(file, name))
@@ -176,7 +177,7 @@ class Reader:
     """Reads the file, see `read`."""
     self.path = annotation_files(manual_dir, annotations)[split]
     self.split = split
-    data = _load(self.path)
+    data = load(self.path)
     self.names = _landmark_set(self.path, data['categories']).names
     self.categories = {category['id'] for category in data['categories']}
     self.annotations = data['annotations']
@@ -205,14 +206,14 @@ class Reader:
     return name, file, self._sizes[file]
 
   def _check_known(self, path, place: str, field: str, value, known) -> None:
-    if not _hashable(value) or value not in known:
+    if not is_id(value) or value not in known:
       problem = f'is {value!r}, which is not among the {field[:-3]}s'
       raise _error(path, place, field, problem)
 
   def row(self, i: int, annotation, findings: Findings) -> Row | None:
     """The row of the i-th annotation, None if it is left out."""
     path, place = self.path, f'annotations[{i}]'
-    _fields(path, place, annotation, 'id', 'image_id', 'category_id')
+    check_fields(path, place, annotation, 'id', 'image_id', 'category_id')
     place = f'annotation {annotation["id"]!r}'
     if annotation['id'] in self._seen:
       raise _error(path, place, 'id', 'stands twice, must be unique')
@@ -226,7 +227,7 @@ class Reader:
     if annotation.get('iscrowd', 0):
       findings.left_out['crowd'] += 1
       return None
-    _fields(path, place, annotation, 'keypoints', 'bbox')
+    check_fields(path, place, annotation, 'keypoints', 'bbox')
     points, codes = _keypoints(path, place, annotation['keypoints'], self.names)
     if not schema.has_position(codes).any():
       findings.left_out['no labelled landmark'] += 1
@@ -252,23 +253,13 @@ def _error(
   return InputError(f'{path}, {place}, {field}: {problem}', kind)
 
 
-def _parse(path: Path):
-  """What a JSON file holds."""
-  try:
-    with path.open('rb') as file:
-      return json.load(file)
-  except json.JSONDecodeError as error:
-    raise InputError(
-      f'{path}, line {error.lineno}, column {error.colno}: is no JSON '
-      f'({error.msg})'
-    ) from None
-  except (UnicodeDecodeError, RecursionError) as error:
-    raise InputError(f'{path}: is no JSON text ({error})') from None
+def load(path: Path) -> dict:
+  """The object of an annotation file, with its three lists.
 
-
-def _load(path: Path) -> dict:
-  """The file's object, with its three lists."""
-  data = _parse(path)
+  Raises:
+    InputError: it has not these lists, or the file is no JSON.
+  """
+  data = read_json(path)
   for field in ('images', 'annotations', 'categories'):
     value = data.get(field) if isinstance(data, dict) else None
     if not isinstance(value, list) or not value:
@@ -279,18 +270,30 @@ def _load(path: Path) -> dict:
   return data
 
 
-def _fields(path, place: str, value, *fields: str) -> None:
+def check_fields(path, place: str, value, *fields: str) -> None:
+  """Refuses a value that is no object with these fields.
+
+  Args:
+    path: of the file.
+    place: of the value in it.
+    value: of any type.
+    *fields: names; those of ids must hold a number or a string.
+
+  Raises:
+    InputError: naming the place and the field.
+  """
   if not isinstance(value, dict):
     raise InputError(f'{path}, {place}: is {_short(value)}, must be an object')
   for field in fields:
     if field not in value:
       raise _error(path, place, field, 'is missing')
-    if field in ('id', 'image_id') and not _hashable(value[field]):
+    if field in ('id', 'image_id') and not is_id(value[field]):
       problem = f'is {_short(value[field])}, must be a number or a string'
       raise _error(path, place, field, problem)
 
 
-def _hashable(value) -> bool:
+def is_id(value) -> bool:
+  """Whether a value can be the id of an image, annotation or category."""
   return isinstance(value, (int, str)) and not isinstance(value, bool)
 
 
@@ -304,7 +307,7 @@ def _landmark_set(path, categories) -> schema.LandmarkSet:
   found = []
   for i, category in enumerate(categories):
     place = f'categories[{i}]'
-    _fields(path, place, category, 'id', 'keypoints')
+    check_fields(path, place, category, 'id', 'keypoints')
     names = _names(path, place, 'keypoints', category['keypoints'])
     if not names or len(set(names)) < len(names):
       problem = f'are {", ".join(names) or "none"}, must be different names'
@@ -356,7 +359,7 @@ def _read_images(path, images) -> dict:
   files = {}
   for i, image in enumerate(images):
     place = f'images[{i}]'
-    _fields(path, place, image, 'id', 'file_name')
+    check_fields(path, place, image, 'id', 'file_name')
     if image['id'] in files:
       problem = f'is {image["id"]!r}, which stands twice, must be unique'
       raise _error(path, place, 'id', problem)
@@ -375,16 +378,20 @@ def _read_images(path, images) -> dict:
   return files
 
 
-def _numbers(path, place: str, field: str, value, length: int) -> np.ndarray:
-  """(length,) float64."""
+def numbers(path, place: str, field: str, value, length: int) -> np.ndarray:
+  """(length,) float64 of a field that must be a list of so many numbers.
+
+  Raises:
+    InputError: naming the place, the field and which value is none.
+  """
   if not isinstance(value, list) or len(value) != length:
     count = f' of {len(value)}' if isinstance(value, list) else ''
     problem = f'is {_short(value)}{count}, must be a list of {length} numbers'
     raise _error(path, place, field, problem)
   for i, number in enumerate(value):
-    # Beyond float32 nobody means a pixel; it would become infinite.
     good = isinstance(number, (int, float)) and not isinstance(number, bool)
-    if not good or not math.isfinite(number) or abs(number) > 1e9:
+    # The size first: an integer can be too large to ask whether it is finite.
+    if not good or abs(number) > LARGEST or not math.isfinite(number):
       problem = f'value {i + 1} is {_short(number)}, must be a finite number'
       raise _error(path, place, field, problem)
   return np.array(value, np.float64)
@@ -392,7 +399,7 @@ def _numbers(path, place: str, field: str, value, length: int) -> np.ndarray:
 
 def _keypoints(path, place: str, value, names):
   """Points (N, 2) float64, 0 where not labelled, and codes (N,)."""
-  triples = _numbers(path, place, 'keypoints', value, 3 * len(names))
+  triples = numbers(path, place, 'keypoints', value, 3 * len(names))
   triples = triples.reshape(-1, 3)
   for name, v in zip(names, triples[:, 2], strict=True):
     if v not in VISIBILITY:
@@ -405,7 +412,7 @@ def _keypoints(path, place: str, value, names):
 
 def _box(path, place: str, value) -> np.ndarray:
   """(4,) x1, y1, x2, y2."""
-  x, y, width, height = _numbers(path, place, 'bbox', value, 4)
+  x, y, width, height = numbers(path, place, 'bbox', value, 4)
   if width <= 0 or height <= 0:
     problem = f'is {width:g} x {height:g} pixels, both must be above 0'
     raise _error(path, place, 'bbox', problem, 'box')
@@ -471,10 +478,10 @@ def image_ids(manual_dir, annotations: str, ids: list[str]) -> list[int] | None:
   Returns:
     One a record; None if the files name images by words, or one name twice.
   """
-  numbers: dict[str, int] = {}
+  found: dict[str, int] = {}
   for path in annotation_files(manual_dir, annotations).values():
-    for number, (name, _) in _read_images(path, _load(path)['images']).items():
-      if not isinstance(number, int) or numbers.get(name, number) != number:
+    for number, (name, _) in _read_images(path, load(path)['images']).items():
+      if not isinstance(number, int) or found.get(name, number) != number:
         return None
-      numbers[name] = number
-  return [numbers[name.rpartition('#')[0]] for name in ids]
+      found[name] = number
+  return [found[name.rpartition('#')[0]] for name in ids]

@@ -5,9 +5,10 @@ import pathlib
 
 from ml_collections.config_flags import config_path
 
-from fld_jax import checkpoint, tables, visualize
+from fld_jax import tables, visualize
 from fld_jax.config import difference
 from fld_jax.errors import InputError
+from fld_jax.files import write_file
 
 
 def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
@@ -109,10 +110,8 @@ def run_rows(config, workdir: pathlib.Path, run_row, split: str) -> dict:
       entry = rows.setdefault(slug, {**shown, 'runs': {}})
       entry['runs'][seed] = tables.figures(metrics)
       table = tables.compare_with_paper(rows, config.about)
-      checkpoint.write_file(workdir / 'table.txt', table.encode())
-      checkpoint.write_file(
-        workdir / 'table.json', json.dumps(rows, indent=2).encode()
-      )
+      write_file(workdir / 'table.txt', table.encode())
+      write_file(workdir / 'table.json', json.dumps(rows, indent=2).encode())
       if 'beta' in row:
         visualize.plot_sweep(rows).savefig(workdir / 'sweep.png', dpi=120)
   print(f'\n{table}\nTable: {workdir}/table.txt')

@@ -11,7 +11,6 @@ continues from the same command.
 
 import io
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -22,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from fld_jax.errors import InputError
+from fld_jax.files import write_file
 
 # Fields that may change between two starts of one run: they say where data lie
 # and what is shown, not what is computed.
@@ -42,17 +42,6 @@ NETWORK_FIELDS = (
   + r'|heatmap\.(?!decoder)'
   + r'|stages\.\d+\.(name|branches|pseudo_label\.(num_clusters|normalize))'
 )
-
-
-def write_file(path: pathlib.Path, content: bytes) -> None:
-  """Writes a whole file or, if killed, nothing."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  with open(temporary, 'wb') as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
 
 
 def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fld_jax import metrics as metrics_lib
 from fld_jax import schema, tables, visualize
-from fld_jax.checkpoint import write_file
+from fld_jax.files import rounded, write_file, write_json
 
 NUM_OVERLAYS = 8
 CSS = """
@@ -86,25 +86,14 @@ def write_evaluation(
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(
-    _rounded(metrics), sort_keys=True, indent=2, allow_nan=False
-  )
-  write_file(directory / 'metrics.json', (text + '\n').encode())
+  write_json(directory / 'metrics.json', metrics)
   final = list(predictions.estimates)[-1]
   results = [
-    json.dumps(_rounded(result), sort_keys=True, allow_nan=False)
+    json.dumps(rounded(result), sort_keys=True, allow_nan=False)
     for result in coco_results(predictions, final, image_ids)
   ]
   lines = '[\n' + ',\n'.join(results) + '\n]\n'
   write_file(directory / 'predictions.json', lines.encode())
-
-
-def _rounded(value):
-  if isinstance(value, dict):
-    return {key: _rounded(entry) for key, entry in value.items()}
-  if isinstance(value, list):
-    return [_rounded(entry) for entry in value]
-  return round(value, 6) if isinstance(value, float) else value
 
 
 def write_report(

@@ -13,7 +13,7 @@ PACKAGE = ROOT / 'fld_jax'
 
 # A module may import modules of earlier layers only.
 LAYERS = (
-  ('errors', 'schema', 'geometry', 'parallel', 'config'),
+  ('errors', 'schema', 'geometry', 'parallel', 'config', 'files'),
   (
     'coco_metrics',
     'configs',
@@ -52,6 +52,7 @@ LAYERS = (
 SAME_LAYER = {
   ('config', 'errors'),
   ('evaluate', 'predict'),
+  ('files', 'errors'),
   ('geometry', 'errors'),
   ('geometry', 'schema'),
   ('keypoint_metrics', 'metrics'),
