@@ -89,6 +89,54 @@ def percent(value) -> str:
   return '-' if value is None else f'{100 * value:.2f}'
 
 
+def format_score(score: dict) -> str:
+  """Plain-text tables of what `score.score` returns, in per cent."""
+  lines = [f'{score["dataset"]}, split {score["split"]}, in per cent']
+  if 'ne_by_norm' in score:
+    norms = score['ne_by_norm']
+    columns = [
+      (kind, average)
+      for kind in ('visible', 'annotated')
+      for average in ('macro', 'micro')
+    ]
+    rows = {n: [of[k][a] for k, a in columns] for n, of in norms.items()}
+    lines += _table('NE divided by', columns, rows)
+    lines += [
+      f'{norm} leaves out {of["num_without_norm"]} examples without it'
+      for norm, of in norms.items()
+      if of['num_without_norm']
+    ]
+    lines += ['', *format_table(score).splitlines(), '']
+    epe = score['epe']['micro']
+    lines += [
+      'visible and occluded, as mmpose: PCK at 0.2 of the longer side of the '
+      f'box {percent(score["pck"]["macro"])},',
+      f'AUC to 30 pixels {percent(score["auc"]["macro"])}, EPE '
+      f'{"-" if epe is None else format(epe, ".3f")} pixels',
+    ]
+  if 'pcp' in score:
+    lines += _sticks(score['pdj'], score['pcp'], score['num_examples'])
+  if 'coco' in score:
+    columns = [(n[:2], n[2:] or 'mean') for n in score['coco']]
+    lines += _table('OKS', columns, {'COCO': list(score['coco'].values())})
+  return '\n'.join(lines) + '\n'
+
+
+def _sticks(pdj: dict, pcp: dict, num_examples: int) -> list[str]:
+  """Lines of PDJ and PCP."""
+  title = f'{pcp["centric"]}-centric'
+  values = {name: v for name, v in pcp.items() if name != 'centric'}
+  places = [i for i in range(10, len(pdj['curve']), 10)]
+  columns = [('PCP', n) for n in values]
+  columns += [('PDJ', f'@{pdj["fractions"][i]:g}') for i in places]
+  cells = [*values.values(), *(pdj['curve'][i] for i in places)]
+  known = num_examples - pdj['num_without_torso']
+  return [
+    *_table(title, columns, {'macro': cells}),
+    f'PDJ of the {known} examples whose torso is known',
+  ]
+
+
 def figures(metrics: dict) -> dict:
   """What a row of `compare_with_paper` needs of what metrics.evaluate returns.
 

@@ -1,0 +1,208 @@
+"""The objects of a COCO-style file, as COCO's evaluation wants them.
+
+All of them, unlike the rows that `datasets.coco_folder` reads: crowds and
+objects without a labelled landmark decide what no detection is blamed for.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections import Counter
+
+import numpy as np
+
+from fld_jax import coco_metrics
+from fld_jax.datasets import coco_folder
+from fld_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+  """A file's annotations by place; a place is (image id, category id).
+
+  Attributes:
+    path: the file.
+    image_ids: of all images, -> file name.
+    category_ids: of all categories.
+    places: id of a row, see `datasets.coco_folder.read` -> its place; of what
+      is left out there, too.
+    at: place -> annotations as they stand in the file, in its order.
+  """
+
+  path: pathlib.Path
+  image_ids: dict
+  category_ids: tuple
+  places: dict[str, tuple]
+  at: dict[tuple, list[dict]]
+
+
+def read(config_dataset, split: str) -> Annotations:
+  """Reads the annotations of a split.
+
+  Args:
+    config_dataset: of coco_keypoints, whose rows can be read without a mistake:
+      what that has checked is not checked again.
+    split: with an annotation file.
+  """
+  files = coco_folder.annotation_files(
+    config_dataset.manual_dir, config_dataset.annotations
+  )
+  data = coco_folder.load(files[split])
+  names = {image['id']: image['file_name'] for image in data['images']}
+  places, at = {}, {}
+  for annotation in data['annotations']:
+    place = annotation['image_id'], annotation['category_id']
+    places[f'{names[place[0]]}#{annotation["id"]}'] = place
+    at.setdefault(place, []).append(annotation)
+  return Annotations(
+    path=files[split],
+    # Numbers, then strings: equal scores rank in the order of the images.
+    image_ids=dict(
+      sorted(
+        names.items(), key=lambda item: (isinstance(item[0], str), item[0])
+      )
+    ),
+    category_ids=tuple(category['id'] for category in data['categories']),
+    places=places,
+    at=at,
+  )
+
+
+def tie(annotations: Annotations, results, row_ids: list[str]):
+  """Ties results to objects, where the file allows it, and to places.
+
+  Args:
+    annotations: the truth.
+    results: n, a `prediction_files.Results`.
+    row_ids: of the split's rows.
+
+  Returns:
+    (ids, places). n ids of rows: the file's, not yet checked; without any, by
+    image if each image has exactly one object and one result, else None; None
+    for boxes of a detector as well. n places, None where the id is of nothing.
+
+  Raises:
+    InputError: for an image or a category that the annotations have not.
+  """
+  if results.ids is None:
+    _check(annotations, results, 'image_id', annotations.image_ids)
+    _check(annotations, results, 'category_id', annotations.category_ids)
+    places = list(zip(results.image_ids, results.category_ids, strict=True))
+    return _ids_by_image(annotations, results, row_ids), places
+  places = [annotations.places.get(name) for name in results.ids]
+  # As `datasets.coco_detections` names its boxes: their file names an image.
+  boxes = all(re.search(r'#d\d+$', name) for name in results.ids)
+  if any(places) or not boxes or results.scores is None:
+    return results.ids, places
+  if len(annotations.category_ids) > 1:
+    _check(annotations, results, 'category_id', annotations.category_ids)
+    categories = results.category_ids
+  else:
+    categories = annotations.category_ids * len(places)
+  images = _images(annotations, results)
+  return None, list(zip(images, categories, strict=True))
+
+
+def _check(annotations: Annotations, results, field: str, valid) -> None:
+  """Refuses results of images or categories that the annotations have not."""
+  for i, value in enumerate(getattr(results, f'{field}s')):
+    if not coco_folder.is_id(value) or value not in valid:
+      raise InputError(
+        f'{results.path}, results[{i}], {field}: is {value!r:.60}, which no '
+        f'{field[:-3]} of {annotations.path} has'
+      )
+
+
+def _ids_by_image(annotations: Annotations, results, row_ids: list[str]):
+  """The row of each result, if each image has exactly one of both."""
+  objects = Counter(image for image, _ in annotations.places.values())
+  row_of = {annotations.places[name][0]: name for name in row_ids}
+  unique = len(row_of) == len(row_ids) and all(objects[i] == 1 for i in row_of)
+  if unique and Counter(results.image_ids) == dict.fromkeys(row_of, 1):
+    return [row_of[image] for image in results.image_ids]
+  return None
+
+
+def _images(annotations: Annotations, results) -> list:
+  """The image of each result, by the file's name in its id."""
+  counts = Counter(annotations.image_ids.values())
+  image_of = {name: image for image, name in annotations.image_ids.items()}
+  images = []
+  for i, box_id in enumerate(results.ids):
+    name = box_id.rpartition('#')[0]
+    if counts[name] != 1:
+      raise InputError(
+        f"{results.path}, results[{i}], file_name: '{name}' is the file of "
+        f'{counts[name]} images of {annotations.path}, must be of one'
+      )
+    images.append(image_of[name])
+  return images
+
+
+def figures(
+  annotations: Annotations, detections: list[tuple], sigmas
+) -> dict[str, float | None]:
+  """COCO's ten figures of keypoints, see `coco_metrics.CocoState.compute`.
+
+  Args:
+    annotations: the truth.
+    detections: (place, (N, 2) image pixels, score) of each; equal scores of an
+      image rank in this order.
+    sigmas: N, see `coco_metrics.oks`.
+
+  Returns:
+    The figures; of several categories, the mean over those that have objects.
+
+  Raises:
+    InputError: an annotation has no area, or a box or landmarks that are none.
+  """
+  found = {}
+  for place, points, score in detections:
+    found.setdefault(place, []).append((points, score))
+  by_category = []
+  for category in annotations.category_ids:
+    states = []
+    for image in annotations.image_ids:
+      objects = _objects(annotations, (image, category), len(sigmas))
+      here = found.get((image, category), [])
+      points, scores = zip(*here, strict=True) if here else ((), ())
+      states.append(
+        coco_metrics.CocoState.from_image(points, scores, objects, sigmas)
+      )
+    by_category.append(coco_metrics.CocoState.merge(states).compute())
+  return {name: _mean(f[name] for f in by_category) for name in by_category[0]}
+
+
+def _mean(values) -> float | None:
+  known = [value for value in values if value is not None]
+  return float(np.mean(known)) if known else None
+
+
+def _objects(annotations: Annotations, place, num_landmarks: int):
+  """The coco_metrics.Objects of a place."""
+  entries = annotations.at.get(place, [])
+  triples = np.zeros((len(entries), num_landmarks, 3))
+  areas, boxes = np.zeros(len(entries)), np.zeros((len(entries), 4))
+  for i, entry in enumerate(entries):
+    name = f'annotation {entry["id"]!r}'
+    numbers = lambda field, value, n, name=name: coco_folder.numbers(
+      annotations.path, name, field, value, n
+    )
+    coco_folder.check_fields(annotations.path, name, entry, 'area', 'bbox')
+    areas[i] = numbers('area', [entry['area']], 1)[0]
+    if areas[i] < 0:
+      raise InputError(
+        f'{annotations.path}, {name}, area: is {areas[i]:g}, must be the '
+        "object's area in pixels"
+      )
+    boxes[i] = numbers('bbox', entry['bbox'], 4)
+    if 'keypoints' in entry:  # a crowd may have none
+      values = numbers('keypoints', entry['keypoints'], 3 * num_landmarks)
+      triples[i] = values.reshape(-1, 3)
+  return coco_metrics.Objects(
+    keypoints=triples[..., :2],
+    labelled=triples[..., 2] > 0,
+    areas=areas,
+    boxes=boxes,
+    crowd=np.array([bool(entry.get('iscrowd', 0)) for entry in entries], bool),
+  )

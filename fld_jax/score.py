@@ -1,0 +1,229 @@
+"""Scores predictions that were made elsewhere, against a folder's truth.
+
+Nothing here needs JAX, or data that were prepared.
+"""
+
+import pathlib
+from collections import Counter
+
+import numpy as np
+
+from fld_jax import (
+  coco_objects,
+  datasets,
+  keypoint_metrics,
+  metrics,
+  prediction_files,
+  schema,
+  tables,
+)
+from fld_jax.datasets.rows import Findings, Row, image_size
+from fld_jax.errors import InputError
+from fld_jax.files import write_file, write_json
+
+STAGE = 'predictions'  # what tables of stages call the estimates
+PDJ_FRACTIONS = np.arange(51) / 100
+PDJ_MAIN = 0.2
+
+
+def score(config_dataset, predictions_path, split: str, directory) -> dict:
+  """Measures a file of predictions, writes score.json and score.txt, prints.
+
+  Args:
+    config_dataset: `dataset` of a config: which folder, read as it is.
+    predictions_path: a file of a format that `prediction_files` lists.
+    split: of the dataset.
+    directory: for the two files; made if it does not exist.
+
+  Returns:
+    What score.json holds, not rounded: `dataset`, `split` and
+
+    * of predictions that are tied to examples, all of `metrics.evaluate` with
+      the landmarks' own norm and all of `figures`;
+    * `coco`, the ten figures of `coco_objects.figures`, of COCO results of
+      COCO's 17 landmarks. `coco_objects.tie` says when these are tied.
+
+  Raises:
+    InputError: for mistakes in the folder or the file; if an example has no
+      prediction or several, or a prediction no example.
+  """
+  landmarks = datasets.landmark_set(config_dataset)
+  # First, since a folder can take minutes.
+  results = prediction_files.read(predictions_path, landmarks.names)
+  rows = _rows(config_dataset, split)
+  found = {'dataset': config_dataset.name, 'split': split}
+  ids, scores = results.ids, results.scores
+  if config_dataset.name == 'coco_keypoints':
+    annotations = coco_objects.read(config_dataset, split)
+    ids, places = coco_objects.tie(annotations, results, [r.id for r in rows])
+  if ids is not None:
+    _check_ids(results.path, ids, rows, split)
+  if landmarks.names == schema.COCO_17.names and scores is not None:
+    detections = list(zip(places, results.landmarks, scores, strict=True))
+    sigmas = schema.COCO_17.sigmas
+    found['coco'] = coco_objects.figures(annotations, detections, sigmas)
+  if ids is not None:
+    predictions = _predictions(results, ids, rows, landmarks)
+    found |= metrics.evaluate(predictions)
+    found |= figures(predictions, config_dataset.centric)
+  elif 'coco' not in found:
+    problem = 'is missing' if results.ids is None else "is a detected box's"
+    raise InputError(
+      f'{results.path}, results[0], file_name: {problem}, must be the id of an '
+      f"example, like '{rows[0].id}'"
+    )
+  directory = pathlib.Path(directory)
+  text = tables.format_score(found)
+  write_json(directory / 'score.json', found)
+  write_file(directory / 'score.txt', text.encode())
+  print(text, end='')
+  return found
+
+
+def figures(predictions: metrics.Predictions, centric: str) -> dict:
+  """What other evaluations report of the same predictions, JSON-ready.
+
+  Args:
+    predictions: with one stage, `STAGE`.
+    centric: whose left and right the landmarks have, 'observer' or 'person'.
+
+  Returns:
+    * `ne_by_norm`: norm -> `visible` and `annotated`, each `macro` and `micro`,
+      and `num_without_norm`; every norm that the landmarks have.
+    * `pck` (at 0.2 of the box's longer side), `auc` (to 30 pixels), `epe`
+      (pixels), as mmpose: of visible and occluded landmarks; each as
+      `metrics.MeanState.summary`. mmpose's figure is the macro of the first
+      two, the micro of the third.
+    * of landmarks with sticks, `pdj` (macro `curve` over `fractions` of the
+      torso, `at_0.2` as a summary, `num_without_torso`) and strict `pcp` (see
+      `keypoint_metrics.pcp_summary`), of visible and occluded landmarks; both
+      say whose left and right, `centric`.
+  """
+  landmarks = predictions.landmark_set
+  truth, estimate = predictions.landmarks, predictions.estimates[STAGE]
+  mask = metrics.counted(predictions.visibility, 'annotated')
+  pixels = keypoint_metrics.distances(estimate, truth)
+  sides = keypoint_metrics.distances(
+    estimate, truth, keypoint_metrics.longer_side(predictions.boxes)
+  )
+  states = {
+    'pck': keypoint_metrics.pck(sides, mask),
+    'auc': keypoint_metrics.auc(pixels, mask),
+    'epe': keypoint_metrics.epe(pixels, mask),
+  }
+  found = {name: s.summary(landmarks.names) for name, s in states.items()}
+  found['ne_by_norm'] = {
+    norm: _ne(predictions, norm)
+    for norm in metrics.NORMS
+    if norm != 'keypair' or landmarks.norm_pairs
+  }
+  if landmarks.sticks:
+    found['pdj'] = {'centric': centric, **_pdj(predictions, mask)}
+    state = keypoint_metrics.pcp(estimate, truth, mask, landmarks)
+    summary = keypoint_metrics.pcp_summary(state, landmarks)
+    found['pcp'] = {'centric': centric, **summary}
+  return found
+
+
+def _ne(predictions: metrics.Predictions, norm: str) -> dict:
+  """Of one norm, see `figures`."""
+  has_norm = np.isfinite(metrics.normaliser(predictions, norm)[:, :1])
+  errors = metrics.normalised_errors(predictions, STAGE, norm)
+  found = {'num_without_norm': int((~has_norm).sum())}
+  for kind in ('visible', 'annotated'):
+    mask = metrics.counted(predictions.visibility, kind) & has_norm
+    summary = metrics.ne(errors, mask, predictions.landmark_set.names)
+    found[kind] = {key: summary[key] for key in ('macro', 'micro')}
+  return found
+
+
+def _pdj(predictions: metrics.Predictions, mask) -> dict:
+  """See `figures`; mask: (n, N) which landmarks count."""
+  landmarks, truth = predictions.landmark_set, predictions.landmarks
+  torso = keypoint_metrics.torso_diameter(truth, landmarks)
+  ends = [landmarks.names.index(n) for n in ('right_shoulder', 'left_hip')]
+  known = mask[:, ends].all(axis=1) & (torso > 0)
+  lengths = keypoint_metrics.distances(
+    predictions.estimates[STAGE], truth, np.where(known, torso, 1)
+  )
+  at = lambda fraction: keypoint_metrics.pdj(
+    lengths, mask & known[:, None], fraction
+  ).summary(landmarks.names)
+  return {
+    'num_without_torso': int((~known).sum()),
+    'fractions': PDJ_FRACTIONS.tolist(),
+    'curve': [at(fraction)['macro'] for fraction in PDJ_FRACTIONS],
+    f'at_{PDJ_MAIN}': at(PDJ_MAIN),
+  }
+
+
+def _rows(config_dataset, split: str) -> list[Row]:
+  """The rows of a split, at least one."""
+  if config_dataset.name not in datasets.SOURCES:
+    raise InputError(
+      f"config.dataset.name is '{config_dataset.name}', which has no folder of "
+      f'files to score with; valid are {", ".join(datasets.SOURCES)}.'
+    )
+  config = config_dataset.copy_and_resolve_references()
+  config.detections = ''  # boxes are no truth
+  splits, rows = Counter(), []
+  for row in datasets.make_builder(config).read(Findings()):
+    splits[row.split] += 1
+    if row.split == split:
+      rows.append(row)
+  if not rows:
+    raise InputError(
+      f"The split is '{split}', valid ones of {config_dataset.manual_dir} are "
+      f'{", ".join(splits)}.'
+    )
+  return rows
+
+
+def _predictions(results, ids, rows: list[Row], landmarks):
+  """The metrics.Predictions, in the order of the rows.
+
+  Args:
+    results: of `prediction_files`.
+    ids: the row of each result, all of them once.
+    rows: n.
+    landmarks: the landmark set.
+  """
+  index = {name: i for i, name in enumerate(ids)}
+  order = np.array([index[row.id] for row in rows])
+  # An image can have many objects; its header is read once.
+  files = {row.path: row.place for row in rows}
+  sizes = {path: image_size(path, place) for path, place in files.items()}
+  stack = lambda field: np.stack([getattr(row, field) for row in rows])
+  probs = results.visibility_probs
+  return metrics.Predictions(
+    ids=[row.id for row in rows],
+    image_ids=np.arange(len(rows)),
+    boxes=stack('box').astype(np.float64),
+    image_sizes=np.array([sizes[row.path] for row in rows]),
+    landmarks=stack('landmarks').astype(np.float64),
+    visibility=stack('visibility'),
+    clothes_type=stack('clothes_type'),
+    variation=stack('variation'),
+    estimates={STAGE: results.landmarks[order]},
+    visibility_probs={} if probs is None else {STAGE: probs[order]},
+    landmark_set=landmarks,
+  )
+
+
+def _check_ids(path, names, rows: list[Row], split: str) -> None:
+  """Refuses all but exactly one prediction an example."""
+  known = {row.id: None for row in rows}
+  counts = Counter(names)
+  mistakes = {
+    'predictions are of no example': [i for i in counts if i not in known],
+    'examples have several predictions': [i for i in counts if counts[i] > 1],
+    'examples have no prediction': [i for i in known if i not in counts],
+  }
+  for what, ids in mistakes.items():
+    if ids:
+      first = ', '.join(f"'{name}'" for name in ids[:3])
+      raise InputError(
+        f"{path}: {len(ids)} {what} of the split '{split}': {first}"
+        f'{" and so on" if len(ids) > 3 else ""}. Each of its {len(rows)} '
+        f"examples must have one, by ids like '{rows[0].id}'"
+      )
