@@ -53,14 +53,14 @@ def make_config(arguments):
 
 
 def rate(call, batch_size: int, seconds: float) -> float:
-  """Images/s of the fastest call, after two that are not counted."""
+  """Images/s of the median call, after two that are not counted."""
   call(), call()
   times, start = [], time.perf_counter()
   while time.perf_counter() - start < seconds or len(times) < 5:
     before = time.perf_counter()
     call()
     times.append(time.perf_counter() - before)
-  return batch_size / min(times)
+  return batch_size / float(np.median(times))
 
 
 def in_turns(one, other, seconds: float) -> list[float]:
@@ -301,14 +301,21 @@ def train_torch(config) -> dict:
 def run_alone(arguments, what: str) -> dict:
   """Runs one measurement in a process of its own."""
   command = [sys.executable, __file__, *sys.argv[1:], f'--only={what}']
-  # Large pages, as launch/environment.sh sets them.
-  pages = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
+  # Freed memory is kept, as launch/environment.sh asks for.
+  keep = ':'.join(
+    f'glibc.malloc.{name}={value}'
+    for name, value in (
+      ('arena_max', 1),
+      ('mmap_threshold', 2**33),
+      ('trim_threshold', 2**34),
+    )
+  )
   output = subprocess.run(
     command,
     check=True,
     stdout=subprocess.PIPE,
     text=True,
-    env={**pages, **os.environ},
+    env={'GLIBC_TUNABLES': keep, **os.environ},
   ).stdout
   return json.loads(output.splitlines()[-1])
 
