@@ -154,3 +154,26 @@ def test_trained_on_annotated_boxes_and_evaluated_on_detected(folder, tmp_path):
     expected = box_score * np.mean(of_landmarks)
     np.testing.assert_allclose(found[name]['score'], expected, atol=2e-6)
   assert found['val/0.png#d0']['bbox'] == [1, 2, 30, 20.5]
+
+
+REAL = test_coco_keypoints.SHARED / 'coco_style_samples/coco'
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f'no COCO samples in {REAL}')
+def test_real_detections(tmp_path):
+  """The person detections that are passed around, of four images."""
+  config = config_of(
+    REAL,
+    tmp_path,
+    annotations='{split}_coco.json',
+    images='.',
+    detections='{split}_coco_det_AP_H_56.json',
+  )
+  found = json.loads((REAL / 'test_coco_det_AP_H_56.json').read_text())
+  records = prepared_builder(config).as_data_source('test')
+  assert len(records) == len(found) == 118
+  by_id = {record['id'].decode(): record for record in records}
+  record = by_id['000000000785.jpg#d0']
+  x, y, width, height = found[0]['bbox']
+  np.testing.assert_allclose(record['box'], [x, y, x + width, y + height])
+  np.testing.assert_allclose(record['score'], found[0]['score'])
