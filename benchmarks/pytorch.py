@@ -301,21 +301,14 @@ def train_torch(config) -> dict:
 def run_alone(arguments, what: str) -> dict:
   """Runs one measurement in a process of its own."""
   command = [sys.executable, __file__, *sys.argv[1:], f'--only={what}']
-  # Freed memory is kept, as launch/environment.sh asks for.
-  keep = ':'.join(
-    f'glibc.malloc.{name}={value}'
-    for name, value in (
-      ('arena_max', 1),
-      ('mmap_threshold', 2**33),
-      ('trim_threshold', 2**34),
-    )
-  )
+  # Large pages, as launch/environment.sh sets them.
+  pages = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
   output = subprocess.run(
     command,
     check=True,
     stdout=subprocess.PIPE,
     text=True,
-    env={'GLIBC_TUNABLES': keep, **os.environ},
+    env={**pages, **os.environ},
   ).stdout
   return json.loads(output.splitlines()[-1])
 
