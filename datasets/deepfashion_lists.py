@@ -15,6 +15,7 @@ from fld_jax.datasets.text_lists import (
   read_rows,
   read_table,
 )
+from fld_jax.errors import shown
 
 BOX_FIELDS = ['x_1', 'y_1', 'x_2', 'y_2']
 LANDMARK_FIELDS = [
@@ -103,7 +104,7 @@ def read_landmarks(path, findings: Findings):
     header.append('variation_type')
   expected = header + [f'{field}_1' for field in LANDMARK_FIELDS]
   if columns[: len(expected)] != expected:
-    found = ' '.join(columns[: len(expected)])
+    found = shown(' '.join(columns[: len(expected)]))
     problem = f"are '{found}', must begin with '{' '.join(expected)}'"
     raise error(path, 2, 'column names', problem)
 

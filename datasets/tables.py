@@ -7,7 +7,7 @@ from typing import Any
 
 from fld_jax.datasets.rows import Findings
 from fld_jax.datasets.text_lists import error
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
 
 
 class Tables:
@@ -63,7 +63,7 @@ class Tables:
         if again:
           mistake = again(name, line, value, first, known)
         else:
-          problem = f"'{name}' is in line {first} already"
+          problem = f"'{shown(name)}' is in line {first} already"
           mistake = error(path, line, field, problem, 'split')
         if mistake:
           findings.mistake(mistake)
@@ -83,7 +83,9 @@ class Tables:
   def check_names(self, here: str, there: str, findings: Findings) -> None:
     """Finds names of `here` that `there` does not have."""
     for name, line in self.names_without(here, there):
-      problem = f"'{name}' has no row in {self._paths[there]}, must have one"
+      problem = (
+        f"'{shown(name)}' has no row in {self._paths[there]}, must have one"
+      )
       findings.mistake(
         error(self._paths[here], line, self._fields[here], problem)
       )

@@ -1,21 +1,30 @@
 """Text lists that are read row by row; a mistake names its line.
 
 In a table line 1 is the number of rows, line 2 the column names, and rows start
-in line 3; fields are separated by whitespace, numbers are base 10 and may be
-padded with zeros ('072').
+in line 3; fields are separated by whitespace of ASCII, so a name may have a
+no-break space. Numbers are base 10, in ASCII, and may be padded with zeros
+('072').
 """
 
-import math
+import re
 from collections.abc import Iterator
 
 from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
+
+# Python's own int and float also take '1_0', digits of other scripts and more
+# of them than it can print.
+_DIGITS = re.compile(r'[0-9]{1,18}')
+_INTEGER = re.compile(r'[+-]?[0-9]{1,18}')
+_NUMBER = re.compile(r'[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?')
+_MAX_PIXEL = 1e9  # nobody means more; float32 would become infinite at 3e38
 
 
 def error(
   path, line: int, field: str, problem: str, kind: str = 'form'
 ) -> InputError:
   """The InputError for one field of one line, for the caller to raise."""
+  problem = shown(problem, 1000)
   return InputError(f'{path}, line {line}, {field}: {problem}', kind)
 
 
@@ -76,13 +85,13 @@ def read_table(
   """
   lines = read_lines(path, findings)
   announced = ' '.join(next(lines, (1, None))[1] or [])
-  if not (announced.isascii() and announced.isdigit()):
-    problem = f"is '{announced}', must be one integer, the number of rows"
+  if not _DIGITS.fullmatch(announced):
+    problem = f"is '{shown(announced)}', must be one integer, the row count"
     raise error(path, 1, 'row count', problem)
   columns = (next(lines, (2, None))[1] if header else None) or []
   found, wanted = ' '.join(columns[: len(header)]), ' '.join(header)
   if found != wanted:
-    problem = f"are '{found}', must begin with '{wanted}'"
+    problem = f"are '{shown(found)}', must begin with '{wanted}'"
     raise error(path, 2, 'column names', problem)
   return columns, _counted(path, int(announced), lines, findings)
 
@@ -90,7 +99,7 @@ def read_table(
 def one_of(path, line: int, field: str, token: str, valid, kind: str = 'form'):
   """Returns the token; InputError unless it is one of the strings `valid`."""
   if token not in valid:
-    problem = f"is '{token}', must be one of {', '.join(valid)}"
+    problem = f"is '{shown(token)}', must be one of {', '.join(valid)}"
     raise error(path, line, field, problem, kind)
   return token
 
@@ -99,27 +108,22 @@ def integer(
   path, line: int, field: str, token: str, valid=None, kind: str = 'form'
 ) -> int:
   """The field's integer; InputError unless it is in `valid` (None: any)."""
-  try:
-    value = int(token)
-  except ValueError:
-    value = None
+  value = int(token) if _INTEGER.fullmatch(token) else None
   if value is None or (valid is not None and value not in valid):
     allowed = 'an integer'
     if valid is not None:
       allowed = f'one of {", ".join(map(str, valid))}'
-    problem = f"is '{token}', must be {allowed}"
+    problem = f"is '{shown(token)}', must be {allowed}"
     raise error(path, line, field, problem, kind)
   return value
 
 
 def number(path, line: int, field: str, token: str) -> float:
-  """The field's number; InputError unless it is finite."""
-  try:
-    value = float(token)
-  except ValueError:
-    value = math.nan
-  if not math.isfinite(value):
-    raise error(path, line, field, f"is '{token}', must be a finite number")
+  """The field's number of pixels; InputError unless it is finite."""
+  value = float(token) if _NUMBER.fullmatch(token) else None
+  if value is None or abs(value) > _MAX_PIXEL:
+    problem = f"is '{shown(token)}', must be a finite number up to 1e9"
+    raise error(path, line, field, problem)
   return value
 
 
@@ -143,13 +147,15 @@ def read_lines(
   """
   with path.open('rb') as file:
     for line, raw in enumerate(file, 1):
+      # Bytes split at ASCII alone; text, also within names ('a\xa0b').
+      joined = b'\n'.join(raw.split())
       try:
-        text = raw.decode('utf-8-sig' if line == 1 else 'utf-8')
+        text = joined.decode('utf-8-sig' if line == 1 else 'utf-8')
       except UnicodeDecodeError:
         findings.mistake(error(path, line, 'text', 'is not UTF-8, must be'))
         yield line, None
       else:
-        yield line, text.split()
+        yield line, text.split('\n') if text else []
 
 
 def _counted(path, announced: int, lines, findings: Findings):

@@ -15,3 +15,15 @@ class InputError(Exception):
   def __init__(self, message: str, kind: str = 'form'):
     super().__init__(message)
     self.kind = kind
+
+
+def shown(text: str, longest: int = 200) -> str:
+  """A file's own text as messages show it: in one line, and not for pages.
+
+  Args:
+    text: anything; what does not print is escaped.
+    longest: characters before the rest is left out.
+  """
+  rest = '...' if len(text) > longest else ''
+  printed = (c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
+  return ''.join(printed) + rest

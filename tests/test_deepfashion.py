@@ -235,6 +235,30 @@ DAMAGE = {
   'no split row': (SPLITS, 5, None, BOXES, 5, 'image_name', C, SPLITS),
   'no attribute row': (ATTRIBUTES, 5, None, SPLITS, 5, C, ATTRIBUTES),
   'empty list': (BOXES, 1, '', 1, 'row count', "''", 'integer'),
+  # Python's int and float read these.
+  'underscore': (BOXES, 4, f'{B} 1_0 8 60 39', 4, 'x_1', "'1_0'", 'finite'),
+  'script': (BOXES, 4, f'{B} ١٠ 8 60 39', 4, 'x_1', "'١٠'", 'finite'),
+  'type of ٢': (
+    *(LANDMARKS, 4, ROW.replace('.jpg 2', '.jpg ٢')),
+    *(4, 'clothes_type', "'٢'", '1, 2, 3'),
+  ),
+  'visibility 0_1': (
+    *(LANDMARKS, 4, ROW.replace('1 009', '0_1 009')),
+    *(4, 'landmark_visibility_3', "'0_1'", '0, 1, 2'),
+  ),
+  # And will not read this.
+  'long count': (BOXES, 1, '3' * 5000, 1, 'row count', '33...', 'integer'),
+  # float32 would not hold it.
+  'huge landmark': (
+    *(LANDMARKS, 4, ROW.replace('009.25', '1e39')),
+    *(4, 'landmark_location_y_2', "'1e39'", '1e9'),
+  ),
+  # str.split splits here.
+  'separator': (BOXES, 4, f'{B} 10\x1c8 60 39', 4, 'columns', 'has 4', '5'),
+  'odd name': (
+    *(SPLITS, 5, 'a\x1b[2J\x85b train'),
+    *(5, 'image_name', "'a\\x1b[2J\\x85b' has no row"),
+  ),
 }
 
 
@@ -251,6 +275,25 @@ def test_damaged_list_is_named_with_line_and_field(tmp_path, case):
   assert '\n' not in message
   for part in expected[1:]:
     assert part in message, message
+
+
+def test_names_may_have_other_white_space_than_ascii(tmp_path):
+  names = 'img/a\xa0b.jpg', 'img/c\u3000d\x85.jpg', 'img/e\x1ff.jpg'
+  files = {
+    key: [
+      line.replace(A, names[0]).replace(B, names[1]).replace(C, names[2])
+      for line in lines
+    ]
+    for key, lines in FOLDER.items()
+  }
+  folder = write_folder(tmp_path, files)
+  for old, new in zip((A, B, C), names, strict=True):
+    (folder / 'Img' / old).rename(folder / 'Img' / new)
+  rows = list(deepfashion_folder.read_annotations(folder))
+  assert [row.id for row in rows] == list(names)
+  before = deepfashion_folder.content_digest(folder)
+  os.utime(folder / 'Img' / names[2], ns=(1, 1))
+  assert deepfashion_folder.content_digest(folder) != before
 
 
 def test_variation_out_of_range(tmp_path):
