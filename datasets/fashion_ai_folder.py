@@ -6,12 +6,13 @@ Any number of the released folders below one, each with its CSV and Images/:
   .../train/Images/<category>/<hash>.jpg
   .../fashionAI_key_points_test_a_answer_20180426.csv
 
-A CSV counts if it has the 24 landmark columns; its image paths are looked for
-beside it, one folder up, and beside every Images/ of the whole folder. A path
-with the word `test` holds test rows; of the others the first 2,100 blouses,
-1,900 outwears, 1,900 dresses, 2,100 skirts and 2,000 trousers are val, as in
-the PCLoss paper, in the order of paths and lines, and of a small folder at most
-a fifth of each. Cells are x_y_v; v is 1 for visible, 0 for occluded, -1 for
+A CSV counts if any landmark stands at its beginning, or nothing at all, and
+then must have all 24 columns; its image paths are looked for beside it, one
+folder up, and beside every Images/ of the whole folder. A path with the word
+`test` holds test rows; of the others the first 2,100 blouses, 1,900 outwears,
+1,900 dresses, 2,100 skirts and 2,000 trousers are val, as in the PCLoss paper,
+in the order of paths and lines, and of a small folder at most a fifth of each.
+Cells are x_y_v; v is 1 for visible, 0 for occluded, -1 for
 absent. There are no boxes: a row's is its whole image, as in the paper.
 """
 
@@ -29,7 +30,7 @@ import numpy as np
 from fld_jax import schema
 from fld_jax.datasets.rows import Findings, Row, file_state, image_size
 from fld_jax.datasets.tables import Tables
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
 
 LANDMARKS = schema.FASHION_AI_24
 COLUMNS = ['image_id', 'image_category', *LANDMARKS.names]
@@ -44,6 +45,7 @@ NUM_VAL = {  # Song et al., 2021, section 4.1
 }
 TOLERANCE = 0.1  # of the image's longer side, for places beyond the border
 _CELL = re.compile(r'(-?\d{1,6})_(-?\d{1,6})_(-?\d{1,6})', re.ASCII)
+_ANY_CELL = re.compile(r',-?\d+_-?\d+_-?\d+\b', re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +76,8 @@ def annotation_files(manual_dir) -> list[Path]:
   root = Path(manual_dir)
   if not root.is_dir():
     raise InputError(f'{root}: there is no such folder', 'missing')
-  found = [path for path in sorted(root.rglob('*.csv')) if _has_landmarks(path)]
+  paths = (path for path in sorted(root.rglob('*.csv')) if path.is_file())
+  found = [path for path in paths if _has_landmarks(path)]
   if not found:
     raise InputError(
       f"{root}: holds no CSV whose first line is '{','.join(COLUMNS[:3])},"
@@ -85,10 +88,17 @@ def annotation_files(manual_dir) -> list[Path]:
 
 
 def _has_landmarks(path: Path) -> bool:
-  """Whether it is no list of images alone, as the tests' question files are."""
+  """Whether it is no list of images alone, as the tests' question files are.
+
+  A damaged header counts, so that its file is refused and not passed over.
+  """
   with path.open('rb') as file:
-    first = file.readline(10_000)
-  return b'neckline_left' in first
+    head = file.read(10_000).replace(b'\0', b'').decode('latin-1')
+  if _ANY_CELL.search(head) or any(name in head for name in LANDMARKS.names):
+    return True
+  first = head.partition('\n')[0].strip('ï»¿ÿþ\r')  # a BOM
+  cut = ','.join(COLUMNS).startswith(first)
+  return cut and first != ','.join(COLUMNS[:2])
 
 
 def read_labels(path: Path, findings: Findings | None = None):
@@ -103,49 +113,75 @@ def read_labels(path: Path, findings: Findings | None = None):
       findings, only one after which the file cannot be read on.
   """
   findings = findings or Findings()
-  with path.open(newline='', encoding='utf-8-sig') as file:
-    reader = csv.reader(file, strict=True)
+  rows = _read_cells(path, findings)
+  line, header = next(rows, (1, []))
+  if header != COLUMNS:
+    wrong = next(
+      (i for i, x in enumerate(COLUMNS) if header[i : i + 1] != [x]), 26
+    )
+    found = f"'{shown(header[wrong])}'" if wrong < len(header) else 'nothing'
+    wanted = f"'{COLUMNS[wrong]}'" if wrong < 26 else 'nothing'
+    raise InputError(
+      f'{path}, line {line}, column {wrong + 1}: is {found}, must be {wanted}'
+    )
+  for line, cells in rows:
     try:
-      header = next(reader, [])
-      if header != COLUMNS:
-        wrong = next(
-          (i for i, x in enumerate(COLUMNS) if header[i : i + 1] != [x]), 26
-        )
-        found = f"'{header[wrong]}'" if wrong < len(header) else 'nothing'
-        wanted = f"'{COLUMNS[wrong]}'" if wrong < 26 else 'nothing'
+      labels = _labels(path, line, cells)
+    except InputError as mistake:
+      findings.mistake(mistake)
+    else:
+      yield labels
+
+
+def _read_cells(path: Path, findings: Findings):
+  """Yields (line, cells) of a CSV, without blank lines."""
+  with path.open('rb') as file:
+    reader = csv.reader(_decoded(path, file, findings), strict=True)
+    while True:
+      line = reader.line_num + 1
+      try:
+        cells = next(reader, None)
+      except csv.Error as error:
         raise InputError(
-          f'{path}, line 1, column {wrong + 1}: is {found}, must be {wanted}'
-        )
-      for cells in reader:
-        if not cells:
-          continue
-        try:
-          labels = _labels(path, reader.line_num, cells)
-        except InputError as mistake:
-          findings.mistake(mistake)
-        else:
-          yield labels
-    except (csv.Error, UnicodeDecodeError) as error:
-      raise InputError(
-        f'{path}, line {reader.line_num + 1}: is no line of a CSV in UTF-8 '
-        f'({error})'
-      ) from None
+          f'{path}, line {line}, text: is no line of a CSV ({error})'
+        ) from None
+      if cells is None:
+        return
+      if cells:
+        yield line, cells
+
+
+def _decoded(path: Path, file, findings: Findings):
+  """Yields the lines as text; one that is none as blank, to count it.
+
+  A file that Python opens as text is decoded in pieces of many lines, so it
+  could not tell which one is wrong.
+  """
+  for line, raw in enumerate(file, 1):
+    try:
+      yield raw.decode('utf-8-sig' if line == 1 else 'utf-8')
+    except UnicodeDecodeError:
+      findings.mistake(
+        InputError(f'{path}, line {line}, text: is not UTF-8, must be')
+      )
+      yield '\n'
 
 
 def _labels(path, line: int, cells: list[str]) -> Labels:
   if len(cells) != len(COLUMNS):
     raise InputError(
-      f'{path}, line {line}: has {len(cells)} columns, must have {len(COLUMNS)}'
+      f'{path}, line {line}, columns: has {len(cells)} columns, must have '
+      f'{len(COLUMNS)}'
     )
   image, category, *marks = cells
   if not image or '\0' in image:
     raise InputError(
-      f'{path}, line {line}, image_id: is {image!r}, must be a path'
+      f"{path}, line {line}, image_id: is '{shown(image)}', must be a path"
     )
   if category not in CATEGORIES:
     raise InputError(
-      f"{path}, line {line}, image_category: is '{category}', must be one of "
-      f'{", ".join(CATEGORIES)}'
+      f"{path}, line {line}, image_category: is '{shown(category)}', must be "
+      f'one of {", ".join(CATEGORIES)}'
     )
   points = np.zeros((len(marks), 2), np.float32)
   codes = np.full(len(marks), schema.ABSENT, np.int32)
@@ -154,8 +190,8 @@ def _labels(path, line: int, cells: list[str]) -> Labels:
     x, y, v = map(int, match.groups()) if match else (0, 0, None)
     if v not in VISIBILITY:
       raise InputError(
-        f"{path}, line {line}, {name}: is '{cell}', must be x_y_v with whole "
-        'numbers, v one of 1, 0, -1',
+        f"{path}, line {line}, {name}: is '{shown(cell)}', must be x_y_v with "
+        'whole numbers, v one of 1, 0, -1',
         'visibility' if match else 'form',
       )
     codes[i] = VISIBILITY[v]
@@ -223,8 +259,8 @@ def _distinct_lines(manual_dir, tables: Tables, findings: Findings):
       ):
         findings.mistake(
           InputError(
-            f'{path}, line {labels.line}, image_id: {labels.image} stands in '
-            f'{other_path}, line {other.line}, with other landmarks',
+            f'{path}, line {labels.line}, image_id: {shown(labels.image)} '
+            f'stands in {other_path}, line {other.line}, with other landmarks',
             'split',
           )
         )

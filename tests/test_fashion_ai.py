@@ -114,7 +114,7 @@ BAD = {
     lambda t: t.replace('crotch', 'knee'),
     "line 1, column 22: is 'kn",
   ),
-  'short': (lambda t: t.replace(',40_20_1', ''), 'line 2: has 25 columns'),
+  'short': (lambda t: t.replace(',40_20_1', ''), 'line 2, columns: has 25'),
   'category': (
     lambda t: t.replace(',skirt,', ',kilt,'),
     "line 2, image_category: is 'kilt', must be one of blouse, outwear",
@@ -157,6 +157,53 @@ def test_bad_files(folder, case):
   with pytest.raises(InputError, match=message) as raised:
     list(fashion_ai_folder.read(folder))
   assert 'train.csv' in str(raised.value)
+
+
+def test_a_line_that_is_no_text_is_named(folder):
+  """Also behind the first ones, which would be decoded along with it."""
+  path = folder / 'train/Annotations/train.csv'
+  lines = path.read_bytes().split(b'\n')
+  lines[4] = lines[4].replace(b'skirt', b'sk\xffrt')
+  path.write_bytes(b'\n'.join(lines))
+  with pytest.raises(InputError, match='train.csv, line 5, text: is not UTF-8'):
+    list(fashion_ai_folder.read(folder))
+  findings = Findings(strict=False)
+  rows = list(fashion_ai_folder.read(folder, findings))
+  assert len(findings.mistakes) == 1 and len(rows) == 14
+  lines[4], lines[7] = lines[3], b'"' + lines[7]
+  path.write_bytes(b'\n'.join(lines))
+  with pytest.raises(InputError, match='line 8, text: is no line of a CSV'):
+    list(fashion_ai_folder.read(folder))
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda t: t.replace('neckline_left', 'necklin_left'),
+    lambda t: t[t.index('\n') + 1 :],
+    lambda t: t[:30],
+    lambda t: '',
+  ],
+  ids=['header', 'no header', 'cut', 'empty'],
+)
+def test_a_damaged_file_is_not_passed_over(folder, change):
+  path = folder / 'train/Annotations/train.csv'
+  path.write_text(change(path.read_text()))
+  with pytest.raises(InputError, match='train.csv, line 1, column'):
+    list(fashion_ai_folder.read(folder))
+  path.write_text(path.read_text(), encoding='utf-16')
+  with pytest.raises(InputError, match='train.csv, line 1, text'):
+    list(fashion_ai_folder.read(folder))
+
+
+def test_messages_are_of_one_line(folder):
+  path = folder / 'train/Annotations/train.csv'
+  text = path.read_text()
+  for old in ('10_20_1', 'skirt,', 'Images/skirt/1.jpg'):
+    path.write_text(text.replace(old, f'"a\nb\x1b"{"," * old.count(",")}', 1))
+    with pytest.raises(InputError, match=r'a\\nb\\x1b') as raised:
+      list(fashion_ai_folder.read(folder))
+    assert str(raised.value).isprintable()
 
 
 def test_bad_folders(tmp_path):
