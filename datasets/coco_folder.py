@@ -18,8 +18,8 @@ underscores between; 'left' and 'right' make pairs. A category can say more:
 
 import functools
 import hashlib
-import math
 import os
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,13 +33,15 @@ from fld_jax.datasets.rows import (
   file_state,
   image_size,
 )
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
 from fld_jax.files import read_json
 
 VISIBILITY = {2: schema.VISIBLE, 1: schema.OCCLUDED, 0: schema.ABSENT}
 # How far a landmark may lie outside the image: where nobody can have meant it.
 TOLERANCE = 0.1  # of the image's longer side
 LARGEST = 1e9  # nobody means such a pixel; squares of larger ones may overflow
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring = 2, 60
 
 
 def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
@@ -201,28 +203,29 @@ class Reader:
     name, announced = self._files[image_id]
     file = self._image_path(name)
     if file not in self._sizes:
-      listed = f'{self.path}, image {image_id!r}'
+      listed = f'{self.path}, image {_short(image_id)}'
       self._sizes[file] = _checked_size(file, listed, announced)
     return name, file, self._sizes[file]
 
   def _check_known(self, path, place: str, field: str, value, known) -> None:
     if not is_id(value) or value not in known:
-      problem = f'is {value!r}, which is not among the {field[:-3]}s'
+      problem = f'is {_short(value)}, which is not among the {field[:-3]}s'
       raise _error(path, place, field, problem)
 
   def row(self, i: int, annotation, findings: Findings) -> Row | None:
     """The row of the i-th annotation, None if it is left out."""
     path, place = self.path, f'annotations[{i}]'
     check_fields(path, place, annotation, 'id', 'image_id', 'category_id')
-    place = f'annotation {annotation["id"]!r}'
-    if annotation['id'] in self._seen:
+    place = f'annotation {_short(annotation["id"])}'
+    key = str(annotation['id'])  # as it gets into the row's
+    if key in self._seen:
       raise _error(path, place, 'id', 'stands twice, must be unique')
-    self._seen.add(annotation['id'])
+    self._seen.add(key)
     known_ids = {'image_id': self._files, 'category_id': self.categories}
     for field, known in known_ids.items():
       self._check_known(path, place, field, annotation[field], known)
     if annotation.get('iscrowd', 0) not in (0, 1):
-      problem = f'is {annotation["iscrowd"]!r}, must be 0 or 1'
+      problem = f'is {_short(annotation["iscrowd"])}, must be 0 or 1'
       raise _error(path, place, 'iscrowd', problem)
     if annotation.get('iscrowd', 0):
       findings.left_out['crowd'] += 1
@@ -239,7 +242,7 @@ class Reader:
     return Row(
       id=f'{file_name}#{annotation["id"]}',
       path=file,
-      place=f'{path}, image {annotation["image_id"]!r}, file_name',
+      place=f'{path}, image {_short(annotation["image_id"])}, file_name',
       split=self.split,
       box=box.astype(np.float32),
       landmarks=points.astype(np.float32),
@@ -250,6 +253,7 @@ class Reader:
 def _error(
   path, place: str, field: str, problem: str, kind: str = 'form'
 ) -> InputError:
+  problem = shown(problem, 1000)
   return InputError(f'{path}, {place}, {field}: {problem}', kind)
 
 
@@ -294,12 +298,20 @@ def check_fields(path, place: str, value, *fields: str) -> None:
 
 def is_id(value) -> bool:
   """Whether a value can be the id of an image, annotation or category."""
-  return isinstance(value, (int, str)) and not isinstance(value, bool)
+  is_number = isinstance(value, int) and not isinstance(value, bool)
+  return is_number or _is_text(value)
+
+
+def _is_text(value) -> bool:
+  r"""Whether it can be written: an escape '\ud800' makes half a character."""
+  if not isinstance(value, str):
+    return False
+  return not any('\ud800' <= c <= '\udfff' for c in value)
 
 
 def _short(value) -> str:
-  text = repr(value)
-  return text if len(text) <= 60 else f'{text[:57]}...'
+  # By a library that also stops at depth: repr can run out of recursion.
+  return shown(_REPR.repr(value), 57)
 
 
 def _landmark_set(path, categories) -> schema.LandmarkSet:
@@ -323,7 +335,7 @@ def _landmark_set(path, categories) -> schema.LandmarkSet:
       raise _error(path, place, 'swaps', problem)
     given = {}
     for name, lists in parts.items():
-      if not isinstance(lists, list) or not lists:
+      if not isinstance(lists, list) or not lists or not all(lists):
         problem = f"'{name}' must be a list of lists of names"
         raise _error(path, place, 'parts', problem)
       given[name] = tuple(
@@ -343,7 +355,7 @@ def _landmark_set(path, categories) -> schema.LandmarkSet:
 
 def _names(path, place: str, field: str, value, known=None) -> tuple[str, ...]:
   """Names with underscores between the words."""
-  if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+  if not isinstance(value, list) or not all(map(_is_text, value)):
     problem = f'is {_short(value)}, must be a list of names'
     raise _error(path, place, field, problem)
   names = tuple('_'.join(v.replace('_', ' ').split()) for v in value)
@@ -361,10 +373,10 @@ def _read_images(path, images) -> dict:
     place = f'images[{i}]'
     check_fields(path, place, image, 'id', 'file_name')
     if image['id'] in files:
-      problem = f'is {image["id"]!r}, which stands twice, must be unique'
+      problem = f'is {_short(image["id"])}, which stands twice, must be unique'
       raise _error(path, place, 'id', problem)
     name = image['file_name']
-    if not isinstance(name, str) or not name or '\0' in name:
+    if not _is_text(name) or not name or '\0' in name:
       problem = f'is {_short(name)}, must be the name of a file'
       raise _error(path, place, 'file_name', problem)
     size = image.get('width'), image.get('height')
@@ -390,8 +402,7 @@ def numbers(path, place: str, field: str, value, length: int) -> np.ndarray:
     raise _error(path, place, field, problem)
   for i, number in enumerate(value):
     good = isinstance(number, (int, float)) and not isinstance(number, bool)
-    # The size first: an integer can be too large to ask whether it is finite.
-    if not good or abs(number) > LARGEST or not math.isfinite(number):
+    if not good or not abs(number) <= LARGEST:
       problem = f'value {i + 1} is {_short(number)}, must be a finite number'
       raise _error(path, place, field, problem)
   return np.array(value, np.float64)
@@ -428,8 +439,8 @@ def _checked_size(file: str, place: str, announced):
   size = image_size(file, f'{place}, file_name')
   if announced and size != tuple(announced):
     raise InputError(
-      f'{place}, width and height: are {announced[0]} x {announced[1]}, but '
-      f'{file} is {size[0]} x {size[1]}',
+      f'{place}, width and height: are {" x ".join(map(_short, announced))}, '
+      f'but {shown(file, 4096)} is {size[0]} x {size[1]}',
       'image',
     )
   return size
@@ -450,6 +461,13 @@ def check_box(path, place: str, box, size) -> None:
   width, height = size
   if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
     problem = f'lies outside of the image of {width} x {height} pixels'
+    raise _error(path, place, 'bbox', problem, 'box')
+  # Boxes of cropped images reach beyond them; a slip of the point reaches far.
+  if (box < -max(size)).any() or (box > np.tile(size, 2) + max(size)).any():
+    problem = (
+      f'ends at {", ".join(f"{side:g}" for side in box)}, beyond the image of '
+      f'{width} x {height} pixels by more than its longer side'
+    )
     raise _error(path, place, 'bbox', problem, 'box')
 
 

@@ -1,10 +1,12 @@
 """Reads JSON with errors that name the place; writes whole files or nothing."""
 
+import functools
 import json
 import os
 import pathlib
+import reprlib
 
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
 
 
 def write_file(path: pathlib.Path, content: bytes) -> None:
@@ -36,12 +38,17 @@ def rounded(value):
 def read_json(path: pathlib.Path):
   """The value of a JSON file.
 
+  NaN and infinities, which Python writes, are values; an integer of more digits
+  than Python reads is an infinity.
+
   Raises:
-    InputError: the file cannot be read, or is no JSON.
+    InputError: the file cannot be read, or is no JSON; or a key stands twice in
+      one object, of which Python would take the last.
   """
   try:
-    with path.open('rb') as file:
-      return json.load(file)
+    raw = path.read_bytes()
+    encoding = json.detect_encoding(raw)
+    return _parsed(path, raw.decode(encoding))
   except OSError as error:
     raise InputError(f'{path}: cannot be read ({error.strerror})') from None
   except json.JSONDecodeError as error:
@@ -49,6 +56,35 @@ def read_json(path: pathlib.Path):
       f'{path}, line {error.lineno}, column {error.colno}: is no JSON '
       f'({error.msg})'
     ) from None
-  # Bytes that are no text; an integer of thousands of digits.
-  except (ValueError, RecursionError) as error:
-    raise InputError(f'{path}: is no JSON text ({error})') from None
+  except UnicodeDecodeError as error:
+    line = raw[: error.start].count(b'\n') + 1
+    raise InputError(
+      f'{path}, line {line}, text: is no JSON text in {encoding}'
+    ) from None
+  except RecursionError:
+    raise InputError(
+      f'{path}, text: is no JSON text for this, nested too deeply'
+    ) from None
+
+
+def _parsed(path: pathlib.Path, text: str):
+  objects = functools.partial(_object, path)
+  try:
+    return json.loads(text, object_pairs_hook=objects)
+  except json.JSONDecodeError:
+    raise
+  except ValueError:
+    integer = lambda digits: (int if len(digits) < 4300 else float)(digits)
+    return json.loads(text, object_pairs_hook=objects, parse_int=integer)
+
+
+def _object(path: pathlib.Path, pairs: list) -> dict:
+  value = dict(pairs)
+  if len(value) < len(pairs):
+    keys = [key for key, _ in pairs]
+    twice = shown(next(key for key in keys if keys.count(key) > 1))
+    of = ' of id ' + shown(reprlib.repr(value['id'])) if 'id' in value else ''
+    raise InputError(
+      f'{path}, object{of}, {twice}: stands twice in one object, must be unique'
+    )
+  return value

@@ -1,6 +1,7 @@
 """COCO-style files: read as their format says, or refused with the place."""
 
 import copy
+import functools
 import json
 import pathlib
 
@@ -247,6 +248,46 @@ BAD = {
     edit('categories.0.parts', {'x': [['left cup', 'sleeve']]}),
     "parts: has 'sleeve', must be one of left_cup",
   ),
+  'ids of one text': (
+    lambda data: data['annotations'].insert(
+      1, {**data['annotations'][0], 'id': '100'}
+    ),
+    "annotation '100', id: stands twice",  # 'train/0.png#100' would be
+  ),
+  'half a character': (
+    edit('annotations.0.id', '\ud800'),
+    r"annotations\[0\], id: is '\\ud800', must be a number or a string",
+  ),
+  'half a character in a name': (
+    edit('categories.0.keypoints.2', 'strap \udc80'),
+    r'categories\[0\], keypoints: is .* must be a list of names',
+  ),
+  'half a character in a file': (
+    edit('images.0.file_name', '\ud800.png'),
+    r"images\[0\], file_name: is '\\ud800.png', must be the name",
+  ),
+  'more digits than float has': (
+    edit('annotations.0.keypoints.0', 10**400),
+    'keypoints: value 1 is 1000.*0000, must be a finite number',
+  ),
+  'a far box': (
+    edit('annotations.0.bbox.2', 4000),
+    'bbox: ends at 2.5, 3, 4002.5, 33, beyond the image of 60 x 40',
+  ),
+  'a deep value': (
+    edit(
+      'annotations.0.keypoints', functools.reduce(lambda x, _: [x], '2' * 700)
+    ),
+    r'annotation 100, keypoints: is \[\[\[\.\.\.\]\]\] of 1, must be a list',
+  ),
+  'an empty part': (
+    edit('categories.0.parts', {'x': [['left cup'], []]}),
+    "parts: 'x' must be a list of lists",
+  ),
+  'a name of lines': (
+    edit('categories.0.parts', {'x\ny': 5}),
+    r"parts: 'x\\ny' must be a list of lists",
+  ),
   'other landmarks': (
     lambda data: data['categories'].append(
       {'id': 8, 'name': 'b', 'keypoints': NAMES[:4]}
@@ -270,13 +311,44 @@ def test_bad_files(folder, tmp_path, case):
   assert not list((tmp_path / 'data').rglob('dataset_info.json'))
 
 
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    (
+      '"id": 7, "id": 8',
+      'object of id 8, id: stands twice in one object, must be unique',
+    ),
+    ('"id": 7, "x": NaN', None),  # Python writes it; nothing reads it
+    ('"id": 7, "x": ' + '9' * 5000, None),
+    ('"id": ' + '9' * 5000, r'categories\[0\], id: is inf, must be a number'),
+    (
+      '"id": 7, "x": ' + '[' * 3000 + ']' * 3000,
+      'text: is no JSON text for this, nested too deeply',
+    ),
+    ('"id": 7, "x": "\xff"', 'line 1, text: is no JSON text in utf-8'),
+    ('"id": 7, "x": "\xed\xa0\x80"', 'line 1, text: is no JSON text in utf-8'),
+  ],
+)
+def test_json_that_python_reads_otherwise(folder, text, message):
+  data = json.dumps(document('train')).replace('"id": 7', text)
+  path = folder / 'annotations/train.json'
+  path.write_bytes(data.encode('latin-1'))
+  if message is None:
+    assert len(list(coco_folder.read(folder, *LAYOUT, 'train'))) == 4
+    return
+  with pytest.raises(InputError, match=message) as raised:
+    list(coco_folder.read(folder, *LAYOUT, 'train'))
+  assert str(raised.value).startswith(f'{path}, ')
+  assert str(raised.value).isprintable()
+
+
 def test_bad_text_and_folders(folder, tmp_path):
   path = folder / 'annotations/train.json'
   path.write_text('{"images": [\n  {"id": 1,}]}')
   with pytest.raises(InputError, match='train.json, line 2, column 1'):
     coco_folder.read_landmark_set(folder, LAYOUT[0])
   path.write_bytes(b'\xff\xfe\x00')
-  with pytest.raises(InputError, match='train.json: is no JSON text'):
+  with pytest.raises(InputError, match='json, line 1, text: is no JSON text'):
     coco_folder.read_landmark_set(folder, LAYOUT[0])
   path.write_text('[' * 100_000)
   with pytest.raises(InputError, match='train.json'):
