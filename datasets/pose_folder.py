@@ -23,11 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from fld_jax import geometry, schema
+from fld_jax.datasets import mat_files
 from fld_jax.datasets.rows import Findings, Row, file_state, image_size
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
 
 LANDMARKS = schema.LSP_14
 CENTRICS = ('observer', 'person')
@@ -148,11 +148,6 @@ def _row(manual_dir, path, layout: Layout, i: int, joints, centric: str):
   bad = np.flatnonzero(~np.isfinite(points).all(axis=-1) & known)
   if bad.size:
     raise InputError(_place(path, layout, i, bad[0]) + ' has no finite place')
-  if centric != layout.centric:
-    (points,), (codes,) = geometry.observer_centric(
-      points[None], codes[None], LANDMARKS
-    )
-    known = schema.has_position(codes)
   if not known.any():
     return None
   image = layout.image.format(i + 1)
@@ -170,6 +165,12 @@ def _row(manual_dir, path, layout: Layout, i: int, joints, centric: str):
       f'the image of {width} x {height} pixels',
       'landmark',
     )
+  # What is absent may be any junk, infinities too.
+  points = np.where(known[:, None], points, 0)
+  if centric != layout.centric:
+    (points,), (codes,) = geometry.observer_centric(
+      points[None], codes[None], LANDMARKS
+    )
   low, high = here.min(axis=0), here.max(axis=0)
   grow = MARGIN * max(*(high - low), 1.0)
   return Row(
@@ -178,7 +179,7 @@ def _row(manual_dir, path, layout: Layout, i: int, joints, centric: str):
     place=place,
     split='train',
     box=np.concatenate([low - grow, high + grow]).astype(np.float32),
-    landmarks=np.where(known[:, None], points, 0).astype(np.float32),
+    landmarks=points.astype(np.float32),
     visibility=codes,
   )
 
@@ -198,19 +199,17 @@ def _mat(manual_dir, name: str) -> tuple[Layout, Path]:
 def _load(path: Path, layout: Layout) -> np.ndarray:
   """(n, 14, rows) float64."""
   try:
-    data = scipy.io.loadmat(path, variable_names=[layout.key])
-  except Exception as error:  # scipy raises what its parser runs into
-    raise InputError(f'{path}: is no MATLAB file ({error})') from None
-  array = data.get(layout.key)
+    array = mat_files.read_array(path, layout.key)
+  except ValueError as error:
+    problem = shown(str(error))
+    raise InputError(f'{path}: is no MATLAB file ({problem})') from None
   lengths = {'j': 14, 'c': layout.rows}
-  shape = getattr(array, 'shape', None)
+  shape = array.shape
   if (
-    shape is None
-    or len(shape) != 3
+    len(shape) != 3
     or any(
       lengths.get(a, n) != n for a, n in zip(layout.axes, shape, strict=True)
     )
-    or array.dtype.kind not in 'fiu'
     or not array.size
   ):
     sides = ', '.join(str(lengths.get(a, 'images')) for a in layout.axes)

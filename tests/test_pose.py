@@ -9,7 +9,12 @@ import scipy.io
 from ml_collections import ConfigDict
 
 from fld_jax import schema
-from fld_jax.datasets import landmark_set, pose_folder, prepared_builder
+from fld_jax.datasets import (
+  landmark_set,
+  mat_files,
+  pose_folder,
+  prepared_builder,
+)
 from fld_jax.errors import InputError
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data'
@@ -115,6 +120,73 @@ def test_bad_arrays(tmp_path, damage, message):
   with pytest.raises(InputError, match=message) as raised:
     list(pose_folder.read(folder, 'lsp'))
   assert str(folder / 'joints.mat') in str(raised.value)
+
+
+def test_junk_of_absent_joints_is_not_computed_with(tmp_path):
+  """Infinities would give warnings, which are errors here."""
+  array = np.concatenate([people(2), np.ones((2, 14, 1))], axis=2)
+  array[0, [2, 8]] = (np.inf, -np.inf, 0), (np.nan, 1e300, 0)
+  folder = write(tmp_path, 'lspet', array.transpose(1, 2, 0))
+  row, _ = pose_folder.read(folder, 'lspet')
+  assert np.flatnonzero(row.visibility == A).tolist() == [2, 8]
+  np.testing.assert_array_equal(row.landmarks[[2, 8]], 0)
+
+
+def test_a_joint_is_named_as_the_file_has_it(tmp_path):
+  """Not by the observer's side, where it would get to."""
+  array = lsp(people(2), np.zeros((2, 14)))
+  for value in (900, 1e300):
+    array[0, 5, 1] = value  # left ankle of one seen from behind
+    folder = write(tmp_path, 'lsp', array)
+    with pytest.raises(InputError, match='image 2, left_ankle: it is at'):
+      list(pose_folder.read(folder, 'lsp'))
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+@pytest.mark.parametrize(
+  'kind', 'f8 f4 i1 u1 i2 u2 i4 u4 i8 u8 >f8 >i2 ?'.split()
+)
+def test_mat_files_are_read_as_scipy_reads_them(tmp_path, kind, compressed):
+  array = (np.arange(120).reshape(4, 5, 6) % 7).astype(kind)
+  path = tmp_path / 'a.mat'
+  data = {'text': 'abc', 'cell': np.array([1, 'x'], object), 'joints': array}
+  scipy.io.savemat(path, data, do_compression=compressed)
+  found = mat_files.read_array(path, 'joints')
+  np.testing.assert_array_equal(found, scipy.io.loadmat(path)['joints'])
+  assert found.dtype == scipy.io.loadmat(path)['joints'].dtype
+  with pytest.raises(ValueError, match="has no 'x', but text, cell, joints"):
+    mat_files.read_array(path, 'x')
+  for name in ('text', 'cell'):
+    with pytest.raises(ValueError, match='no array of real numbers'):
+      mat_files.read_array(path, name)
+
+
+def test_a_flipped_bit_does_not_end_the_process(tmp_path):
+  """With this one SciPy 1.17 looks for a type beyond its table."""
+  folder = write(tmp_path, 'lsp', lsp(people(2), np.zeros((2, 14))))
+  path = folder / 'joints.mat'
+  content = bytearray(path.read_bytes())
+  assert content[192:194] == b'\x09\0'  # doubles
+  content[193] ^= 4
+  path.write_bytes(content)
+  with pytest.raises(InputError, match="is no MATLAB file .*'joints' has data"):
+    list(pose_folder.read(folder, 'lsp'))
+
+
+def test_compressed_data_are_checked_to_their_end(tmp_path):
+  folder = write(tmp_path, 'lsp', lsp(people(2), np.zeros((2, 14))))
+  path = folder / 'joints.mat'
+  array = lsp(people(2), np.zeros((2, 14)))
+  scipy.io.savemat(path, {'joints': array}, do_compression=True)
+  content = path.read_bytes()
+  assert len(list(pose_folder.read(folder, 'lsp'))) == 2
+  for damaged in (content[:-1], content[:-1] + b'x', content + b'x'):
+    path.write_bytes(damaged)
+    if damaged == content + b'x':  # behind the array
+      assert len(list(pose_folder.read(folder, 'lsp'))) == 2
+      continue
+    with pytest.raises(InputError, match='joints.mat: is no MATLAB file'):
+      list(pose_folder.read(folder, 'lsp'))
 
 
 def test_bad_folders(tmp_path):
