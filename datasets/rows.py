@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 from PIL import Image
 
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
 
 SPLITS = ('train', 'val', 'test')  # of most datasets
-PILLOW_ERRORS = (OSError, ValueError, Image.DecompressionBombError)
+MAX_PIXELS = 89_478_485  # of an image; Pillow warns at this, and goes on
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +82,8 @@ def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
     formats: names that Pillow gives; None for all that it reads.
 
   Raises:
-    InputError: the file is missing, unreadable or of another format.
+    InputError: the file is missing, unreadable, of another format or larger
+      than an image is.
   """
   must = ' or '.join(formats) if formats else 'an image'
   try:
@@ -90,12 +91,19 @@ def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
       size, kind = image.size, image.format
   except FileNotFoundError:
     raise InputError(
-      f'{place}: the image file {path} is missing', 'image'
+      f'{place}: the image file {shown(path, 4096)} is missing', 'image'
     ) from None
-  except PILLOW_ERRORS:
+  except Exception:  # Pillow raises what its parsers run into
     raise InputError(
-      f'{place}: {path} is no readable image, must be {must}', 'image'
+      f'{place}: {shown(path, 4096)} is no readable image, must be {must}',
+      'image',
     ) from None
+  if size[0] * size[1] > MAX_PIXELS:
+    raise InputError(
+      f'{place}: {shown(path, 4096)} announces {size[0]} x {size[1]} pixels, '
+      f'must be at most {MAX_PIXELS}',
+      'image',
+    )
   # MPO: JPEG with more pictures behind it.
   if (
     formats
@@ -103,7 +111,7 @@ def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
     and not (kind == 'MPO' and 'JPEG' in formats)
   ):
     raise InputError(
-      f'{place}: {path} is a {kind} image, must be {must}', 'image'
+      f'{place}: {shown(path, 4096)} is a {kind} image, must be {must}', 'image'
     )
   return size
 
@@ -132,9 +140,10 @@ def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
       encoded = file.read()
     with Image.open(io.BytesIO(encoded)) as image:
       image.load()
-  except PILLOW_ERRORS as problem:
+  except Exception as problem:  # SyntaxError of a PNG, RuntimeError of an AVIF
     raise InputError(
-      f'{place}: the image file {path} is damaged, must be whole ({problem})',
+      f'{place}: the image file {shown(path, 4096)} is damaged, must be whole '
+      f'({shown(str(problem))})',
       'image',
     ) from None
   return encoded, image
