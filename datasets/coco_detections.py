@@ -91,7 +91,11 @@ def _row(reader, path: Path, i: int, entry) -> Row | None:
   coco_folder.check_fields(
     path, place, entry, 'image_id', 'category_id', 'bbox', 'score'
   )
-  if entry['category_id'] not in reader.categories:
+  category = entry['category_id']
+  if not coco_folder.is_id(category):
+    problem = f'is {coco_folder._short(category)}, must be a number or a string'
+    raise coco_folder._error(path, place, 'category_id', problem)
+  if category not in reader.categories:
     return None
   (score,) = coco_folder.numbers(path, place, 'score', [entry['score']], 1)
   if not 0 <= score <= 1:

@@ -87,6 +87,9 @@ MISTAKES = {
   'score text': ([{**FOUND[0], 'score': '1'}], ['score', "'1'", 'finite']),
   'nan': ([{**FOUND[0], 'score': float('nan')}], ['val.json', 'score']),
   'box': ([{**FOUND[0], 'bbox': [1, 2, 0, 4]}], ['bbox', '0 x 4']),
+  # A list is no key of a set; and 7.0 and true are equal to 7 and 1.
+  'category': ([{**FOUND[0], 'category_id': [7]}], ['category_id', '[7]']),
+  'fraction': ([{**FOUND[0], 'category_id': 7.0}], ['category_id', '7.0']),
   'outside': ([{**FOUND[0], 'bbox': [61, 2, 5, 4]}], ['bbox', '60 x 40']),
 }
 
