@@ -7,8 +7,8 @@ raise `Invalid` without a reason.
 A number is, everywhere but in JSON: an optional sign, digits of ASCII, and
 where it need not be whole an optional fraction and an optional exponent; a
 whole one has at most 18 digits, a place in pixels is at most 1e9. White space
-is that of ASCII. Text is UTF-8, with or without a BOM; a line may end with a
-carriage return too. The last line need not end: of a file that is cut within
+is that of ASCII. Text is UTF-8, with or without a BOM; a line may end with
+carriage returns too. The last line need not end: of a file that is cut within
 its last number nobody can know.
 """
 
@@ -311,7 +311,7 @@ def csv_lines(text: str) -> list[list[str]]:
   """RFC 4180; no cell here needs a line break."""
   lines = []
   for line in text.split('\n'):
-    line = line.removesuffix('\r')
+    line = line.rstrip('\r')
     if line:
       cell = r'("([^"\r]|"")*"|[^",\r]*)'
       need(re.fullmatch(f'{cell}(,{cell})*', line))
@@ -754,12 +754,12 @@ class Mat:
     if kind >> 16:  # up to four bytes, in the tag
       kind, size = kind & 0xFFFF, kind >> 16
       need(size <= 4)
-      return kind, body[at + 4 : at + 4 + size], at + 8
-    at += 8
-    need(at + size <= len(body))
-    whole_size = np.dtype(MI_TYPES.get(kind, 'i1')).itemsize
-    need(size % whole_size == 0)
-    return kind, body[at : at + size], at + -(-size // 8) * 8
+      start, end = at + 4, at + 8
+    else:
+      start, end = at + 8, at + 8 + -(-size // 8) * 8
+    need(start + size <= len(body))
+    need(size % np.dtype(MI_TYPES.get(kind, 'i1')).itemsize == 0)
+    return kind, body[start : start + size], end
 
 
 def people(count: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def nudge_number(content, a, b):
   if not span:
     return content
   old = content[slice(*span)]
-  value = float(old)
+  value = min(max(float(old), -1e300), 1e300)
   ways = [
     *(b'%d' % (value + step) for step in (1, -1, 2, -2, 10, -10, 100)),
     *(b'-' + old, b'+' + old, b'0' + old, b'000' + old, old + b'0'),
