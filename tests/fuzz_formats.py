@@ -173,7 +173,7 @@ LISTS = {
 
 
 def table(content: bytes, *header: str) -> list[list[str]]:
-  """The rows of a list: their number, the columns' names, then they."""
+  """The rows of a list: their number, the columns' names if any, then they."""
   lines = [
     [field for field in re.split('[ \t\r\v\f]+', line) if field]
     for line in text_of(content).split('\n')
@@ -181,7 +181,7 @@ def table(content: bytes, *header: str) -> list[list[str]]:
   need(len(lines) > 1 and len(lines[0]) == 1)
   need(re.fullmatch('[0-9]{1,18}', lines[0][0]))
   need(lines[1][: len(header)] == list(header))
-  rows = [fields for fields in lines[2:] if fields]
+  rows = [fields for fields in lines[1 + bool(header) :] if fields]
   need(rows and len(rows) == int(lines[0][0]))
   return rows
 
@@ -190,6 +190,58 @@ def by_name(rows) -> dict[str, list[str]]:
   named = {fields[0]: fields[1:] for fields in rows}
   need(len(named) == len(rows))
   return named
+
+
+def box_of(fields) -> list[float]:
+  need(len(fields) == 4)
+  return [pixels(field) for field in fields]
+
+
+def check_box(box) -> None:
+  x1, y1, x2, y2 = box
+  need(-2 <= x1 < x2 <= WIDTH + 2 and -2 <= y1 < y2 <= HEIGHT + 2)
+
+
+def landmarks_of(fields, has_variation: bool):
+  """(points, codes, clothes type, variation) of a row without its name."""
+  start = 1 + has_variation
+  need(len(fields) >= start)
+  clothes_type = whole(fields[0], TYPES)
+  variation = whole(fields[1], range(1, 6)) if has_variation else 0
+  slots = TYPES[clothes_type]
+  need(len(fields) == start + 3 * len(slots))
+  points, codes = [[0.0, 0.0] for _ in range(8)], [A] * 8
+  for i, slot in enumerate(slots):
+    code, x, y = fields[start + 3 * i : start + 3 * i + 3]
+    codes[slot] = whole(code, (V, O, T))
+    point = floats([pixels(x), pixels(y)])
+    if codes[slot] != T:
+      points[slot] = point
+  return points, codes, clothes_type, variation
+
+
+def check_points(points) -> None:
+  for x, y in points:
+    need(-6 <= x <= WIDTH + 6 and -6 <= y <= HEIGHT + 6)
+
+
+def labels_of(fields, names) -> tuple[int, ...]:
+  need(len(fields) == len(names) and set(fields) <= {'1', '0', '-1'})
+  return tuple(int(field) for field in fields)
+
+
+def landmark_table(content: bytes):
+  """name -> `landmarks_of`; with a column of variations, or without."""
+  header = ['image_name', 'clothes_type', *TRIPLES.split()[:3]]
+  has_variation = b'variation_type' in content
+  if has_variation:
+    header.insert(2, 'variation_type')
+  rows = by_name(table(content, *header)).items()
+  return {name: landmarks_of(fields, has_variation) for name, fields in rows}
+
+
+def check_image(folder, name: str) -> None:
+  need(is_file(folder, 'Img', name) or is_file(folder, name))
 
 
 class DeepFashion(Format):
@@ -242,14 +294,11 @@ class DeepFashion(Format):
     for fields in names:
       need(len(fields) > 1)
       whole(fields[-1])
-    header = ['image_name', 'clothes_type', *TRIPLES.split()[:3]]
-    if 'variation_type' in lists['landmarks'].decode(errors='replace'):
-      header.insert(2, 'variation_type')
-    boxes, landmarks, splits, attributes = (
+    landmarks = landmark_table(lists['landmarks'])
+    boxes, splits, attributes = (
       by_name(table(lists[key], *columns))
       for key, columns in {
         'bbox': 'image_name x_1 y_1 x_2 y_2'.split(),
-        'landmarks': header,
         'split': ['image_name', 'evaluation_status'],
         'attributes': ['image_name'],
       }.items()
@@ -257,41 +306,15 @@ class DeepFashion(Format):
     need(boxes.keys() == landmarks.keys() == splits.keys() == attributes.keys())
     records = []
     for name, split in splits.items():
-      need(is_file(folder, 'Img', name) or is_file(folder, name))
+      check_image(folder, name)
       need(len(split) == 1 and split[0] in ('train', 'val', 'test'))
-      labels = attributes[name]
-      need(len(labels) == len(names) and set(labels) <= {'1', '0', '-1'})
-      records.append(
-        Record(
-          *(name, split[0], self._box(boxes[name])),
-          *self._landmarks(landmarks[name], 'variation_type' in header),
-          tuple(int(label) for label in labels),
-        )
-      )
+      box = box_of(boxes[name])
+      check_box(box)
+      check_points(landmarks[name][0])
+      labels = labels_of(attributes[name], names)
+      head = name, split[0], floats(box)
+      records.append(Record(*head, *landmarks[name], labels))
     return records, [' '.join(fields[:-1]) for fields in names]
-
-  def _box(self, fields):
-    need(len(fields) == 4)
-    x1, y1, x2, y2 = map(pixels, fields)
-    need(-2 <= x1 < x2 <= WIDTH + 2 and -2 <= y1 < y2 <= HEIGHT + 2)
-    return floats([x1, y1, x2, y2])
-
-  def _landmarks(self, fields, has_variation: bool):
-    start = 1 + has_variation
-    need(len(fields) >= start)
-    clothes_type = whole(fields[0], TYPES)
-    variation = whole(fields[1], range(1, 6)) if has_variation else 0
-    slots = TYPES[clothes_type]
-    need(len(fields) == start + 3 * len(slots))
-    points, codes = [[0.0, 0.0] for _ in range(8)], [A] * 8
-    for i, slot in enumerate(slots):
-      code, x, y = fields[start + 3 * i : start + 3 * i + 3]
-      codes[slot] = whole(code, (V, O, T))
-      x, y = floats([pixels(x), pixels(y)])
-      if codes[slot] != T:
-        need(-6 <= x <= WIDTH + 6 and -6 <= y <= HEIGHT + 6)
-        points[slot] = [x, y]
-    return points, codes, clothes_type, variation
 
 
 # FashionAI.
@@ -413,9 +436,12 @@ class FashionAi(Format):
       need(cells[1] in AI_TYPES)
       points, codes = [], []
       for cell in cells[2:]:
-        match = re.fullmatch('(-?[0-9]{1,6})_(-?[0-9]{1,6})_(1|0|-1)', cell)
+        match = re.fullmatch(
+          '(-?[0-9]{1,6})_(-?[0-9]{1,6})_(-?[0-9]{1,6})', cell
+        )
         need(match)
         x, y, v = map(int, match.groups())
+        need(v in (1, 0, -1))
         codes.append({1: V, 0: O, -1: A}[v])
         points.append([0.0, 0.0] if v < 0 else [float(x), float(y)])
       yield cells[0], (cells[1], points, codes)

@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 
 import fuzz_formats
+import fuzz_lists
 import fuzz_mutations
 import hypothesis
 import numpy as np
@@ -28,6 +29,7 @@ from fld_jax.errors import InputError
 
 EXAMPLES = int(os.environ.get('FLD_FUZZ', '150'))
 SECONDS = 5  # of one example
+FORMATS = fuzz_formats.FORMATS + fuzz_lists.FORMATS
 settings = hypothesis.settings(
   max_examples=EXAMPLES,
   deadline=datetime.timedelta(seconds=SECONDS),
@@ -116,7 +118,7 @@ def check_lenient(form, folder, found, refused) -> None:
     assert [fuzz_formats.record(row) for row in rows] == found
 
 
-@pytest.mark.parametrize('form', fuzz_formats.FORMATS, ids=lambda f: f.name)
+@pytest.mark.parametrize('form', FORMATS, ids=lambda form: form.name)
 def test_annotations(form, tmp_path):
   form.prepare(tmp_path)
   counts, start = Counter(), time.monotonic()
