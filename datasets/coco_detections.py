@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets import coco_folder
+from fld_jax.datasets import coco_files, coco_folder
 from fld_jax.datasets.rows import Findings, Row
 from fld_jax.errors import InputError
 from fld_jax.files import read_json
@@ -88,22 +88,22 @@ def read(
 
 def _row(reader, path: Path, i: int, entry) -> Row | None:
   place = f'detection [{i}]'
-  coco_folder.check_fields(
+  coco_files.check_fields(
     path, place, entry, 'image_id', 'category_id', 'bbox', 'score'
   )
   category = entry['category_id']
-  if not coco_folder.is_id(category):
-    problem = f'is {coco_folder._short(category)}, must be a number or a string'
-    raise coco_folder._error(path, place, 'category_id', problem)
+  if not coco_files.is_id(category):
+    problem = f'is {coco_files.short(category)}, must be a number or a string'
+    raise coco_files.error(path, place, 'category_id', problem)
   if category not in reader.categories:
     return None
-  (score,) = coco_folder.numbers(path, place, 'score', [entry['score']], 1)
+  (score,) = coco_files.numbers(path, place, 'score', [entry['score']], 1)
   if not 0 <= score <= 1:
     problem = f'is {score:g}, must be from 0 to 1'
-    raise coco_folder._error(path, place, 'score', problem)
-  box = coco_folder._box(path, place, entry['bbox'])
+    raise coco_files.error(path, place, 'score', problem)
+  box = coco_files.read_box(path, place, entry['bbox'])
   file_name, file, size = reader.image(path, place, entry['image_id'])
-  coco_folder.check_box(path, place, box, size)
+  coco_files.check_box(path, place, box, size)
   count = len(reader.names)
   return Row(
     id=f'{file_name}#d{i}',

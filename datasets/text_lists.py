@@ -118,9 +118,14 @@ def integer(
   return value
 
 
+def plain_number(token: str) -> float | None:
+  """The number that a word is, in ASCII as this module has them, or None."""
+  return float(token) if _NUMBER.fullmatch(token) else None
+
+
 def number(path, line: int, field: str, token: str) -> float:
   """The field's number of pixels; InputError unless it is finite."""
-  value = float(token) if _NUMBER.fullmatch(token) else None
+  value = plain_number(token)
   if value is None or abs(value) > _MAX_PIXEL:
     problem = f"is '{shown(token)}', must be a finite number up to 1e9"
     raise error(path, line, field, problem)

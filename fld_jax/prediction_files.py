@@ -17,7 +17,7 @@ import pathlib
 import numpy as np
 
 from fld_jax import files
-from fld_jax.datasets import coco_folder
+from fld_jax.datasets import coco_files, text_lists
 from fld_jax.errors import InputError
 
 
@@ -78,8 +78,8 @@ def _read_json(path: pathlib.Path, names) -> Results:
   points, scores = [], []
   for i, entry in enumerate(data):
     place = f'results[{i}]'
-    coco_folder.check_fields(path, place, entry, 'keypoints', 'score', *ids)
-    numbers = lambda field, value, n, place=place: coco_folder.numbers(
+    coco_files.check_fields(path, place, entry, 'keypoints', 'score', *ids)
+    numbers = lambda field, value, n, place=place: coco_files.numbers(
       path, place, field, value, n
     )
     points.append(numbers('keypoints', entry['keypoints'], 3 * len(names)))
@@ -144,11 +144,8 @@ def _cells(place: str, header: list[str], cells: list[str]) -> np.ndarray:
     )
   values = []
   for column, text in zip(header[1:], cells[1:], strict=True):
-    try:
-      value = float(text)
-    except ValueError:
-      value = np.nan
-    if not abs(value) <= coco_folder.LARGEST:
+    value = text_lists.plain_number(text)
+    if value is None or abs(value) > coco_files.LARGEST:
       raise InputError(
         f'{place}, {column}: is {text!r:.60}, must be a finite number of pixels'
       )
@@ -200,7 +197,7 @@ def _array(path, field: str, array, shape) -> np.ndarray:
       f'{shape}: as many as ids, {shape[1]} landmarks'
     )
   array = array.astype(np.float64)
-  bad = np.argwhere(~(abs(array) <= coco_folder.LARGEST))
+  bad = np.argwhere(~(abs(array) <= coco_files.LARGEST))
   if bad.size:
     place = ', '.join(map(str, bad[0]))
     raise InputError(
