@@ -179,6 +179,24 @@ def test_a_killed_preparation_goes_on(folder, tmp_path, monkeypatch):
   assert not list(data_dir.glob('fld/*.partial'))
 
 
+def test_two_at_once(folder, tmp_path):
+  """One prepares, the other waits and reads what is there."""
+  program = tmp_path / 'program.py'
+  program.write_text(
+    PROGRAM.replace(
+      '  prepared_builder(config)', '  b = prepared_builder(config)'
+    )
+    + "  print(b.info.splits['train'].num_examples)\n"
+  )
+  command = [sys.executable, program, folder, tmp_path / 'data']
+  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+  both = [subprocess.Popen(command, **pipes) for _ in range(2)]
+  outputs = [process.communicate(timeout=120) for process in both]
+  assert [out for out, _ in outputs] == ['40\n', '40\n'], outputs
+  assert sum('writing' in err for _, err in outputs) == 1
+  assert not list((tmp_path / 'data').glob('fld/*.lock'))
+
+
 def alive(pid):
   try:
     os.kill(pid, 0)
