@@ -26,8 +26,9 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
-# As fld_jax.main sets it.
-os.environ.setdefault('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=')
+from fld_jax.config import XLA_CPU_FLAGS  # noqa: E402
+
+os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)  # as fld_jax.main sets it
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
 
@@ -301,14 +302,13 @@ def train_torch(config) -> dict:
 def run_alone(arguments, what: str) -> dict:
   """Runs one measurement in a process of its own."""
   command = [sys.executable, __file__, *sys.argv[1:], f'--only={what}']
-  # Large pages, as launch/environment.sh sets them.
-  pages = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
+  # The allocator of launch/environment.sh for both.
+  script = f'source {ROOT}/launch/environment.sh; exec "$@"'
   output = subprocess.run(
-    command,
+    ['bash', '-c', script, 'bash', *command],
     check=True,
     stdout=subprocess.PIPE,
     text=True,
-    env={**pages, **os.environ},
   ).stdout
   return json.loads(output.splitlines()[-1])
 

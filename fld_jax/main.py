@@ -8,7 +8,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fld_jax.config import explain_overrides, find_config
+from fld_jax.config import XLA_CPU_FLAGS, explain_overrides, find_config
 from fld_jax.errors import InputError
 
 # What stands for longer flags, see `_expand`.
@@ -77,12 +77,8 @@ def _run() -> int | None:
     predictions = pathlib.Path(_PREDICTIONS.value).expanduser()
     score.score(config.dataset, predictions, splits[0], workdir)
   else:
-    # On a CPU, XLA's default library for convolutions is two to three times
-    # slower than the one it had before; an empty value turns it off. It is a
-    # flag of the CPU alone, and whoever sets XLA_FLAGS decides for themselves.
-    os.environ.setdefault(
-      'XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type='
-    )
+    # Whoever sets XLA_FLAGS decides for themselves.
+    os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
     from fld_jax import run
 
     run.run(config, workdir, mode=mode, splits=splits)

@@ -2,11 +2,12 @@
 
 import os
 
-# Before anything imports JAX. Four devices, so that sharding is real; the
-# second flag is the one that `main` sets on a CPU.
+from fld_jax.config import XLA_CPU_FLAGS  # imports no JAX
+
+# Before anything imports JAX. Four devices, so that sharding is real; the other
+# flags are those that `main` sets.
 os.environ['XLA_FLAGS'] = (
-  '--xla_force_host_platform_device_count=4 '
-  '--xla_cpu_experimental_ynn_fusion_type='
+  f'--xla_force_host_platform_device_count=4 {XLA_CPU_FLAGS}'
 )
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Not the users' own cache: theirs is of programs for another device count.
