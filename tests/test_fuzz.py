@@ -27,7 +27,7 @@ from fld_jax.datasets import rows as rows_lib
 from fld_jax.datasets.rows import Findings
 from fld_jax.errors import InputError
 
-EXAMPLES = int(os.environ.get('FLD_FUZZ', '150'))
+EXAMPLES = int(os.environ.get('FLD_FUZZ', '60'))
 SECONDS = 5  # of one example
 FORMATS = fuzz_formats.FORMATS + fuzz_lists.FORMATS
 settings = hypothesis.settings(
