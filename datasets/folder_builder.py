@@ -1,8 +1,11 @@
 """Rows of a folder -> prepared records: what all datasets of files share."""
 
+import contextlib
 import fcntl
 import functools
+import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from fld_jax.datasets.rows import Findings, Row
 from fld_jax.errors import InputError
 
 SUMMARY = 'summary.json'
+logger = logging.getLogger('fld_jax')
 
 
 class FolderBuilder(tfds.core.ShardBasedBuilder):
@@ -44,7 +48,7 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
   VERSION = tfds.core.Version('1.1.0')
 
   def __init__(self, *, manual_dir, data_dir=None, **arguments):
-    self.manual_dir = os.fspath(manual_dir)
+    self.manual_dir = os.path.abspath(os.path.expanduser(manual_dir))
     for name, value in arguments.items():
       setattr(self, name, value)
     self._arguments = {
@@ -80,6 +84,16 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     del ids
     return None
 
+  def partial(self) -> Path:
+    """Folder of what a killed preparation has finished.
+
+    Not in the one that TFDS removes if anything goes wrong. Its rows hold the
+    places of the images, in the form of this version.
+    """
+    place = hashlib.sha256(os.fsencode(self.manual_dir)).hexdigest()[:8]
+    name = f'{self._digest}-{self.VERSION}-{place}.partial'
+    return Path(self._data_dir_root, self.name, name)
+
   def summary(self) -> dict:
     """Of the prepared data: `splits`, name -> number, and `left_out`."""
     return json.loads((Path(self.data_dir) / SUMMARY).read_text())
@@ -105,23 +119,19 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
 
   def download_and_prepare(self, **kwargs):
     """As TFDS does, but one process at a time; the others find it prepared."""
+    if self.is_prepared():
+      return
     place = Path(self._data_dir_root, self.name)
     place.mkdir(parents=True, exist_ok=True)
-    lock = place / f'{self._digest}.lock'
-    with lock.open('w') as file:
-      fcntl.flock(file, fcntl.LOCK_EX)  # waits
-      try:
-        super().download_and_prepare(**kwargs)
-      finally:
-        lock.unlink(missing_ok=True)
+    with _locked(place):
+      super().download_and_prepare(**kwargs)
     if not self.info.splits:  # another process has prepared it meanwhile
       self.info.read_from_directory(self.data_dir)
 
   def _download_and_prepare(self, dl_manager, download_config=None):
     """Writes the files; TFDS renames their folder when all is done."""
     del dl_manager, download_config
-    # Not in the folder that TFDS removes if anything goes wrong.
-    partial = Path(self._data_dir_root, self.name, f'{self._digest}.partial')
+    partial = self.partial()
     try:
       lengths, summary = shards.write(
         self.read, self.info.features, partial, self.data_path, self.name
@@ -157,3 +167,18 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
 
   def _shard_iterators_per_split(self, dl_manager):
     raise NotImplementedError  # `shards` writes them, in parallel
+
+
+@contextlib.contextmanager
+def _locked(folder: Path):
+  """Keeps other processes out that lock the same folder; waits for them."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      logger.info('Another process prepares data in %s: waiting.', folder)
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)

@@ -16,13 +16,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -147,65 +144,48 @@ def _connect(path: Path):
 
 
 def _run(jobs: list[_Job], all_jobs, database: Path, features) -> None:
-  """Writes the files of `jobs`, the rest of `all_jobs`."""
+  """Writes the files of `jobs`, the rest of `all_jobs`.
+
+  In threads: Pillow decodes, which takes most of the time, without Python's
+  lock, and other processes would import the user's program again.
+  """
   total = sum(job.length for job in all_jobs)
   done = total - sum(job.length for job in jobs)
-  write_one = _Writer(database, features)
-  with tqdm(
-    desc='writing', unit=' images', total=total, initial=done
-  ) as progress:
-    if len(jobs) < 2:
-      for job in jobs:
-        progress.update(write_one(job))
-      return
-    with concurrent.futures.ProcessPoolExecutor(
-      max_workers=min(len(jobs), len(os.sched_getaffinity(0))),
-      # Not by fork, which copies the locks of threads that it does not copy.
-      mp_context=multiprocessing.get_context('spawn'),
-      initializer=_end_with,
-      initargs=(os.getpid(),),
-    ) as pool:
-      futures = [pool.submit(write_one, job) for job in jobs]
-      try:
-        for future in concurrent.futures.as_completed(futures):
-          progress.update(future.result())
-      except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
-
-
-def _end_with(parent: int) -> None:
-  """Ends this process when its parent is gone, however that ended."""
-
-  def watch():
-    while os.getppid() == parent:
-      time.sleep(1)
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
-
-
-class _Writer:
-  """Writes the file of a job. A class, because it goes to other processes."""
-
-  def __init__(self, database: Path, features):
-    self.database, self.features = database, features
-
-  def __call__(self, job: _Job) -> int:
-    """Returns the number of records."""
-    partial = f'{job.part}.tmp'
-    # As TFDS's own writer: every record can be read without its neighbours.
-    writer = array_record_module.ArrayRecordWriter(partial, 'group_size:1')
-    query = 'SELECT row FROM rows WHERE split = ? ORDER BY key LIMIT ? OFFSET ?'
+  with (
+    tqdm(desc='writing', unit=' images', total=total, initial=done) as progress,
+    concurrent.futures.ThreadPoolExecutor(num_cores()) as pool,
+  ):
+    write_one = lambda job: _write_file(job, database, features, progress)
+    futures = [pool.submit(write_one, job) for job in jobs]
     try:
-      with _connect(self.database) as database:
-        place = job.split, job.length, job.start
-        for (data,) in database.execute(query, place):
-          writer.write(self.features.serialize_example(_record(data)))
-    finally:
-      writer.close()
-    os.replace(partial, job.part)
-    return job.length
+      for future in concurrent.futures.as_completed(futures):
+        future.result()
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
+
+
+def num_cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # not on every system
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def _write_file(job: _Job, database: Path, features, progress) -> None:
+  partial = f'{job.part}.tmp'
+  # As TFDS's own writer: every record can be read without its neighbours.
+  writer = array_record_module.ArrayRecordWriter(partial, 'group_size:1')
+  query = 'SELECT row FROM rows WHERE split = ? ORDER BY key LIMIT ? OFFSET ?'
+  try:
+    with _connect(database) as connection:
+      place = job.split, job.length, job.start
+      for (data,) in connection.execute(query, place):
+        writer.write(features.serialize_example(_record(data)))
+        progress.update()
+  finally:
+    writer.close()
+  os.replace(partial, job.part)
 
 
 def _record(data: bytes) -> dict:

@@ -11,7 +11,6 @@ Memory stays flat but for 16 bytes an image, in the search for near duplicates.
 import concurrent.futures
 import hashlib
 import json
-import os
 from collections import Counter
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from fld_jax import (
 )
 from fld_jax.datasets import SOURCES, make_builder
 from fld_jax.datasets.rows import Findings, decode_image
+from fld_jax.datasets.shards import num_cores
 from fld_jax.errors import InputError
 from fld_jax.row_index import RowIndex
 
@@ -187,9 +187,8 @@ def _read(config, index: RowIndex, mistakes: _Mistakes) -> _Tally:
 
 def _decode(index: RowIndex, mistakes: _Mistakes) -> None:
   """Decodes all images, in threads: Pillow does it without Python's lock."""
-  threads = len(os.sched_getaffinity(0))
   with (
-    concurrent.futures.ThreadPoolExecutor(threads) as pool,
+    concurrent.futures.ThreadPoolExecutor(num_cores()) as pool,
     tqdm(desc='decoding', unit=' images', total=index.num_images()) as progress,
   ):
     for chunk in index.images():

@@ -1,7 +1,6 @@
 """Preparing: summaries, order, parallel writing, and going on after a kill."""
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -137,13 +136,6 @@ if __name__ == '__main__':
 """
 
 
-def children(pid):
-  out = subprocess.run(
-    ['ps', '-o', 'pid=', '--ppid', str(pid)], capture_output=True, text=True
-  ).stdout
-  return [int(word) for word in out.split()]
-
-
 def test_a_killed_preparation_goes_on(folder, tmp_path, monkeypatch):
   program = tmp_path / 'program.py'
   program.write_text(PROGRAM)
@@ -155,16 +147,11 @@ def test_a_killed_preparation_goes_on(folder, tmp_path, monkeypatch):
   end = time.monotonic() + 60
   while not written() and time.monotonic() < end:
     time.sleep(0.001)
-  workers = children(process.pid)
   process.send_signal(signal.SIGKILL)
   process.wait()
   done = {path.name: path.stat().st_mtime_ns for path in written()}
   assert 1 <= len(done) < 15, 'killed too early or too late to say anything'
   assert not list(data_dir.glob('fld/*/*/dataset_info.json'))
-  # The workers end with their parent.
-  while any(map(alive, workers)) and time.monotonic() < end:
-    time.sleep(0.05)
-  assert not any(map(alive, workers))
 
   monkeypatch.setattr(shards, 'MIN_RECORDS', 4)
   builder = prepared_builder(config_of(folder, data_dir))
@@ -194,16 +181,26 @@ def test_two_at_once(folder, tmp_path):
   outputs = [process.communicate(timeout=120) for process in both]
   assert [out for out, _ in outputs] == ['40\n', '40\n'], outputs
   assert sum('writing' in err for _, err in outputs) == 1
-  assert not list((tmp_path / 'data').glob('fld/*.lock'))
 
 
-def alive(pid):
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return False
-  with open(f'/proc/{pid}/stat') as file:
-    return file.read().rpartition(')')[2].split()[0] != 'Z'
+def test_an_unguarded_script(folder, tmp_path):
+  """Whoever prepares many files need not write `if __name__ == ...`."""
+  program = tmp_path / 'program.py'
+  program.write_text(PROGRAM.replace("if __name__ == '__main__':", 'if True:'))
+  command = [sys.executable, program, folder, tmp_path / 'data']
+  subprocess.run(command, check=True, timeout=60)
+
+
+def test_prepared_data_are_read_without_write_access(folder, tmp_path):
+  """And from a folder by another name, which has the same files."""
+  builder = prepared_builder(config_of(folder, tmp_path / 'data'))
+  (tmp_path / 'data/fld').chmod(0o500)
+  moved = tmp_path / 'moved'
+  moved.symlink_to(folder)
+  again = prepared_builder(config_of(moved, tmp_path / 'data'))
+  (tmp_path / 'data/fld').chmod(0o700)
+  assert again.data_dir == builder.data_dir
+  assert again.partial() != builder.partial()
 
 
 def test_rows_are_not_read_again(folder, tmp_path, monkeypatch):
@@ -220,7 +217,7 @@ def test_rows_are_not_read_again(folder, tmp_path, monkeypatch):
 
 def test_a_half_read_database_is_thrown_away(folder, tmp_path):
   builder = make_builder(config_of(folder, tmp_path))
-  partial = tmp_path / 'fld' / f'{builder.digest()}.partial'
+  partial = builder.partial()
   partial.mkdir(parents=True)
   (partial / 'rows.tmp').write_bytes(b'half of a page')
   builder.download_and_prepare(file_format='array_record')
