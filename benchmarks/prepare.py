@@ -5,8 +5,8 @@
 
 `folder` prepares a folder from nothing. `rows` makes a folder in DeepFashion's
 layout with so many rows, each with an image file of its own (links to few
-files), and prepares it. Each in a process of its own; memory is the highest
-resident size of the process that reads, and of the largest one that writes.
+files), and prepares it. Each in a process of its own, with the highest resident
+size of that.
 """
 
 import argparse
@@ -75,12 +75,10 @@ def measure(dataset: str, manual_dir: str) -> dict:
     start = time.perf_counter()
     builder = prepared_builder(config)
     seconds = time.perf_counter() - start
-  peak = lambda who: resource.getrusage(who).ru_maxrss / 1024
   return {
     'images': builder.info.splits.total_num_examples,
     'seconds': seconds,
-    'reader': peak(resource.RUSAGE_SELF),
-    'writer': peak(resource.RUSAGE_CHILDREN),
+    'MiB': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
   }
 
 
@@ -97,7 +95,7 @@ def measure_alone(dataset: str, manual_dir) -> None:
   print(
     f'{found["images"]:8} images  {found["seconds"]:7.1f} s  '
     f'{found["images"] / found["seconds"]:6.0f} images/s  '
-    f'reader {found["reader"]:5.0f} MiB  writer {found["writer"]:5.0f} MiB',
+    f'{found["MiB"]:5.0f} MiB',
     flush=True,
   )
 

@@ -11,11 +11,19 @@ DATASETS = (
   'in_shop',
   'consumer_to_shop',
   'coco_keypoints',
+  'coco',  # coco_keypoints where COCO 2017's own files lie
   'fashion_ai',
   'lsp',
   'lspet',
   'parse',
 )
+# What a trained network is evaluated on, of datasets that have no val.
+EVAL_SPLITS = {
+  'in_shop': ('query',),
+  'lsp': ('test',),
+  'lspet': ('train[95%:]',),  # there is only train
+  'parse': ('test',),
+}
 
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
@@ -39,7 +47,7 @@ def base(dataset: str) -> ConfigDict:
   config.batch_size = 40  # methods 1.7, an author's description
   config.parallel = 'shard_map'  # or 'pmap'
   config.log_every_steps = 20
-  config.eval_splits = ('query',) if dataset == 'in_shop' else ('val',)
+  config.eval_splits = EVAL_SPLITS.get(dataset, ('val',))
 
   config.dataset = ConfigDict()
   config.dataset.name = dataset
@@ -50,6 +58,11 @@ def base(dataset: str) -> ConfigDict:
   config.dataset.annotations = 'annotations/{split}.json'
   config.dataset.images = 'images'
   config.dataset.detections = ''  # boxes of a detector instead, by {split}
+  if dataset == 'coco':
+    config.dataset.name = 'coco_keypoints'
+    place = 'annotations/person_keypoints_{split}2017.json'
+    config.dataset.annotations = place
+    config.dataset.images = '{split}2017'
   # lsp, lspet, parse: whose left and right; or 'person', not for parse
   config.dataset.centric = 'observer'
   config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data

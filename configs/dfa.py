@@ -6,7 +6,8 @@
 
 Arguments after the colon:
   dataset  synthetic (rendered, needs no files), deepfashion, fld, in_shop,
-           consumer_to_shop, coco_keypoints, fashion_ai, lsp, lspet or parse
+           consumer_to_shop, coco_keypoints, coco, fashion_ai, lsp, lspet or
+           parse
   size     full: the paper's networks, for a GPU or TPU
            small: 5,000 images, at most an hour on 2 CPU cores
            tiny: the quickstart, some minutes on 2 CPU cores

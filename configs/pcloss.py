@@ -6,7 +6,8 @@
 
 Arguments after the colon:
   dataset  synthetic (rendered, needs no files), deepfashion, fld, in_shop,
-           consumer_to_shop, coco_keypoints, fashion_ai, lsp, lspet or parse
+           consumer_to_shop, coco_keypoints, coco, fashion_ai, lsp, lspet or
+           parse
   model    simple_baselines, fpn: heatmaps of a ResNet
            integral: SimpleBaselines' network, trained on the soft-argmax and
            towards heatmaps

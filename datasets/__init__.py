@@ -88,6 +88,8 @@ SOURCES = {
     annotations/train.json, val.json, test.json   (one or more of them; other
                                 places: config.dataset.annotations)
     images/FILE_NAME ...        (other places: config.dataset.images)
+    COCO 2017's own layout, annotations/person_keypoints_val2017.json and
+    val2017/, is --dataset=coco, or dataset=coco in a config's argument.
     """,
   ),
   'fashion_ai': Source(

@@ -22,6 +22,7 @@ from fld_jax.datasets.rows import (
   image_size,
 )
 from fld_jax.errors import InputError, shown
+from fld_jax.files import read_json
 
 
 def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
@@ -254,23 +255,37 @@ def _checked_size(file: str, place: str, announced):
   return size
 
 
-def image_ids(manual_dir, annotations: str, ids: list[str]) -> list[int] | None:
-  """The files' numbers of the images of records.
+def result_ids(
+  manual_dir, annotations: str, ids: list[str], detections: dict[str, Path]
+) -> list[tuple[int, int]] | None:
+  """What COCO's results name records by.
 
   Args:
     manual_dir: the folder.
     annotations: see `annotation_files`.
-    ids: of records, FILE#ANNOTATION.
+    ids: of records, FILE#ANNOTATION or, of a detected box, FILE#dNUMBER.
+    detections: see `coco_detections.detection_files`.
 
   Returns:
-    One a record; None if the files name images by words, or one name twice.
+    (image id, category id) of each record; None if the files name images by
+    words, or one name twice.
   """
-  found: dict[str, int] = {}
-  for path in annotation_files(manual_dir, annotations).values():
+  images: dict[str, int] = {}
+  categories: dict[str, int] = {}
+  for split, path in annotation_files(manual_dir, annotations).items():
+    data, names = coco_files.load(path), {}
     for number, (name, _) in coco_files.read_images(
-      path, coco_files.load(path)['images']
+      path, data['images']
     ).items():
-      if not isinstance(number, int) or found.get(name, number) != number:
+      if not isinstance(number, int) or images.get(name, number) != number:
         return None
-      found[name] = number
-  return [found[name.rpartition('#')[0]] for name in ids]
+      images[name] = number
+      names[number] = name
+    objects = [(str(entry['id']), entry) for entry in data['annotations']]
+    if split in detections:
+      boxes = read_json(detections[split])
+      objects += [(f'd{i}', entry) for i, entry in enumerate(boxes)]
+    for key, entry in objects:
+      name = names[entry['image_id']]
+      categories[f'{name}#{key}'] = entry['category_id']
+  return [(images[i.rpartition('#')[0]], categories[i]) for i in ids]

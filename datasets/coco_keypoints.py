@@ -30,9 +30,14 @@ class CocoKeypoints(FolderBuilder):
     """See `FolderBuilder`."""
     return coco_folder.read_landmark_set(self.manual_dir, self.annotations)
 
-  def image_ids(self, ids):
+  def result_ids(self, ids):
     """See `FolderBuilder`; None if the files' are no numbers."""
-    return coco_folder.image_ids(self.manual_dir, self.annotations, ids)
+    detections = coco_detections.detection_files(
+      self.manual_dir, self.detections
+    )
+    return coco_folder.result_ids(
+      self.manual_dir, self.annotations, ids, detections
+    )
 
   def read(self, findings):
     """See `FolderBuilder`."""

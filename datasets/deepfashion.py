@@ -29,7 +29,8 @@ class Deepfashion(FolderBuilder):
     if self.labels not in READERS:
       raise InputError(
         f"config.dataset.labels is '{self.labels}', valid values are "
-        f'{", ".join(READERS)}.'
+        f'{", ".join(READERS)}.',
+        'config',
       )
     return READERS[self.labels]
 

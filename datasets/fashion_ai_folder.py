@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import schema
+from fld_jax.datasets import text_lists
 from fld_jax.datasets.rows import Findings, Row, file_state, image_size
 from fld_jax.datasets.tables import Tables
 from fld_jax.errors import InputError, shown
@@ -124,19 +125,29 @@ def read_labels(path: Path, findings: Findings | None = None):
     raise InputError(
       f'{path}, line {line}, column {wrong + 1}: is {found}, must be {wanted}'
     )
+  empty = True
   for line, cells in rows:
+    empty = False
     try:
       labels = _labels(path, line, cells)
     except InputError as mistake:
       findings.mistake(mistake)
     else:
       yield labels
+  if empty:
+    findings.mistake(
+      InputError(
+        f'{path}, line 2, text: is missing, must be a row of landmarks'
+      )
+    )
 
 
 def _read_cells(path: Path, findings: Findings):
   """Yields (line, cells) of a CSV, without blank lines."""
   with path.open('rb') as file:
-    reader = csv.reader(_decoded(path, file, findings), strict=True)
+    reader = csv.reader(
+      text_lists.decoded_lines(path, file, findings), strict=True
+    )
     while True:
       line = reader.line_num + 1
       try:
@@ -149,22 +160,6 @@ def _read_cells(path: Path, findings: Findings):
         return
       if cells:
         yield line, cells
-
-
-def _decoded(path: Path, file, findings: Findings):
-  """Yields the lines as text; one that is none as blank, to count it.
-
-  A file that Python opens as text is decoded in pieces of many lines, so it
-  could not tell which one is wrong.
-  """
-  for line, raw in enumerate(file, 1):
-    try:
-      yield raw.decode('utf-8-sig' if line == 1 else 'utf-8')
-    except UnicodeDecodeError:
-      findings.mistake(
-        InputError(f'{path}, line {line}, text: is not UTF-8, must be')
-      )
-      yield '\n'
 
 
 def _labels(path, line: int, cells: list[str]) -> Labels:

@@ -79,8 +79,8 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     """Yields all rows, checked; gives all else to `findings`."""
     raise NotImplementedError
 
-  def image_ids(self, ids: list[str]) -> list[int] | None:
-    """Numbers that the files name the images of records by; None for none."""
+  def result_ids(self, ids: list[str]) -> list[tuple[int, int]] | None:
+    """(image id, category id) of records in COCO's results; None for none."""
     del ids
     return None
 

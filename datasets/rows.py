@@ -126,7 +126,7 @@ def read_image(row: Row) -> bytes:
 
 
 def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
-  """The bytes of an image file, and the decoded image.
+  """The bytes of an image file, and the decoded image in RGB.
 
   Args:
     path: of the file.
@@ -139,14 +139,14 @@ def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
     with open(path, 'rb') as file:
       encoded = file.read()
     with Image.open(io.BytesIO(encoded)) as image:
-      image.load()
+      decoded = image.convert('RGB')
   except Exception as problem:  # SyntaxError of a PNG, RuntimeError of an AVIF
     raise InputError(
       f'{place}: the image file {shown(path, 4096)} is damaged, must be whole '
       f'({shown(str(problem))})',
       'image',
     ) from None
-  return encoded, image
+  return encoded, decoded
 
 
 def file_state(path: str, name: str) -> bytes:

@@ -179,3 +179,24 @@ def _counted(path, announced: int, lines, findings: Findings):
         'the two must be equal and at least 1',
       )
     )
+
+
+def decoded_lines(path, file, findings: Findings):
+  """Yields the lines of a CSV as text; one that is none as blank, to count it.
+
+  A file that Python opens as text is decoded in pieces of many lines, so it
+  could not tell which one is wrong.
+
+  Args:
+    path: of the file, for messages.
+    file: opened for bytes.
+    findings: gets lines that are no text.
+  """
+  for line, raw in enumerate(file, 1):
+    try:
+      yield raw.decode('utf-8-sig' if line == 1 else 'utf-8')
+    except UnicodeDecodeError:
+      findings.mistake(
+        InputError(f'{path}, line {line}, text: is not UTF-8, must be')
+      )
+      yield '\n'

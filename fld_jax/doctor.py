@@ -45,6 +45,11 @@ OVERLAPS = {
   'same_bytes': 'equal image files in two splits',
   'same_item': 'items that train shares with another split',
 }
+# What is told, but is not wrong: a reader's tolerance lets it pass.
+BEYOND = {
+  'box': 'boxes that reach beyond their image',
+  'landmarks': 'rows with a landmark beyond their image',
+}
 EXAMPLES = 10  # of each kind of finding, in doctor.json
 NUM_PICTURES = 24  # of contact_sheet.png
 
@@ -118,9 +123,10 @@ def examine(config_dataset, directory) -> dict:
 
   Returns:
     What doctor.json holds: `ok`, whether there are rows and nothing is wrong;
-    `counts`, `mistakes`, `overlaps`, `near_duplicates`, `sides`. What is left
-    out, single images that are the other way round and images of one colour
-    are told, but are not wrong.
+    `counts`, `mistakes`, `beyond`, `overlaps`, `near_duplicates`, `sides`. What
+    is left out or reaches beyond its image within the tolerance, single images
+    that are the other way round and images of one colour are told, but are not
+    wrong.
 
   Raises:
     InputError: the folder or its lists are missing, or a setting is wrong.
@@ -143,6 +149,7 @@ def examine(config_dataset, directory) -> dict:
       'manual_dir': str(config_dataset.manual_dir),
       'counts': _counts(index, tally, mistakes.left_out),
       'mistakes': mistakes.report(),
+      'beyond': _beyond(index),
       'overlaps': _overlaps(index),
       'near_duplicates': near_duplicates.find(index),
       'sides': _sides(index, tally),
@@ -201,14 +208,14 @@ def _decode(index: RowIndex, mistakes: _Mistakes) -> None:
 
 
 def _digest(job: tuple[int, str, str]) -> tuple:
-  """(image, digest of the file, hashes of the picture), or (image, mistake)."""
+  """(image, digest of the file, hashes and size), or (image, mistake)."""
   image, path, place = job
   try:
     encoded, picture = decode_image(path, place)
   except InputError as mistake:
     return image, mistake
   digest = hashlib.sha256(encoded).digest()[:16]
-  return image, digest, near_duplicates.hashes(picture)
+  return image, digest, near_duplicates.hashes(picture), picture.size
 
 
 def _counts(index: RowIndex, tally: _Tally, left_out) -> dict:
@@ -232,6 +239,14 @@ def _counts(index: RowIndex, tally: _Tally, left_out) -> dict:
     },
     'left_out': dict(sorted(left_out.items())),
   }
+
+
+def _beyond(index: RowIndex) -> dict:
+  found = {}
+  for part, what in BEYOND.items():
+    count, examples = index.beyond(part, EXAMPLES)
+    found[part] = {'what': what, 'count': count, 'examples': examples}
+  return found
 
 
 def _overlaps(index: RowIndex) -> dict:

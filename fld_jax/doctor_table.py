@@ -31,6 +31,7 @@ def text(found: dict) -> str:
     ('check', 'found', ['examples']),
     *_notes('left out: ', counts['left_out']),
     *((of['what'], of['count'], of['examples']) for of in _mistakes(found)),
+    *((w['what'], w['count'], w['examples']) for w in found['beyond'].values()),
     *(
       (of['what'], of['count'], list(map(_ids, of['examples'])))
       for of in found['overlaps'].values()

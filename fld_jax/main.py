@@ -103,6 +103,11 @@ def _parse(argv: list[str]) -> list[str]:
         ', or --dataset' if name == 'config' and _MODE.value in _ALONE else ''
       )
       raise InputError(f'The flag --{name}{hint} is missing.')
+  if _MODE.value not in _ALONE and 'stages' not in _CONFIG.value:
+    raise InputError(
+      f'--mode={_MODE.value} needs a config with a model, for example '
+      f'--config=configs/pcloss.py:dataset={_CONFIG.value.dataset.name}'
+    )
   if rest[1:]:
     raise InputError(f"'{rest[1]}' is no flag: flags begin with --.")
   return rest

@@ -18,6 +18,7 @@ import numpy as np
 
 from fld_jax import files
 from fld_jax.datasets import coco_files, text_lists
+from fld_jax.datasets.rows import Findings
 from fld_jax.errors import InputError
 
 
@@ -101,9 +102,9 @@ def _read_json(path: pathlib.Path, names) -> Results:
 def _read_csv(path: pathlib.Path, names) -> Results:
   ids, points = [], []
   try:
-    # utf-8-sig: spreadsheets put a mark before the text.
-    with path.open(encoding='utf-8-sig', newline='') as file:
-      lines = csv.reader(file, strict=True)
+    with path.open('rb') as file:
+      decoded = text_lists.decoded_lines(path, file, Findings())
+      lines = csv.reader(decoded, strict=True)
       try:
         header = _header(path, next(lines, []), names)
         for cells in filter(None, lines):  # blank lines have no cells
@@ -113,8 +114,8 @@ def _read_csv(path: pathlib.Path, names) -> Results:
       except csv.Error as error:
         place = f'{path}, line {lines.line_num}'
         raise InputError(f'{place}: is no CSV ({error})') from None
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(f'{path}: cannot be read ({error})') from None
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read ({error.strerror})') from None
   if not ids:
     raise InputError(f'{path}: there is no line below the header')
   return Results(path, np.reshape(points, (-1, len(names), 2)), ids=ids)
@@ -171,6 +172,11 @@ def _read_npz(path: pathlib.Path, names) -> Results:
   probs = arrays.get('visibility_probs')
   if probs is not None:
     probs = _array(path, 'visibility_probs', probs, (*shape, 3))
+    if ((probs < 0) | (probs > 1)).any():
+      raise InputError(
+        f'{path}, visibility_probs: has {probs.min():g} to {probs.max():g}, '
+        'must be from 0 to 1'
+      )
   return Results(path, points, ids=ids, visibility_probs=probs)
 
 

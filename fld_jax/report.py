@@ -23,7 +23,7 @@ img { max-width: 100%; border: 1px solid #ddd; }
 """
 
 
-def coco_results(predictions, stage: str, image_ids=None) -> list[dict]:
+def coco_results(predictions, stage: str, ids=None) -> list[dict]:
   """COCO keypoint results, one dict an example, plus `file_name` and `bbox`.
 
   Keypoints are x, y in image pixels, counted from the top-left corner of the
@@ -35,11 +35,11 @@ def coco_results(predictions, stage: str, image_ids=None) -> list[dict]:
   Args:
     predictions: metrics.Predictions.
     stage: whose estimates.
-    image_ids: n integers that the results name images by; by default
-      `predictions.image_ids`.
+    ids: n pairs (image id, category id) that the results are named by; by
+      default `predictions.image_ids` and 1.
   """
-  if image_ids is None:
-    image_ids = predictions.image_ids
+  if ids is None:
+    ids = [(int(image), 1) for image in predictions.image_ids]
   present = np.asarray(predictions.visibility) != schema.ABSENT
   if predictions.box_scores is not None:
     # A detected box has no truth: all slots count.
@@ -59,8 +59,8 @@ def coco_results(predictions, stage: str, image_ids=None) -> list[dict]:
   boxes = np.concatenate([corner, size], axis=-1)[:, 0]
   return [
     {
-      'image_id': int(image_ids[i]),
-      'category_id': 1,
+      'image_id': ids[i][0],
+      'category_id': ids[i][1],
       'keypoints': keypoints[i].ravel().tolist(),
       'score': float(mean[i]) if present[i].any() else 0.0,
       'file_name': predictions.ids[i],
@@ -70,9 +70,7 @@ def coco_results(predictions, stage: str, image_ids=None) -> list[dict]:
   ]
 
 
-def write_evaluation(
-  directory, predictions, metrics: dict, image_ids=None
-) -> None:
+def write_evaluation(directory, predictions, metrics: dict, ids=None) -> None:
   """Writes metrics.json and predictions.json (COCO results, final stage).
 
   Numbers are rounded to 6 decimals and keys sorted: equal inputs give the same
@@ -82,7 +80,7 @@ def write_evaluation(
     directory: made if it does not exist.
     predictions: metrics.Predictions.
     metrics: what metrics.evaluate returned for them.
-    image_ids: see coco_results.
+    ids: see coco_results.
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
@@ -90,7 +88,7 @@ def write_evaluation(
   final = list(predictions.estimates)[-1]
   results = [
     json.dumps(rounded(result), sort_keys=True, allow_nan=False)
-    for result in coco_results(predictions, final, image_ids)
+    for result in coco_results(predictions, final, ids)
   ]
   lines = '[\n' + ',\n'.join(results) + '\n]\n'
   write_file(directory / 'predictions.json', lines.encode())

@@ -6,9 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from fld_jax import schema
 from fld_jax.datasets.rows import SPLITS, Row
 
 HASHES = np.dtype([('image', np.int64), ('hash', np.int64)])
+# From where to where a row's box and its landmarks with a position reach.
+EXTENTS = tuple(
+  (part, side)
+  for part in ('box', 'landmarks')
+  for side in ('left', 'top', 'right', 'bottom')
+)
 _CHUNK = 4096  # rows or images that are in memory at a time
 # The splits that have an item, or an image, and an id of each.
 _NAMES = """
@@ -29,10 +36,13 @@ class RowIndex:
     for statement in (
       'PRAGMA journal_mode = OFF',
       'CREATE TABLE images (image INTEGER PRIMARY KEY, path TEXT UNIQUE, '
-      'place TEXT, digest BLOB, hash INTEGER, fine BLOB)',
+      'place TEXT, digest BLOB, hash INTEGER, fine BLOB, '
+      'width INTEGER, height INTEGER)',
       'CREATE TABLE rows (number INTEGER PRIMARY KEY, image INTEGER, '
       'split TEXT, type INTEGER, variation INTEGER, id TEXT, item TEXT, '
-      'signs BLOB, row BLOB)',
+      'signs BLOB, row BLOB, '
+      + ', '.join(f'{part}_{side} REAL' for part, side in EXTENTS)
+      + ')',
       'CREATE INDEX by_image ON rows (image)',
       'CREATE INDEX by_item ON rows (item)',
       'BEGIN',
@@ -57,6 +67,7 @@ class RowIndex:
     cells = (
       *(image, row.split, row.clothes_type, row.variation, row.id),
       *(row.item_id, signs.tobytes(), pickle.dumps(row, protocol=5)),
+      *_extents(row),
     )
     self._ask(f'INSERT INTO rows VALUES (NULL{", ?" * len(cells)})', *cells)
 
@@ -73,7 +84,11 @@ class RowIndex:
       last = chunk[-1][0]
 
   def set_image(
-    self, image: int, digest: bytes, hashes: tuple[int, bytes] | None
+    self,
+    image: int,
+    digest: bytes,
+    hashes: tuple[int, bytes] | None,
+    size: tuple[int, int],
   ) -> None:
     """Notes of a decoded image the file's digest and the picture's hashes.
 
@@ -81,12 +96,14 @@ class RowIndex:
       image: its number, see `images`.
       digest: equal for equal files.
       hashes: see `near_duplicates.hashes`.
+      size: (width, height).
     """
     coarse, fine = hashes or (None, None)
     if coarse is not None:  # SQLite's integers have a sign
       coarse -= (coarse >> 63) << 64
-    update = 'UPDATE images SET digest = ?, hash = ?, fine = ? WHERE image = ?'
-    self._ask(update, digest, coarse, fine, image)
+    columns = ('digest', 'hash', 'fine', 'width', 'height')
+    update = f'UPDATE images SET {" = ?, ".join(columns)} = ? WHERE image = ?'
+    self._ask(update, digest, coarse, fine, *size, image)
 
   def digest_and_fine(self, image: int) -> tuple[bytes, bytes]:
     """The file's digest and the fine hash of an image that has hashes."""
@@ -100,6 +117,24 @@ class RowIndex:
       f'SELECT {columns}, COUNT(*) FROM rows GROUP BY {columns} '
       f'ORDER BY {_rank("split")}, {columns}'
     )
+
+  def beyond(self, part: str, most: int) -> tuple[int, list[str]]:
+    """Rows of which a part reaches beyond their image, however little.
+
+    Args:
+      part: 'box' or 'landmarks'.
+      most: examples that are wanted.
+
+    Returns:
+      How many there are, and the first ids.
+    """
+    query = (
+      f'FROM rows JOIN images USING (image) WHERE {part}_left < 0 '
+      f'OR {part}_top < 0 OR {part}_right > width OR {part}_bottom > height'
+    )
+    (count,) = self._ask(f'SELECT COUNT(*) {query}').fetchone()
+    ids = self._ask(f'SELECT id {query} ORDER BY number LIMIT ?', most)
+    return count, [name for (name,) in ids]
 
   def shared_files(self, most: int) -> tuple[int, list[dict[str, str]]]:
     """Images that rows of several splits are of; see `shared_items`."""
@@ -198,6 +233,15 @@ class RowIndex:
       for (split, kind, count), share in zip(cells, shares, strict=True)
       for at in np.rint(np.linspace(0, count - 1, share))
     ]
+
+
+def _extents(row: Row) -> list[float | None]:
+  """The values of EXTENTS; None where no landmark has a position."""
+  points = row.landmarks[schema.has_position(row.visibility)]
+  extent = [None] * 4
+  if len(points):
+    extent = [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+  return [*row.box.tolist(), *extent]
 
 
 def _rank(column: str) -> str:

@@ -55,6 +55,8 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
   builder = prepared_builder(config.dataset)
+  for split in splits:
+    input_pipeline.Records(builder, split)  # refuses one that there is not
   if mode == 'train':
     cascade.train_cascade(config, builder, workdir, parallel)
   stages, history = stage.load_cascade(config, workdir)
@@ -87,10 +89,10 @@ def evaluate_and_report(
     trained, builder, split, config
   )
   records = input_pipeline.Records(builder, split)
-  image_ids = None
+  ids = None
   if isinstance(builder, FolderBuilder):
-    image_ids = builder.image_ids(predictions.ids)
-  report.write_evaluation(directory, predictions, results, image_ids)
+    ids = builder.result_ids(predictions.ids)
+  report.write_evaluation(directory, predictions, results, ids)
   report.write_report(
     directory,
     results,

@@ -18,7 +18,7 @@ from fld_jax import (
   tables,
 )
 from fld_jax.datasets.rows import Findings, Row, image_size
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
 from fld_jax.files import write_file, write_json
 
 STAGE = 'predictions'  # what tables of stages call the estimates
@@ -221,7 +221,7 @@ def _check_ids(path, names, rows: list[Row], split: str) -> None:
   }
   for what, ids in mistakes.items():
     if ids:
-      first = ', '.join(f"'{name}'" for name in ids[:3])
+      first = ', '.join(f"'{shown(name)}'" for name in ids[:3])
       raise InputError(
         f"{path}: {len(ids)} {what} of the split '{split}': {first}"
         f'{" and so on" if len(ids) > 3 else ""}. Each of its {len(rows)} '

@@ -114,13 +114,11 @@ def test_missing_file(folder):
     coco_detections.detection_files(folder, 'x.json')
 
 
-def test_image_ids(folder):
-  find = lambda ids: coco_folder.image_ids(folder, LAYOUT[0], ids)
-  assert find(['val/1.png#110', 'train/0.png#100', 'val/1.png#d4']) == [
-    11,
-    10,
-    11,
-  ]
+def test_result_ids(folder):
+  files = coco_detections.detection_files(folder, PLACE)
+  ids = ['val/1.png#110', 'train/0.png#100', 'val/1.png#d1', 'val/1.png#d2']
+  found = coco_folder.result_ids(folder, LAYOUT[0], ids, files)
+  assert found == [(11, 7), (10, 7), (11, 7), (11, 8)]
 
 
 def test_trained_on_annotated_boxes_and_evaluated_on_detected(folder, tmp_path):
@@ -157,6 +155,7 @@ def test_trained_on_annotated_boxes_and_evaluated_on_detected(folder, tmp_path):
     expected = box_score * np.mean(of_landmarks)
     np.testing.assert_allclose(found[name]['score'], expected, atol=2e-6)
   assert found['val/0.png#d0']['bbox'] == [1, 2, 30, 20.5]
+  assert {r['category_id'] for r in found.values()} == {7}
 
 
 REAL = test_coco_keypoints.SHARED / 'coco_style_samples/coco'

@@ -5,6 +5,8 @@ import dataclasses
 import io
 import json
 import pathlib
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -17,7 +19,8 @@ from fld_jax.configs.base import base
 from fld_jax.datasets import deepfashion_folder, synthetic
 from fld_jax.errors import InputError
 
-SHARED = pathlib.Path(__file__).parents[2] / 'shared/data'
+ROOT = pathlib.Path(__file__).parents[1]
+SHARED = ROOT.parent / 'shared/data'
 BOXES = 'Anno/list_bbox.txt'
 LANDMARKS = 'Anno/list_landmarks.txt'
 SPLITS = 'Eval/list_eval_partition.txt'
@@ -397,6 +400,47 @@ def test_reading_that_stops_keeps_what_was_read(tmp_path):
   found = examine(folder, dataset='coco_keypoints')
   assert wrong(found) == {'form': 1} and found['counts']['rows'] == 0
   assert not (folder / 'out/contact_sheet.png').exists()
+
+
+def test_what_reaches_beyond_the_image_is_told(tmp_path, garments):
+  """Within the readers' tolerance: two pixels, and a tenth of the image."""
+  folder = write(tmp_path, garments)
+  with Image.open(folder / 'Img' / name('val', 3)) as image:
+    width, height = image.size
+  set_row(folder, BOXES, name('val', 3), f'1 1 {width + 1} {height}')
+  clean = examine(folder)
+  assert clean['ok'] and clean['beyond']['landmarks']['count'] == 0
+  box = clean['beyond']['box']
+  assert (box['count'], box['examples']) == (1, [name('val', 3)])
+  line = f'2 0 -1 5 2 0 0 0 9 {height} 2 0 0'
+  set_row(folder, LANDMARKS, name('train', 7), line)
+  landmarks = examine(folder)['beyond']['landmarks']
+  assert landmarks['examples'] == [name('train', 7)]
+
+
+def test_command_line(tmp_path, garments):
+  """--mode=doctor; its exit status says whether anything is wrong."""
+  folder = write(tmp_path / 'folder', garments)
+  command = [sys.executable, '-m', 'fld_jax.main', '--mode=doctor']
+  command += ['--dataset=deepfashion', f'--manual_dir={folder}']
+  command += [f'--workdir={tmp_path / "w"}']
+  run = lambda: subprocess.run(
+    command, capture_output=True, text=True, cwd=ROOT
+  )
+  result = run()
+  assert result.returncode == 0, result.stderr
+  assert 'ok: nothing is wrong' in result.stdout
+  assert json.loads((tmp_path / 'w/doctor.json').read_text())['ok']
+  set_row(folder, BOXES, name('val', 3), '1 1 9 x')
+  result = run()
+  assert result.returncode == 1 and 'not ok' in result.stdout
+
+
+def set_row(folder, path, image, cells):
+  """Puts other cells behind an image's name in a list."""
+  lines = (folder / path).read_text().splitlines()
+  lines = [f'{image} {cells}' if x.split()[0] == image else x for x in lines]
+  (folder / path).write_text('\n'.join(lines) + '\n')
 
 
 def test_what_leaves_nothing_to_examine(tmp_path, garments):

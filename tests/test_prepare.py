@@ -10,11 +10,12 @@ import time
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import test_coco_keypoints
 from PIL import Image
 
-from fld_jax import prepare
-from fld_jax.configs import base
-from fld_jax.datasets import make_builder, prepared_builder, shards
+from fld_jax import prepare, run
+from fld_jax.configs import base, pcloss
+from fld_jax.datasets import make_builder, prepared_builder, rows, shards
 from fld_jax.errors import InputError
 
 NUM_IMAGES = 60
@@ -224,6 +225,50 @@ def test_a_half_read_database_is_thrown_away(folder, tmp_path):
   assert builder.info.splits.total_num_examples == NUM_IMAGES
 
 
+def test_coco_by_its_own_name(tmp_path):
+  """The official files need no settings."""
+  root = tmp_path / 'coco'
+  test_coco_keypoints.write(root, {'val': test_coco_keypoints.document('val')})
+  annotations = root / 'annotations'
+  (annotations / 'val.json').rename(
+    annotations / 'person_keypoints_val2017.json'
+  )
+  (root / 'images').rename(root / 'val2017')
+  config = base.get_config('dataset=coco').dataset
+  config.manual_dir, config.data_dir = str(root), str(tmp_path / 'data')
+  assert prepare.prepare(config)['splits'] == {'val': 4}
+
+
+@pytest.mark.parametrize(
+  ('name', 'splits'),
+  [
+    ('fld', ('val',)),
+    ('parse', ('test',)),
+    ('lsp', ('test',)),
+    ('lspet', ('train[95%:]',)),
+  ],
+)
+def test_default_evaluation(name, splits):
+  assert base.base(name).eval_splits == splits
+
+
+def test_a_split_that_is_not_there_is_refused_before_training(folder, tmp_path):
+  config = pcloss.get_config('dataset=fld,size=small')
+  config.batch_size = 8
+  config.dataset.manual_dir = str(folder)
+  config.dataset.data_dir = str(tmp_path / 'data')
+  with pytest.raises(InputError, match="no split 'val'.*test, train"):
+    run.run(config, tmp_path / 'w', mode='train', splits=('val',))
+  assert not (tmp_path / 'w').exists()
+
+
+def test_images_are_decoded_to_rgb(tmp_path):
+  """Pillow turns LAB into RGB, but not into grey, of which hashes are made."""
+  path = tmp_path / 'lab.tif'
+  Image.new('LAB', (8, 8)).save(path)
+  assert rows.decode_image(str(path), 'a list')[1].mode == 'RGB'
+
+
 def run_main(*arguments):
   return subprocess.run(
     [sys.executable, '-m', 'fld_jax.main', *map(str, arguments)],
@@ -254,6 +299,10 @@ def test_command_line(folder, tmp_path):
     (['--dataset=nope'], ["'nope'", 'deepfashion, fld']),
     (['--dataset=fld', '--config=configs/dfa.py'], ['either --dataset']),
     ([], ['--config, or --dataset']),
+    (
+      ['--mode=train', '--dataset=fld', '--workdir=/nope'],
+      ['--mode=train needs a config with a model', 'dataset=fld'],
+    ),
     (['--dataset=fld', '--config.dataset.nope=1'], ['dataset.nope', 'images']),
   ],
 )

@@ -238,6 +238,27 @@ assert not {{'jax', 'orbax', 'matplotlib'}} & set(sys.modules)
   subprocess.run([sys.executable, '-c', program], check=True, cwd=ROOT)
 
 
+def test_command_line(fashion, tmp_path):
+  """--mode=score with the dataset's name and folder alone."""
+  config, train = fashion
+  path = write_npz(tmp_path / 'p.npz', train.id, train.landmarks)
+  command = [sys.executable, '-m', 'fld_jax.main', '--mode=score']
+  command += [f'--dataset={config.name}', f'--manual_dir={config.manual_dir}']
+  command += [f'--predictions={path}', f'--workdir={tmp_path / "w"}']
+  run = lambda *more: subprocess.run(
+    [*command, *more],
+    capture_output=True,
+    text=True,
+    cwd=pathlib.Path(__file__).parents[1],
+  )
+  result = run('--split=train')
+  assert result.returncode == 0, result.stderr
+  found = json.loads((tmp_path / 'w/score.json').read_text())
+  assert found['num_examples'] == 2 and found['ne']['macro'] == 0
+  result = run()  # val, which these are not of
+  assert result.returncode == 2 and 'are of no example' in result.stderr
+
+
 def test_mean_position_of_real_garments(tmp_path):
   """The data's own description states 14.9 %."""
   config = config_of('deepfashion', shared('deepfashion'), tmp_path)
@@ -494,7 +515,7 @@ def test_bad_results(coco, tmp_path, change, message):
       "line 2, x_1: is 'x', must be a finite number",
     ),
     ('p.csv', '{head}\n"a{row}', 'line 2: is no CSV'),
-    ('p.csv', b'\xff\xff', 'p.csv: cannot be read'),
+    ('p.csv', b'\xff\xff', 'p.csv, line 1, text: is not UTF-8'),
     ('p.npz', 'PK\3\4 cut', 'p.npz: is no NPZ file of numbers and strings'),
   ],
 )
