@@ -51,9 +51,9 @@ class Row:
 class Findings:
   """What a reader finds beside rows.
 
-  Readers yield rows one by one, so that they need no more memory for a million
-  of them than for a thousand. They hand every mistake to `mistake` and go on
-  without the row if it returns.
+  Readers yield rows one by one, and those of lists and CSVs need no more memory
+  for a million of them than for a thousand. They hand every mistake to
+  `mistake`, and go on without the row if it returns.
 
   Attributes:
     left_out: why rows are left out that are no mistakes -> how many.

@@ -162,6 +162,7 @@ def dot_record(left=LEFT, right=RIGHT, visibility=(VISIBLE, VISIBLE)):
     'visibility': codes,
     'clothes_type': np.int32(1),
     'variation': np.int32(0),
+    'score': np.float32(1),
     'index': np.int32(0),
   }
 

@@ -225,10 +225,10 @@ def test_trains_and_evaluates(tiny, tmp_path, name):
   assert results['test']['num_examples'] == 16
   accuracy = results['test']['stages']['stage1']['visibility_accuracy']
   assert (accuracy['overall'] is None) == (name not in pcloss.REGRESSION)
-  # Heatmap models say nothing about visibility: the score of a landmark is 1.
+  # The height of a heatmap, or a visibility: both in [0, 1], and not all alike.
   boxes = json.loads((tmp_path / 'eval/test/predictions.json').read_text())
   scores = {x for box in boxes for x in box['keypoints'][2::3]}
-  assert (scores <= {0.0, 1.0}) == (name not in pcloss.REGRESSION)
+  assert len(scores) > 2 and min(scores) >= 0 and max(scores) <= 1
   page = (tmp_path / 'eval/test/report.html').read_text()
   assert 'macro NE of the final stage' in page
   if name == 'simple_baselines':
