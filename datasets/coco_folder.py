@@ -40,7 +40,7 @@ def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
 
 def files_of_splits(manual_dir, place: str, field: str) -> dict[str, Path]:
   """As `annotation_files`, of the place in a field of `config.dataset`."""
-  root = Path(manual_dir)
+  root = Path(manual_dir).expanduser()
   if '{split}' not in place:
     raise InputError(
       f"config.dataset.{field} is '{place}', it must have "

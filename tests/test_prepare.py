@@ -239,6 +239,22 @@ def test_coco_by_its_own_name(tmp_path):
   assert prepare.prepare(config)['splits'] == {'val': 4}
 
 
+def test_a_folder_at_home(folder, tmp_path, monkeypatch):
+  """A shell leaves the ~ of --manual_dir=~/coco to the program."""
+  monkeypatch.setenv('HOME', str(tmp_path))
+  document = test_coco_keypoints.document('val')
+  test_coco_keypoints.write(tmp_path / 'coco', {'val': document})
+  (tmp_path / 'fld').symlink_to(folder)
+  for name, splits in (
+    ('coco_keypoints', {'val': 4}),
+    ('fld', {'test': 20, 'train': 40}),
+  ):
+    config = base.get_config(f'dataset={name}').dataset
+    config.data_dir = str(tmp_path / 'data')
+    config.manual_dir = '~/coco' if name == 'coco_keypoints' else '~/fld'
+    assert prepare.prepare(config)['splits'] == splits
+
+
 @pytest.mark.parametrize(
   ('name', 'splits'),
   [
