@@ -28,6 +28,7 @@ from fld_jax.datasets import SOURCES, make_builder
 from fld_jax.datasets.rows import Findings, decode_image
 from fld_jax.datasets.shards import num_cores
 from fld_jax.errors import InputError
+from fld_jax.files import write_file
 from fld_jax.row_index import RowIndex
 
 # What InputError's kinds are called. Kind 'config' is no mistake of a folder.
@@ -163,9 +164,9 @@ def examine(config_dataset, directory) -> dict:
       tally.landmarks.names,
     )
   text = json.dumps(found, indent=2)
-  (directory / 'doctor.json').write_text(text + '\n', 'utf-8')
+  write_file(directory / 'doctor.json', f'{text}\n'.encode())
   table = doctor_table.text(found)
-  (directory / 'doctor.txt').write_text(table, 'utf-8')
+  write_file(directory / 'doctor.txt', table.encode())
   print(f'\n{table}\nWritten to {directory}', flush=True)
   return found
 
