@@ -91,6 +91,23 @@ def difference(old, new, path: str = '') -> tuple[tuple[str, Any, Any], ...]:
   return sum(pairs, ())
 
 
+def find_flag(arguments: list[str], name: str) -> str | None:
+  """The value of a flag on a command line, the last one given; None if none.
+
+  Args:
+    arguments: with --NAME=VALUE or --NAME VALUE among them.
+    name: of the flag.
+  """
+  start = f'--{name}='
+  pairs = zip(arguments, [*arguments[1:], None], strict=True)
+  given = [
+    argument.removeprefix(start) if argument.startswith(start) else following
+    for argument, following in pairs
+    if argument.startswith(start) or argument == f'--{name}'
+  ]
+  return given[-1] if given else None
+
+
 def find_config(arguments: list[str]) -> tuple[str, str | None] | None:
   """The config file that a command line names, and its argument.
 
@@ -103,15 +120,10 @@ def find_config(arguments: list[str]) -> tuple[str, str | None] | None:
   Raises:
     InputError: if there is no such file.
   """
-  given = [a.partition('=')[2] for a in arguments if a.startswith('--config=')]
-  given += [
-    value
-    for flag, value in zip(arguments, arguments[1:], strict=False)
-    if flag == '--config'
-  ]
-  if not given:
+  given = find_flag(arguments, 'config')
+  if given is None:
     return None
-  path, _, arg = given[-1].partition(':')
+  path, _, arg = given.partition(':')
   if not os.path.isfile(path):
     raise InputError(f"There is no config file '{path}'.")
   return path, arg or None

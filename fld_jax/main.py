@@ -8,7 +8,12 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from fld_jax.config import XLA_CPU_FLAGS, explain_overrides, find_config
+from fld_jax.config import (
+  XLA_CPU_FLAGS,
+  explain_overrides,
+  find_config,
+  find_flag,
+)
 from fld_jax.errors import InputError
 
 # What stands for longer flags, see `_expand`.
@@ -16,7 +21,8 @@ _SHORT = flags.FlagValues()
 _DATASET = flags.DEFINE_string(
   'dataset',
   None,
-  'Name of a dataset: instead of --config, for prepare, doctor and score.',
+  'Name of a dataset: instead of --config, for prepare, doctor and score; for '
+  'a trained run, --config.dataset.name.',
   flag_values=_SHORT,
 )
 _MANUAL_DIR = flags.DEFINE_string(
@@ -27,20 +33,41 @@ _MANUAL_DIR = flags.DEFINE_string(
 )
 flags.FLAGS.append_flag_values(_SHORT)  # for --help
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'A config file, with its argument after a colon.'
+  'config',
+  None,
+  'A config file, with its argument after a colon; by default, for a trained run, '
+  'its own.',
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
   'Folder of the run; by default runs/MODE-DATASET for doctor and score.',
 )
+# Mode -> the flags that it cannot do without.
+_MODES = {
+  'train': ('config', 'workdir'),
+  'evaluate': ('config', 'workdir'),
+  'ablation': ('config', 'workdir'),
+  'predict': ('workdir', 'images', 'output'),
+  'export': ('workdir', 'output'),
+  'report': ('workdirs', 'output'),
+  'convert': ('source', 'output'),
+  'prepare': ('config',),
+  'doctor': ('config',),
+  'score': ('config', 'predictions'),
+}
+# Modes that work on a dataset alone, and on a run that has a config.
+_ALONE = ('prepare', 'doctor', 'score')
+_OF_RUN = ('evaluate', 'predict', 'export')
 _MODE = flags.DEFINE_enum(
   'mode',
   'train',
-  ['train', 'evaluate', 'ablation', 'prepare', 'doctor', 'score'],
+  list(_MODES),
   'train ends with an evaluation; ablation does both for each of config.rows; '
-  'prepare writes the records of a dataset, doctor looks for mistakes in its '
-  'files, score measures --predictions.',
+  'predict finds the landmarks of --images; export makes a file to deploy; '
+  'report writes a page on --workdirs; convert makes a run of the weights of '
+  'others; prepare writes the records of a dataset, doctor looks for mistakes '
+  'in its files, score measures --predictions.',
 )
 _SPLIT = flags.DEFINE_string(
   'split', None, 'Split to evaluate; by default config.eval_splits.'
@@ -48,40 +75,77 @@ _SPLIT = flags.DEFINE_string(
 _PREDICTIONS = flags.DEFINE_string(
   'predictions', None, 'File to score: COCO results .json, .csv or .npz.'
 )
-# Modes that work on a dataset alone, and flags that modes cannot do without.
-_ALONE = ('prepare', 'doctor', 'score')
-_NEEDED = {
-  **dict.fromkeys(('train', 'evaluate', 'ablation'), ('workdir',)),
-  'score': ('predictions',),
-}
+_IMAGES = flags.DEFINE_string(
+  'images', None, 'Image, folder of images or glob pattern to predict on.'
+)
+_BOXES = flags.DEFINE_string(
+  'boxes', None, 'Boxes of the items to predict on: .csv, or .json as COCO has.'
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'Folder for what a mode writes.')
+_FORMAT = flags.DEFINE_enum(
+  'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the exported file.'
+)
+_WORKDIRS = flags.DEFINE_list('workdirs', None, 'Runs to report on.')
+_SOURCE = flags.DEFINE_string(
+  'source', None, 'Weights to convert: a file, or the folder of a release.'
+)
 _CONFIGS = pathlib.Path(__file__).parent / 'configs'
 
 
 def _run() -> int | None:
   config, mode = _CONFIG.value, _MODE.value
-  workdir = _WORKDIR.value or f'runs/{mode}-{config.dataset.name}'
-  workdir = pathlib.Path(workdir).expanduser()
-  splits = (_SPLIT.value,) if _SPLIT.value else config.eval_splits
+  path = lambda text: pathlib.Path(text).expanduser()
+  workdir = _WORKDIR.value and path(_WORKDIR.value)
   # Imported here: not for --help or a bad flag, and JAX only where it is used.
-  if mode == 'prepare':
+  if mode in _ALONE:
+    workdir = workdir or path(f'runs/{mode}-{config.dataset.name}')
+    return _work_on_dataset(config, workdir)
+  # Whoever sets XLA_FLAGS decides for themselves.
+  os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
+  if mode == 'predict':
+    from fld_jax import predict_files
+
+    output, boxes = path(_OUTPUT.value), _BOXES.value and path(_BOXES.value)
+    found = predict_files.predict_files(
+      config, workdir, _IMAGES.value, boxes, output
+    )
+    return 0 if found['ok'] else 1
+  if mode == 'export':
+    from fld_jax import export
+
+    export.export(config, workdir, path(_OUTPUT.value), _FORMAT.value)
+  elif mode == 'report':
+    from fld_jax import report
+
+    workdirs = [path(text) for text in _WORKDIRS.value]
+    report.report(workdirs, path(_OUTPUT.value), _SPLIT.value)
+  elif mode == 'convert':
+    from fld_jax import convert
+
+    convert.convert(path(_SOURCE.value), path(_OUTPUT.value))
+  else:
+    from fld_jax import run
+
+    splits = (_SPLIT.value,) if _SPLIT.value else config.eval_splits
+    run.run(config, workdir, mode=mode, splits=splits)
+  return None
+
+
+def _work_on_dataset(config, workdir: pathlib.Path) -> int | None:
+  if _MODE.value == 'prepare':
     from fld_jax import prepare
 
     prepare.prepare(config.dataset)
-  elif mode == 'doctor':
+  elif _MODE.value == 'doctor':
     from fld_jax import doctor
 
     return 0 if doctor.examine(config.dataset, workdir)['ok'] else 1
-  elif mode == 'score':
+  else:
     from fld_jax import score
 
     predictions = pathlib.Path(_PREDICTIONS.value).expanduser()
-    score.score(config.dataset, predictions, splits[0], workdir)
-  else:
-    # Whoever sets XLA_FLAGS decides for themselves.
-    os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
-    from fld_jax import run
-
-    run.run(config, workdir, mode=mode, splits=splits)
+    split = _SPLIT.value or config.eval_splits[0]
+    score.score(config.dataset, predictions, split, workdir)
   return None
 
 
@@ -97,16 +161,16 @@ def _parse(argv: list[str]) -> list[str]:
     raise InputError(f'Bad command line: {error}.') from error
   except flags.Error as error:
     raise InputError(f'{error}') from error
-  for name in ('config', *_NEEDED.get(_MODE.value, ())):
+  mode = _MODE.value
+  for name in _MODES[mode]:
     if flags.FLAGS[name].value is None:
-      hint = (
-        ', or --dataset' if name == 'config' and _MODE.value in _ALONE else ''
-      )
+      hint = ', or --dataset' if name == 'config' and mode in _ALONE else ''
       raise InputError(f'The flag --{name}{hint} is missing.')
-  if _MODE.value not in _ALONE and 'stages' not in _CONFIG.value:
+  config = _CONFIG.value
+  if config and mode not in _ALONE and 'stages' not in config:
     raise InputError(
-      f'--mode={_MODE.value} needs a config with a model, for example '
-      f'--config=configs/pcloss.py:dataset={_CONFIG.value.dataset.name}'
+      f'--mode={mode} needs a config with a model, for example '
+      f'--config=configs/pcloss.py:dataset={config.dataset.name}'
     )
   if rest[1:]:
     raise InputError(f"'{rest[1]}' is no flag: flags begin with --.")
@@ -114,10 +178,21 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _expand(argv: list[str]) -> list[str]:
-  """Replaces --dataset and --manual_dir by what they are short for."""
+  """Replaces short flags by what they are short for, and finds a run's config.
+
+  --dataset and --manual_dir stand for fields of the config; a trained run has a
+  config of its own, in its folder.
+  """
   argv = _SHORT(argv, known_only=True)
-  if _DATASET.value is not None:
-    if find_config(argv):
+  workdir = find_flag(argv, 'workdir')
+  given = find_config(argv)
+  if not given and workdir and find_flag(argv, 'mode') in _OF_RUN:
+    given = _CONFIGS / 'trained.py'
+    argv.insert(1, f'--config={given}:{workdir}')
+    if _DATASET.value is not None:
+      argv.append(f'--config.dataset.name={_DATASET.value}')
+  elif _DATASET.value is not None:
+    if given:
       raise InputError('Give either --dataset or --config, which names one.')
     base = _CONFIGS / 'base.py'
     argv.insert(1, f'--config={base}:dataset={_DATASET.value}')

@@ -48,3 +48,13 @@ def tiny_config(tmp_path_factory):
 def synthetic_builder(tiny_config):
   """The builder of `tiny_config`'s data, prepared."""
   return prepared_builder(tiny_config().dataset)
+
+
+@pytest.fixture(scope='session')
+def trained_workdir(tiny_config, tmp_path_factory):
+  """The folder of a finished run: `tiny_config`'s three stages, evaluated."""
+  from fld_jax import run
+
+  workdir = tmp_path_factory.mktemp('trained') / 'run'
+  run.run(tiny_config(), workdir, mode='train', splits=('test',))
+  return workdir

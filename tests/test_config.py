@@ -1,5 +1,6 @@
 """Mistakes on the command line end in one sentence and status 2."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from fld_jax.config import explain_overrides, find_config, parse_arg
+from fld_jax.configs import trained
 from fld_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -95,3 +97,22 @@ def test_command_line(arguments, words):
   (line,) = result.stderr.splitlines()
   assert line.startswith('error: ')
   assert all(word in line for word in words)
+
+
+def test_config_of_a_run(trained_workdir, tiny_config):
+  config = trained.get_config(str(trained_workdir))
+  assert config.to_dict() == tiny_config().to_dict()
+
+
+def test_config_of_an_older_run_has_what_came_later(tmp_path, tiny_config):
+  saved = json.loads(tiny_config().to_json_best_effort())
+  del saved['flip_test'], saved['stages'][1]['landmark_loss']
+  (tmp_path / 'manifest.json').write_text(json.dumps({'config': saved}))
+  config = trained.get_config(str(tmp_path))
+  assert config.to_dict() == tiny_config().to_dict()
+
+
+@pytest.mark.parametrize('arg', [None, 'nowhere'])
+def test_no_run(arg):
+  with pytest.raises(InputError, match='is no folder of a trained run'):
+    trained.get_config(arg)

@@ -1,0 +1,53 @@
+"""The config of a trained run, read from its folder.
+
+  python -m fld_jax.main --mode=evaluate --workdir=W
+
+takes `--config=configs/trained.py:W`; so do the other modes that want a trained
+run. Fields can be given on the command line as for any config.
+"""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from fld_jax import files
+from fld_jax.configs import base
+from fld_jax.errors import InputError
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """The config that a run was trained with.
+
+  Args:
+    arg: the run's folder. Fields that there were not yet at its time have their
+      present defaults.
+
+  Raises:
+    InputError: if the folder holds no run.
+  """
+  folder = pathlib.Path(arg or '').expanduser()
+  if not arg or not (folder / 'manifest.json').is_file():
+    raise InputError(
+      f"'{arg or ''}' is no folder of a trained run: it holds no manifest.json."
+    )
+  manifest = files.read_json(folder / 'manifest.json')
+  if not isinstance(manifest, dict) or 'config' not in manifest:
+    raise InputError(f'{folder}/manifest.json, config: is missing')
+  saved = _tuples(manifest['config'])
+  stages = saved.pop('stages')
+  config = base.base(saved['dataset']['name'])
+  config.update(saved)
+  config.stages = tuple(base.stage(stage['name']) for stage in stages)
+  for stage, fields in zip(config.stages, stages, strict=True):
+    stage.update(fields)
+  config.lock()
+  return config
+
+
+def _tuples(value):
+  """JSON's lists as tuples, which configs have."""
+  if isinstance(value, dict):
+    return {key: _tuples(entry) for key, entry in value.items()}
+  if isinstance(value, list):
+    return tuple(map(_tuples, value))
+  return value
