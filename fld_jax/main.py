@@ -35,8 +35,7 @@ flags.FLAGS.append_flag_values(_SHORT)  # for --help
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
   None,
-  'A config file, with its argument after a colon; by default, for a trained run, '
-  'its own.',
+  'A config file, with its argument after a colon. A trained run has its own.',
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir',
