@@ -1,5 +1,6 @@
 """Reads JSON with errors that name the place; writes whole files or nothing."""
 
+import contextlib
 import functools
 import json
 import os
@@ -11,13 +12,23 @@ from fld_jax.errors import InputError, shown
 
 def write_file(path: pathlib.Path, content: bytes) -> None:
   """Writes a whole file or, if killed, nothing."""
+  with whole_file(path) as file:
+    file.write(content)
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path):
+  """A file to write bytes to, which takes its place at the end or never."""
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  with open(temporary, 'wb') as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
+  try:
+    with open(temporary, 'wb') as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
 
 
 def write_json(path: pathlib.Path, value) -> None:

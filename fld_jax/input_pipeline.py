@@ -144,6 +144,8 @@ class Example:
     }
 
   def _decode(self, record: dict) -> tuple[np.ndarray, bool]:
+    if isinstance(record['image'], np.ndarray):  # of `photos.Items`
+      return record['image'], record['corrupt']
     try:
       return decode(record['image']), False
     except OSError as error:

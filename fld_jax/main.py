@@ -81,6 +81,9 @@ _BOXES = flags.DEFINE_string(
   'boxes', None, 'Boxes of the items to predict on: .csv, or .json as COCO has.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder for what a mode writes.')
+_OVERLAYS = flags.DEFINE_bool(
+  'overlays', True, 'Draw what predict finds on the images.'
+)
 _FORMAT = flags.DEFINE_enum(
   'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the exported file.'
 )
@@ -106,7 +109,7 @@ def _run() -> int | None:
 
     output, boxes = path(_OUTPUT.value), _BOXES.value and path(_BOXES.value)
     found = predict_files.predict_files(
-      config, workdir, _IMAGES.value, boxes, output
+      config, workdir, _IMAGES.value, boxes, output, _OVERLAYS.value
     )
     return 0 if found['ok'] else 1
   if mode == 'export':

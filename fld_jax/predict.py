@@ -96,7 +96,8 @@ class Cascade:
     """Runs the cascade.
 
     Args:
-      batches: of `input_pipeline.eval_batches`; rows with mask 0 are left out.
+      batches: of `input_pipeline.eval_batches`, all of one size; rows with
+        mask 0 are left out.
 
     Returns:
       Dict of arrays with one row a valid example, in the order of the batches:
@@ -108,7 +109,7 @@ class Cascade:
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
     """
-    rows, images, passes, corrupt = [], _Queues(self._config.batch_size), {}, 0
+    rows, images, passes, corrupt = [], _Queues(), {}, 0
     results = {}  # row -> outputs of the last, branched stage
     for batch in batches:
       corrupt += int(batch['corrupt'].sum())
@@ -132,11 +133,12 @@ class Cascade:
             estimate[takes],
             first + np.flatnonzero(takes),
           )
-        self._run_branches(images.full(), results, passes)
+        full = images.full(len(valid))
+        self._run_branches(full, results, passes)
     if not sum(len(chunk['mask']) for chunk in rows):
       raise InputError('There is no valid example to predict.')
     if self._last:
-      self._run_branches(images.rest(), results, passes)
+      self._run_branches(images.rest(len(valid)), results, passes)
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
     if self._last:
       joined['stages'][self._last.name] = _combine(results, len(joined['mask']))
@@ -155,6 +157,22 @@ class Cascade:
         outputs['pseudo_label'], self._chain[-1].clusters['errors']
       )
     )
+
+  def routes(self, rows: dict) -> list[tuple[str, ...]]:
+    """Of each row of `predict`, the networks that its image went through."""
+    chain = tuple(stage.name for stage in self._chain)
+    if not self._last:
+      return [chain] * len(rows['mask'])
+    shares = self._shares(rows)
+    return [
+      chain
+      + tuple(
+        f'{self._last.name}/{branch}'
+        for branch, takes in shares.items()
+        if takes[i]
+      )
+      for i in range(len(rows['mask']))
+    ]
 
   def _shares(self, chunk: dict) -> dict[str, np.ndarray]:
     """For each branch, which of the rows pass it."""
@@ -205,29 +223,28 @@ def _combine(results: dict, count: int) -> dict:
 class _Queues:
   """Images that wait for a full batch of their branch."""
 
-  def __init__(self, size: int):
-    self._size = size
+  def __init__(self):
     self._waiting = {}
 
   def put(self, branch, images, estimates, places) -> None:
     queue = self._waiting.setdefault(branch, [])
     queue.extend(zip(images, estimates, places, strict=True))
 
-  def full(self):
+  def full(self, size: int):
     """Whole batches: (branch, images, estimates, places)."""
     for branch, queue in self._waiting.items():
-      while len(queue) >= self._size:
-        yield self._group(branch, queue[: self._size])
-        del queue[: self._size]
+      while len(queue) >= size:
+        yield self._group(branch, queue[:size], size)
+        del queue[:size]
 
-  def rest(self):
+  def rest(self, size: int):
     """What is left, padded with its first image."""
     for branch, queue in self._waiting.items():
       if queue:
-        yield self._group(branch, queue)
+        yield self._group(branch, queue, size)
 
-  def _group(self, branch, entries):
+  def _group(self, branch, entries, size: int):
     images, estimates, places = zip(*entries, strict=True)
-    fill = self._size - len(entries)
+    fill = size - len(entries)
     stack = lambda rows: np.stack(rows + rows[:1] * fill)
     return branch, stack(images), stack(estimates), places

@@ -1,0 +1,263 @@
+"""Landmarks of anyone's image files: `--mode=predict`.
+
+  DIR/predictions.json   COCO keypoint results, and of each landmark the
+                         visibility, of each item the networks it went through
+  DIR/predictions.csv    the same, one line an item
+  DIR/overlays/NAME      the landmarks drawn on the images
+  DIR/failures.csv       what could not be used and why, if anything
+
+Positions are pixels of the images as they are shown (EXIF rotation applied),
+from their top-left corner.
+"""
+
+import concurrent.futures
+import contextlib
+import csv
+import io
+import itertools
+import json
+import pathlib
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from fld_jax import item_boxes, photos, visualize
+from fld_jax.errors import InputError
+from fld_jax.files import rounded, whole_file, write_file
+from fld_jax.predictor import Landmarks, Predictor
+
+LONGEST = 1024  # pixels of an overlay's longer side
+THREADS = 8  # that draw
+TOLD = 5  # failures that are printed
+
+
+def predict_files(
+  config,
+  workdir: pathlib.Path,
+  images: str,
+  boxes: pathlib.Path | None,
+  output: pathlib.Path,
+  overlays: bool = True,
+) -> dict:
+  """Predicts the landmarks of the items on image files.
+
+  Args:
+    config: of the run.
+    workdir: of the run.
+    images: see `photos.find`.
+    boxes: of the items, see `item_boxes`; None: each image is an item. With
+      boxes, an image without any is left out.
+    output: folder to write to; made if it is not there.
+    overlays: draw them.
+
+  Returns:
+    `ok`: whether every item was predicted; `num_items`; `failures`: of each
+    item that was not, why.
+
+  Raises:
+    InputError: for anything that makes the whole of it pointless.
+  """
+  if output.exists() and not output.is_dir():
+    raise InputError(f'--output={output}: is a file, must be a folder')
+  root, names = photos.find(images)
+  predictor = Predictor.load(workdir, config)
+  items = [item_boxes.Item(name, None) for name in names]
+  if boxes:
+    given = item_boxes.read(boxes, predictor.landmark_set.types)
+    items, elsewhere = item_boxes.for_images(given, names, boxes)
+    without = len(names) - len({item.image for item in items})
+    if elsewhere or without:
+      print(
+        f'Left out: {without} images without a box, {elsewhere} boxes of '
+        'other images.'
+      )
+  source = photos.Items(
+    [root / item.image for item in items],
+    [item.box for item in items],
+    predictor.landmark_set.num_landmarks,
+    [item.clothes_type for item in items],
+  )
+  with (
+    _Writer(output, predictor.landmark_set.names) as writer,
+    _Painter(root, output / 'overlays' if overlays else None) as painter,
+  ):
+    found = tqdm(
+      predictor.predict(source), total=len(items), unit='items', smoothing=0.1
+    )
+    of_image = lambda pair: items[pair[0]].image
+    for name, group in itertools.groupby(found, of_image):
+      on_image = []
+      for place, landmarks in group:
+        writer.write(place, name, landmarks)
+        on_image.append(landmarks)
+      painter.draw(name, on_image)
+  failures = [
+    (items[i].image, source.failures[i]) for i in sorted(source.failures)
+  ]
+  _write_failures(output, failures)
+  _tell(output, len(items), failures, overlays)
+  return {'ok': not failures, 'num_items': len(items), 'failures': failures}
+
+
+def _tell(output, num_items: int, failures, overlays: bool) -> None:
+  print(f'{num_items - len(failures)} of {num_items} items')
+  for _, why in failures[:TOLD]:
+    print(f'not predicted: {why}')
+  if len(failures) > TOLD:
+    print(f'... and {len(failures) - TOLD} more')
+  if failures:
+    print(f'Failures: {output}/failures.csv')
+  print(f'Predictions: {output}/predictions.json, predictions.csv')
+  if overlays:
+    print(f'Overlays: {output}/overlays', flush=True)
+
+
+def _write_failures(output: pathlib.Path, failures) -> None:
+  """failures.csv, or none if there are none; not one of an earlier call."""
+  path = output / 'failures.csv'
+  path.unlink(missing_ok=True)
+  if failures:
+    text = io.StringIO()
+    csv.writer(text).writerows([('image', 'reason'), *failures])
+    write_file(path, text.getvalue().encode())
+
+
+class _Writer(contextlib.ExitStack):
+  """Writes predictions.json and predictions.csv item by item."""
+
+  def __init__(self, output: pathlib.Path, names: tuple[str, ...]):
+    super().__init__()
+    self._json = self.enter_context(whole_file(output / 'predictions.json'))
+    self._csv = self.enter_context(whole_file(output / 'predictions.csv'))
+    self._count = 0
+    fields = ('x', 'y', 'visibility', 'probability', 'confidence')
+    self._line(
+      ['image', 'x1', 'y1', 'x2', 'y2', 'score', 'route']
+      + [f'{name}_{field}' for name in names for field in fields]
+    )
+
+  def __exit__(self, *error):
+    self._json.write(b'\n]\n' if self._count else b'[]\n')
+    return super().__exit__(*error)
+
+  def write(self, place: int, name: str, found: Landmarks) -> None:
+    """Adds an item."""
+    result = rounded(_result(place, name, found))
+    text = json.dumps(result, sort_keys=True, allow_nan=False)
+    self._json.write(b',\n' if self._count else b'[\n')
+    self._json.write(text.encode())
+    self._count += 1
+    self._line(_cells(name, found))
+
+  def _line(self, cells) -> None:
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)
+    self._csv.write(text.getvalue().encode())
+
+
+def _result(place: int, name: str, found: Landmarks) -> dict:
+  """COCO keypoint result, with file_name, bbox, visibility and route."""
+  scores = np.where(found.present, found.confidence, 0)
+  corner, end = found.box[:2], found.box[2:]
+  result = {
+    'image_id': place,
+    'category_id': 1,
+    'file_name': name,
+    'bbox': np.concatenate([corner, end - corner]).tolist(),
+    'keypoints': np.column_stack([found.positions, scores]).ravel().tolist(),
+    'score': found.score,
+    'route': list(found.route),
+  }
+  if found.visibility:
+    result['visibility'] = list(found.visibility)
+    result['visibility_probs'] = found.visibility_probs.tolist()
+  return result
+
+
+def _cells(name: str, found: Landmarks) -> list[str]:
+  """A line of the CSV; cells are empty where there is nothing to tell."""
+  number = lambda value: f'{value:.6g}'
+  cells = [
+    name,
+    *map('{:.2f}'.format, found.box),
+    number(found.score),
+    ' '.join(found.route),
+  ]
+  for i in range(len(found.names)):
+    if not found.present[i]:
+      cells += [''] * 5
+      continue
+    cells += map('{:.2f}'.format, found.positions[i])
+    if found.visibility:
+      cells += [found.visibility[i], number(found.visibility_probs[i].max())]
+    else:
+      cells += ['', '']
+    cells.append(number(found.confidence[i]))
+  return cells
+
+
+class _Painter(contextlib.ExitStack):
+  """Draws overlays in threads, while the networks run."""
+
+  def __init__(self, root: pathlib.Path, directory: pathlib.Path | None):
+    super().__init__()
+    self._root, self._directory = root, directory
+    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
+    self._pool = self.enter_context(pool)
+    self._pending = set()
+
+  def __exit__(self, *error):
+    for future in self._pending:
+      future.result()
+    return super().__exit__(*error)
+
+  def draw(self, name: str, found: list[Landmarks]) -> None:
+    """Draws the items on an image; waits if much is not drawn yet."""
+    if self._directory is None:
+      return
+    if len(self._pending) >= 4 * THREADS:
+      done, self._pending = concurrent.futures.wait(
+        self._pending, return_when=concurrent.futures.FIRST_COMPLETED
+      )
+      for future in done:
+        future.result()
+    self._pending.add(self._pool.submit(self._draw, name, found))
+
+  def _draw(self, name: str, found: list[Landmarks]) -> None:
+    picture = overlay(photos.read(self._root / name), found)
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, 'JPEG', quality=90)
+    ending = '' if name.lower().endswith(('.jpg', '.jpeg')) else '.jpg'
+    write_file(self._directory / f'{name}{ending}', encoded.getvalue())
+
+
+def overlay(image: np.ndarray, found: list[Landmarks]) -> np.ndarray:
+  """An image with the landmarks and boxes of its items drawn on it.
+
+  Args:
+    image: (H, W, 3) uint8 RGB.
+    found: its items.
+
+  Returns:
+    (H', W', 3) uint8, the longer side at most LONGEST.
+  """
+  size = np.array(image.shape[1::-1])
+  scale = min(1, LONGEST / max(size))
+  small = np.maximum(np.round(size * scale), 1).astype(int)
+  if scale < 1:
+    image = cv2.resize(
+      image, tuple(map(int, small)), interpolation=cv2.INTER_AREA
+    )
+  image = np.ascontiguousarray(image).copy()
+  for item in found:
+    x1, y1, x2, y2 = np.round(item.box * np.tile(small / size, 2)).astype(int)
+    last = small - 1
+    corner = (int(max(x1, 0)), int(max(y1, 0)))
+    end = (int(min(x2, last[0])), int(min(y2, last[1])))
+    cv2.rectangle(image, corner, end, visualize.WHITE, 1)
+    image = visualize.draw_landmarks(
+      image, item.positions * small / size, item.codes, names=item.names
+    )
+  return image

@@ -1,0 +1,182 @@
+"""A trained run, ready to find landmarks on anyone's images."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fld_jax import evaluate, input_pipeline, photos, schema
+from fld_jax import stage as stage_lib
+from fld_jax.configs import trained
+from fld_jax.datasets import landmark_set
+from fld_jax.errors import InputError
+from fld_jax.parallel import Parallel
+from fld_jax.predict import Cascade
+
+PIECE = 4096  # items whose outputs are held at a time
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Landmarks:
+  """The N landmarks of one item, in pixels of its image.
+
+  Attributes:
+    names: of the landmarks.
+    box: (4,) x1, y1, x2, y2 of the item.
+    positions: (N, 2) float64 x, y from the top-left corner; they may lie
+      outside of the image.
+    present: (N,) bool, False for those that the clothes type, if it is known,
+      has not.
+    visibility: N of 'visible', 'occluded' and 'truncated' (not in the image);
+      None if the network does not tell.
+    visibility_probs: (N, 3), of each of these; or None.
+    confidence: (N,) in [0, 1]: the height of the heatmap; of a network without
+      any the probability that the landmark is in the image; 1 if it does not
+      tell.
+    score: () in [0, 1], the mean confidence of what is present.
+    route: the networks that the image went through.
+    stages: name -> (N, 2), what each stage of a cascade estimated.
+  """
+
+  names: tuple[str, ...]
+  box: np.ndarray
+  positions: np.ndarray
+  present: np.ndarray
+  visibility: tuple[str, ...] | None
+  visibility_probs: np.ndarray | None
+  confidence: np.ndarray
+  score: float
+  route: tuple[str, ...]
+  stages: dict[str, np.ndarray]
+
+  @property
+  def codes(self) -> np.ndarray:
+    """(N,) visibility codes of `schema`, as drawing functions want them."""
+    codes = np.full(len(self.names), schema.VISIBLE)
+    if self.visibility_probs is not None:
+      codes = np.argmax(self.visibility_probs, axis=-1)
+    return np.where(self.present, codes, schema.ABSENT)
+
+
+class Predictor:
+  """Finds landmarks with a trained run.
+
+    predictor = Predictor.load('W')
+    (found,) = predictor(['photo.jpg'])
+    dict(zip(found.names, found.positions))
+
+  Attributes:
+    config: the run's.
+    landmark_set: its landmarks.
+  """
+
+  def __init__(self, config, stages: list[stage_lib.Stage]):
+    self.config = config.copy_and_resolve_references()
+    self.config.unlock()
+    self.config.input.num_workers = 0  # failures are told by threads alone
+    self.config.dataset.on_corrupt = 'skip'
+    self.landmark_set = landmark_set(config.dataset)
+    self._parallel = Parallel(config.parallel)
+    self._cascade = Cascade(stages, self.config, self._parallel)
+
+  @classmethod
+  def load(cls, workdir, config=None) -> 'Predictor':
+    """Loads a finished run.
+
+    Args:
+      workdir: its folder.
+      config: the run's by default; or one with other settings of inference,
+        `flip_test` for example.
+
+    Raises:
+      InputError: if the folder holds no finished run.
+    """
+    config = config or trained.get_config(str(workdir))
+    stages, _ = stage_lib.load_cascade(config, workdir)
+    return cls(config, stages)
+
+  def __call__(
+    self, images: Sequence, boxes: Sequence | None = None
+  ) -> list[Landmarks]:
+    """The landmarks of one item on each image.
+
+    Args:
+      images: paths, PIL.Images or (H, W, 3) uint8 RGB arrays.
+      boxes: of each image (x1, y1, x2, y2) of the item, or None: it fills the
+        image.
+
+    Returns:
+      As many.
+
+    Raises:
+      InputError: for an image or box that cannot be used.
+    """
+    if isinstance(images, str | np.ndarray):
+      raise InputError('Give a list of images, [image] for one.')
+    boxes = [None] * len(images) if boxes is None else boxes
+    if len(boxes) != len(images):
+      raise InputError(f'{len(boxes)} boxes for {len(images)} images.')
+    if not images:
+      return []
+    items = photos.Items(images, boxes, self.landmark_set.num_landmarks)
+    found = dict(self.predict(items))
+    if items.failures:
+      raise InputError(items.failures[min(items.failures)])
+    return [found[i] for i in range(len(images))]
+
+  def predict(self, items: photos.Items) -> Iterator[tuple[int, Landmarks]]:
+    """Yields (place, landmarks) of the items, in order, a piece at a time.
+
+    Args:
+      items: those that fail are left out, and are in its `failures`.
+    """
+    for start in range(0, len(items), PIECE):
+      part = items.part(start, min(start + PIECE, len(items)))
+      for i, found in self._predict_piece(part):
+        yield start + i, found
+      items.failures |= {start + i: why for i, why in part.failures.items()}
+
+  def _predict_piece(self, items) -> Iterator[tuple[int, Landmarks]]:
+    config = self.config.copy_and_resolve_references()
+    # No more than the items need: a batch is filled up with copies.
+    enough = 2 ** math.ceil(math.log2(len(items)))
+    devices = self._parallel.num_devices
+    config.batch_size = min(config.batch_size, -(-enough // devices) * devices)
+    try:
+      rows = self._cascade.predict(input_pipeline.eval_batches(items, config))
+    except InputError:
+      if len(items.failures) < len(items):
+        raise
+      return  # not one of them could be used
+    predictions = evaluate.to_predictions(rows, config)
+    routes = self._cascade.routes(rows)
+    final = list(predictions.estimates)[-1]
+    slots = self.landmark_set.slots
+    confidence = evaluate.confidences(predictions, final)
+    probs = predictions.visibility_probs.get(final)
+    every = np.arange(self.landmark_set.num_landmarks)
+    for i, place in enumerate(predictions.image_ids.tolist()):
+      kind = int(predictions.clothes_type[i])
+      present = np.isin(every, slots.get(kind, every))
+      yield (
+        place,
+        Landmarks(
+          names=self.landmark_set.names,
+          box=predictions.boxes[i].astype(np.float64),
+          positions=predictions.estimates[final][i],
+          present=present,
+          visibility=None
+          if probs is None
+          else tuple(
+            schema.VISIBILITY_NAMES[code] for code in probs[i].argmax(axis=-1)
+          ),
+          visibility_probs=None if probs is None else probs[i],
+          confidence=confidence[i],
+          score=float(confidence[i][present].mean()),
+          route=routes[i],
+          stages={
+            name: points[i] for name, points in predictions.estimates.items()
+          },
+        ),
+      )
