@@ -7,33 +7,23 @@ the training images that have every coordinate, so that scikit-learn, which
 knows no masks, can be given the same.
 """
 
-import json
 import pathlib
 import sys
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from fld_jax import input_pipeline, pseudo_labels, stage
+from fld_jax.configs import trained
 from fld_jax.datasets import prepared_builder
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 
 
-def _config(workdir: pathlib.Path) -> ConfigDict:
-  fields = json.loads((workdir / 'manifest.json').read_text())['config']
-  fields['model']['blocks'] = tuple(map(tuple, fields['model']['blocks']))
-  stages = tuple(map(ConfigDict, fields.pop('stages')))
-  config = ConfigDict(fields)
-  config.stages = stages
-  return config
-
-
 def main():
   """Predicts the training set once and writes a file a stage."""
   workdir, out = map(pathlib.Path, sys.argv[1:3])
-  config = _config(workdir)
+  config = trained.get_config(str(workdir))
   stages, _ = stage.load_cascade(config, workdir)
   records = input_pipeline.Records(
     prepared_builder(config.dataset), config.dataset.splits.train

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -92,6 +93,7 @@ class Predictor:
     Raises:
       InputError: if the folder holds no finished run.
     """
+    workdir = pathlib.Path(workdir).expanduser()
     config = config or trained.get_config(str(workdir))
     stages, _ = stage_lib.load_cascade(config, workdir)
     return cls(config, stages)

@@ -36,7 +36,7 @@ def folder(records, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained_predictor(trained_workdir):
-  return Predictor.load(trained_workdir)
+  return Predictor.load(str(trained_workdir))
 
 
 def evaluated(trained_workdir):

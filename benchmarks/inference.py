@@ -1,0 +1,164 @@
+"""What inference costs.
+
+  python benchmarks/inference.py networks [--size=full] [--rounds=3]
+
+times each stage network of a DFA cascade alone, and the routed cascade on the
+same batches, in turns: images/s of the cascade as the number of stage networks
+that an image costs. Weights are random, half of the images are easy. The paper
+says 3; DeepPose would take 17.
+
+  python benchmarks/inference.py files --workdir=W --images=DIR [--rounds=3]
+
+times `Predictor` on image files, all at once and in a plain loop of one image
+at a time, in turns.
+"""
+
+import argparse
+import os
+import time
+
+from fld_jax.config import XLA_CPU_FLAGS
+
+os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+from fld_jax import photos, stage  # noqa: E402
+from fld_jax.configs import dfa  # noqa: E402
+from fld_jax.parallel import Parallel  # noqa: E402
+from fld_jax.predict import Cascade  # noqa: E402
+from fld_jax.predictor import Predictor  # noqa: E402
+
+BATCH = 64
+
+
+def seconds(call) -> float:
+  """Wall time of a call."""
+  start = time.perf_counter()
+  call()
+  return time.perf_counter() - start
+
+
+def random_stages(config) -> list[stage.Stage]:
+  """Untrained stages, the last with two branches."""
+  stages = []
+  rng = np.random.default_rng(0)
+  for i, settings in enumerate(config.stages):
+    model = stage.build_model(config, settings, i)
+    names = ('easy', 'hard') if settings.branches else ('all',)
+    networks = {
+      name: stage.init_variables(model, config, seed=10 * i + j)
+      for j, name in enumerate(names)
+    }
+    errors = rng.uniform(0.1, 0.5, settings.pseudo_label.num_clusters)
+    stages.append(
+      stage.Stage(settings.name, model, networks, {'errors': errors}, 0.0)
+    )
+  return stages
+
+
+def make_batches(size: int, count: int) -> list[dict]:
+  """Batches of random images, with what `Cascade.predict` asks for."""
+  rng = np.random.default_rng(1)
+  return [
+    {
+      'image': rng.integers(0, 256, (BATCH, size, size, 3), np.uint8),
+      'mask': np.ones(BATCH, np.float32),
+      'corrupt': np.zeros(BATCH, np.int32),
+    }
+    for _ in range(count)
+  ]
+
+
+def networks(arguments) -> None:
+  """Prints stage-network times and the cascade's."""
+  config = dfa.get_config(f'dataset=synthetic,size={arguments.size}')
+  config.unlock()
+  config.batch_size, config.model.dtype = BATCH, 'float32'
+  stages, parallel = random_stages(config), Parallel(config.parallel)
+  batches = make_batches(config.input.size, arguments.batches)
+  # The threshold that lets half of the images pass each branch.
+  stages[-1].epsilon = 1.0
+  first = Cascade(stages, config, parallel).predict(batches)
+  stages[-1].epsilon = float(np.median(first['route_score']))
+  cascade = Cascade(stages, config, parallel)
+  estimate = np.zeros((BATCH, 8, 2), np.float32)
+  alone = {}
+  for part in stages:
+    for name, variables in part.networks.items():
+      single = stage.Stage(part.name, part.model, {'all': variables}, {})
+      alone[f'{part.name}/{name}'] = _one_network(
+        single, config, parallel, batches[0]['image'], estimate
+      )
+  times = {name: [] for name in (*alone, 'cascade')}
+  for call in alone.values():
+    call()
+  print(cascade.predict(batches)['passes'])  # compiles
+  for _ in range(arguments.rounds):
+    for name, call in alone.items():
+      times[name].append(seconds(call) / BATCH)
+    count = BATCH * len(batches)
+    times['cascade'].append(seconds(lambda: cascade.predict(batches)) / count)
+  for name, values in times.items():
+    print(f'{name:14} {1e3 * np.median(values):8.2f} ms/image')
+  mean = np.mean([times[name] for name in alone], axis=0)
+  ratios = np.array(times['cascade']) / mean
+  print('cascade, in stage networks:', np.round(ratios, 3))
+
+
+def _one_network(part, config, parallel, images, estimate):
+  """A call that runs one network on a batch, as the cascade runs it."""
+  from fld_jax import train_step
+
+  def run(variables, batch):
+    shown = train_step.normalise_images(
+      batch, config.input.mean, config.input.std
+    )
+    before = batch['estimate'] if part.model.use_estimate else None
+    return train_step.apply_stage(part.model, variables, shown, before, config)
+
+  compiled = parallel.wrap(run, sharded_in=(False, True), sharded_out=True)
+  variables = parallel.replicate(part.networks['all'])
+  return lambda: parallel.gather(
+    compiled(variables, parallel.shard({'image': images, 'estimate': estimate}))
+  )
+
+
+def files(arguments) -> None:
+  """Prints images/s of a batch and of a loop."""
+  root, names = photos.find(arguments.images)
+  paths = [root / name for name in names]
+  predictor = Predictor.load(arguments.workdir)
+  together = lambda: predictor(paths)
+  loop = lambda: [predictor([path]) for path in paths]
+  together(), predictor(paths[:1])  # compile
+  for _ in range(arguments.rounds):
+    fast, slow = seconds(together), seconds(loop)
+    print(
+      f'{len(paths)} images: together {len(paths) / fast:.0f} images/s, one at '
+      f'a time {len(paths) / slow:.0f}, ratio {slow / fast:.2f}'
+    )
+
+
+def main() -> None:
+  """Reads the arguments and runs what they ask for."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  commands = parser.add_subparsers(required=True)
+  for run in (networks, files):
+    command = commands.add_parser(run.__name__)
+    command.set_defaults(run=run)
+    command.add_argument('--rounds', type=int, default=3)
+  commands.choices['networks'].add_argument('--size', default='full')
+  commands.choices['networks'].add_argument('--batches', type=int, default=4)
+  commands.choices['files'].add_argument('--workdir', required=True)
+  commands.choices['files'].add_argument('--images', required=True)
+  arguments = parser.parse_args()
+  print(jax.devices()[0].device_kind, os.cpu_count(), 'cores')
+  arguments.run(arguments)
+
+
+if __name__ == '__main__':
+  main()
