@@ -87,6 +87,7 @@ def example_batch(config) -> dict:
     'landmarks': rng.uniform(-0.4, 0.4, (b, 8, 2)).astype(np.float32),
     'visibility': np.zeros((b, 8), np.int32),
     'mask': np.ones(b, np.float32),
+    'position': np.arange(b, dtype=np.int32),
   }
 
 

@@ -47,6 +47,7 @@ def base(dataset: str) -> ConfigDict:
   config.batch_size = 40  # methods 1.7, an author's description
   config.parallel = 'shard_map'  # or 'pmap'
   config.log_every_steps = 20
+  config.on_nan = 'stop'  # or 'skip': leave out updates of no finite loss
   config.eval_splits = EVAL_SPLITS.get(dataset, ('val',))
 
   config.dataset = ConfigDict()

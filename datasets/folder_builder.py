@@ -1,7 +1,5 @@
 """Rows of a folder -> prepared records: what all datasets of files share."""
 
-import contextlib
-import fcntl
 import functools
 import hashlib
 import json
@@ -17,6 +15,7 @@ from fld_jax import schema
 from fld_jax.datasets import shards
 from fld_jax.datasets.rows import Findings, Row
 from fld_jax.errors import InputError
+from fld_jax.files import locked
 
 SUMMARY = 'summary.json'
 logger = logging.getLogger('fld_jax')
@@ -123,7 +122,10 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
       return
     place = Path(self._data_dir_root, self.name)
     place.mkdir(parents=True, exist_ok=True)
-    with _locked(place):
+    busy = lambda: logger.info(
+      'Another process prepares data in %s: waiting.', place
+    )
+    with locked(place, busy):
       super().download_and_prepare(**kwargs)
     if not self.info.splits:  # another process has prepared it meanwhile
       self.info.read_from_directory(self.data_dir)
@@ -167,18 +169,3 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
 
   def _shard_iterators_per_split(self, dl_manager):
     raise NotImplementedError  # `shards` writes them, in parallel
-
-
-@contextlib.contextmanager
-def _locked(folder: Path):
-  """Keeps other processes out that lock the same folder; waits for them."""
-  descriptor = os.open(folder, os.O_RDONLY)
-  try:
-    try:
-      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      logger.info('Another process prepares data in %s: waiting.', folder)
-      fcntl.flock(descriptor, fcntl.LOCK_EX)
-    yield
-  finally:
-    os.close(descriptor)

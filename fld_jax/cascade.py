@@ -44,14 +44,28 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
         f'{workdir}/manifest.json was trained on {manifest["data"]}, and '
         f'config.dataset now gives {data}: give another --workdir.'
       )
+  topology = {
+    'devices': parallel.num_devices,
+    'processes': parallel.num_processes,
+  }
+  before = manifest.get('topology', topology)
+  if before != topology:
+    logger.info(
+      'The run goes on with %d devices in %d processes; it had %d in %d.',
+      *topology.values(),
+      before['devices'],
+      before['processes'],
+    )
+  write = lambda stages: checkpoint.write_manifest(
+    workdir, config, data, topology, stages
+  )
   trainer = _Trainer(config, builder, workdir, parallel)
   finished = {}
   for index, stage in enumerate(config.stages):
     # A finished stage stays in the manifest even if this start is killed.
-    known = manifest.get('stages', {})
-    checkpoint.write_manifest(workdir, config, data, known | finished)
+    write(manifest.get('stages', {}) | finished)
     finished[stage.name] = trainer.add_stage(index, stage)
-  checkpoint.write_manifest(workdir, config, data, finished)
+  write(finished)
 
 
 class _Trainer:
@@ -89,10 +103,7 @@ class _Trainer:
   def _training_rows(self) -> dict:
     """One pass over the training set, under augmentation (methods A19)."""
     cascade = Cascade(self.stages, self.config, self.parallel)
-    batches = input_pipeline.eval_batches(
-      self.records, self.config, augment=True
-    )
-    return cascade.predict(batches)
+    return cascade.predict_records(self.records, augment=True)
 
   def _clusters(self, stage, directory, rows) -> dict[str, np.ndarray]:
     """Centres and mean errors of the stage's pseudo-labels, {} without any."""
@@ -141,9 +152,7 @@ class _Trainer:
   def _make_routes(self, train_rows: dict) -> dict[str, np.ndarray]:
     """Threshold, and routing score of each training and tuning image."""
     cascade = Cascade(self.stages, self.config, self.parallel)
-    tune_rows = cascade.predict(
-      input_pipeline.eval_batches(self.tune, self.config)
-    )
+    tune_rows = cascade.predict_records(self.tune)
     routes = {}
     for part, rows in (('train', train_rows), ('tune', tune_rows)):
       outputs = rows['stages'][self.stages[-1].name]
@@ -195,7 +204,7 @@ class _Trainer:
     def tune_ne(variables) -> float:
       candidate.networks[ALL] = variables
       cascade.refresh()
-      rows = cascade.predict(input_pipeline.eval_batches(tune, self.config))
+      rows = cascade.predict_records(tune)
       return evaluate.macro_ne(rows, stage.name, self.config)
 
     initial = None

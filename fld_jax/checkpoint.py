@@ -3,25 +3,34 @@
   W/manifest.json                         the run's config and its stages
   W/stages/NAME/clusters.npz              centres, cluster errors
   W/stages/NAME/routes.npz                threshold, route of training images
-  W/stages/NAME/NETWORK/STEP/             state, data iterator, history
+  W/stages/NAME/NETWORK/STEP/             state, data iterator, history, and
+                                          the sums of all its files
 
 Every file appears whole or not at all, so that a run killed at any moment
 continues from the same command.
 """
 
+import contextlib
+import hashlib
 import io
 import json
+import logging
 import pathlib
 import re
 import shutil
+import zipfile
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fld_jax.errors import InputError
-from fld_jax.files import write_file
+from fld_jax import processes
+from fld_jax.errors import InputError, Preempted
+from fld_jax.files import read_json, write_file, write_json
+
+logger = logging.getLogger('fld_jax')
+
+SUMS = 'sums.json'  # of a checkpoint's files
 
 # Fields that may change between two starts of one run: they say where data lie
 # and what is shown, not what is computed.
@@ -32,6 +41,7 @@ FREE_FIELDS = (
   'input.num_threads',
   'input.num_workers',
   'log_every_steps',
+  'on_nan',
   'parallel',
 )
 # All that the networks' shapes, inputs and the meaning of their outputs depend
@@ -45,37 +55,67 @@ NETWORK_FIELDS = (
 
 
 def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-  """Writes named arrays to an .npz file."""
+  """Writes named arrays to an .npz file, on the main process."""
+  if not processes.is_main():
+    return
   buffer = io.BytesIO()
   np.savez(buffer, **arrays)
   write_file(path, buffer.getvalue())
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-  """Reads what `save_arrays` wrote; None if it was not written."""
-  if not path.exists():
-    return None
-  with np.load(path) as arrays:
-    return {key: arrays[key] for key in arrays.files}
+  """Reads what `save_arrays` wrote, for all processes; None if it did not.
+
+  A damaged file counts as none, which is said: it can be made again.
+  """
+
+  def load():
+    if not path.exists():
+      return None
+    try:
+      with np.load(path) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+      logger.warning('%s is damaged (%s): it is made again.', path, error)
+      return None
+
+  return processes.from_main(load)
 
 
 class Checkpoints:
-  """The checkpoints of one network: the best by NE and the last.
+  """The checkpoints of one network: the best by NE and the last two.
 
-  A context manager, because saving goes on in the background: leaving it waits
-  until all is on disk.
+  The main process writes them, all processes read them. Saving goes on in the
+  background. Each holds the sums of its files; one that does not fit them is
+  moved to `damaged/`, and the one before takes its place.
+
+  A context manager: leaving it waits until all is on disk.
   """
 
   def __init__(self, directory: pathlib.Path):
+    self._directory = directory = directory.absolute()
+    self._deleted = directory / 'deleted'
+    self._saving: int | None = None
+    if processes.is_main():
+      directory.mkdir(parents=True, exist_ok=True)
+      shutil.rmtree(self._deleted, ignore_errors=True)
+      for step in _steps(directory):
+        self._set_damaged_aside(step)
+    processes.wait(f'checkpoints of {directory.name}')
+    self._manager = self._make_manager()
+
+  def _make_manager(self):
     policies = ocp.checkpoint_managers
-    self._deleted = directory.absolute() / 'deleted'
-    shutil.rmtree(self._deleted, ignore_errors=True)
-    self._manager = ocp.CheckpointManager(
-      directory.absolute(),
+    main, me = processes.is_main(), processes.index()
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=me, active_processes={me}
+    )
+    return ocp.CheckpointManager(
+      self._directory,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy(
           [
-            policies.LatestN(1),
+            policies.LatestN(2),
             policies.BestN(
               get_metric_fn=lambda metrics: metrics['ne'], reverse=True, n=1
             ),
@@ -84,16 +124,21 @@ class Checkpoints:
         # Without best_fn, orbax neither writes nor reads the figures.
         best_fn=lambda metrics: metrics['ne'],
         best_mode='min',
-        cleanup_tmp_directories=True,
+        create=False,
+        read_only=not main,
+        cleanup_tmp_directories=main,
         # Orbax deletes file by file, and what a kill leaves of a step looks
         # like a step. So it only moves the step away, which is atomic.
-        todelete_subdir=self._deleted.name,
+        todelete_subdir=self._deleted.name if main else None,
+        multiprocessing_options=alone
+        if processes.count() > 1
+        else ocp.options.MultiprocessingOptions(),
       ),
-      item_names=('variables', 'optimizer', 'iterator', 'history'),
+      item_names=('variables', 'optimizer', 'progress', 'history'),
       item_handlers={
         'variables': ocp.StandardCheckpointHandler(),
         'optimizer': ocp.StandardCheckpointHandler(),
-        'iterator': grain.checkpoint.CheckpointHandler(),
+        'progress': ocp.JsonCheckpointHandler(),
         'history': ocp.JsonCheckpointHandler(),
       },
     )
@@ -101,67 +146,126 @@ class Checkpoints:
   def __enter__(self):
     return self
 
-  def __exit__(self, *unused):
-    self._manager.close()  # waits
-    shutil.rmtree(self._deleted, ignore_errors=True)
+  def __exit__(self, kind, *unused):
+    self._finish()
+    self._manager.close()
+    if processes.is_main():
+      shutil.rmtree(self._deleted, ignore_errors=True)
+    if kind in (None, Preempted):  # else the others do not come
+      processes.wait(f'end of the checkpoints of {self._directory.name}')
 
   def last_step(self) -> int:
     """The last saved step, 0 if there is none."""
-    return self._manager.latest_step() or 0
+    return processes.from_main(lambda: self._manager.latest_step() or 0)
 
   def best_step(self) -> int:
     """The saved step with the lowest NE; of equals, the later."""
-    steps = self._manager.all_steps()
-    return min(steps, key=lambda s: (self._manager.metrics(s)['ne'], -s))
 
-  def save(self, step: int, state, iterator, history: list, ne: float) -> None:
+    def best() -> int:
+      steps = self._manager.all_steps()
+      if not steps:
+        raise InputError(
+          f'{self._directory} holds no whole checkpoint: train the network '
+          'again with --mode=train.'
+        )
+      return min(steps, key=lambda s: (self._manager.metrics(s)['ne'], -s))
+
+    return processes.from_main(best)
+
+  def save(
+    self, step: int, state, progress: dict, history: list, ne: float
+  ) -> None:
     """Starts to save.
 
     Args:
       step: number of updates done.
       state: TrainState of NumPy arrays, not changed any more by the caller.
-      iterator: Grain iterator, just after the batch of `step`.
-      history: JSON-ready list, the curves so far.
-      ne: macro NE on the tune split.
+      progress: JSON-ready: the data iterator's state just after the batch of
+        `step`, and what else the loop goes on with.
+      history: JSON-ready, the curves so far.
+      ne: macro NE on the tune split; infinite if it was not measured.
+
+    Raises:
+      InputError: if the disk is full; the last checkpoint stays whole.
     """
-    self._manager.wait_until_finished()
+    if not processes.is_main():
+      return
+    self._finish()
     shutil.rmtree(self._deleted, ignore_errors=True)
-    saved = self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        variables=ocp.args.StandardSave(state.variables),
-        optimizer=ocp.args.StandardSave(_without_variables(state)),
-        iterator=grain.checkpoint.CheckpointSave(iterator),
-        history=ocp.args.JsonSave(history),
-      ),
-      metrics={'ne': ne},
-    )
+    with self._full_disk(step):
+      saved = self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          variables=ocp.args.StandardSave(state.variables),
+          optimizer=ocp.args.StandardSave(_without_variables(state)),
+          progress=ocp.args.JsonSave(progress),
+          history=ocp.args.JsonSave(history),
+        ),
+        metrics={'ne': ne},
+      )
     if not saved:
       raise RuntimeError(f'orbax did not save step {step}.')
+    self._saving = step
 
-  def restore_last(self, template, iterator):
-    """The last state and history; sets the iterator to where it was.
+  def _finish(self) -> None:
+    """Waits for what is being saved, and adds the sums of its files."""
+    if self._saving is None:
+      return
+    step, self._saving = self._saving, None
+    with self._full_disk(step):
+      self._manager.wait_until_finished()
+      folder = self._directory / str(step)
+      write_json(folder / SUMS, _sums(folder))
+
+  @contextlib.contextmanager
+  def _full_disk(self, step: int):
+    try:
+      yield
+    except Exception as error:  # as many kinds as there are writers
+      if 'No space left' not in str(error):
+        raise
+      whole = [s for s in _steps(self._directory) if s != step]
+      raise InputError(
+        f'{self._directory}: the disk is full, step {step} could not be saved. '
+        f'The last whole checkpoint is of step {max(whole, default=0)}; free '
+        'some space and start the same command again.'
+      ) from error
+
+  def _set_damaged_aside(self, step: int) -> None:
+    folder = self._directory / str(step)
+    problem = _damage(folder)
+    if problem:
+      aside = self._directory / 'damaged' / str(step)
+      shutil.rmtree(aside, ignore_errors=True)
+      aside.parent.mkdir(exist_ok=True)
+      folder.rename(aside)
+      logger.warning(
+        'The checkpoint %s is damaged (%s): it is now in %s, and the one '
+        'before it takes its place.',
+        folder,
+        problem,
+        aside,
+      )
+
+  def restore_last(self, template):
+    """What was saved last: (state, progress, history).
 
     Args:
       template: TrainState of NumPy arrays with the same structure.
-      iterator: a fresh Grain iterator of the same pipeline.
-
-    Returns:
-      (state, history).
     """
     restored = self._manager.restore(
       self.last_step(),
       args=ocp.args.Composite(
         variables=ocp.args.StandardRestore(template.variables),
         optimizer=ocp.args.StandardRestore(_without_variables(template)),
-        iterator=grain.checkpoint.CheckpointRestore(iterator),
+        progress=ocp.args.JsonRestore(),
         history=ocp.args.JsonRestore(),
       ),
     )
     state = template.replace(
       variables=restored['variables'], **restored['optimizer']
     )
-    return state, restored['history']
+    return state, restored['progress'], restored['history']
 
   def restore_best(self, template) -> dict:
     """The variables with the lowest NE; `template` has their structure."""
@@ -175,6 +279,44 @@ class Checkpoints:
     return self._manager.restore(
       self.last_step(), args=ocp.args.Composite(history=ocp.args.JsonRestore())
     )['history']
+
+
+def _steps(directory: pathlib.Path) -> list[int]:
+  """The steps that lie in a folder."""
+  if not directory.is_dir():
+    return []
+  names = [path.name for path in directory.iterdir()]
+  return sorted(int(name) for name in names if name.isdigit())
+
+
+def _sums(folder: pathlib.Path) -> dict[str, str]:
+  """Relative path -> SHA-256 of each file below a folder, but SUMS."""
+  sums = {}
+  for path in sorted(folder.rglob('*')):
+    if path.is_file() and path.name != SUMS:
+      with path.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+      sums[path.relative_to(folder).as_posix()] = digest
+  return sums
+
+
+def _damage(folder: pathlib.Path) -> str:
+  """What is wrong with a checkpoint, '' if nothing is known to be.
+
+  One that was killed before its sums were written has none: then orbax's own
+  word, the name of its folder, has to do.
+  """
+  if not (folder / SUMS).exists():
+    return ''
+  try:
+    expected = read_json(folder / SUMS)
+  except InputError as error:
+    return str(error)
+  found = _sums(folder)
+  if not isinstance(expected, dict) or expected.keys() != found.keys():
+    return 'it has other files than it was saved with'
+  differing = [name for name in found if found[name] != expected[name]]
+  return f'{differing[0]} has changed' if differing else ''
 
 
 def _without_variables(state) -> dict:
@@ -195,9 +337,9 @@ def _flatten(tree, prefix='') -> dict:
 
 
 def read_manifest(workdir: pathlib.Path) -> dict:
-  """The manifest of a run, {} if there is none."""
+  """The manifest of a run, for all processes; {} if there is none."""
   path = workdir / 'manifest.json'
-  return json.loads(path.read_text()) if path.exists() else {}
+  return processes.from_main(lambda: read_json(path) if path.exists() else {})
 
 
 def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
@@ -225,16 +367,26 @@ def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
       )
 
 
-def write_manifest(workdir, config, data: str, stages: dict) -> None:
-  """Writes W/manifest.json.
+def write_manifest(
+  workdir, config, data: str, topology: dict, stages: dict
+) -> None:
+  """Writes W/manifest.json, on the main process.
 
   Args:
     workdir: the run's folder.
     config: of the run.
     data: full name of the prepared dataset, with its fingerprint.
+    topology: numbers of `devices` and `processes` of this start.
     stages: name -> what `stage.load_stage` needs, of each finished stage.
   """
-  content = {'config': to_dict(config), 'data': data, 'stages': stages}
+  if not processes.is_main():
+    return
+  content = {
+    'config': to_dict(config),
+    'data': data,
+    'topology': topology,
+    'stages': stages,
+  }
   text = json.dumps(content, indent=2, sort_keys=True)
   write_file(workdir / 'manifest.json', text.encode())
 

@@ -30,6 +30,7 @@ def check_config(config) -> None:
     'position_constraint.partition', options.partition, landmarks.partitions
   )
   check('position_constraint.mask', options.mask, train_step.PC_MASKS)
+  check('on_nan', config.on_nan, ('stop', 'skip'))
   check('heatmap.decoder', config.heatmap.decoder, heatmaps.DECODERS)
   if options.k < 1:
     raise InputError(

@@ -1,4 +1,7 @@
-"""The one exception for mistakes that a user can mend."""
+"""The exceptions that are no defects of fld_jax, and how they end a run."""
+
+# Exit status of a run that wants to be started again: sysexits' EX_TEMPFAIL.
+START_AGAIN = 75
 
 
 class InputError(Exception):
@@ -15,6 +18,14 @@ class InputError(Exception):
   def __init__(self, message: str, kind: str = 'form'):
     super().__init__(message)
     self.kind = kind
+
+
+class LostProcess(Exception):
+  """Another process of the run is gone or stuck, so this one must end too."""
+
+
+class Preempted(Exception):
+  """The run was asked to end (SIGTERM) and has saved what it can go on from."""
 
 
 def shown(text: str, longest: int = 200) -> str:

@@ -64,7 +64,7 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
     `network_passes` (images that went through each network).
   """
   records = input_pipeline.Records(builder, split)
-  rows = cascade.predict(input_pipeline.eval_batches(records, config))
+  rows = cascade.predict_records(records)
   predictions = to_predictions(rows, config)
   results = metrics.evaluate(predictions)
   results['split'] = split

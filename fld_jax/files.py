@@ -1,6 +1,7 @@
 """Reads JSON with errors that name the place; writes whole files or nothing."""
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -29,6 +30,27 @@ def whole_file(path: pathlib.Path):
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, on_busy):
+  """Holds the lock of a folder, which lasts no longer than the process.
+
+  Args:
+    folder: that there is.
+    on_busy: called if another process holds it; it may raise, else this one
+      waits for its turn.
+  """
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      on_busy()
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+  finally:
+    os.close(descriptor)
 
 
 def write_json(path: pathlib.Path, value) -> None:

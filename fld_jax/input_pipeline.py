@@ -158,49 +158,60 @@ class Example:
       return np.zeros((1, 1, 3), np.uint8), True
 
 
-def train_batches(records: Records, config, *, seed: int):
+def train_batches(records: Records, config, *, seed: int, share=(0, 1)):
   """An endless, shuffled, augmented stream of whole batches.
 
-  The same seed gives the same batches whatever the number of workers.
+  The same seed gives the same batches whatever the number of workers, and the
+  shares of any number of processes make up the same batches.
 
   Args:
     records: the source.
     config: `batch_size`, `input`, `augment`, `dataset`.
     seed: of order and augmentation.
+    share: (which, of how many): every so many'th example of each batch.
 
   Returns:
-    A Grain iterator, whose state a checkpoint can hold.
+    A Grain iterator, whose state a checkpoint can hold; it is the same in every
+    process.
   """
+  which, shares = share
   dataset = (
     grain.MapDataset.source(records)
     .seed(seed)
     .shuffle()
     .repeat()
-    .random_map(Example(config, augment=True))
-    .batch(config.batch_size)
+    .random_map(Example(config, augment=True))[which::shares]
+    .batch(config.batch_size // shares)
   )
   return iter(_prefetch(dataset, config))
 
 
-def eval_batches(records: Records, config, *, augment: bool = False):
+def eval_batches(
+  records: Records, config, *, augment: bool = False, share=(0, 1)
+):
   """Every record once, in order; the last batch is padded with mask 0.
 
   Args:
     records: the source.
     config: as for `train_batches`, and `seed`.
     augment: show each record under one augmentation drawn from `config.seed`.
+    share: (which, of how many): every so many'th record; there may be none.
 
   Yields:
-    Batches of exactly `config.batch_size` examples.
+    Batches of exactly `config.batch_size` examples, divided by the shares.
   """
+  which, shares = share
+  if which >= len(records):
+    return
+  size = config.batch_size // shares
   dataset = (
     grain.MapDataset.source(records)
     .seed(config.seed)
-    .random_map(Example(config, augment=augment))
-    .batch(config.batch_size, drop_remainder=False)
+    .random_map(Example(config, augment=augment))[which::shares]
+    .batch(size, drop_remainder=False)
   )
   for batch in _prefetch(dataset, config):
-    yield pad(batch, config.batch_size)
+    yield pad(batch, size)
 
 
 def _prefetch(dataset, config):
@@ -236,6 +247,16 @@ def pad(batch: dict, size: int) -> dict:
   return padded
 
 
-def device_part(batch: dict) -> dict:
-  """The arrays that the networks and losses need."""
-  return {key: batch[key] for key in DEVICE_KEYS}
+def device_part(batch: dict, share=(0, 1)) -> dict:
+  """The arrays that the networks and losses need.
+
+  Args:
+    batch: of `train_batches`.
+    share: as it was given there.
+
+  Returns:
+    DEVICE_KEYS, and `position`: each example's place in the whole batch.
+  """
+  which, shares = share
+  place = which + shares * np.arange(len(batch['mask']), dtype=np.int32)
+  return {**{key: batch[key] for key in DEVICE_KEYS}, 'position': place}

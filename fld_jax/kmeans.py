@@ -200,7 +200,7 @@ def _assign(stream, centres):
   whole = place((stream.mean, centres))
   totals, farthest = None, (0.0, None)
   for _, block in stream.blocks():
-    new, (gap, row) = stream.fetch(step(*stream.parallel.shard(block), *whole))
+    new, (gap, row) = stream.fetch(step(*stream.parallel.split(block), *whole))
     new = {name: np.asarray(x, np.float64) for name, x in new.items()}
     totals = {name: totals[name] + new[name] for name in new} if totals else new
     if gap > farthest[0]:
@@ -218,7 +218,7 @@ def _plus_plus(stream, num_clusters, seed):
     for start, block in stream.blocks():
       draw = place(np.array([seed, number, start], np.uint32))
       score, row = stream.fetch(
-        step(*stream.parallel.shard(block), *whole, draw)
+        step(*stream.parallel.split(block), *whole, draw)
       )
       if score > best:
         best, winner = score, stream.centred(block, row)

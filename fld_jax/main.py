@@ -14,7 +14,7 @@ from fld_jax.config import (
   find_config,
   find_flag,
 )
-from fld_jax.errors import InputError
+from fld_jax.errors import START_AGAIN, InputError, LostProcess, Preempted
 
 # What stands for longer flags, see `_expand`.
 _SHORT = flags.FlagValues()
@@ -91,6 +91,19 @@ _WORKDIRS = flags.DEFINE_list('workdirs', None, 'Runs to report on.')
 _SOURCE = flags.DEFINE_string(
   'source', None, 'Weights to convert: a file, or the folder of a release.'
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'Join the other processes of the run, as the cluster tells JAX (Cloud TPU, '
+  'SLURM, Kubernetes, Open MPI).',
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT of process 0, instead of --distributed.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.')
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Of this process, from 0.'
+)
 _CONFIGS = pathlib.Path(__file__).parent / 'configs'
 
 
@@ -128,9 +141,20 @@ def _run() -> int | None:
   else:
     from fld_jax import run
 
+    _join_processes()
     splits = (_SPLIT.value,) if _SPLIT.value else config.eval_splits
     run.run(config, workdir, mode=mode, splits=splits)
   return None
+
+
+def _join_processes() -> None:
+  from fld_jax import processes
+
+  if _DISTRIBUTED.value or _COORDINATOR.value:
+    processes.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    if not processes.is_main():  # the main one tells what there is to tell
+      std_logging.getLogger('fld_jax').setLevel(std_logging.WARNING)
+  processes.listen_for_preemption()
 
 
 def _work_on_dataset(config, workdir: pathlib.Path) -> int | None:
@@ -215,6 +239,15 @@ def main() -> None:
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
+  except LostProcess as error:
+    print(f'error: {error}', file=sys.stderr, flush=True)
+    os._exit(1)  # without a word to the lost one, which JAX would wait for
+  except Preempted as word:
+    print(
+      f'The run was asked to end. {word} Start the same command again.',
+      file=sys.stderr,
+    )
+    sys.exit(START_AGAIN)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,8 @@
 
 The program is written once as functions that see one device's share of the
 batch and reduce over the axis named AXIS (`jax.lax.psum`). `Parallel` runs
-them, by `jit` of `shard_map` over a 1-D mesh or by `jax.pmap`.
+them, by `jit` of `shard_map` over a 1-D mesh or by `jax.pmap`. The devices may
+belong to several processes: then every process makes the same calls.
 """
 
 import jax
@@ -20,6 +21,7 @@ class Parallel:
   Attributes:
     mode: 'shard_map' or 'pmap'.
     num_devices: how many devices the batch is split over.
+    num_processes: to which they belong.
   """
 
   def __init__(self, mode: str = 'shard_map', devices=None):
@@ -30,14 +32,15 @@ class Parallel:
     self.mode = mode
     self._devices = list(devices or jax.devices())
     self.num_devices = len(self._devices)
+    owners = [device.process_index for device in self._devices]
+    self.num_processes = len(set(owners))
+    # Devices of a process are neighbours, so that its share of a batch is one
+    # piece.
+    self._own = [i for i, p in enumerate(owners) if p == jax.process_index()]
     mesh = jax.sharding.Mesh(np.array(self._devices), (AXIS,))
     self._mesh = mesh
     self._split = NamedSharding(mesh, PartitionSpec(AXIS))
-    # pmap's arrays carry one leading entry a device; placed like this from the
-    # start, its program is compiled once instead of twice.
-    self._whole = (
-      self._split if mode == 'pmap' else NamedSharding(mesh, PartitionSpec())
-    )
+    self._whole = NamedSharding(mesh, PartitionSpec())
 
   def check_batch_size(self, batch_size: int) -> None:
     """Raises InputError if the devices can't share the batch evenly."""
@@ -47,33 +50,62 @@ class Parallel:
         'cannot share evenly: choose a multiple.'
       )
 
+  def local(self) -> 'Parallel':
+    """This process's own devices: for what needs no other process."""
+    if self.num_processes == 1:
+      return self
+    return Parallel(self.mode, [self._devices[i] for i in self._own])
+
   def replicate(self, tree):
-    """Puts a whole copy of every array on each device."""
+    """Puts a whole copy of every array on each device.
+
+    Args:
+      tree: host arrays, the same in every process.
+    """
     if self.mode == 'pmap':
-      tree = jax.tree.map(
-        lambda x: np.broadcast_to(
-          np.asarray(x), (self.num_devices, *np.shape(x))
-        ),
-        tree,
-      )
-    return jax.device_put(tree, self._whole)
+      # One leading entry a device: placed like this, pmap compiles once.
+      copies = lambda x: np.broadcast_to(x, (len(self._own), *np.shape(x)))
+      return jax.tree.map(lambda x: self._from_share(copies(x)), tree)
+    whole = lambda x: jax.make_array_from_callback(
+      x.shape, self._whole, lambda index: x[index]
+    )
+    return jax.tree.map(lambda x: whole(np.asarray(x)), tree)
 
   def shard(self, tree):
-    """Splits the leading axis of every array over the devices."""
+    """Splits the leading axis of every array over the devices.
+
+    Args:
+      tree: host arrays; this process's share of the whole, for its devices.
+    """
     if self.mode == 'pmap':
-      tree = jax.tree.map(
-        lambda x: np.reshape(x, (self.num_devices, -1, *np.shape(x)[1:])), tree
-      )
-    return jax.device_put(tree, self._split)
+      stack = lambda x: np.reshape(x, (len(self._own), -1, *np.shape(x)[1:]))
+      tree = jax.tree.map(stack, tree)
+    return jax.tree.map(self._from_share, tree)
+
+  def split(self, tree):
+    """As `shard`, of whole arrays that every process has."""
+    if self.num_processes > 1:
+      tree = jax.tree.map(self._own_share, tree)
+    return self.shard(tree)
+
+  def _own_share(self, x):
+    share = len(x) // self.num_devices
+    return x[share * self._own[0] : share * (self._own[-1] + 1)]
+
+  def _from_share(self, x):
+    return jax.make_array_from_process_local_data(self._split, np.asarray(x))
 
   def unreplicate(self, tree):
     """One copy of what `replicate`, or a replicated output, holds."""
     if self.mode == 'pmap':
-      return jax.tree.map(lambda x: x[0], tree)
+      return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
     return tree
 
   def gather(self, tree):
-    """NumPy arrays of sharded outputs, the shares joined in order."""
+    """NumPy arrays of sharded outputs, the shares joined in order.
+
+    All devices must be this process's.
+    """
     tree = jax.device_get(tree)
     if self.mode == 'pmap':
       tree = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)

@@ -1,11 +1,12 @@
 """A trained cascade applied to batches, each image by the networks it needs."""
 
+import collections
 from collections.abc import Iterable
 
 import jax
 import numpy as np
 
-from fld_jax import pseudo_labels, train_step
+from fld_jax import input_pipeline, processes, pseudo_labels, train_step
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.parallel import Parallel
@@ -33,7 +34,7 @@ class Cascade:
       )
     self.stages = stages
     self._config = config
-    self._parallel = parallel
+    self._parallel = parallel.local()  # no image needs another process
     flip = landmark_set(config.dataset).flip
     self._flip = flip if config.flip_test else None
     branched = bool(stages) and ALL not in stages[-1].networks
@@ -45,11 +46,11 @@ class Cascade:
         "trained as 'two_branch' and has no threshold: valid are 'two_branch' "
         "and 'average'."
       )
-    self._run_chain = parallel.wrap(
+    self._run_chain = self._parallel.wrap(
       self._chain_fn, sharded_in=(False, True), sharded_out=True
     )
     if branched:
-      self._run_branch = parallel.wrap(
+      self._run_branch = self._parallel.wrap(
         self._branch_fn, sharded_in=(False, True), sharded_out=True
       )
     self.refresh()
@@ -109,6 +110,13 @@ class Cascade:
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
     """
+    rows = self._predict_some(batches)
+    if not len(rows['mask']):
+      raise InputError('There is no valid example to predict.')
+    return rows
+
+  def _predict_some(self, batches: Iterable[dict]) -> dict:
+    """As `predict`; there may be none, then `mask` is all that there is."""
     rows, images, passes, corrupt = [], _Queues(), {}, 0
     results = {}  # row -> outputs of the last, branched stage
     for batch in batches:
@@ -136,13 +144,42 @@ class Cascade:
         full = images.full(len(valid))
         self._run_branches(full, results, passes)
     if not sum(len(chunk['mask']) for chunk in rows):
-      raise InputError('There is no valid example to predict.')
+      return {'mask': np.zeros(0), 'passes': passes, 'num_corrupt': corrupt}
     if self._last:
       self._run_branches(images.rest(len(valid)), results, passes)
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
     if self._last:
       joined['stages'][self._last.name] = _combine(results, len(joined['mask']))
     return {**joined, 'passes': passes, 'num_corrupt': corrupt}
+
+  def predict_records(self, records, *, augment: bool = False) -> dict:
+    """Runs the cascade on records, each process on its share of them.
+
+    Args:
+      records: `input_pipeline.Records`.
+      augment: see `input_pipeline.eval_batches`.
+
+    Returns:
+      See `predict`; all the rows, in the order of their indices, on every
+      process.
+    """
+    share = (processes.index(), processes.count())
+    batches = input_pipeline.eval_batches(
+      records, self._config, augment=augment, share=share
+    )
+    parts = processes.gather(self._predict_some(batches))
+    if not any(len(part['mask']) for part in parts):
+      raise InputError('There is no valid example to predict.')
+    if len(parts) == 1:
+      return parts[0]
+    passes = collections.Counter()
+    for part in parts:
+      passes.update(part.pop('passes'))
+    corrupt = sum(part.pop('num_corrupt') for part in parts)
+    parts = [part for part in parts if len(part['mask'])]
+    order = np.argsort(np.concatenate([p['index'] for p in parts]))
+    rows = jax.tree.map(lambda *each: np.concatenate(each)[order], *parts)
+    return {**rows, 'passes': dict(passes), 'num_corrupt': corrupt}
 
   def _chain_outputs(self, batch: dict) -> list[dict]:
     if not self._chain:

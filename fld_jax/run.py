@@ -1,5 +1,6 @@
 """A run: prepare data, train what is left to train, evaluate, report."""
 
+import contextlib
 import os
 import pathlib
 
@@ -11,14 +12,19 @@ from fld_jax import (
   checks,
   evaluate,
   input_pipeline,
+  processes,
   report,
   stage,
   tables,
 )
 from fld_jax.datasets import prepared_builder
 from fld_jax.datasets.folder_builder import FolderBuilder
+from fld_jax.errors import InputError
+from fld_jax.files import locked
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
+
+PREPARE_SECONDS = 24 * 3600  # that other processes wait for the data
 
 
 def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
@@ -54,19 +60,39 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   checks.check_config(config)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
+  # The main process prepares the data, the others find them prepared.
+  prepare = lambda: bool(prepared_builder(config.dataset))
+  processes.from_main(prepare, seconds=PREPARE_SECONDS)
   builder = prepared_builder(config.dataset)
   for split in splits:
     input_pipeline.Records(builder, split)  # refuses one that there is not
-  if mode == 'train':
-    cascade.train_cascade(config, builder, workdir, parallel)
-  stages, history = stage.load_cascade(config, workdir)
-  trained = Cascade(stages, config, parallel)
-  return {
-    split: evaluate_and_report(
-      trained, builder, split, config, workdir / 'eval' / split, history
+  with contextlib.ExitStack() as stack:
+    processes.from_main(lambda: _lock(workdir, mode, stack))
+    if mode == 'train':
+      cascade.train_cascade(config, builder, workdir, parallel)
+    stages, history = stage.load_cascade(config, workdir)
+    trained = Cascade(stages, config, parallel)
+    return {
+      split: evaluate_and_report(
+        trained, builder, split, config, workdir / 'eval' / split, history
+      )
+      for split in splits
+    }
+
+
+def _lock(workdir: pathlib.Path, mode: str, stack) -> None:
+  """Keeps other runs out of a folder until the stack is left."""
+
+  def busy():
+    raise InputError(
+      f'{workdir} is used by another run: wait for its end, or give another '
+      '--workdir.'
     )
-    for split in splits
-  }
+
+  if mode == 'train':
+    workdir.mkdir(parents=True, exist_ok=True)
+  if workdir.is_dir():
+    stack.enter_context(locked(workdir, busy))
 
 
 def evaluate_and_report(
@@ -88,6 +114,8 @@ def evaluate_and_report(
   predictions, results = evaluate.evaluate_split(
     trained, builder, split, config
   )
+  if not processes.is_main():
+    return results
   records = input_pipeline.Records(builder, split)
   ids = None
   if isinstance(builder, FolderBuilder):

@@ -1,5 +1,6 @@
 """The loop that trains one network."""
 
+import itertools
 import logging
 import pathlib
 import sys
@@ -14,8 +15,15 @@ from clu import parameter_overview
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from fld_jax import checkpoint, input_pipeline, schedules, train_step
+from fld_jax import (
+  checkpoint,
+  input_pipeline,
+  processes,
+  schedules,
+  train_step,
+)
 from fld_jax import stage as stage_lib
+from fld_jax.errors import InputError, Preempted
 from fld_jax.parallel import Parallel
 
 logger = logging.getLogger('fld_jax')
@@ -64,6 +72,11 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     config: the run's config.
     parallel: the devices.
     workdir: the run's folder, for event files.
+
+  Raises:
+    InputError: the loss is not a finite number, or the disk is full.
+    Preempted: the run was asked to end, and is saved.
+    LostProcess: another process did not come to a step.
   """
   total = schedules.num_steps(
     job.stage,
@@ -95,10 +108,15 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
         opt_state=optimizer.init(variables['params']),
       )
     )
-    iterator = input_pipeline.train_batches(job.records, config, seed=job.seed)
-    history = []
+    share = (processes.index(), processes.count())
+    iterator = input_pipeline.train_batches(
+      job.records, config, seed=job.seed, share=share
+    )
+    history, seen = [], Seen()
     if done:
-      state, history = checkpoints.restore_last(state, iterator)
+      state, progress, history = checkpoints.restore_last(state)
+      iterator.set_state(progress['iterator'])
+      seen.restore(progress['seen'])
       logger.info('%s continues from step %d of %d.', job.name, done, total)
     else:
       logger.info(
@@ -128,10 +146,13 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     previous = parallel.replicate(job.previous)
     clusters = parallel.replicate(job.clusters)
     # --- loop ---------------------------------------------------------------
+    main = processes.is_main()
     writer = SummaryWriter(
-      str(workdir / 'tensorboard' / job.name), purge_step=done + 1
+      str(workdir / 'tensorboard' / job.name),
+      purge_step=done + 1,
+      write_to_disk=main,
     )
-    progress = tqdm(
+    bar = tqdm(
       total=total * config.batch_size,
       initial=done * config.batch_size,
       desc=job.name,
@@ -139,35 +160,46 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
       unit_scale=True,
       mininterval=0.5 if sys.stderr.isatty() else 15,
       dynamic_ncols=True,
+      disable=not main,
     )
-    waiting, since, corrupt = [], time.monotonic(), 0
-    with writer, progress:
+
+    def save(step: int, host, ne: float) -> None:
+      progress = {'iterator': iterator.get_state(), 'seen': seen.to_json()}
+      checkpoints.save(step, host, progress, history, ne)
+
+    since = time.monotonic()
+    with writer, bar, processes.preemption_waits():
       for step in range(done + 1, total + 1):
         batch = next(iterator)
-        corrupt += int(batch['corrupt'].sum())
+        processes.wait(f'step {step} of {job.name}')
         state, metrics = step_fn(
           state,
           previous,
           clusters,
-          parallel.shard(input_pipeline.device_part(batch)),
+          parallel.shard(input_pipeline.device_part(batch, share)),
         )
-        waiting.append(metrics)
-        progress.update(config.batch_size)
+        seen.add(step, parallel.unreplicate(metrics), batch)
+        bar.update(config.batch_size)
         ends = schedules.is_time(step, every, total)
+        leaves = processes.preempted(step)
+        if (
+          ends
+          or leaves
+          or schedules.is_time(step, config.log_every_steps, total)
+        ):
+          seen.check(job.name, config.on_nan, checkpoints.last_step)
         if ends or schedules.is_time(step, config.log_every_steps, total):
-          means = _mean(parallel, waiting)
-          elapsed = time.monotonic() - since
-          means['images_per_second'] = (
-            len(waiting) * config.batch_size / elapsed
-          )
-          means['corrupt_images'] = corrupt
+          means = seen.means()
+          speed = len(seen) * config.batch_size / (time.monotonic() - since)
+          means['images_per_second'] = speed
           for name, value in means.items():
             writer.add_scalar(f'train/{name}', value, step)
-          progress.set_postfix(
+          bar.set_postfix(
             {k: f'{v:.4g}' for k, v in means.items() if 'image' not in k},
             refresh=False,
           )
-          waiting, since = [], time.monotonic()
+          seen.clear()
+          since = time.monotonic()
         if ends:
           host = checkpoint.to_host(parallel.unreplicate(state))
           ne = job.tune_ne(host.variables)
@@ -181,16 +213,97 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
               'tune_ne': ne,
             }
           )
-          progress.write(
-            f'{job.name} step {step}/{total}: '
-            f'{means["images_per_second"]:.0f} images/s, train error '
-            f'{means["error"]:.4f}, tune NE {100 * ne:.2f} %',
-            file=sys.stderr,
-          )
-          checkpoints.save(step, host, iterator, history, ne)
+          if main:
+            bar.write(
+              f'{job.name} step {step}/{total}: '
+              f'{means["images_per_second"]:.0f} images/s, train error '
+              f'{means["error"]:.4f}, tune NE {100 * ne:.2f} %',
+              file=sys.stderr,
+            )
+          save(step, host, ne)
           since = time.monotonic()
+        if leaves:
+          if not ends:
+            host = checkpoint.to_host(parallel.unreplicate(state))
+            save(step, host, float('inf'))
+          raise Preempted(f'{job.name} is saved at step {step} of {total}.')
 
 
-def _mean(parallel: Parallel, metrics: list[dict]) -> dict[str, float]:
-  host = jax.device_get([parallel.unreplicate(m) for m in metrics])
-  return {k: float(np.mean([m[k] for m in host])) for k in host[0]}
+class Seen:
+  """What the steps since the last log said."""
+
+  def __init__(self):
+    self._steps, self._metrics, self._ids = [], [], []
+    self._corrupt = 0
+
+  def __len__(self) -> int:
+    return len(self._steps)
+
+  def add(self, step: int, metrics: dict, batch: dict) -> None:
+    """Adds a step: its metrics, on the devices or not, and its batch."""
+    self._steps.append(step)
+    self._metrics.append(metrics)
+    self._ids.append(batch['id'])
+    self._corrupt += int(batch['corrupt'].sum())
+
+  def means(self) -> dict[str, float]:
+    """Means over the steps; of those left out for a loss that is no number."""
+    self._metrics = jax.device_get(self._metrics)
+    return {
+      **{
+        name: float(np.nanmean([m[name] for m in self._metrics]))
+        for name in self._metrics[0]
+      },
+      'corrupt_images': self._corrupt,
+    }
+
+  def clear(self) -> None:
+    """Forgets the steps; corrupt images are counted on."""
+    self._steps, self._metrics, self._ids = [], [], []
+
+  def check(self, name: str, on_nan: str, last_step) -> None:
+    """Refuses a loss that is not finite.
+
+    Args:
+      name: of the network.
+      on_nan: 'stop', or 'skip': the step has left it out.
+      last_step: function to the last saved step.
+
+    Raises:
+      InputError: naming the first such step, its examples and the last good
+        checkpoint.
+    """
+    self._metrics = jax.device_get(self._metrics)
+    for step, metrics, ids in zip(
+      self._steps, self._metrics, self._ids, strict=True
+    ):
+      if np.isfinite(metrics['loss']):
+        continue
+      parts = processes.gather([i.decode() for i in ids.tolist()])
+      examples = ', '.join(itertools.chain(*parts))
+      text = f'{name}: the loss of step {step} is {metrics["loss"]}'
+      if on_nan == 'skip':
+        logger.warning('%s; left out. Its examples: %s.', text, examples)
+        continue
+      raise InputError(
+        f'{text}. The last good checkpoint is of step {last_step()}. Lower '
+        "the learning rate, or set config.on_nan to 'skip' to leave such "
+        f'updates out. Its examples: {examples}.'
+      )
+
+  def to_json(self) -> dict:
+    """For a checkpoint; float32 survives JSON."""
+    metrics = [
+      {name: float(value) for name, value in step.items()}
+      for step in jax.device_get(self._metrics)
+    ]
+    return {'steps': self._steps, 'metrics': metrics, 'corrupt': self._corrupt}
+
+  def restore(self, saved: dict) -> None:
+    """Takes up what `to_json` gave."""
+    self._steps, self._corrupt = saved['steps'], saved['corrupt']
+    self._metrics = [
+      {name: np.float32(value) for name, value in step.items()}
+      for step in saved['metrics']
+    ]
+    self._ids = [np.zeros(0)] * len(self._steps)

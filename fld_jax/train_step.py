@@ -42,7 +42,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def normalise_images(batch: dict, mean, std) -> dict:
-  """Adds what a network needs to a device's share of a batch.
+  """Brings the images of a batch to the range that a network sees.
 
   Args:
     batch: `image` (b, S, S, 3) uint8 RGB.
@@ -50,16 +50,13 @@ def normalise_images(batch: dict, mean, std) -> dict:
     std: likewise; the images are divided by it.
 
   Returns:
-    The batch with `image` float32 and `position`, each example's place in the
-    global batch.
+    The batch with `image` float32.
   """
   image = batch['image'].astype(jnp.float32)
   image = (image - jnp.asarray(mean, jnp.float32)) / jnp.asarray(
     std, jnp.float32
   )
-  share = image.shape[0]
-  position = lax.axis_index(AXIS) * share + jnp.arange(share)
-  return {**batch, 'image': image, 'position': position}
+  return {**batch, 'image': image}
 
 
 def mirror(points, flip):
@@ -95,8 +92,11 @@ def apply_stage(model, variables, batch, estimate, config, flip=None):
     The model's outputs, with `landmarks` and `estimate`: see `add_landmarks`
     and `new_estimate`.
   """
+  # Only dropout asks for the position.
   run = lambda batch, estimate: model.apply(
-    variables, {**batch, 'estimate': estimate}, train=False
+    variables,
+    {'position': None, **batch, 'estimate': estimate},
+    train=False,
   )
   views = [run(batch, estimate)]
   if flip is not None:
@@ -311,7 +311,7 @@ def make_train_step(
     model: the network to train.
     previous_models: the stages before, each a single network.
     config: `dataset`, `input`, `offset_scale`, `heatmap`,
-      `position_constraint`.
+      `position_constraint`, `on_nan`.
     stage: the stage's config.
     weights_at: function of the step to the loss weights.
     optimizer: the transformation.
@@ -319,7 +319,8 @@ def make_train_step(
 
   Returns:
     step(state, previous, clusters, batch) -> (state, metrics): `previous` the
-    variables of `previous_models`, `clusters` see `stage_losses`, `metrics`
+    variables of `previous_models`, `clusters` see `stage_losses`, `batch` of
+    `input_pipeline.device_part`, `metrics`
     global scalars: the losses' means, `loss`, `error` (see `_mean_error`) and
     with PCLoss `position_constraint_ratio` (see `_gradient_ratio`).
   """
@@ -364,12 +365,19 @@ def make_train_step(
         outputs, batch, estimate, stage, weights, config
       )
     metrics['error'] = _mean_error(outputs, batch, estimate, config)
-    new = state.replace(
-      step=state.step + 1, variables=variables, opt_state=opt_state
-    )
-    return new, metrics
+    new = state.replace(variables=variables, opt_state=opt_state)
+    if config.on_nan == 'skip':
+      new = _if_finite(new, state, metrics['loss'], grads)
+    return new.replace(step=state.step + 1), metrics
 
   return step
+
+
+def _if_finite(new, old, loss, grads):
+  """The new state; the old one if loss or gradients are not finite."""
+  sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(grads)]
+  good = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(sums)))
+  return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
 def _means(values, mask):

@@ -207,7 +207,7 @@ def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
   """The config may be the same and the files of the data changed."""
   workdir, _ = finished
   folder = workdir.parent / 'other_data'
-  checkpoint.write_manifest(folder, tiny_config(), 'older/data', {})
+  checkpoint.write_manifest(folder, tiny_config(), 'older/data', {}, {})
   parallel = Parallel('shard_map')
   with pytest.raises(InputError, match='trained on older/data'):
     cascade.train_cascade(tiny_config(), synthetic_builder, folder, parallel)
@@ -223,7 +223,7 @@ def test_evaluate_without_a_finished_cascade(finished, tiny_config, tmp_path):
   manifest = checkpoint.read_manifest(workdir)
   del manifest['stages']['stage3']
   checkpoint.write_manifest(
-    tmp_path, tiny_config(), manifest['data'], manifest['stages']
+    tmp_path, tiny_config(), manifest['data'], {}, manifest['stages']
   )
   with pytest.raises(InputError, match="no finished stage 'stage3'.*train"):
     run.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))

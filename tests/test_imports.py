@@ -13,7 +13,7 @@ PACKAGE = ROOT / 'fld_jax'
 
 # A module may import modules of earlier layers only.
 LAYERS = (
-  ('errors', 'schema', 'geometry', 'parallel', 'config', 'files'),
+  ('errors', 'schema', 'geometry', 'parallel', 'processes', 'config', 'files'),
   (
     'coco_metrics',
     'configs',
@@ -82,6 +82,7 @@ SAME_LAYER = {
   ('models.simple_baselines', 'models.resnet'),
   ('models.vgg', 'models.layers'),
   ('parallel', 'errors'),
+  ('processes', 'errors'),
   ('pseudo_labels', 'kmeans'),
   ('retrieval_metrics', 'metrics'),
   ('schema', 'errors'),
@@ -173,7 +174,11 @@ def test_every_listed_exception_is_within_a_layer_and_in_use():
 
 @pytest.mark.parametrize(
   ('package', 'importers'),
-  [('orbax', {'fld_jax.checkpoint'}), ('tensorflow', set()), ('torch', set())],
+  [
+    ('orbax', {'fld_jax.checkpoint', 'fld_jax.processes'}),
+    ('tensorflow', set()),
+    ('torch', set()),
+  ],
 )
 def test_who_imports(package, importers):
   found = {

@@ -39,6 +39,7 @@ def make_batch(seed, rows=ROWS, masked=(3, 10, 15)):
     'landmarks': rng.uniform(-0.5, 0.5, (rows, N, 2)).astype(np.float32),
     'visibility': rng.integers(-1, 3, (rows, N)).astype(np.int32),
     'mask': np.ones(rows, np.float32),
+    'position': np.arange(rows, dtype=np.int32),
   }
   batch['mask'][list(masked)] = 0
   return batch

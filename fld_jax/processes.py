@@ -1,0 +1,183 @@
+"""The processes of one run: how they start, agree and wait for each other.
+
+One process has no need of any of this: then every function here returns at
+once. All of it is JAX's own distributed runtime; each wait has a deadline and
+happens on the host, before the devices' collectives, where a wait cannot be
+ended.
+"""
+
+import contextlib
+import itertools
+import pickle
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
+
+from fld_jax.errors import InputError, LostProcess, Preempted
+
+# A process that gives no sign of life for this long is lost.
+HEARTBEAT_SECONDS = 30
+SHUTDOWN_SECONDS = 10
+# One that does not come to a meeting for this long is stuck: longer than the
+# slowest thing that one process does and the others do not.
+DEADLINE_SECONDS = 300
+_meetings = itertools.count()
+
+
+_signal = {'came': False, 'waits': False}
+
+
+def listen_for_preemption() -> None:
+  """Makes SIGTERM a `Preempted`; with several processes JAX's runtime does."""
+  if jax.distributed.is_initialized():
+    return
+
+  def come(*unused):
+    _signal['came'] = True
+    if not _signal['waits']:
+      raise Preempted('Nothing was to be saved.')
+
+  signal.signal(signal.SIGTERM, come)
+
+
+@contextlib.contextmanager
+def preemption_waits():
+  """Holds a SIGTERM back until `preempted` is asked."""
+  _signal['waits'] = True
+  try:
+    yield
+  finally:
+    _signal['waits'] = False
+
+
+def preempted(step: int) -> bool:
+  """Whether the run shall end after a step; all processes say the same."""
+  if count() == 1:
+    return _signal['came']
+  return multihost.reached_preemption(step)
+
+
+def start(
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Joins the other processes of the run; call it before anything uses JAX.
+
+  Args:
+    coordinator: HOST:PORT of process 0; None, like the others: what the cluster
+      says (Cloud TPU, SLURM, Kubernetes, Open MPI).
+    num_processes: of the run.
+    process_id: of this one, from 0.
+
+  Raises:
+    InputError: if the cluster says nothing, or the others do not come.
+  """
+  try:
+    jax.distributed.initialize(
+      coordinator,
+      num_processes,
+      process_id,
+      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+      shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+    )
+  except (RuntimeError, ValueError, TypeError) as error:
+    raise InputError(
+      f'The processes of the run did not come together ({error}). Give '
+      '--coordinator=HOST:PORT --num_processes=N --process_id=I to each of '
+      'them, or --distributed on a cluster that JAX knows.'
+    ) from error
+
+
+def count() -> int:
+  """How many processes the run has."""
+  return jax.process_count()
+
+
+def index() -> int:
+  """Which of them this is, from 0."""
+  return jax.process_index()
+
+
+def is_main() -> bool:
+  """Whether this is the one that prints and writes shared files."""
+  return jax.process_index() == 0
+
+
+def wait(place: str, seconds: float | None = None) -> None:
+  """Returns when every process has come to a place.
+
+  All processes must come to the same places, and to those of `gather` and
+  `from_main`, in the same order.
+
+  Args:
+    place: for messages; it may be used again.
+    seconds: the deadline, by default DEADLINE_SECONDS.
+
+  Raises:
+    LostProcess: at the deadline, naming those that have not come.
+  """
+  if count() == 1:
+    return
+  seconds = seconds or DEADLINE_SECONDS
+  barrier = multihost.get_barrier_sync_fn()
+  try:
+    barrier(key=f'{next(_meetings)} {place}', timeout_ms=round(1000 * seconds))
+  except jax.errors.JaxRuntimeError as error:
+    _, _, names = str(error).partition('timed out task names:')
+    missing = re.findall(r'\d+', names.partition('[')[0])
+    raise LostProcess(
+      f'process {", ".join(missing) or "?"} of {count()} did not come to '
+      f"'{place}' within {seconds:g} s: it is stuck or gone. {error}"
+    ) from error
+
+
+def gather(value: Any, seconds: float | None = None) -> list[Any]:
+  """What each process gives, in their order, on all of them.
+
+  Args:
+    value: anything that can be pickled.
+    seconds: the deadline, see `wait`.
+  """
+  if count() == 1:
+    return [value]
+  wait('gather', seconds)
+  own = np.frombuffer(pickle.dumps(value), np.uint8)
+  sizes = multihost_utils.process_allgather(np.array([own.size], np.int32))
+  sizes = np.asarray(sizes).ravel()
+  padded = np.zeros(sizes.max(), np.uint8)
+  padded[: own.size] = own
+  rows = np.asarray(multihost_utils.process_allgather(padded))
+  return [
+    pickle.loads(row[:size].tobytes())
+    for row, size in zip(rows, sizes, strict=True)
+  ]
+
+
+def from_main(make: Callable[[], Any], seconds: float | None = None) -> Any:
+  """What a function returns on the main process, which alone calls it.
+
+  What it raises is raised on all of them.
+
+  Args:
+    make: the function.
+    seconds: the deadline, see `wait`.
+  """
+  if count() == 1:
+    return make()
+  result = error = None
+  if is_main():
+    try:
+      result = make()
+    except Exception as problem:
+      error = problem
+  result, error = gather((result, error), seconds)[0]
+  if error is not None:
+    raise error
+  return result
