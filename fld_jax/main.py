@@ -4,6 +4,7 @@ import logging as std_logging
 import os
 import pathlib
 import sys
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -139,11 +140,13 @@ def _run() -> int | None:
 
     convert.convert(path(_SOURCE.value), path(_OUTPUT.value))
   else:
-    from fld_jax import run
+    from fld_jax import processes, run
 
     _join_processes()
     splits = (_SPLIT.value,) if _SPLIT.value else config.eval_splits
-    run.run(config, workdir, mode=mode, splits=splits)
+    processes.run_together(
+      lambda: run.run(config, workdir, mode=mode, splits=splits)
+    )
   return None
 
 
@@ -237,17 +240,20 @@ def main() -> None:
   try:
     app.run(lambda argv: sys.exit(_run()), flags_parser=_parse)
   except InputError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+    _end(2, f'error: {error}')
   except LostProcess as error:
-    print(f'error: {error}', file=sys.stderr, flush=True)
-    os._exit(1)  # without a word to the lost one, which JAX would wait for
+    _end(1, f'error: {error}', meet=False)
   except Preempted as word:
-    print(
-      f'The run was asked to end. {word} Start the same command again.',
-      file=sys.stderr,
-    )
-    sys.exit(START_AGAIN)
+    _end(START_AGAIN, f'{word} Start the same command again.')
+
+
+def _end(status: int, word: str, **options) -> NoReturn:
+  print(word, file=sys.stderr, flush=True)
+  if not _COORDINATOR.value and not _DISTRIBUTED.value:
+    sys.exit(status)  # perhaps before there was any JAX
+  from fld_jax import processes
+
+  processes.leave(status, **options)
 
 
 if __name__ == '__main__':

@@ -7,12 +7,16 @@ ended.
 """
 
 import contextlib
+import faulthandler
 import itertools
+import os
 import pickle
 import re
 import signal
+import sys
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -27,6 +31,8 @@ SHUTDOWN_SECONDS = 10
 # One that does not come to a meeting for this long is stuck: longer than the
 # slowest thing that one process does and the others do not.
 DEADLINE_SECONDS = 300
+LONG_SECONDS = 24 * 3600  # for what the main process does while others wait
+LEAVE_SECONDS = 10  # for the others to come to the end of a run that failed
 _meetings = itertools.count()
 
 
@@ -41,7 +47,7 @@ def listen_for_preemption() -> None:
   def come(*unused):
     _signal['came'] = True
     if not _signal['waits']:
-      raise Preempted('Nothing was to be saved.')
+      raise Preempted('The run was asked to end; nothing was to be saved.')
 
   signal.signal(signal.SIGTERM, come)
 
@@ -93,6 +99,44 @@ def start(
       '--coordinator=HOST:PORT --num_processes=N --process_id=I to each of '
       'them, or --distributed on a cluster that JAX knows.'
     ) from error
+  # JAX's runtime aborts a process when another is lost, and names that one:
+  # no crash whose stacks anyone wants to see.
+  faulthandler.disable()
+
+
+def run_together(work: Callable[[], Any]) -> Any:
+  """Calls a function on all processes, and returns when all have done it.
+
+  Raises:
+    LostProcess: if a collective failed because another process is gone.
+  """
+  try:
+    result = work()
+  except jax.errors.JaxRuntimeError:
+    if count() > 1:
+      wait('what comes after a failed collective', LEAVE_SECONDS)
+    raise
+  wait('the end', LONG_SECONDS)
+  return result
+
+
+def leave(status: int, meet: bool = True) -> NoReturn:
+  """Ends this process of a run that did not come to its end.
+
+  Args:
+    status: of the exit.
+    meet: wait a little for the others, so that none is cut short in saying why.
+  """
+  if not jax.distributed.is_initialized():
+    sys.exit(status)
+  if meet:
+    with contextlib.suppress(LostProcess):
+      wait('the end of a run that failed', LEAVE_SECONDS)
+    if is_main():
+      time.sleep(1)  # the others' link to each other ends with it
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(status)  # not by JAX's own end, which waits for the lost
 
 
 def count() -> int:
@@ -134,7 +178,7 @@ def wait(place: str, seconds: float | None = None) -> None:
     missing = re.findall(r'\d+', names.partition('[')[0])
     raise LostProcess(
       f'process {", ".join(missing) or "?"} of {count()} did not come to '
-      f"'{place}' within {seconds:g} s: it is stuck or gone. {error}"
+      f"'{place}' within {seconds:g} s: it is stuck or gone."
     ) from error
 
 

@@ -24,8 +24,6 @@ from fld_jax.files import locked
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 
-PREPARE_SECONDS = 24 * 3600  # that other processes wait for the data
-
 
 def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   """Runs a mode of the program.
@@ -62,7 +60,7 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   parallel.check_batch_size(config.batch_size)
   # The main process prepares the data, the others find them prepared.
   prepare = lambda: bool(prepared_builder(config.dataset))
-  processes.from_main(prepare, seconds=PREPARE_SECONDS)
+  processes.from_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
   for split in splits:
     input_pipeline.Records(builder, split)  # refuses one that there is not

@@ -5,7 +5,7 @@ FLD_KILLS=10 python -m pytest tests/test_resume.py -s
 kills it ten times instead of twice and prints at which moments.
 """
 
-import contextlib
+import functools
 import glob
 import itertools
 import os
@@ -17,6 +17,8 @@ import time
 
 import jax
 import numpy as np
+import pytest
+from launching import log, started
 
 from fld_jax import checkpoint
 from fld_jax import stage as stage_lib
@@ -25,53 +27,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 KILLS = int(os.environ.get('FLD_KILLS', 2))
 POLL = 0.02  # seconds
 
-# What conftest's tiny_config sets, so that the compiled programs are shared;
-# but saved after every step, so that most moments are between two saves.
-OVERRIDES = {
-  'batch_size': 8,
-  'log_every_steps': 2,
-  'dataset.sizes.train': 48,
-  'dataset.sizes.val': 16,
-  'dataset.sizes.test': 16,
-  'input.size': 32,
-  'model.blocks': '((1,8),(1,8))',
-  'model.hidden': 256,
-  **{
-    f'stages[{i}].{field}': value
-    for i in range(3)
-    for field, value in (
-      ('train_steps', 6),
-      ('eval_steps', 1),
-      ('pseudo_label.num_clusters', 4),
-    )
-  },
-}
+# Saved after every step, so that most moments are between two saves.
+FIELDS = {f'stages[{i}].eval_steps': 1 for i in range(3)}
 
 
-@contextlib.contextmanager
-def start(folder: pathlib.Path):
-  """Starts the program on a folder, or starts it again; ends it at the end."""
-  arguments = {'dataset.data_dir': folder / 'data', **OVERRIDES}
-  folder.mkdir(exist_ok=True)
-  with open(folder / 'log.txt', 'a') as log:
-    process = subprocess.Popen(
-      [
-        sys.executable,
-        '-m',
-        'fld_jax.main',
-        '--config=configs/dfa.py:dataset=synthetic,size=tiny',
-        f'--workdir={folder / "run"}',
-        *(f'--config.{key}={value}' for key, value in arguments.items()),
-      ],
-      cwd=ROOT,
-      stdout=log,
-      stderr=log,
-    )
-  try:
-    yield process
-  finally:
-    process.kill()
-    process.wait()
+def start(folder: pathlib.Path, processes: int):
+  """The program on four devices, in one process or shared out."""
+  return started(folder, processes, 4 // processes, FIELDS)
 
 
 def milestones(folder: pathlib.Path) -> set[str]:
@@ -95,19 +57,26 @@ def milestones(folder: pathlib.Path) -> set[str]:
   }
 
 
+def listing(workdir: pathlib.Path) -> set[str]:
+  """All that is in a workdir; names that hold a random number without it."""
+  names = {str(path.relative_to(workdir)) for path in workdir.rglob('*')}
+  random = r'(?<=/d/)[0-9a-f]{32}|(?<=events\.out\.tfevents\.).*'
+  return {re.sub(random, '*', name) for name in names}
+
+
 def tail(folder: pathlib.Path) -> str:
-  return (folder / 'log.txt').read_text()[-4000:]
+  return log(folder)[-4000:]
 
 
-def run_unbroken(folder: pathlib.Path) -> list[tuple[float, str]]:
+def run_unbroken(folder: pathlib.Path, processes) -> list[tuple[float, str]]:
   """Runs to the end; (seconds, milestone) in the order of appearance."""
   begin, seen = time.monotonic(), {}
-  with start(folder) as process:
-    while process.poll() is None:
+  with start(folder, processes) as running:
+    while any(process.poll() is None for process in running):
       for name in milestones(folder) - seen.keys():
         seen[name] = time.monotonic() - begin
       time.sleep(POLL)
-  assert process.returncode == 0, tail(folder)
+  assert not any(process.returncode for process in running), tail(folder)
   seen['end'] = time.monotonic() - begin
   return sorted((seconds, name) for name, seconds in seen.items())
 
@@ -134,14 +103,15 @@ def choose_moments(timeline, count: int) -> list[float]:
   return sorted(moments)
 
 
-def run_until(folder, timeline, moment: float) -> str | None:
-  """Starts the program and kills it at a moment of the unbroken run.
+def run_until(folder, processes: int, timeline, moment: float) -> str | None:
+  """Starts the program and kills all of it at a moment of the unbroken run.
 
   A moment counts from the milestone before it, because another start takes
   another time to get there: it begins where the last one was killed.
 
   Args:
     folder: of the run.
+    processes: that it has.
     timeline: of `run_unbroken`.
     moment: seconds of that run.
 
@@ -159,8 +129,8 @@ def run_until(folder, timeline, moment: float) -> str | None:
     # Already there: the delay counts from when this start trains again.
     delay += dict(map(reversed, timeline))['run/manifest.json']
   reached = begin if before >= last else None
-  with start(folder) as process:
-    while process.poll() is None:
+  with start(folder, processes) as running:
+    while any(process.poll() is None for process in running):
       now, place = time.monotonic(), reach()
       if reached is None and place >= last:
         reached = now
@@ -168,9 +138,10 @@ def run_until(folder, timeline, moment: float) -> str | None:
         break  # which kills it
       assert now < begin + 10 * times[-1] + 60, f'hangs: {tail(folder)}'
       time.sleep(POLL)
-  if process.returncode == 0:
+  codes = [process.returncode for process in running]
+  if not any(codes):
     return None
-  assert process.returncode == -9, tail(folder)
+  assert set(codes) <= {0, -9}, tail(folder)
   steps = re.findall(r'\S+ step \d+/\d+', tail(folder))
   newest = max(milestones(folder) & order.keys(), key=order.get, default='')
   return (
@@ -220,20 +191,23 @@ def test_killed_while_an_old_checkpoint_is_deleted(tmp_path):
   assert steps == {'2', '3'}, 'the deleted checkpoint is still there'
 
 
-def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config):
-  timeline = run_unbroken(tmp_path / 'unbroken')
+@pytest.mark.parametrize('processes', [1, 2])
+def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config, processes):
+  timeline = run_unbroken(tmp_path / 'unbroken', processes)
   kills = []
+  until = functools.partial(run_until, tmp_path / 'killed', processes, timeline)
   for moment in choose_moments(timeline, KILLS):
-    where = run_until(tmp_path / 'killed', timeline, moment)
     # A start that is faster than the unbroken one may end first: once more.
-    where = where or run_until(tmp_path / 'killed', timeline, moment)
+    where = until(moment) or until(moment)
     print(f'killed at {where}', flush=True)
     kills.append(where)
   assert kills[0], 'the run ended before the first kill'
-  with start(tmp_path / 'killed') as process:
-    assert process.wait() == 0, tail(tmp_path / 'killed')
-  log = (tmp_path / 'killed' / 'log.txt').read_text()
-  continued = re.findall(r'(\S+ continues from step \d+ of \d+)', log)
+  with start(tmp_path / 'killed', processes) as running:
+    for process in running:
+      assert process.wait() == 0, tail(tmp_path / 'killed')
+  continued = re.findall(
+    r'(\S+ continues from step \d+ of \d+)', log(tmp_path / 'killed')
+  )
   print('\n'.join(continued))
   assert continued, 'no kill fell between two steps of a network'
 
@@ -252,6 +226,7 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config):
     jax.tree.map(np.testing.assert_array_equal, stage.clusters, other.clusters)
     assert stage.epsilon == other.epsilon
   assert history == expected_history
+  assert listing(killed) == listing(unbroken)
   routes = 'stages/stage3/routes.npz'
   with np.load(killed / routes) as left, np.load(unbroken / routes) as right:
     for key in right:

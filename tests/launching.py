@@ -1,0 +1,97 @@
+"""Starts the program as a user does, in one process or several."""
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+from fld_jax.config import XLA_CPU_FLAGS
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# What conftest's tiny_config sets, so that the compiled programs are shared.
+TINY = {
+  'batch_size': 8,
+  'log_every_steps': 2,
+  'dataset.sizes.train': 48,
+  'dataset.sizes.val': 16,
+  'dataset.sizes.test': 16,
+  'input.size': 32,
+  'model.blocks': '((1,8),(1,8))',
+  'model.hidden': 256,
+  **{
+    f'stages[{i}].{field}': value
+    for i in range(3)
+    for field, value in (
+      ('train_steps', 6),
+      ('eval_steps', 3),
+      ('pseudo_label.num_clusters', 4),
+    )
+  },
+}
+
+
+def free_port() -> int:
+  with socket.socket() as found:
+    found.bind(('127.0.0.1', 0))
+    return found.getsockname()[1]
+
+
+@contextlib.contextmanager
+def started(folder: pathlib.Path, processes: int = 1, devices=4, fields=None):
+  """Starts the quickstart, or starts it again; kills it at the end.
+
+  Args:
+    folder: of the run, `run`, its data, `data`, and logs, `log0.txt`.
+    processes: how many.
+    devices: virtual ones, of each process.
+    fields: of the config, over those of TINY.
+  """
+  fields = {'dataset.data_dir': folder / 'data', **TINY, **(fields or {})}
+  flags = f'--xla_force_host_platform_device_count={devices} {XLA_CPU_FLAGS}'
+  folder.mkdir(exist_ok=True)
+  command = [
+    sys.executable,
+    '-m',
+    'fld_jax.main',
+    '--config=configs/dfa.py:dataset=synthetic,size=tiny',
+    f'--workdir={folder / "run"}',
+    *(f'--config.{key}={value}' for key, value in fields.items()),
+  ]
+  if processes > 1:
+    command += [
+      f'--coordinator=127.0.0.1:{free_port()}',
+      f'--num_processes={processes}',
+    ]
+  running = []
+  try:
+    for i in range(processes):
+      own = [f'--process_id={i}'] if processes > 1 else []
+      with open(folder / f'log{i}.txt', 'a') as log:
+        running.append(
+          subprocess.Popen(
+            command + own,
+            cwd=ROOT,
+            env={**os.environ, 'XLA_FLAGS': flags},
+            stdout=log,
+            stderr=log,
+          )
+        )
+    yield running
+  finally:
+    for process in running:
+      process.kill()
+    for process in running:
+      process.wait()
+
+
+def log(folder: pathlib.Path, process: int = 0) -> str:
+  return (folder / f'log{process}.txt').read_text()
+
+
+def run_to_end(folder: pathlib.Path, processes: int = 1, **options) -> None:
+  with started(folder, processes, **options) as running:
+    for i, process in enumerate(running):
+      assert process.wait() == 0, log(folder, i)[-4000:]
