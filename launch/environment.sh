@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the launchers: makes .venv beside this folder's parent if there is
 # none, and installs fld_jax into it if what it needs has changed since.
 # usage: environment EXTRAS, for example: environment dev,cuda
