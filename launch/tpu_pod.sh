@@ -7,8 +7,8 @@
 # copy     copies this checkout to every worker, installs it, runs --setup there
 # run      starts the program with ARGS on every worker; it stays when you leave
 # logs     follows what a worker prints, --worker=0 by default
-# status   prints the slice's state, and each worker's: running, lost, or the
-#          program's exit code
+# status   prints the slice's state, and each worker's: empty (not copied to),
+#          running, lost, or the program's exit code
 # resume   watches until the program ends: a slice that was preempted is deleted,
 #          made, filled and started again, and so is a program that was lost or
 #          ended with 75, "saved, start me again". Ends with the program's code.
@@ -93,23 +93,31 @@ create() {
 copy() {
   local folder=/tmp/fld_jax
   [ "$dry" ] || folder=$(mktemp -d)
+  # With && throughout: `resume` goes on after a failure, so set -e is off.
   do_ tar -czf "$folder/fld_jax.tar.gz" -C "$top" --exclude=./.git \
-    --exclude=./.venv --exclude=./runs --exclude=__pycache__ .
-  tpu_vm scp "$folder/fld_jax.tar.gz" "$name:" --worker=all
+    --exclude=./.venv --exclude=./runs --exclude=__pycache__ . &&
+    tpu_vm scp "$folder/fld_jax.tar.gz" "$name:" --worker=all &&
+    on_all "$(setup_on_worker)" || return
   [ "$dry" ] || rm -r "$folder"
+}
+setup_on_worker() {
   # Ubuntu 22.04's own Python is 3.10.
-  on_all "set -e; mkdir -p fld_jax; tar -xzf fld_jax.tar.gz -C fld_jax
+  cat <<END
+set -e; mkdir -p fld_jax; tar -xzf fld_jax.tar.gz -C fld_jax
 command -v python3.11 >/dev/null ||
   { sudo apt-get update -q; sudo apt-get install -yq python3.11-venv; }
 cd fld_jax; source launch/environment.sh
 PYTHON=python3.11 environment tpu
-$setup"
+$setup
+touch ~/fld_jax.copied
+END
 }
 
 # On a worker, in its home: fld_jax.pid and fld_jax.code are those of the last
 # run, fld_jax.log is what all of them printed.
 # shellcheck disable=SC2016
-look='if [ -f fld_jax.code ]; then echo "fld_jax: $(cat fld_jax.code)"
+look='if [ ! -f fld_jax.copied ]; then echo "fld_jax: empty"
+elif [ -f fld_jax.code ]; then echo "fld_jax: $(cat fld_jax.code)"
 elif [ -f fld_jax.pid ] && kill -0 "$(cat fld_jax.pid)" 2>/dev/null
 then echo "fld_jax: running"; else echo "fld_jax: lost"; fi'
 
@@ -138,12 +146,14 @@ resume() {
     tpu_vm delete "$name" --quiet
     echo '# if there is none:'
     create
+    echo '# if it is empty:'
     copy
     echo '# then, and on exit code 75:'
     run "$@"
     return
   fi
   local now workers=''
+  failed() { echo "$(date): failed, trying again." >&2; }
   has() { grep -qxE "$1" <<<"$workers"; }
   while true; do
     if ! now=$(state); then
@@ -159,18 +169,18 @@ resume() {
       READY)
         if [ -z "$workers" ] || has running; then
           :  # the others of one that is lost end within a minute
+        elif has empty; then
+          { copy && run "$@"; } || failed
         elif ! has 2 && has 'lost|75'; then
-          run "$@"
+          run "$@" || failed
         else
           return "$(sort -rn <<<"$workers" | head -n 1)"
         fi
         ;;
-      PREEMPTED | TERMINATED | STOPPED) tpu_vm delete "$name" --quiet ;;
-      '')
-        create
-        copy
-        run "$@"
+      PREEMPTED | TERMINATED | STOPPED)
+        tpu_vm delete "$name" --quiet || failed
         ;;
+      '') create || failed ;;
     esac
     workers=''
     sleep "${WATCH_SECONDS:-60}"

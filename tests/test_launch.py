@@ -383,6 +383,8 @@ with open(cloud / 'verbs', 'a') as file:
   print(verb, file=file)
 homes = [cloud / 'worker0', cloud / 'worker1']
 if verb == 'create':
+  if not (cloud / 'full').exists():  # no capacity, the first time
+    sys.exit((cloud / 'full').touch() or 1)
   for home in homes:
     home.mkdir()
 elif verb == 'delete':
@@ -395,6 +397,8 @@ elif verb == 'list':
 elif verb == 'scp':
   for home in homes:
     shutil.copy(words[0], home)
+elif (cloud / 'preempted').exists():
+  sys.exit(255)
 elif verb == 'ssh':
   script = [w for w in words if w.startswith('--command=')][0][10:]
   codes = [subprocess.run(['bash', '-c', script], cwd=home,
@@ -407,13 +411,20 @@ elif verb == 'ssh':
 WORKER = """#!/bin/bash
 echo "$EXTRAS $*" >>"$CLOUD/${HOME##*/}.starts"
 code=$(cut -d' ' -f"$(wc -l <"$CLOUD/${HOME##*/}.starts")" <<<"$CODES")
-[ "$code" != P ] || { touch "$CLOUD/preempted"; sleep 1; exit 1; }
+if [ "$code" = P ]; then
+  if [ "${HOME##*/}" = worker1 ]; then
+    until [ "$(wc -l <"$CLOUD/worker0.starts")" = 2 ]; do sleep 0.1; done
+    touch "$CLOUD/preempted"
+  fi
+  kill -KILL $PPID
+  sleep 1
+fi
 exit "$code"
 """
 
 
 @pytest.mark.parametrize(
-  'codes, code, creates', [('75 P 75 0', 0, 2), ('75 2', 2, 1), ('9', 9, 1)]
+  'codes, code, creates', [('75 P 75 0', 0, 3), ('75 2', 2, 2), ('9', 9, 2)]
 )
 def test_tpu_pod_resume(tools, checkout, tmp_path, codes, code, creates):
   environ, _ = tools
@@ -444,7 +455,7 @@ def test_tpu_pod_resume(tools, checkout, tmp_path, codes, code, creates):
   )
   verbs = (cloud / 'verbs').read_text().split()
   assert verbs.count('create') == creates
-  assert verbs.count('delete') == creates - 1
+  assert verbs.count('delete') == creates - 2
   for worker in ('worker0', 'worker1'):
     starts = (cloud / f'{worker}.starts').read_text().splitlines()
     assert starts == [f'tpu --distributed {" ".join(ARGS)}'] * len(
