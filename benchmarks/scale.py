@@ -1,0 +1,423 @@
+"""What a large run costs, on paper: prints the tables of docs/scale.md.
+
+  python benchmarks/scale.py
+  python benchmarks/scale.py --measure FOLDER     the measured inputs anew
+
+FOLDER is DeepFashion's official one; its records are prepared if need be.
+Without --measure it needs NumPy alone.
+"""
+
+import dataclasses
+import io
+import math
+import os
+import pathlib
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+# --- measured, see docs/scale.md ----------------------------------------------
+
+PARAMS = 134_510_588  # of stage 1, size=full
+FORWARD = 30.15e9  # floating-point operations of one image
+RECORD = 8978  # bytes a prepared image of DeepFashion, 299 x 229 pixels
+EXAMPLE = 0.82e-3  # CPU seconds: decode, crop to 224, augment
+CATALOGUE = 5.8e-3  # the same of a photo of 1.5 megapixels
+ROW, ROW_STAGE = 213, 240  # bytes of a merged row; more for each stage passed
+# Stage -> CPU seconds a vector in one pass of k-means, making it included.
+KMEANS = {1: 0.11e-6, 2: 0.12e-6, 3: 1.04e-6}
+SAVE = 4.7 / (2 * 4 * PARAMS)  # seconds a byte, one process
+
+# --- assumed ------------------------------------------------------------------
+
+UTILISATION = 0.4  # share of the chips' peak that a step reaches
+LINKS = 0.6  # share of the links' peak
+BATCH = 64  # images a chip
+EPOCHS = 5  # a stage: the paper's 10,000 steps of 40 images out of 83,000
+PASSES = 20 + 100 + 2  # of k-means at most: k-means++, Lloyd, both ends
+SAVE_EVERY = 500  # steps, an evaluation and a checkpoint, stages[i].eval_steps
+BETWEEN_FAILURES = 30 * 86_400  # seconds, of one host
+RESTART = 600  # seconds from a failure to the next step
+
+
+@dataclasses.dataclass
+class Pod:
+  """Chips and their hosts.
+
+  Attributes:
+    name: as the tables say it.
+    chips: how many.
+    host_chips: of a host.
+    processes: of a host.
+    peak: bfloat16 operations a second of a chip, from its vendor.
+    link: bytes a second a chip can send in an all-reduce, likewise.
+    cores: of a host, likewise.
+    memory: bytes of a host, likewise.
+  """
+
+  name: str
+  chips: int
+  host_chips: int
+  processes: int
+  peak: float
+  link: float
+  cores: int
+  memory: float
+
+
+def v5e(chips: int) -> Pod:
+  """A slice of TPU v5e, hosts with four chips."""
+  return Pod(f'v5e-{chips}', chips, 4, 1, 197e12, 200e9, 112, 192e9)
+
+
+def h100(chips: int) -> Pod:
+  """Nodes of eight H100; between nodes each GPU has 400 Gbit/s."""
+  link = 450e9 if chips <= 8 else 50e9
+  return Pod(f'{chips} H100', chips, 8, 8, 989e12, link, 112, 2e12)
+
+
+PODS = [h100(8), v5e(16), v5e(64), v5e(256), h100(256)]
+
+
+def training(pod: Pod, stage: int) -> dict[str, float]:
+  """Seconds of a train step and what they are made of.
+
+  Args:
+    pod: the chips.
+    stage: from 1 on; those before run inside the step.
+  """
+  compute = BATCH * (3 + stage - 1) * FORWARD / (pod.peak * UTILISATION)
+  chips = pod.chips
+  reduce = 2 * (chips - 1) / chips * 4 * PARAMS / (pod.link * LINKS)
+  images = BATCH * chips / (compute + reduce)
+  return {
+    'compute': compute,
+    'reduce': reduce,
+    'step': compute + reduce,
+    'images': images,
+    'host_images': images * pod.host_chips / chips,
+  }
+
+
+def evaluation(pod: Pod, count: float) -> float:
+  """Seconds to predict `count` images with stage 1."""
+  decode = EXAMPLE / (pod.chips / pod.host_chips * pod.cores)
+  return count * max(FORWARD / (pod.chips * pod.peak * UTILISATION), decode)
+
+
+def between(pod: Pod, stage: int, count: int) -> dict[str, float]:
+  """The pass over `count` images before a stage, and its k-means."""
+  hosts = pod.chips / pod.host_chips
+  forward = (stage - 1) * FORWARD / (pod.chips * pod.peak * UTILISATION)
+  decode = EXAMPLE / (hosts * pod.cores)
+  row = ROW + (stage - 1) * ROW_STAGE
+  kmeans = PASSES * count * KMEANS[stage]
+  return {
+    'pass': count * max(forward, decode),
+    'rows': count * row,
+    # The parts and the whole are there at once when they are joined.
+    'peak': 2 * count * row,
+    'host_peak': 2 * count * row * pod.processes,
+    'fits': count * pod.memory / (2 * count * row * pod.processes),
+    'kmeans': kmeans,
+    'kmeans_shared': kmeans / (hosts * pod.processes),
+  }
+
+
+def cascade(pod: Pod, count: int) -> dict[str, float]:
+  """Seconds of the whole cascade on `count` images."""
+  train = sum(EPOCHS * count / training(pod, s)['images'] for s in (1, 2, 3))
+  parts = [between(pod, s, count) for s in (1, 2, 3)]
+  return {
+    'train': train,
+    'passes': sum(part['pass'] for part in parts),
+    'kmeans': sum(part['kmeans'] for part in parts),
+    'kmeans_shared': sum(part['kmeans_shared'] for part in parts),
+  }
+
+
+def with_failures(
+  pod: Pod, work: float, every: float, runs: int = 200, seed: int = 0
+) -> float:
+  """Seconds that `work` seconds take if hosts fail, mean over simulated runs.
+
+  A failure of one host ends all of them; they start again RESTART later from
+  the last checkpoint.
+
+  Args:
+    pod: the chips.
+    work: seconds without a failure.
+    every: seconds between two checkpoints.
+    runs: how many to simulate.
+    seed: of the failures' times.
+  """
+  rng = np.random.default_rng(seed)
+  hosts = pod.chips / pod.host_chips
+  taken = 0.0
+  for _ in range(runs):
+    done = 0.0
+    while True:
+      until = rng.exponential(BETWEEN_FAILURES / hosts)
+      if done + until >= work:
+        taken += work - done
+        break
+      taken += until + RESTART
+      done = math.floor((done + until) / every) * every
+  return taken / runs
+
+
+def _table(title: str, rows: list[tuple]) -> str:
+  lines = [f'| {title} | ' + ' | '.join(pod.name for pod in PODS) + ' |']
+  lines.append('|---|' + '---|' * len(PODS))
+  for name, cell in rows:
+    cells = [cell(pod) for pod in PODS]
+    lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
+  return '\n'.join(lines)
+
+
+def _time(seconds: float) -> str:
+  for unit, size in (('h', 3600), ('min', 60), ('s', 1), ('ms', 1e-3)):
+    if seconds >= 1.5 * size or unit == 'ms':
+      return f'{seconds / size:,.1f} {unit}'
+
+
+def _bytes(count: float) -> str:
+  for unit, size in (('TB', 1e12), ('GB', 1e9), ('MB', 1e6)):
+    if count >= size or unit == 'MB':
+      return f'{count / size:.3g} {unit}'
+
+
+def tables(count: int = 100_000_000) -> list[str]:
+  """The tables of docs/scale.md for `count` images."""
+  state = 2 * 4 * PARAMS
+  step = lambda pod: training(pod, 1)
+  every = lambda pod: SAVE_EVERY * step(pod)['step']
+  last = lambda pod: between(pod, 3, count)
+  whole = lambda pod: cascade(pod, count)
+  work = lambda pod: whole(pod)['train'] + whole(pod)['passes']
+  return [
+    _table(
+      'a train step of stage 1',
+      [
+        ('hosts', lambda p: f'{p.chips // p.host_chips}'),
+        ('images in a batch', lambda p: f'{BATCH * p.chips:,}'),
+        ('compute', lambda p: _time(step(p)['compute'])),
+        ('all-reduce, not overlapped', lambda p: _time(step(p)['reduce'])),
+        ('images/s', lambda p: f'{step(p)["images"]:,.0f}'),
+        ('images/s of a host', lambda p: f'{step(p)["host_images"]:,.0f}'),
+        (
+          'read by a host, a second',
+          lambda p: _bytes(step(p)['host_images'] * RECORD),
+        ),
+        (
+          'cores of a host that decode',
+          lambda p: f'{step(p)["host_images"] * EXAMPLE:.1f} of {p.cores}',
+        ),
+        (
+          'the same, photos of 1.5 MP',
+          lambda p: f'{step(p)["host_images"] * CATALOGUE:.0f} of {p.cores}',
+        ),
+        (
+          'to the devices of a host, a second',
+          lambda p: _bytes(step(p)['host_images'] * 224 * 224 * 3),
+        ),
+      ],
+    ),
+    _table(
+      f'the cascade on {count / 1e6:.0f} million images',
+      [
+        ('records', lambda p: _bytes(count * RECORD)),
+        ('an epoch of stage 1', lambda p: _time(count / step(p)['images'])),
+        (
+          f'training, {EPOCHS} epochs a stage',
+          lambda p: _time(whole(p)['train']),
+        ),
+        ('the three passes between', lambda p: _time(whole(p)['passes'])),
+        ('their k-means, as it is', lambda p: _time(whole(p)['kmeans'])),
+        (
+          'their k-means, rows shared out',
+          lambda p: _time(whole(p)['kmeans_shared']),
+        ),
+      ],
+    ),
+    _table(
+      'the pass before stage 3',
+      [
+        ('rows in each process', lambda p: _bytes(last(p)['rows'])),
+        ('at their peak, on a host', lambda p: _bytes(last(p)['host_peak'])),
+        ('memory of a host', lambda p: _bytes(p.memory)),
+        (
+          'images that fill it',
+          lambda p: f'{last(p)["fits"] / 1e6:.0f} million',
+        ),
+        (
+          'at the peak if rows are shared out',
+          lambda p: _bytes(
+            last(p)['host_peak'] * p.host_chips / p.chips / p.processes
+          ),
+        ),
+      ],
+    ),
+    _table(
+      'checkpoints of stage 1',
+      [
+        ('parameters and momentum', lambda p: _bytes(state)),
+        ('written in', lambda p: _time(SAVE * state)),
+        (f'{SAVE_EVERY} steps', lambda p: _time(every(p))),
+        (
+          'longer because of saving',
+          lambda p: f'{100 * SAVE * state / every(p):.0f} %',
+        ),
+        (
+          'longer because of evaluating, tune is 5 %',
+          lambda p: f'{100 * evaluation(p, count / 20) / every(p):.0f} %',
+        ),
+        (
+          'longer because of evaluating, tune is 0.1 %',
+          lambda p: f'{100 * evaluation(p, count / 1000) / every(p):.1f} %',
+        ),
+        (
+          'longer because of failures, saved every 10 min',
+          lambda p: (
+            f'{100 * (with_failures(p, work(p), 600) / work(p) - 1):.1f} %'
+          ),
+        ),
+      ],
+    ),
+  ]
+
+
+def measure(folder: str) -> None:
+  """Prints the measured inputs, as this machine has them.
+
+  Args:
+    folder: DeepFashion's official one.
+  """
+  from fld_jax.configs import dfa
+  from fld_jax.datasets import prepared_builder
+
+  config = dfa.get_config('dataset=deepfashion,size=full')
+  config.dataset.manual_dir = folder
+  params = _measure_network(config)
+  _measure_input(config, prepared_builder(config.dataset))
+  for number, stage in enumerate(config.stages, 1):
+    _measure_kmeans(number, stage.pseudo_label.space)
+  _measure_save(params)
+
+
+def _seconds(run) -> float:
+  """CPU time of a call, median of five after one."""
+  times = []
+  for _ in range(6):
+    start = time.process_time()
+    run()
+    times.append(time.process_time() - start)
+  return float(np.median(times[1:]))
+
+
+def _measure_network(config):
+  """Prints PARAMS and FORWARD; shapes of the parameters."""
+  import jax
+
+  from fld_jax import stage as stage_lib
+
+  model = stage_lib.build_model(config, config.stages[0], 0)
+  size = config.input.size
+  batch = {
+    'image': np.zeros((1, size, size, 3), np.float32),
+    'position': np.zeros(1, np.int32),
+  }
+  init = lambda key: model.init(key, batch, train=False)
+  variables = jax.eval_shape(init, jax.random.key(0))
+  params = variables['params']
+  print('PARAMS', sum(math.prod(x.shape) for x in jax.tree.leaves(params)))
+  run = jax.jit(lambda variables: model.apply(variables, batch, train=False))
+  print('FORWARD', run.lower(variables).cost_analysis()['flops'])
+  return params
+
+
+def _measure_input(config, builder) -> None:
+  """Prints RECORD, EXAMPLE, CATALOGUE (enlarged photos) and ROW."""
+  import cv2
+  from PIL import Image
+
+  from fld_jax import input_pipeline
+
+  records = input_pipeline.Records(builder, 'train')
+  files = pathlib.Path(builder.data_path).glob('*-train.*')
+  print('RECORD', sum(f.stat().st_size for f in files) / len(records))
+  rng = np.random.default_rng(0)
+  small = [records[i] for i in rng.choice(len(records), 500, replace=False)]
+  large = []
+  for record in small[:50]:
+    image = input_pipeline.decode(record['image'])
+    scale = math.sqrt(1.5e6 / math.prod(image.shape[:2]))
+    image = cv2.resize(image, None, fx=scale, fy=scale)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, 'JPEG', quality=90)
+    box = np.float32(scale * np.asarray(record['box']))
+    large.append({**record, 'image': file.getvalue(), 'box': box})
+  example = input_pipeline.Example(config, augment=True)
+  run = lambda some: [example(record, rng) for record in some]
+  print('EXAMPLE', _seconds(lambda: run(small)) / len(small))
+  print('CATALOGUE', _seconds(lambda: run(large)) / len(large))
+  row = run(small[:1])[0]
+  del row['image']
+  print('ROW', sum(np.asarray(value).nbytes for value in row.values()))
+
+
+def _measure_kmeans(number: int, space: str) -> None:
+  """Prints KMEANS of a stage whose vectors are of `space`."""
+  import jax
+
+  from fld_jax import pseudo_labels
+  from fld_jax.parallel import Parallel
+
+  rng, count = np.random.default_rng(0), 200_000
+  truth = rng.uniform(-0.5, 0.5, (count, 8, 2)).astype(np.float32)
+  estimate = truth + rng.normal(0, 0.05, truth.shape).astype(np.float32)
+  codes, chunk = np.zeros((count, 8), np.int32), pseudo_labels.CHUNK
+  vectors = jax.jit(
+    lambda a, b, c: pseudo_labels.label_vectors(a, b, c, space=space)
+  )
+
+  def chunks():
+    for i in range(0, count, chunk):
+      part = slice(i, i + chunk)
+      yield jax.device_get(vectors(truth[part], codes[part], estimate[part]))
+
+  init = next(chunks())[0][:20]
+  more = {'seed': 0, 'parallel': Parallel(), 'tolerance': 0, 'init': init}
+  run = lambda n: pseudo_labels.kmeans(chunks, 20, num_iters=n, **more)
+  assert run(12).num_iters == 12  # not done before
+  gap = _seconds(lambda: run(12)) - _seconds(lambda: run(2))
+  print('KMEANS', number, gap / 10 / count)
+
+
+def _measure_save(params) -> None:
+  """Prints SAVE: wall time of the best of three."""
+  import jax
+  import orbax.checkpoint as ocp
+
+  rng = np.random.default_rng(0)
+  fill = lambda x: rng.standard_normal(x.shape, dtype=np.float32)
+  state = {k: jax.tree.map(fill, params) for k in ('params', 'momentum')}
+  times = []
+  for _ in range(3):
+    with tempfile.TemporaryDirectory() as folder:
+      start = time.perf_counter()
+      with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(pathlib.Path(folder) / 'state', state)
+      times.append(time.perf_counter() - start)
+  size = sum(x.nbytes for x in jax.tree.leaves(state))
+  print('SAVE', min(times), 's', min(times) / size, 's a byte')
+
+
+if __name__ == '__main__':
+  if sys.argv[1:2] == ['--measure']:
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    measure(sys.argv[2])
+  else:
+    print('\n\n'.join(tables()))
