@@ -91,15 +91,17 @@ create() {
 }
 
 copy() {
-  local folder=/tmp/fld_jax
+  local folder=/tmp/fld_jax code=0
   [ "$dry" ] || folder=$(mktemp -d)
   # With && throughout: `resume` goes on after a failure, so set -e is off.
   do_ tar -czf "$folder/fld_jax.tar.gz" -C "$top" --exclude=./.git \
     --exclude=./.venv --exclude=./runs --exclude=__pycache__ . &&
     tpu_vm scp "$folder/fld_jax.tar.gz" "$name:" --worker=all &&
-    on_all "$(setup_on_worker)" || return
+    on_all "$(setup_on_worker)" || code=$?
   [ "$dry" ] || rm -r "$folder"
+  return $code
 }
+
 setup_on_worker() {
   # Ubuntu 22.04's own Python is 3.10.
   cat <<END
@@ -118,7 +120,8 @@ END
 # shellcheck disable=SC2016
 look='if [ ! -f fld_jax.copied ]; then echo "fld_jax: empty"
 elif [ -f fld_jax.code ]; then echo "fld_jax: $(cat fld_jax.code)"
-elif [ -f fld_jax.pid ] && kill -0 "$(cat fld_jax.pid)" 2>/dev/null
+elif [ -f fld_jax.pid ] &&
+  grep -qs fld_jax "/proc/$(cat fld_jax.pid)/cmdline"
 then echo "fld_jax: running"; else echo "fld_jax: lost"; fi'
 
 run() {
