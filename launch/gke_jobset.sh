@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Trains on a TPU slice or on GPU nodes of a GKE cluster: fills in gke_jobset.yaml
-# and applies it. Needs kubectl, and JobSet 0.10 or newer in the cluster.
+# Trains on a TPU slice or on GPU nodes of a GKE cluster: fills in and applies
+# gke_jobset.yaml. Needs kubectl, and JobSet 0.10 or newer in the cluster.
 #
 #   ./launch/gke_jobset.sh OPTIONS -- ARGS OF fld_jax.main
 #
 #   --name=NAME        of the JobSet
 #   --image=IMAGE      built from the Dockerfile with EXTRAS=tpu or cuda
-#   --claim=CLAIM      a PersistentVolumeClaim that all pods can write to, mounted
+#   --claim=CLAIM      a PersistentVolumeClaim that all pods can write to, seen
 #                      at /data: --workdir and the records lie there
 #   --tpu=tpu-v5-lite-podslice --topology=16x16     a slice, or
 #   --gpu=nvidia-h100-80gb --nodes=4                GPU nodes
 #   --chips=N          of a node, by default 4 for TPUs and 8 for GPUs
-#   --max_restarts=N   how often a program that fails is started again (3); "saved,
-#                      start me again", exit code 75, doesn't count, and a mistake
-#                      of the user, 2, ends the JobSet
+#   --max_restarts=N   how often a program that fails is started again (3);
+#                      "saved, start me again", exit code 75, doesn't count, and
+#                      a mistake of the user, 2, ends the JobSet
 #   --spot             on spot nodes
 #   --dry-run          or DRY_RUN=1: print what would be applied
 #
@@ -68,7 +68,8 @@ if [ "$tpu" ] && [ "$topology" ] && [ -z "$gpu$nodes" ]; then
     mistake "--topology=$topology is no multiple of --chips=$chips."
   selector="\"$node-tpu-accelerator\": \"$tpu\", "
   selector+="\"$node-tpu-topology\": \"$topology\""
-  annotations="\"alpha.jobset.sigs.k8s.io/exclusive-topology\": \"$node-nodepool\""
+  annotations='"alpha.jobset.sigs.k8s.io/exclusive-topology": '
+  annotations+="\"$node-nodepool\""
   args=$(json "$@" --distributed)
 elif [ "$gpu" ] && [ "$nodes" ] && [ -z "$tpu$topology" ]; then
   chips=${chips:-8} resource=nvidia.com/gpu

@@ -7,9 +7,9 @@
 # copy     copies this checkout to every worker, installs it, runs --setup there
 # run      starts the program with ARGS on every worker; it stays when you leave
 # logs     follows what a worker prints, --worker=0 by default
-# status   prints the slice's state, and each worker's: empty (not copied to),
+# status   prints the slice's state, and each worker's: empty (nothing copied),
 #          running, lost, or the program's exit code
-# resume   watches until the program ends: a slice that was preempted is deleted,
+# resume   watches until the program ends: a preempted slice is deleted,
 #          made, filled and started again, and so is a program that was lost or
 #          ended with 75, "saved, start me again". Ends with the program's code.
 # delete   deletes the slice
