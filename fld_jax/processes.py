@@ -90,6 +90,8 @@ def start(
       coordinator,
       num_processes,
       process_id,
+      # Else a cluster would still decide which devices are seen.
+      cluster_detection_method='deactivate' if coordinator else None,
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
       shutdown_timeout_seconds=SHUTDOWN_SECONDS,
     )
@@ -174,11 +176,15 @@ def wait(place: str, seconds: float | None = None) -> None:
   try:
     barrier(key=f'{next(_meetings)} {place}', timeout_ms=round(1000 * seconds))
   except jax.errors.JaxRuntimeError as error:
-    _, _, names = str(error).partition('timed out task names:')
-    missing = re.findall(r'\d+', names.partition('[')[0])
+    # Late ones, or those whose hearts no longer beat, are listed in a line.
+    listed = re.search(
+      r'(?:task names|heartbeats\)):\s*([\d, \n]+)', str(error)
+    )
+    missing = listed[1].split() if listed else []
     raise LostProcess(
       f'process {", ".join(missing) or "?"} of {count()} did not come to '
-      f"'{place}' within {seconds:g} s: it is stuck or gone."
+      f"'{place}' within {seconds:g} s: it is stuck or gone"
+      + ('.' if missing else f'. {error}')
     ) from error
 
 

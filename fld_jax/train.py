@@ -90,7 +90,11 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     batch_size=config.batch_size,
     num_examples=len(job.records),
   )
-  with checkpoint.Checkpoints(job.directory) as checkpoints:
+  # Outermost: what is being saved when the run is asked to end gets saved.
+  with (
+    processes.preemption_waits(),
+    checkpoint.Checkpoints(job.directory) as checkpoints,
+  ):
     done = checkpoints.last_step()
     if done >= total:
       return
@@ -168,7 +172,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
       checkpoints.save(step, host, progress, history, ne)
 
     since = time.monotonic()
-    with writer, bar, processes.preemption_waits():
+    with writer, bar:
       for step in range(done + 1, total + 1):
         batch = next(iterator)
         processes.wait(f'step {step} of {job.name}')

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -40,7 +41,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started(folder: pathlib.Path, processes: int = 1, devices=4, fields=None):
+def started(
+  folder: pathlib.Path, processes: int = 1, devices=4, fields=None, flags=()
+):
   """Starts the quickstart, or starts it again; kills it at the end.
 
   Args:
@@ -48,9 +51,10 @@ def started(folder: pathlib.Path, processes: int = 1, devices=4, fields=None):
     processes: how many.
     devices: virtual ones, of each process.
     fields: of the config, over those of TINY.
+    flags: of the program, beside these.
   """
   fields = {'dataset.data_dir': folder / 'data', **TINY, **(fields or {})}
-  flags = f'--xla_force_host_platform_device_count={devices} {XLA_CPU_FLAGS}'
+  xla = f'--xla_force_host_platform_device_count={devices} {XLA_CPU_FLAGS}'
   folder.mkdir(exist_ok=True)
   command = [
     sys.executable,
@@ -59,6 +63,7 @@ def started(folder: pathlib.Path, processes: int = 1, devices=4, fields=None):
     '--config=configs/dfa.py:dataset=synthetic,size=tiny',
     f'--workdir={folder / "run"}',
     *(f'--config.{key}={value}' for key, value in fields.items()),
+    *flags,
   ]
   if processes > 1:
     command += [
@@ -74,7 +79,7 @@ def started(folder: pathlib.Path, processes: int = 1, devices=4, fields=None):
           subprocess.Popen(
             command + own,
             cwd=ROOT,
-            env={**os.environ, 'XLA_FLAGS': flags},
+            env={**os.environ, 'XLA_FLAGS': xla},
             stdout=log,
             stderr=log,
           )
@@ -95,3 +100,10 @@ def run_to_end(folder: pathlib.Path, processes: int = 1, **options) -> None:
   with started(folder, processes, **options) as running:
     for i, process in enumerate(running):
       assert process.wait() == 0, log(folder, i)[-4000:]
+
+
+def listing(workdir: pathlib.Path) -> set[str]:
+  """All that is in a workdir; names that hold a random number without it."""
+  names = {str(path.relative_to(workdir)) for path in workdir.rglob('*')}
+  random = r'(?<=/d/)[0-9a-f]{32}|(?<=events\.out\.tfevents\.).*'
+  return {re.sub(random, '*', name) for name in names}

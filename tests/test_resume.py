@@ -18,7 +18,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from launching import log, started
+from launching import listing, log, started
 
 from fld_jax import checkpoint
 from fld_jax import stage as stage_lib
@@ -55,13 +55,6 @@ def milestones(folder: pathlib.Path) -> set[str]:
   return {
     re.sub(r'\.orbax-checkpoint-tmp[^/]*', '.saving', name) for name in names
   }
-
-
-def listing(workdir: pathlib.Path) -> set[str]:
-  """All that is in a workdir; names that hold a random number without it."""
-  names = {str(path.relative_to(workdir)) for path in workdir.rglob('*')}
-  random = r'(?<=/d/)[0-9a-f]{32}|(?<=events\.out\.tfevents\.).*'
-  return {re.sub(random, '*', name) for name in names}
 
 
 def tail(folder: pathlib.Path) -> str:

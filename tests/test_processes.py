@@ -1,0 +1,250 @@
+"""Several processes do what one does; a lost one ends the others."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from launching import ROOT, free_port, listing, log, run_to_end, started
+from tensorboardX.proto import event_pb2
+
+# Sizes that nothing divides, and an optimiser without a division by tiny
+# numbers, in which rounding would grow.
+FIELDS = {
+  'dataset.sizes.train': 46,
+  'dataset.sizes.val': 15,
+  'dataset.sizes.test': 17,
+  'log_every_steps': 1,
+  **{
+    f'stages[{i}].{field}': value
+    for i in range(3)
+    for field, value in (
+      ('train_steps', 20),
+      ('eval_steps', 10),
+      ('optimizer.name', 'sgd'),
+      ('optimizer.learning_rate', 0.01),
+    )
+  },
+}
+LAYOUTS = {'1x1': (1, 1), '1x4': (1, 4), '2x2': (2, 2)}
+
+
+def scalars(workdir, network):
+  """(tag, step) -> value, of TensorBoard's files."""
+  found = {}
+  for path in (workdir / 'tensorboard' / network).glob('events*'):
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+      length = int.from_bytes(content[at : at + 8], 'little')
+      event = event_pb2.Event.FromString(content[at + 12 : at + 12 + length])
+      for value in event.summary.value:
+        found[value.tag, event.step] = value.simple_value
+      at += 16 + length
+  return found
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+  """The folder of a run of each layout, on the same prepared data."""
+  folder = tmp_path_factory.mktemp('layouts')
+  data = {'dataset.data_dir': folder / 'data'}
+  for name, (processes, devices) in LAYOUTS.items():
+    run_to_end(
+      folder / name, processes, devices=devices, fields={**FIELDS, **data}
+    )
+  return {name: folder / name for name in LAYOUTS}
+
+
+# The first two: further on rounding has grown in these small networks.
+@pytest.mark.parametrize('layout', ['1x4', '2x2'])
+@pytest.mark.parametrize('network', ['stage1', 'stage2'])
+def test_losses(runs, layout, network):
+  expected = scalars(runs['1x1'] / 'run', network)
+  found = scalars(runs[layout] / 'run', network)
+  assert found.keys() == expected.keys()
+  losses = [key for key in expected if key[0] == 'train/loss']
+  assert [step for _, step in sorted(losses)] == list(range(1, 21))
+  for key in expected:
+    if 'images_per_second' not in key[0]:
+      assert found[key] == pytest.approx(expected[key], rel=1e-5, abs=1e-6), key
+
+
+@pytest.mark.parametrize('layout', ['1x4', '2x2'])
+@pytest.mark.parametrize('stage', ['stage1', 'stage2'])
+def test_clusters(runs, layout, stage):
+  centres = {}
+  for name in ('1x1', layout):
+    with np.load(runs[name] / f'run/stages/{stage}/clusters.npz') as arrays:
+      centres[name] = arrays['centres']
+  scale = np.abs(centres['1x1']).max()
+  np.testing.assert_allclose(
+    centres[layout] / scale, centres['1x1'] / scale, atol=1e-5, rtol=0
+  )
+
+
+def flat(value, path=''):
+  items = value.items() if isinstance(value, dict) else enumerate(value)
+  for key, entry in items:
+    if isinstance(entry, dict | list):
+      yield from flat(entry, f'{path}.{key}')
+    else:
+      yield f'{path}.{key}', entry
+
+
+@pytest.mark.parametrize('layout', ['1x4', '2x2'])
+def test_evaluation_counts_every_example_once(runs, layout, tmp_path):
+  """The same networks, evaluated by other numbers of processes."""
+  shutil.copytree(runs['1x1'] / 'run', tmp_path / 'run')
+  shutil.rmtree(tmp_path / 'run/eval')
+  processes, devices = LAYOUTS[layout]
+  run_to_end(
+    tmp_path,
+    processes,
+    devices=devices,
+    fields={**FIELDS, 'dataset.data_dir': runs['1x1'].parent / 'data'},
+    flags=['--mode=evaluate'],
+  )
+  read = lambda folder, name: json.loads(
+    (folder / 'run/eval/test' / name).read_text()
+  )
+  found = dict(flat(read(tmp_path, 'metrics.json')))
+  expected = dict(flat(read(runs['1x1'], 'metrics.json')))
+  assert found['.num_examples'] == found['.network_passes.stage1'] == 17
+  assert found.keys() == expected.keys()
+  for key, value in expected.items():
+    if isinstance(value, float):
+      value = pytest.approx(value, abs=1.5e-6)  # both are rounded to 1e-6
+    assert found[key] == value, key
+  names = [of['file_name'] for of in read(tmp_path, 'predictions.json')]
+  assert len(set(names)) == len(names) == 17
+  assert names == [
+    of['file_name'] for of in read(runs['1x1'], 'predictions.json')
+  ]
+
+
+def test_the_same_is_left_and_only_one_prints(runs):
+  assert listing(runs['2x2'] / 'run') == listing(runs['1x1'] / 'run')
+  assert 'NE of visible landmarks' in log(runs['2x2'], 0)
+  others = log(runs['2x2'], 1).splitlines()
+  assert [line for line in others if not line.startswith('[Gloo]')] == []
+
+
+# --- what ends a run ----------------------------------------------------------
+
+LONG = {f'stages[{i}].train_steps': 100_000 for i in range(3)} | {
+  f'stages[{i}].eval_steps': 25 for i in range(3)
+}
+
+
+def wait_for_step(folder, running, step: int) -> None:
+  """Returns when a checkpoint of at least this step is there."""
+  network = folder / 'run/stages/stage1/all'
+  while True:
+    names = [path.name for path in network.glob('*')]
+    if any(name.isdigit() and int(name) >= step for name in names):
+      return
+    assert all(p.poll() is None for p in running), log(folder)[-2000:]
+    time.sleep(0.05)
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_asked_to_end(tmp_path, processes):
+  """SIGTERM to one process: all save the same step and ask for more."""
+  with started(tmp_path, processes, devices=1, fields=LONG) as running:
+    wait_for_step(tmp_path, running, 25)
+    begin = time.monotonic()
+    running[-1].send_signal(signal.SIGTERM)
+    codes = [process.wait(60) for process in running]
+    print(
+      f'{processes} processes: ended after {time.monotonic() - begin:.1f} s'
+    )
+  assert codes == [75] * processes
+  (step,) = re.findall(
+    r'stage1 is saved at step (\d+) of 100000', log(tmp_path)
+  )
+  assert (tmp_path / 'run/stages/stage1/all' / step / 'sums.json').exists()
+  with started(tmp_path, processes, devices=1, fields=LONG) as running:
+    wait_for_step(tmp_path, running, int(step) + 1)
+  assert f'stage1 continues from step {step} of' in log(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('sent', 'victim'), [(signal.SIGKILL, 1), (signal.SIGSTOP, 1)]
+)
+def test_a_lost_process_ends_the_other(tmp_path, sent, victim):
+  with started(tmp_path, 2, devices=1, fields=LONG) as running:
+    wait_for_step(tmp_path, running, 25)
+    begin = time.monotonic()
+    running[victim].send_signal(sent)
+    assert running[1 - victim].wait(60) not in (0, 75)
+    print(f'{sent.name}: ended after {time.monotonic() - begin:.1f} s')
+  ending = log(tmp_path, 1 - victim)[-6000:]
+  # Our own word, or that of JAX's runtime, which lists the lost below.
+  assert re.search(
+    r'process 1 of 2 did not come|stopped sending heartbeats\):\s*1\b', ending
+  ), ending
+
+
+STUCK = """
+import sys, time
+from fld_jax import processes
+from fld_jax.errors import LostProcess
+
+me = int(sys.argv[2])
+processes.start(f'127.0.0.1:{sys.argv[1]}', 2, me)
+assert processes.gather(me) == [0, 1]
+assert processes.gather('x' * me) == ['', 'x']
+assert processes.from_main(lambda: me) == 0
+try:
+  processes.from_main(lambda: 1 / 0)
+except ZeroDivisionError:
+  print('raised everywhere', flush=True)
+if me == 1:
+  time.sleep(30)  # alive, its heart beats, but it does not come
+try:
+  processes.wait('the next step', seconds=2)
+except LostProcess as error:
+  print(error, flush=True)
+  processes.leave(1, meet=False)
+"""
+
+
+def test_a_stuck_process_is_named():
+  port = str(free_port())
+  running = [
+    subprocess.Popen(
+      [sys.executable, '-c', STUCK, port, str(i)],
+      cwd=ROOT,
+      env={**os.environ, 'XLA_FLAGS': ''},
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(2)
+  ]
+  try:
+    output, _ = running[0].communicate(timeout=60)
+  finally:
+    for process in running:
+      process.kill()
+      process.wait()
+  assert 'raised everywhere' in output
+  assert "process 1 of 2 did not come to 'the next step' within 2 s" in output
+  assert running[0].returncode == 1
+
+
+def test_the_others_do_not_come(tmp_path):
+  command = [sys.executable, '-m', 'fld_jax.main', '--mode=train']
+  command += ['--config=configs/dfa.py:dataset=synthetic,size=tiny']
+  command += [f'--workdir={tmp_path}', '--coordinator=127.0.0.1:1']
+  result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert result.returncode == 2
+  assert (
+    'error: The processes of the run did not come together' in result.stderr
+  )
+  assert '--num_processes=N' in result.stderr
