@@ -156,7 +156,7 @@ class _Trainer:
     routes = {}
     for part, rows in (('train', train_rows), ('tune', tune_rows)):
       outputs = rows['stages'][self.stages[-1].name]
-      routes[f'{part}_score'] = cascade.route_score(outputs)
+      routes[f'{part}_score'] = np.asarray(cascade.route_score(outputs))
       routes[f'{part}_index'] = rows['index']
     routing, score = self.config.routing, routes['train_score']
     routes['epsilon'] = np.float64(

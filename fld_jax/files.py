@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import reprlib
+import shutil
 
 from fld_jax.errors import InputError, shown
 
@@ -51,6 +52,23 @@ def locked(folder: pathlib.Path, on_busy):
     yield
   finally:
     os.close(descriptor)
+
+
+@contextlib.contextmanager
+def whole_folder(path: pathlib.Path):
+  """A folder to fill, which takes its place at the end or never.
+
+  Args:
+    path: of an empty folder, or of none.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    temporary.mkdir()
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: pathlib.Path, value) -> None:

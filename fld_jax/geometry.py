@@ -147,6 +147,32 @@ def warp(
   return cv2.warpAffine(part, affine, (size, size), flags=cv2.INTER_LINEAR)
 
 
+def cut(
+  image: np.ndarray,
+  box: np.ndarray,
+  size: int,
+  mode: str,
+  margin: float,
+  **jitter,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Cuts the crop of a box out of an image.
+
+  Args:
+    image: (H, W, 3) uint8.
+    box: (4,) x1, y1, x2, y2 in image pixels.
+    size: side S of the crop.
+    mode: see `crop_affine`.
+    margin: see `grow_box`.
+    **jitter: of `crop_affine`.
+
+  Returns:
+    (crop, affine): (S, S, 3) uint8; (2, 3), image pixels -> crop pixels.
+  """
+  box = grow_box(box, margin)
+  affine = crop_affine(box, size, mode, **jitter)
+  return warp(image, box, affine, size), affine
+
+
 def observer_centric(points, visibility, landmark_set):
   """Names limbs by the side that the observer sees them on.
 

@@ -244,7 +244,9 @@ def _flat(heatmaps):
 def _peak(maps, side: int):
   """Column and row of the highest cell, each (B, N) int32."""
   place = jnp.argmax(maps, axis=-1)
-  return place % side, place // side
+  # Not % and //, which the converter to ONNX lowers for a known B only.
+  y = lax.div(place, side)
+  return place - side * y, y
 
 
 def _at(maps, side: int, x, y):

@@ -112,10 +112,15 @@ class Example:
     """The example of a record; all randomness is drawn from `rng`."""
     size = self._config['size']
     image, corrupt = self._decode(record)
-    box = geometry.grow_box(record['box'], self._config['margin'])
     jitter = _jitter(self._augment, rng) if self._augmented else {}
-    affine = geometry.crop_affine(box, size, self._config['crop'], **jitter)
-    crop = geometry.warp(image, box, affine, size)
+    crop, affine = geometry.cut(
+      image,
+      record['box'],
+      size,
+      self._config['crop'],
+      self._config['margin'],
+      **jitter,
+    )
     landmarks = geometry.transform(affine, record['landmarks'])
     landmarks = geometry.normalise(landmarks, size)
     visibility = np.array(record['visibility'], np.int32)

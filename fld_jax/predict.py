@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fld_jax import input_pipeline, processes, pseudo_labels, train_step
@@ -89,6 +90,45 @@ class Cascade:
     )
     return _wanted(out)
 
+  def forward(self, images) -> dict[str, dict]:
+    """The whole cascade as one pure function, with the weights in it.
+
+    Its graph has no choice in it: every image passes both branches of the last
+    stage, and in mode 'route' one of the results is taken. So it costs four
+    networks where `predict` runs three, and finds the same.
+
+    Args:
+      images: (B, S, S, 3) uint8 crops; B may be a symbol.
+
+    Returns:
+      name of the stage -> its outputs, see `predict`. Of a routed stage also
+      `route`: (B,) int32, 0 easy and 1 hard.
+    """
+    batch = {'image': images}
+    variables = [stage.networks[ALL] for stage in self._chain]
+    outputs = self._chain_fn(variables, batch)
+    stages = {
+      stage.name: out for stage, out in zip(self._chain, outputs, strict=True)
+    }
+    if self._last:
+      batch['estimate'] = outputs[-1]['estimate']
+      branches = {
+        name: self._branch_fn(variables, batch)
+        for name, variables in self._last.networks.items()
+      }
+      if self._config.routing.mode == 'route':
+        easy = self.route_score(outputs[-1]) < self._last.epsilon
+        last = jax.tree.map(
+          lambda a, b: jnp.where(jnp.expand_dims(easy, range(1, a.ndim)), a, b),
+          branches[EASY],
+          branches[HARD],
+        )
+        last['route'] = jnp.where(easy, 0, 1)
+      else:
+        last = _merge(list(branches.values()))
+      stages[self._last.name] = last
+    return stages
+
   def _prepare(self, batch):
     mean, std = self._config.input.mean, self._config.input.std
     return train_step.normalise_images(batch, mean, std)
@@ -149,7 +189,10 @@ class Cascade:
       self._run_branches(images.rest(len(valid)), results, passes)
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
     if self._last:
-      joined['stages'][self._last.name] = _combine(results, len(joined['mask']))
+      merged = [_merge(results[i]) for i in range(len(joined['mask']))]
+      joined['stages'][self._last.name] = jax.tree.map(
+        lambda *rows: np.stack(rows), *merged
+      )
     return {**joined, 'passes': passes, 'num_corrupt': corrupt}
 
   def predict_records(self, records, *, augment: bool = False) -> dict:
@@ -187,12 +230,10 @@ class Cascade:
     images = self._parallel.shard({'image': batch['image']})
     return self._parallel.gather(self._run_chain(self._chain_variables, images))
 
-  def route_score(self, outputs: dict) -> np.ndarray:
+  def route_score(self, outputs: dict):
     """G of P1: the expected error of a sample after the last but one stage."""
-    return np.asarray(
-      pseudo_labels.routing_score(
-        outputs['pseudo_label'], self._chain[-1].clusters['errors']
-      )
+    return pseudo_labels.routing_score(
+      outputs['pseudo_label'], self._chain[-1].clusters['errors']
     )
 
   def routes(self, rows: dict) -> list[tuple[str, ...]]:
@@ -216,7 +257,8 @@ class Cascade:
     if self._config.routing.mode != 'route':
       everything = np.ones(len(chunk['mask']), bool)
       return dict.fromkeys(self._last.networks, everything)
-    score = self.route_score(chunk['stages'][self._chain[-1].name])
+    outputs = chunk['stages'][self._chain[-1].name]
+    score = np.asarray(self.route_score(outputs))
     chunk['route_score'] = score
     easy = score < self._last.epsilon
     return {EASY: easy, HARD: ~easy}
@@ -242,18 +284,11 @@ def _wanted(outputs: dict) -> dict:
   return {key: outputs[key] for key in keys if key in outputs}
 
 
-def _combine(results: dict, count: int) -> dict:
+def _merge(branches: list[dict]) -> dict:
   """Averages estimates and pseudo-labels, sums visibility logits."""
-  keys = results[0][0]
-  reduce = {'visibility': np.sum}
+  count = {key: len(branches) for key in branches[0]} | {'visibility': 1}
   return {
-    key: np.stack(
-      [
-        reduce.get(key, np.mean)([out[key] for out in results[i]], axis=0)
-        for i in range(count)
-      ]
-    )
-    for key in keys
+    key: sum(out[key] for out in branches) / count[key] for key in branches[0]
   }
 
 

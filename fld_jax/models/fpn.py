@@ -5,8 +5,10 @@ one is our reading (methods 3.6).
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+
+# By name: what the converter to ONNX puts into jax.image wants a known B.
+from jax.image import resize
 
 from fld_jax.models.layers import BatchNorm, heatmap_head
 from fld_jax.models.resnet import ResNetFeatures
@@ -63,4 +65,4 @@ def _resize(x, factor: int, method: str = 'nearest'):
   if factor == 1:
     return x
   b, h, w, c = x.shape
-  return jax.image.resize(x, (b, factor * h, factor * w, c), method)
+  return resize(x, (b, factor * h, factor * w, c), method)

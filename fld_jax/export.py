@@ -1,0 +1,360 @@
+"""A trained cascade as files to deploy, which need no fld_jax.
+
+  DIR/model.stablehlo   or model.onnx: the whole method, crops -> landmarks
+  DIR/manifest.json     what goes in, what comes out, and of which run
+  DIR/crop.py           cuts crops out of images and brings points back
+  DIR/load.py           prints landmarks: python load.py IMAGE [x1 y1 x2 y2]
+
+Normalisation, every stage, routing and the decoding of heatmaps are inside the
+model, the weights as constants. Its graph is that of `Cascade.forward`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import pathlib
+import warnings
+
+import jax
+import jax.export
+import numpy as np
+
+from fld_jax import (
+  checkpoint,
+  export_files,
+  geometry,
+  input_pipeline,
+  schema,
+)
+from fld_jax import stage as stage_lib
+from fld_jax.datasets import landmark_set, make_builder
+from fld_jax.errors import InputError
+from fld_jax.files import whole_folder, write_file, write_json
+from fld_jax.parallel import Parallel
+from fld_jax.predict import Cascade
+
+PLATFORMS = ('cpu', 'cuda', 'tpu')  # that StableHLO is lowered for
+OPSET = 23  # of ONNX
+LIMIT = 2**31  # bytes that a file of either format can have
+TOLERANCE = 1e-3  # pixels of the crop, or of a probability
+BATCH_SIZES = (1, 5)  # that a file is checked with
+SEEN = 64  # images of which those are chosen that it is checked with
+
+
+def export(
+  config, workdir: pathlib.Path, output: pathlib.Path, format: str
+) -> None:
+  """Writes the folder that the module describes, or nothing.
+
+  Args:
+    config: of the run; `routing.mode`, `flip_test` and `heatmap.decoder` are
+      part of what is exported.
+    workdir: the run's folder.
+    output: DIR; an empty folder, or none yet.
+    format: 'stablehlo' or 'onnx'.
+
+  Raises:
+    InputError: for an unknown format, a package that it lacks, an output that
+      is there already, no finished cascade, or too large networks.
+    RuntimeError: if the file does not do what `Cascade.predict` does.
+  """
+  if format not in FORMATS:
+    raise InputError(
+      f"--format is '{format}', valid values are {', '.join(FORMATS)}."
+    )
+  if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+    raise InputError(
+      f'--output is {output}, which is there already: give the name of a new '
+      'folder.'
+    )
+  stages, _ = stage_lib.load_cascade(config, workdir)
+  crops, source = _crops(config)
+  run = {
+    'data': checkpoint.read_manifest(workdir)['data'],
+    'config': _sha256(json.dumps(checkpoint.to_dict(config)).encode()),
+    'checked_with': source,
+  }
+  write_export(stages, config, crops, output, format, run)
+  print(f'Model: {output}, checked with {source}.', flush=True)
+
+
+def write_export(
+  stages: list, config, crops: np.ndarray, output: pathlib.Path, format, run
+) -> None:
+  """Exports, checks and writes; see `export`.
+
+  Args:
+    stages: of a trained cascade.
+    config: of the run.
+    crops: (n, S, S, 3) uint8 to check with.
+    output: where the folder appears.
+    format: 'stablehlo' or 'onnx'.
+    run: JSON-ready, for the manifest.
+  """
+  weights = [stage.networks for stage in stages]
+  size = sum(x.nbytes for x in jax.tree.leaves(weights))
+  if size >= LIMIT:
+    raise InputError(
+      f'The networks have {size / 2**30:.2f} GiB, and --format={format} is for '
+      'less than 2 GiB.'
+    )
+  # On a CPU, whatever there is: accelerators round products as it suits them.
+  device = jax.local_devices(backend='cpu')[0]
+  cascade = Cascade(stages, config, Parallel('shard_map', [device]))
+  side = config.input.size
+  shape = jax.export.symbolic_shape(f'B, {side}, {side}, 3')
+  image = jax.ShapeDtypeStruct(shape, np.uint8)
+  function = lambda image: _outputs(cascade.forward(image), config)
+  convert, load, versions = FORMATS[format]
+  with jax.default_device(device):
+    model = convert(function, image)
+    _check(load(model), cascade, crops, config)
+  manifest = {
+    'format': format,
+    'model': {
+      'file': f'model.{format}',
+      'bytes': len(model),
+      'sha256': _sha256(model),
+    },
+    'inputs': {'image': _describe(image, 'RGB crops, see crop.py')},
+    'outputs': {
+      name: _describe(value, _meaning(name, config))
+      for name, value in jax.eval_shape(function, image).items()
+    },
+    'landmarks': _landmarks(config),
+    'preprocessing': {
+      **{key: config.input[key] for key in ('size', 'crop', 'margin')},
+      'words': (
+        'Grow the box by `margin` of its sides, cut it out, what lies outside '
+        'is black, and bring it to `size` x `size`: bbox_wh stretches it, '
+        'pad_square keeps its aspect ratio. crop.py does this. The model '
+        'normalises by `mean` and `std` itself.'
+      ),
+      'mean': list(config.input.mean),
+      'std': list(config.input.std),
+    },
+    'method': _method(stages, config),
+    'run': run,
+    'versions': {
+      'fld_jax': _version('fld_jax'),
+      'jax': _version('jax'),
+      **versions(),
+    },
+  }
+  with whole_folder(output) as folder:
+    write_file(folder / f'model.{format}', model)
+    write_json(folder / 'manifest.json', manifest)
+    crop = export_files.crop_module(config.input)
+    write_file(folder / 'crop.py', crop.encode())
+    write_file(folder / 'load.py', export_files.loader(format).encode())
+
+
+def _outputs(stages: dict[str, dict], config) -> dict:
+  """What a user sees of a cascade's outputs: name -> array."""
+  pixels = lambda out: geometry.denormalise(out['estimate'], config.input.size)
+  *earlier, last = stages.values()
+  found = {'landmarks': pixels(last)}
+  for name, out in zip(stages, earlier, strict=False):
+    found[f'landmarks_{name}'] = pixels(out)
+  if 'visibility' in last:
+    found['visibility'] = jax.nn.softmax(last['visibility'], axis=-1)
+    found['confidence'] = 1 - found['visibility'][..., schema.TRUNCATED]
+  for name in ('confidence', 'route'):
+    if name in last:
+      found[name] = last[name]
+  return found
+
+
+def _meaning(name: str, config) -> str:
+  if name.startswith('landmarks'):
+    stage = name.removeprefix('landmarks_')
+    which = '' if stage == name else f', as stage {stage} has them'
+    return (
+      f'x, y in pixels of the crop{which}; (0, 0) is the top-left corner of '
+      'its top-left pixel. crop.transform(back, points) are image pixels.'
+    )
+  return {
+    'visibility': 'probabilities of visible, occluded, truncated',
+    'confidence': (
+      '0 to 1: the height of the heatmap over that of its target; of networks '
+      'without heatmaps the probability of not being truncated'
+    ),
+    'route': 'branch of the last stage: 0 easy, 1 hard',
+  }[name]
+
+
+def _describe(value, meaning: str) -> dict:
+  shape = [side if isinstance(side, int) else 'B' for side in value.shape]
+  return {'shape': shape, 'dtype': str(value.dtype), 'meaning': meaning}
+
+
+def _landmarks(config) -> dict:
+  landmarks = landmark_set(config.dataset)
+  return {
+    'dataset': config.dataset.name,
+    'names': list(landmarks.names),
+    'partners_when_mirrored': landmarks.flip.tolist(),
+    'of_clothes_type': {
+      name: [landmarks.names[i] for i in sorted(landmarks.slots[code])]
+      for code, name in landmarks.types.items()
+      if code in landmarks.slots
+    },
+  }
+
+
+def _method(stages: list, config) -> dict:
+  method = {
+    'network': config.model.to_dict() | {'dtype': str(config.model.dtype)},
+    'stages': {stage.name: sorted(stage.networks) for stage in stages},
+    'flip_test': config.flip_test,
+  }
+  if stage_lib.ALL not in stages[-1].networks:
+    method['routing'] = {
+      'mode': config.routing.mode,
+      'epsilon': stages[-1].epsilon,
+      'words': (
+        'Every image passes both branches of the last stage: route takes the '
+        'result of one, average and two_branch the mean of both.'
+      ),
+    }
+  return method
+
+
+def _crops(config) -> tuple[np.ndarray, str]:
+  """Images to check with, and whose they are.
+
+  Those of the run's own evaluation, if they are prepared; else rendered
+  garments, which are always there.
+  """
+  builder, split = None, config.eval_splits[0]
+  try:
+    builder = make_builder(config.dataset)
+  except InputError as error:
+    if error.kind != 'missing':
+      raise
+  if builder and builder.is_prepared():
+    source = input_pipeline.Records(builder, split)
+    records = (source[i] for i in range(min(SEEN, len(source))))
+    name = f'images of {config.dataset.name} {split}'
+  else:
+    from fld_jax.datasets import synthetic
+
+    records = (synthetic.example(0, 'test', i) for i in range(SEEN))
+    name = 'rendered garments'
+  options = config.input
+  cut = lambda record: geometry.cut(
+    input_pipeline.decode(record['image']),
+    record['box'],
+    options.size,
+    options.crop,
+    options.margin,
+  )[0]
+  return np.stack([cut(record) for record in records]), name
+
+
+def _check(run, cascade: Cascade, crops: np.ndarray, config) -> None:
+  """Compares a loaded file with `Cascade.predict`."""
+  count = len(crops)
+  batch = {
+    'image': crops,
+    'mask': np.ones(count, np.float32),
+    'corrupt': np.zeros(count, np.int32),
+  }
+  rows = cascade.predict([batch])
+  expected = jax.device_get(_outputs(rows['stages'], config))
+  # Evenly over the routing scores, so that both branches are seen.
+  order = np.argsort(rows.get('route_score', np.zeros(count)), kind='stable')
+  for size in BATCH_SIZES:
+    picks = order[np.linspace(0, count - 1, max(BATCH_SIZES)).astype(int)]
+    parts = [
+      run(crops[picks[i : i + size]]) for i in range(0, len(picks), size)
+    ]
+    for name, value in expected.items():
+      found = np.concatenate([part[name] for part in parts])
+      gap = np.abs(found - value[picks]).max()
+      if not gap <= TOLERANCE:
+        raise RuntimeError(
+          f'The exported model is not what it should be: with batches of '
+          f"{size}, '{name}' is {gap:.2g} away from that of Cascade.predict."
+        )
+
+
+def _to_stablehlo(function, image) -> bytes:
+  exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(image)
+  return bytes(exported.serialize())
+
+
+def _load_stablehlo(model: bytes):
+  call = jax.jit(jax.export.deserialize(bytearray(model)).call)
+  return lambda crops: jax.device_get(call(crops))
+
+
+def _to_onnx(function, image) -> bytes:
+  jax2onnx, _ = _onnx_packages()
+  names = sorted(jax.eval_shape(function, image))  # JAX's order of a dict
+  # The converter warns of what it does itself.
+  level = logging.root.manager.disable
+  logging.disable(logging.WARNING)
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      model = jax2onnx.to_onnx(
+        function,
+        [image],
+        model_name='fld_jax',
+        opset=OPSET,
+        input_names=['image'],
+        output_names=names,
+      )
+  finally:
+    logging.disable(level)
+  return model.SerializeToString()
+
+
+def _load_onnx(model: bytes):
+  _, onnxruntime = _onnx_packages()
+  options = onnxruntime.SessionOptions()
+  options.log_severity_level = 3  # errors
+  session = onnxruntime.InferenceSession(
+    model, options, providers=['CPUExecutionProvider']
+  )
+  names = [output.name for output in session.get_outputs()]
+  return lambda crops: dict(
+    zip(names, session.run(names, {'image': crops}), strict=True)
+  )
+
+
+def _onnx_packages():
+  try:
+    import jax2onnx
+    import onnxruntime
+  except ImportError as error:
+    raise InputError(
+      f'--format=onnx needs {error.name}, which is not installed: install '
+      "fld_jax's extra onnx, pip install 'fld_jax[onnx]'."
+    ) from error
+  return jax2onnx, onnxruntime
+
+
+# Format -> how to make the bytes of a file, how to load them, its versions.
+FORMATS = {
+  'stablehlo': (
+    _to_stablehlo,
+    _load_stablehlo,
+    lambda: {'platforms': list(PLATFORMS)},
+  ),
+  'onnx': (
+    _to_onnx,
+    _load_onnx,
+    lambda: {'opset': OPSET, 'jax2onnx': _version('jax2onnx')},
+  ),
+}
+
+
+def _version(package: str) -> str:
+  return importlib.metadata.version(package)
+
+
+def _sha256(content: bytes) -> str:
+  return hashlib.sha256(content).hexdigest()
