@@ -9,6 +9,7 @@ Normalisation, every stage, routing and the decoding of heatmaps are inside the
 model, the weights as constants. Its graph is that of `Cascade.forward`.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -18,6 +19,7 @@ import warnings
 
 import jax
 import jax.export
+import jax.numpy as jnp
 import numpy as np
 
 from fld_jax import (
@@ -84,6 +86,10 @@ def write_export(
 ) -> None:
   """Exports, checks and writes; see `export`.
 
+  The file computes in float32, whatever the training did: half the digits would
+  leave no way to tell a wrong file from a rounded one, and onnxruntime has no
+  convolutions of bfloat16 on a CPU.
+
   Args:
     stages: of a trained cascade.
     config: of the run.
@@ -99,6 +105,10 @@ def write_export(
       f'The networks have {size / 2**30:.2f} GiB, and --format={format} is for '
       'less than 2 GiB.'
     )
+  stages = [
+    dataclasses.replace(stage, model=stage.model.clone(dtype=jnp.float32))
+    for stage in stages
+  ]
   # On a CPU, whatever there is: accelerators round products as it suits them.
   device = jax.local_devices(backend='cpu')[0]
   cascade = Cascade(stages, config, Parallel('shard_map', [device]))
@@ -205,7 +215,7 @@ def _landmarks(config) -> dict:
 
 def _method(stages: list, config) -> dict:
   method = {
-    'network': config.model.to_dict() | {'dtype': str(config.model.dtype)},
+    'network': config.model.to_dict() | {'dtype': 'float32'},
     'stages': {stage.name: sorted(stage.networks) for stage in stages},
     'flip_test': config.flip_test,
   }
@@ -291,7 +301,7 @@ def _load_stablehlo(model: bytes):
 
 
 def _to_onnx(function, image) -> bytes:
-  jax2onnx, _ = _onnx_packages()
+  jax2onnx, onnx_ir, _ = _onnx_packages()
   names = sorted(jax.eval_shape(function, image))  # JAX's order of a dict
   # The converter warns of what it does itself.
   level = logging.root.manager.disable
@@ -306,14 +316,18 @@ def _to_onnx(function, image) -> bytes:
         opset=OPSET,
         input_names=['image'],
         output_names=names,
+        return_mode='ir',
       )
+      # A network that is run twice, for the mirror image, has its weights once.
+      unify = onnx_ir.passes.common.DeduplicateInitializersPass(LIMIT)
+      model = onnx_ir.to_proto(unify(model).model)
   finally:
     logging.disable(level)
   return model.SerializeToString()
 
 
 def _load_onnx(model: bytes):
-  _, onnxruntime = _onnx_packages()
+  onnxruntime = _onnx_packages()[-1]
   options = onnxruntime.SessionOptions()
   options.log_severity_level = 3  # errors
   session = onnxruntime.InferenceSession(
@@ -328,13 +342,14 @@ def _load_onnx(model: bytes):
 def _onnx_packages():
   try:
     import jax2onnx
+    import onnx_ir.passes.common
     import onnxruntime
   except ImportError as error:
     raise InputError(
       f'--format=onnx needs {error.name}, which is not installed: install '
       "fld_jax's extra onnx, pip install 'fld_jax[onnx]'."
     ) from error
-  return jax2onnx, onnxruntime
+  return jax2onnx, onnx_ir, onnxruntime
 
 
 # Format -> how to make the bytes of a file, how to load them, its versions.

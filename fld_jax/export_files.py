@@ -43,7 +43,7 @@ def prepare(image: np.ndarray, box=None) -> tuple[np.ndarray, np.ndarray]:
   """
   if box is None:
     box = [0, 0, image.shape[1], image.shape[0]]
-  pixels, affine = cut(image, np.asarray(box, float), SIZE, CROP, MARGIN)
+  pixels, affine = cut(image, np.asarray(box, np.float32), SIZE, CROP, MARGIN)
   return pixels, invert(affine)
 
 
@@ -66,7 +66,7 @@ NAMES = json.loads((FOLDER / 'manifest.json').read_text())['landmarks']['names']
 
 
 def main(path, *box):
-  image = cv2.imread(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+  image = cv2.imread(path, cv2.IMREAD_COLOR)  # upright, as EXIF says
   if image is None or len(box) not in (0, 4):
     sys.exit(f'error: {{path}} is no image, or the box is not x1 y1 x2 y2')
   image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
