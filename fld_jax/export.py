@@ -72,9 +72,11 @@ def export(
     )
   stages, _ = stage_lib.load_cascade(config, workdir)
   crops, source = _crops(config)
+  trained = checkpoint.read_manifest(workdir)
+  text = json.dumps(trained['config'], sort_keys=True)
   run = {
-    'data': checkpoint.read_manifest(workdir)['data'],
-    'config': _sha256(json.dumps(checkpoint.to_dict(config)).encode()),
+    'data': trained['data'],
+    'config_sha256': _sha256(text.encode()),
     'checked_with': source,
   }
   write_export(stages, config, crops, output, format, run)
@@ -179,7 +181,7 @@ def _outputs(stages: dict[str, dict], config) -> dict:
 def _meaning(name: str, config) -> str:
   if name.startswith('landmarks'):
     stage = name.removeprefix('landmarks_')
-    which = '' if stage == name else f', as stage {stage} has them'
+    which = '' if stage == name else f' after {stage}'
     return (
       f'x, y in pixels of the crop{which}; (0, 0) is the top-left corner of '
       'its top-left pixel. crop.transform(back, points) are image pixels.'
