@@ -80,7 +80,11 @@ def export(
     'checked_with': source,
   }
   write_export(stages, config, crops, output, format, run)
-  print(f'Model: {output}, checked with {source}.', flush=True)
+  print(
+    f'Model: {output}/model.{format}, checked with {source}\n'
+    f'An example: python {output}/load.py IMAGE [x1 y1 x2 y2]',
+    flush=True,
+  )
 
 
 def write_export(
