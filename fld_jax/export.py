@@ -12,7 +12,6 @@ model, the weights as constants. Its graph is that of `Cascade.forward`.
 import dataclasses
 import hashlib
 import importlib.metadata
-import json
 import logging
 import pathlib
 import warnings
@@ -38,7 +37,7 @@ from fld_jax.predict import Cascade
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')  # that StableHLO is lowered for
 OPSET = 23  # of ONNX
-LIMIT = 2**31  # bytes that a file of either format can have
+LIMIT = 2**31  # bytes of weights that a file of either format cannot hold
 TOLERANCE = 1e-3  # pixels of the crop, or of a probability
 BATCH_SIZES = (1, 5)  # that a file is checked with
 SEEN = 64  # images of which those are chosen that it is checked with
@@ -73,10 +72,9 @@ def export(
   stages, _ = stage_lib.load_cascade(config, workdir)
   crops, source = _crops(config)
   trained = checkpoint.read_manifest(workdir)
-  text = json.dumps(trained['config'], sort_keys=True)
   run = {
     'data': trained['data'],
-    'config_sha256': _sha256(text.encode()),
+    'manifest_sha256': _sha256(workdir / 'manifest.json'),
     'checked_with': source,
   }
   write_export(stages, config, crops, output, format, run)
@@ -106,10 +104,10 @@ def write_export(
   """
   weights = [stage.networks for stage in stages]
   size = sum(x.nbytes for x in jax.tree.leaves(weights))
-  if size >= LIMIT:
+  if size >= LIMIT and format == 'stablehlo':
     raise InputError(
-      f'The networks have {size / 2**30:.2f} GiB, and --format={format} is for '
-      'less than 2 GiB.'
+      f'The networks have {size / 2**30:.2f} GiB, and --format=stablehlo holds '
+      'less than 2 GiB: take --format=onnx.'
     )
   stages = [
     dataclasses.replace(stage, model=stage.model.clone(dtype=jnp.float32))
@@ -123,16 +121,8 @@ def write_export(
   image = jax.ShapeDtypeStruct(shape, np.uint8)
   function = lambda image: _outputs(cascade.forward(image), config)
   convert, load, versions = FORMATS[format]
-  with jax.default_device(device):
-    model = convert(function, image)
-    _check(load(model), cascade, crops, config)
   manifest = {
     'format': format,
-    'model': {
-      'file': f'model.{format}',
-      'bytes': len(model),
-      'sha256': _sha256(model),
-    },
     'inputs': {'image': _describe(image, 'RGB crops, see crop.py')},
     'outputs': {
       name: _describe(value, _meaning(name, config))
@@ -159,7 +149,14 @@ def write_export(
     },
   }
   with whole_folder(output) as folder:
-    write_file(folder / f'model.{format}', model)
+    path = folder / f'model.{format}'
+    with jax.default_device(device):
+      convert(function, image, path, size)
+      _check(load(path), cascade, crops, config)
+    manifest['files'] = {
+      path.name: {'bytes': path.stat().st_size, 'sha256': _sha256(path)}
+      for path in sorted(folder.iterdir())
+    }
     write_json(folder / 'manifest.json', manifest)
     crop = export_files.crop_module(config.input)
     write_file(folder / 'crop.py', crop.encode())
@@ -256,17 +253,12 @@ def _crops(config) -> tuple[np.ndarray, str]:
   else:
     from fld_jax.datasets import synthetic
 
-    records = (synthetic.example(0, 'test', i) for i in range(SEEN))
+    records = (
+      {**synthetic.example(0, 'test', i), 'index': i} for i in range(SEEN)
+    )
     name = 'rendered garments'
-  options = config.input
-  cut = lambda record: geometry.cut(
-    input_pipeline.decode(record['image']),
-    record['box'],
-    options.size,
-    options.crop,
-    options.margin,
-  )[0]
-  return np.stack([cut(record) for record in records]), name
+  example = input_pipeline.Example(config, augment=False)
+  return np.stack([example(record, None)['image'] for record in records]), name
 
 
 def _check(run, cascade: Cascade, crops: np.ndarray, config) -> None:
@@ -296,17 +288,18 @@ def _check(run, cascade: Cascade, crops: np.ndarray, config) -> None:
         )
 
 
-def _to_stablehlo(function, image) -> bytes:
+def _to_stablehlo(function, image, path: pathlib.Path, size: int) -> None:
+  del size
   exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(image)
-  return bytes(exported.serialize())
+  path.write_bytes(exported.serialize())
 
 
-def _load_stablehlo(model: bytes):
-  call = jax.jit(jax.export.deserialize(bytearray(model)).call)
+def _load_stablehlo(path: pathlib.Path):
+  call = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
   return lambda crops: jax.device_get(call(crops))
 
 
-def _to_onnx(function, image) -> bytes:
+def _to_onnx(function, image, path: pathlib.Path, size: int) -> None:
   jax2onnx, onnx_ir, _ = _onnx_packages()
   names = sorted(jax.eval_shape(function, image))  # JAX's order of a dict
   # The converter warns of what it does itself.
@@ -326,18 +319,19 @@ def _to_onnx(function, image) -> bytes:
       )
       # A network that is run twice, for the mirror image, has its weights once.
       unify = onnx_ir.passes.common.DeduplicateInitializersPass(LIMIT)
-      model = onnx_ir.to_proto(unify(model).model)
+      # Beside it, if the weights are too large to be in it.
+      data = f'{path.name}.data' if size >= LIMIT else None
+      onnx_ir.save(unify(model).model, path, external_data=data)
   finally:
     logging.disable(level)
-  return model.SerializeToString()
 
 
-def _load_onnx(model: bytes):
+def _load_onnx(path: pathlib.Path):
   onnxruntime = _onnx_packages()[-1]
   options = onnxruntime.SessionOptions()
   options.log_severity_level = 3  # errors
   session = onnxruntime.InferenceSession(
-    model, options, providers=['CPUExecutionProvider']
+    path, options, providers=['CPUExecutionProvider']
   )
   names = [output.name for output in session.get_outputs()]
   return lambda crops: dict(
@@ -358,7 +352,7 @@ def _onnx_packages():
   return jax2onnx, onnx_ir, onnxruntime
 
 
-# Format -> how to make the bytes of a file, how to load them, its versions.
+# Format -> how to write a file, how to load it, the versions it is of.
 FORMATS = {
   'stablehlo': (
     _to_stablehlo,
@@ -377,5 +371,6 @@ def _version(package: str) -> str:
   return importlib.metadata.version(package)
 
 
-def _sha256(content: bytes) -> str:
-  return hashlib.sha256(content).hexdigest()
+def _sha256(path: pathlib.Path) -> str:
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()

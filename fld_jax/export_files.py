@@ -67,8 +67,8 @@ NAMES = json.loads((FOLDER / 'manifest.json').read_text())['landmarks']['names']
 
 def main(path, *box):
   image = cv2.imread(path, cv2.IMREAD_COLOR)  # upright, as EXIF says
-  if image is None or len(box) not in (0, 4):
-    sys.exit(f'error: {{path}} is no image, or the box is not x1 y1 x2 y2')
+  if image is None:
+    sys.exit(f'error: {{path}} is no image that OpenCV can read')
   image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
   pixels, back = crop.prepare(image, [float(v) for v in box] or None)
   out = run(pixels[None])  # any number of crops
@@ -78,7 +78,7 @@ def main(path, *box):
 
 
 if __name__ == '__main__':
-  main(*sys.argv[1:])
+  main(*sys.argv[1:]) if len(sys.argv) in (2, 6) else sys.exit(__doc__)
 '''
 _LOADERS = {
   'stablehlo': {

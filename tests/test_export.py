@@ -189,9 +189,13 @@ def test_the_manifest_tells_what_there_is(folders, found, config, format):
   names = ['crop.py', 'load.py', 'manifest.json', f'model.{format}']
   assert sorted(path.name for path in folder.iterdir())[-4:] == names
   manifest = json.loads((folder / 'manifest.json').read_text())
-  model = (folder / manifest['model']['file']).read_bytes()
-  assert manifest['model']['sha256'] == hashlib.sha256(model).hexdigest()
-  assert manifest['model']['bytes'] == len(model)
+  model = (folder / f'model.{format}').read_bytes()
+  assert manifest['files'] == {
+    f'model.{format}': {
+      'sha256': hashlib.sha256(model).hexdigest(),
+      'bytes': len(model),
+    }
+  }
   described = {
     f'5/{name}': (of['dtype'], of['shape'][1:])
     for name, of in manifest['outputs'].items()
@@ -283,7 +287,7 @@ def predicted(stages, config, crops):
     outputs['confidence'] = outputs['visibility'][..., :2].sum(-1)
   else:
     outputs['confidence'] = last['confidence']
-  return outputs, rows
+  return outputs
 
 
 def check_export(stages, config, format, folder, expected):
@@ -319,9 +323,11 @@ def test_networks(format, model, decoder, flip, tmp_path):
   config.input.size = 64
   config.flip_test = flip
   config.heatmap.decoder = decoder
+  if 'hidden' in config.model:
+    config.model.hidden = 64
   config.heatmap.sigma = 0.5  # DARK smooths inside the map only
   stages = random_stages(config)
-  expected, _ = predicted(stages, config, noise(config))
+  expected = predicted(stages, config, noise(config))
   # Not the same for every image.
   assert expected['landmarks'].std(axis=0).mean() > 1e-2
   check_export(stages, config, format, tmp_path / 'x', expected)
@@ -334,7 +340,7 @@ def test_mean_of_branches(tiny_config, format, mode, tmp_path):
   config = tiny_config()
   config.routing.mode = mode
   stages = random_stages(config)
-  expected, _ = predicted(stages, config, noise(config))
+  expected = predicted(stages, config, noise(config))
   (part, *_) = check_export(stages, config, format, tmp_path / 'x', expected)
   assert 'route' not in part
 
@@ -344,9 +350,9 @@ def test_bfloat16_is_exported_in_float32(tiny_config, format, tmp_path):
   config = tiny_config(stages=1)
   config.model.dtype = 'bfloat16'
   stages = random_stages(config)
-  half, _ = predicted(stages, config, noise(config))
+  half = predicted(stages, config, noise(config))
   config.model.dtype = 'float32'
-  full, _ = predicted(random_stages(config), config, noise(config))
+  full = predicted(random_stages(config), config, noise(config))
   assert 1e-3 < np.abs(half['landmarks'] - full['landmarks']).max() < 1
   config.model.dtype = 'bfloat16'
   check_export(stages, config, format, tmp_path / 'x', full)
@@ -356,12 +362,12 @@ def test_a_wrong_file_is_not_written(tiny_config, tmp_path, monkeypatch):
   config = tiny_config(stages=1)
   stages = random_stages(config)
   convert, *rest = export.FORMATS['stablehlo']
-  wrong = lambda function, image: convert(
+  wrong = lambda function, *arguments: convert(
     lambda image: {
       **function(image),
       'landmarks': function(image)['landmarks'] + 0.5,
     },
-    image,
+    *arguments,
   )
   monkeypatch.setitem(export.FORMATS, 'stablehlo', (wrong, *rest))
   with pytest.raises(RuntimeError, match="of 1, 'landmarks' is 0.5 away"):
@@ -414,10 +420,17 @@ def test_bad_outputs(config, trained_workdir, tmp_path):
   assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'full']
 
 
-def test_too_large(config, trained_workdir, tmp_path, monkeypatch):
-  monkeypatch.setattr(export, 'LIMIT', 2**10)
-  with pytest.raises(InputError, match='GiB, and --format=onnx is for less'):
-    export.export(config, trained_workdir, tmp_path / 'x', 'onnx')
+def test_large_networks(tiny_config, tmp_path, monkeypatch):
+  monkeypatch.setattr(export, 'LIMIT', 2**17)
+  config = tiny_config(stages=1)
+  stages = random_stages(config)
+  with pytest.raises(InputError, match='GiB, .*: take --format=onnx'):
+    check_export(stages, config, 'stablehlo', tmp_path / 'x', {})
+  expected = predicted(stages, config, noise(config))
+  check_export(stages, config, 'onnx', tmp_path / 'x', expected)
+  assert (tmp_path / 'x/model.onnx').stat().st_size < 2**17
+  manifest = json.loads((tmp_path / 'x/manifest.json').read_text())
+  assert list(manifest['files']) == ['model.onnx', 'model.onnx.data']
 
 
 @pytest.mark.parametrize('package', ['jax2onnx', 'onnxruntime'])
