@@ -121,33 +121,9 @@ def write_export(
   image = jax.ShapeDtypeStruct(shape, np.uint8)
   function = lambda image: _outputs(cascade.forward(image), config)
   convert, load, versions = FORMATS[format]
-  manifest = {
-    'format': format,
-    'inputs': {'image': _describe(image, 'RGB crops, see crop.py')},
-    'outputs': {
-      name: _describe(value, _meaning(name, config))
-      for name, value in jax.eval_shape(function, image).items()
-    },
-    'landmarks': _landmarks(config),
-    'preprocessing': {
-      **{key: config.input[key] for key in ('size', 'crop', 'margin')},
-      'words': (
-        'Grow the box by `margin` of its sides, cut it out, what lies outside '
-        'is black, and bring it to `size` x `size`: bbox_wh stretches it, '
-        'pad_square keeps its aspect ratio. crop.py does this. The model '
-        'normalises by `mean` and `std` itself.'
-      ),
-      'mean': list(config.input.mean),
-      'std': list(config.input.std),
-    },
-    'method': _method(stages, config),
-    'run': run,
-    'versions': {
-      'fld_jax': _version('fld_jax'),
-      'jax': _version('jax'),
-      **versions(),
-    },
-  }
+  manifest = _manifest(stages, config, image, function)
+  manifest |= {'format': format, 'run': run}
+  manifest['versions'] |= versions()
   with whole_folder(output) as folder:
     path = folder / f'model.{format}'
     with jax.default_device(device):
@@ -179,7 +155,32 @@ def _outputs(stages: dict[str, dict], config) -> dict:
   return found
 
 
-def _meaning(name: str, config) -> str:
+def _manifest(stages: list, config, image, function) -> dict:
+  """What a user has to know of a model, whatever its format."""
+  return {
+    'inputs': {'image': _describe(image, 'RGB crops, see crop.py')},
+    'outputs': {
+      name: _describe(value, _meaning(name))
+      for name, value in jax.eval_shape(function, image).items()
+    },
+    'landmarks': _landmarks(config),
+    'preprocessing': {
+      **{key: config.input[key] for key in ('size', 'crop', 'margin')},
+      'words': (
+        'Grow the box by `margin` of its sides, cut it out, what lies outside '
+        'is black, and bring it to `size` x `size`: bbox_wh stretches it, '
+        'pad_square keeps its aspect ratio. crop.py does this. The model '
+        'normalises by `mean` and `std` itself.'
+      ),
+      'mean': list(config.input.mean),
+      'std': list(config.input.std),
+    },
+    'method': _method(stages, config),
+    'versions': {name: _version(name) for name in ('fld_jax', 'jax')},
+  }
+
+
+def _meaning(name: str) -> str:
   if name.startswith('landmarks'):
     stage = name.removeprefix('landmarks_')
     which = '' if stage == name else f' after {stage}'
