@@ -370,7 +370,7 @@ def test_a_wrong_file_is_not_written(tiny_config, tmp_path, monkeypatch):
     *arguments,
   )
   monkeypatch.setitem(export.FORMATS, 'stablehlo', (wrong, *rest))
-  with pytest.raises(RuntimeError, match="of 1, 'landmarks' is 0.5 away"):
+  with pytest.raises(RuntimeError, match="of 1 'landmarks' is 0.5 away"):
     export.write_export(
       stages, config, noise(config), tmp_path / 'x', 'stablehlo', {}
     )
