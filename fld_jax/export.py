@@ -287,8 +287,9 @@ def _check(run, cascade: Cascade, crops: np.ndarray, config) -> None:
       gap = np.abs(found - value[picks])
       if not (gap <= np.maximum(TOLERANCE, RELATIVE * np.abs(found))).all():
         raise RuntimeError(
-          f'The exported model is not what it should be: with batches of {size} '
-          f"'{name}' is {gap.max():.2g} away from that of Cascade.predict."
+          'The exported model is not what it should be: with batches of '
+          f"{size} '{name}' is {gap.max():.2g} away from that of "
+          'Cascade.predict.'
         )
 
 
