@@ -11,6 +11,7 @@ to image pixels, `index` is the place in the split.
 
 import io
 import logging
+import os
 
 import cv2
 import grain
@@ -20,7 +21,7 @@ from PIL import Image
 
 from fld_jax import geometry, schema
 from fld_jax.datasets import landmark_set
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shown
 
 logger = logging.getLogger('fld_jax')
 
@@ -58,6 +59,7 @@ class Records:
       ) from error
     if not count:
       raise InputError(f"The split '{split}' is empty.")
+    self._parts = builder.info.splits[split].file_instructions
     self._source = builder.as_data_source(
       split, decoders={'image': tfds.decode.SkipDecoding()}
     )
@@ -70,7 +72,21 @@ class Records:
 
   def __getitem__(self, i) -> dict:
     index = int(self.indices[i])
-    return {**self._source[index], 'index': np.int32(index)}
+    try:
+      record = self._source[index]
+    except RuntimeError as error:  # of ArrayRecord, which names no file
+      file = self._file_of(index)
+      raise InputError(
+        f'{file}: these records are cut off or damaged '
+        f'({shown(str(error))}). Remove {os.path.dirname(file)} and start '
+        'again: they are made anew.'
+      ) from error
+    return {**record, 'index': np.int32(index)}
+
+  def _file_of(self, index: int) -> str:
+    """The file that holds a place in the split."""
+    ends = np.cumsum([part.take for part in self._parts])
+    return self._parts[np.searchsorted(ends, index, side='right')].filename
 
 
 def decode(encoded: bytes) -> np.ndarray:

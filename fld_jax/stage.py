@@ -225,6 +225,11 @@ def load_stage(config, stage, index: int, directory, entry: dict):
     label = stage.name if name == ALL else f'{stage.name}/{name}'
     history += [{**point, 'stage': label} for point in curve]
   clusters = checkpoint.load_arrays(directory / 'clusters.npz') or {}
+  if stage.pseudo_label.num_clusters and not clusters:
+    raise InputError(
+      f'{directory}/clusters.npz is missing or damaged: --mode=train makes it '
+      'again.'
+    )
   loaded = Stage(stage.name, model, networks, clusters, entry['epsilon'])
   return loaded, history
 

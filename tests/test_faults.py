@@ -1,0 +1,256 @@
+"""What a disk, a run's folder and numbers can do to a run, and what is said."""
+
+import json
+import logging
+import os
+import pathlib
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from launching import log, run_to_end, started
+
+from fld_jax import checkpoint, files, input_pipeline, run, train_step
+from fld_jax import stage as stage_lib
+from fld_jax.datasets import prepared_builder
+from fld_jax.errors import InputError
+
+
+def state_of(step: int):
+  array = np.arange(1000, dtype=np.float32) + step
+  return train_step.TrainState(np.array(step), {'params': array}, (array,))
+
+
+@pytest.fixture(scope='module')
+def two_steps(tmp_path_factory):
+  """A folder with checkpoints of the steps 1 and 2."""
+  folder = tmp_path_factory.mktemp('checkpoints') / 'network'
+  for step in (1, 2):
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      progress = {'iterator': {'next_index': step}}
+      checkpoints.save(step, state_of(step), progress, [{'s': step}], 1 / step)
+  return folder
+
+
+def files_of(step):
+  return sorted(path for path in step.rglob('*') if path.is_file())
+
+
+def flip_a_byte(path: pathlib.Path) -> None:
+  content = bytearray(path.read_bytes())
+  if content:
+    content[len(content) // 2] ^= 0xFF
+  else:
+    content = bytearray(b'?')
+  path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize('damage', [flip_a_byte, pathlib.Path.unlink])
+def test_every_damaged_file_gives_way_to_the_step_before(
+  two_steps, tmp_path, damage, caplog
+):
+  """But for the sums themselves: without them orbax's word has to do."""
+  names = [path.relative_to(two_steps) for path in files_of(two_steps / '2')]
+  assert len(names) > 10
+  for number, name in enumerate(names):
+    if damage is pathlib.Path.unlink and name.name == checkpoint.SUMS:
+      continue
+    folder = tmp_path / str(number)
+    shutil.copytree(two_steps, folder)
+    damage(folder / name)
+    caplog.clear()
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      assert checkpoints.last_step() == checkpoints.best_step() == 1, name
+      template = state_of(0)
+      state, progress, history = checkpoints.restore_last(template)
+      np.testing.assert_array_equal(
+        state.variables['params'], state_of(1).variables['params']
+      )
+      assert progress == {'iterator': {'next_index': 1}}
+      assert history == [{'s': 1}]
+      assert f'{folder}/2 is damaged' in caplog.text
+      # The step can be made again.
+      checkpoints.save(2, state_of(2), progress, history, 0.5)
+    assert sorted(path.name for path in folder.iterdir()) == [
+      '1',
+      '2',
+      'damaged',
+    ]
+
+
+def test_none_is_whole(two_steps, tmp_path):
+  folder = tmp_path / 'network'
+  shutil.copytree(two_steps, folder)
+  for step in ('1', '2'):
+    flip_a_byte(next((folder / step / 'variables' / 'd').iterdir()))
+  with checkpoint.Checkpoints(folder) as checkpoints:
+    assert checkpoints.last_step() == 0
+    with pytest.raises(InputError, match='holds no whole checkpoint'):
+      checkpoints.best_step()
+
+
+@pytest.fixture
+def copied(trained_workdir, tmp_path):
+  shutil.copytree(trained_workdir, tmp_path / 'run')
+  return tmp_path / 'run'
+
+
+def go_on(config, workdir):
+  return run.run(config, workdir, mode='train', splits=('test',))
+
+
+def test_a_run_goes_on_after_damage(
+  copied, trained_workdir, tiny_config, caplog
+):
+  """A damaged checkpoint and clusters are made again as they were."""
+  caplog.set_level(logging.WARNING, 'fld_jax')
+  flip_a_byte(copied / 'stages/stage2/clusters.npz')
+  last = copied / 'stages/stage3/hard/6/variables/d'
+  flip_a_byte(next(last.iterdir()))
+  go_on(tiny_config(), copied)
+  assert 'stage2/clusters.npz is damaged' in caplog.text
+  assert 'stage3/hard/6 is damaged' in caplog.text
+  for name in ('eval/test/metrics.json', 'eval/test/predictions.json'):
+    assert (copied / name).read_bytes() == (trained_workdir / name).read_bytes()
+  assert (copied / 'stages/stage3/hard/damaged/6').is_dir()
+
+
+@pytest.mark.parametrize(
+  ('name', 'words'),
+  [
+    ('manifest.json', 'manifest.json'),
+    ('stages/stage2/clusters.npz', 'clusters.npz is missing or damaged'),
+  ],
+)
+def test_evaluation_of_damaged_files(copied, tiny_config, name, words):
+  content = (copied / name).read_bytes()
+  (copied / name).write_bytes(content[: len(content) // 2])
+  with pytest.raises(InputError, match=words):
+    run.run(tiny_config(), copied, mode='evaluate', splits=('test',))
+
+
+def test_one_run_at_a_time(copied, tiny_config):
+  with files.locked(copied, lambda: None):
+    for mode in ('train', 'evaluate'):
+      with pytest.raises(InputError, match='is used by another run'):
+        run.run(tiny_config(), copied, mode=mode, splits=('test',))
+  go_on(tiny_config(), copied)
+
+
+def test_shards_that_are_cut_off_are_named(tiny_config, tmp_path):
+  config = tiny_config()
+  config.dataset.data_dir = str(tmp_path)
+  builder = prepared_builder(config.dataset)
+  (shard,) = tmp_path.rglob('*test.array_record*')
+  content = shard.read_bytes()
+  for size in (0, len(content) // 2, len(content) - 1):
+    shard.write_bytes(content[:size])
+    records = input_pipeline.Records(builder, 'test')
+    with pytest.raises(
+      InputError, match=f'{shard.name}: .* cut off or damaged'
+    ):
+      list(input_pipeline.eval_batches(records, config))
+
+
+def nan_on(monkeypatch, name: bytes):
+  """Makes the landmarks of one example no numbers."""
+  plain = input_pipeline.device_part
+
+  def device_part(batch, share=(0, 1)):
+    part = plain(batch, share)
+    part['landmarks'] = np.where(
+      (batch['id'] == name)[:, None, None], np.nan, part['landmarks']
+    )
+    return part
+
+  monkeypatch.setattr(input_pipeline, 'device_part', device_part)
+
+
+def config_of_one_stage(tiny_config):
+  config = tiny_config(stages=1)
+  # Every example once an epoch of six steps; the first is in one of them.
+  config.stages[0].train_steps, config.stages[0].eval_steps = 12, 2
+  return config
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+  tiny_config, tmp_path, monkeypatch, synthetic_builder
+):
+  name = input_pipeline.Records(synthetic_builder, 'train')[0]['id']
+  nan_on(monkeypatch, name)
+  config = config_of_one_stage(tiny_config)
+  with pytest.raises(InputError) as error:
+    go_on(config, tmp_path)
+  text = str(error.value)
+  step = int(text.partition('the loss of step ')[2].partition(' ')[0])
+  assert 'is nan' in text and name.decode() in text
+  assert text.count('train/') == 8, 'not the examples of one batch'
+  last = (step - 1) // 2 * 2
+  assert f'The last good checkpoint is of step {last}.' in text
+  saved = tmp_path / 'stages/stage1/all'
+  steps = [int(p.name) for p in saved.iterdir() if p.name.isdigit()]
+  assert max(steps, default=0) == last
+
+
+def test_or_is_left_out(
+  tiny_config, tmp_path, monkeypatch, synthetic_builder, caplog
+):
+  caplog.set_level(logging.WARNING, 'fld_jax')
+  name = input_pipeline.Records(synthetic_builder, 'train')[0]['id']
+  nan_on(monkeypatch, name)
+  config = config_of_one_stage(tiny_config)
+  config.on_nan = 'skip'
+  go_on(config, tmp_path)
+  left_out = [r for r in caplog.messages if 'is nan; left out' in r]
+  assert len(left_out) == 2, 'one in each of the two epochs'
+  assert all(name.decode() in message for message in left_out)
+  metrics = json.loads((tmp_path / 'eval/test/metrics.json').read_text())
+  assert np.isfinite(metrics['ne']['macro'])
+  _, history = stage_lib.load_cascade(config, tmp_path)
+  assert all(np.isfinite(point['loss']) for point in history)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A function that makes a disk of so many MB, or makes it larger."""
+  place = tmp_path / 'disk'
+  place.mkdir()
+
+  def make(size: int, *options) -> pathlib.Path:
+    command = [
+      'mount',
+      '-t',
+      'tmpfs',
+      '-o',
+      ','.join([*options, f'size={size}m']),
+    ]
+    result = subprocess.run(
+      [*command, 'tmpfs', str(place)], capture_output=True, text=True
+    )
+    if result.returncode:
+      pytest.skip(f'no disk can be mounted here: {result.stderr.strip()}')
+    return place
+
+  if os.geteuid():
+    pytest.skip('only root can mount a small disk')
+  yield make
+  subprocess.run(['umount', str(place)], check=False)
+
+
+def test_a_full_disk(small_disk, tmp_path):
+  """The run ends in a sentence; with more room it goes on to its end."""
+  (tmp_path / 'run').symlink_to(small_disk(6))
+  with started(tmp_path) as running:
+    assert running[0].wait() == 2, log(tmp_path)[-3000:]
+  # Orbax shows the stack of the thread that wrote; ours is the last word.
+  last = log(tmp_path).strip().splitlines()[-1]
+  assert last.startswith('error: ') and 'the disk is full, step' in last
+  steps = [p for p in tmp_path.glob('run/stages/*/*/*') if p.name.isdigit()]
+  assert steps, 'nothing was saved before the disk was full'
+  for step in steps:
+    sums = json.loads((step / checkpoint.SUMS).read_text())
+    assert checkpoint._sums(step) == sums
+  small_disk(100, 'remount')
+  run_to_end(tmp_path)
+  assert (tmp_path / 'run/eval/test/metrics.json').exists()
