@@ -33,7 +33,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   manifest = files.read_json(folder / 'manifest.json')
   if not isinstance(manifest, dict) or 'config' not in manifest:
     raise InputError(f'{folder}/manifest.json, config: is missing')
-  saved = _tuples(manifest['config'])
+  return restore(manifest['config'])
+
+
+def restore(saved: dict) -> ConfigDict:
+  """The config of what `checkpoint.to_dict` made of it."""
+  saved = _tuples(saved)
   stages = saved.pop('stages')
   config = base.base(saved['dataset']['name'])
   config.update(saved)

@@ -35,18 +35,21 @@ def to_predictions(rows: dict, config) -> metrics.Predictions:
       name: to_image(out['estimate']) for name, out in rows['stages'].items()
     },
     visibility_probs={
-      name: _softmax(out['visibility'])
-      for name, out in rows['stages'].items()
-      if 'visibility' in out
+      name: _softmax(logits)
+      for name, logits in _each(rows, 'visibility').items()
     },
     landmark_set=landmark_set(config.dataset),
-    confidences={
-      name: out['confidence']
-      for name, out in rows['stages'].items()
-      if 'confidence' in out
-    },
+    confidences=_each(rows, 'confidence'),
     box_scores=rows['score'],
+    pseudo_labels=_each(rows, 'pseudo_label'),
+    route_score=rows.get('route_score'),
+    hard=rows.get('hard'),
   )
+
+
+def _each(rows: dict, key: str) -> dict[str, np.ndarray]:
+  """An output of every stage that has it."""
+  return {name: out[key] for name, out in rows['stages'].items() if key in out}
 
 
 def evaluate_split(cascade: Cascade, builder, split: str, config):

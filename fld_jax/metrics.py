@@ -47,6 +47,9 @@ class Predictions:
     landmark_set: the N landmarks.
     confidences: stage name -> (n, N) in [0, 1], of stages with heatmaps.
     box_scores: (n,) of the detector that found the boxes; None if annotated.
+    pseudo_labels: stage name -> (n, K) predicted, of stages with pseudo-labels.
+    route_score: (n,) G of DFA section 3.3, of a routed cascade.
+    hard: (n,) bool, which images went to the hard branch; of a routed cascade.
   """
 
   ids: list[str]
@@ -62,6 +65,9 @@ class Predictions:
   landmark_set: schema.LandmarkSet = schema.FASHION_8
   confidences: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   box_scores: np.ndarray | None = None
+  pseudo_labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  route_score: np.ndarray | None = None
+  hard: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

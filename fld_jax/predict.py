@@ -146,7 +146,7 @@ class Cascade:
       -> {`estimate` (n, N, 2) normalised, and if the network has it
       `visibility` (n, N, 3) logits, `pseudo_label` (n, K), `confidence`
       (n, N) in [0, 1]};
-      `route_score` (n,) in mode route;
+      `route_score` (n,) and `hard` (n,) bool, the branch, in mode route;
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
     """
@@ -259,8 +259,8 @@ class Cascade:
       return dict.fromkeys(self._last.networks, everything)
     outputs = chunk['stages'][self._chain[-1].name]
     score = np.asarray(self.route_score(outputs))
-    chunk['route_score'] = score
     easy = score < self._last.epsilon
+    chunk['route_score'], chunk['hard'] = score, ~easy
     return {EASY: easy, HARD: ~easy}
 
   def _run_branches(self, groups, results: dict, passes: dict) -> None:

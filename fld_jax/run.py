@@ -11,9 +11,11 @@ from fld_jax import (
   cascade,
   checks,
   evaluate,
+  evaluation_files,
   input_pipeline,
   processes,
   report,
+  report_runs,
   stage,
   tables,
 )
@@ -114,24 +116,35 @@ def evaluate_and_report(
   )
   if not processes.is_main():
     return results
-  records = input_pipeline.Records(builder, split)
   ids = None
   if isinstance(builder, FolderBuilder):
     ids = builder.result_ids(predictions.ids)
-  report.write_evaluation(directory, predictions, results, ids)
-  report.write_report(
-    directory,
-    results,
-    lambda i: input_pipeline.decode(
-      records[int(predictions.image_ids[i])]['image']
-    ),
-    predictions,
-    history,
+  evaluation_files.write_evaluation(directory, predictions, results, ids)
+  evaluation = evaluation_files.Evaluation(
+    split=split,
+    predictions=predictions,
+    config=config,
+    history=history,
+    centres={
+      stage.name: stage.clusters['centres']
+      for stage in trained.stages
+      if stage.clusters
+    },
+    epsilon=trained.stages[-1].epsilon,
   )
+  evaluation.save(directory / 'evaluation.npz')
+  run_of = report_runs.Run(
+    label=directory.absolute().parents[1].name,
+    evaluation=evaluation,
+    figures=results,
+    image=report_runs.image_reader(builder, evaluation),
+  )
+  report.write_report([run_of], directory)
   print(f'\n{split}: NE in % of the box\n{tables.format_table(results)}')
   print(
     f'Figures: {directory}/metrics.json\n'
     f'Predictions: {directory}/predictions.json\n'
+    f'All of it: {directory}/evaluation.npz\n'
     f'Report: {directory}/report.html',
     flush=True,
   )

@@ -149,7 +149,7 @@ class _Cell:
 
 def _cells(pictures) -> tuple[int, list[_Cell]]:
   """The cells of (image, box) pairs, and their common width."""
-  garments = [_garment(image, box) for image, box in pictures]
+  garments = [cut_out(image, box) for image, box in pictures]
   width = max([150] + [crop.shape[1] for crop, _, _ in garments]) + 2 * GAP
   cells = []
   for crop, corner, scale in garments:
@@ -171,15 +171,28 @@ def _grid(pictures, captions, columns: int, width: int) -> list[np.ndarray]:
   return lines
 
 
-def _garment(image, box):
-  """The box plus margin: cut-out, its corner in image pixels, its scale."""
+def cut_out(
+  image, box, *, height: int = CELL_HEIGHT, width: int = CELL_MAX_WIDTH
+):
+  """The box of a garment and a margin, scaled to a height.
+
+  Args:
+    image: (H, W, 3) uint8.
+    box: (4,) x1, y1, x2, y2 in image pixels.
+    height: of the result, pixels; less where it would be wider than `width`.
+    width: see `height`.
+
+  Returns:
+    (picture, corner, scale): uint8; (x, y) of its corner in image pixels; its
+    pixels for one of the image, by axis.
+  """
   box = np.asarray(box, np.float64)
   margin = MARGIN * max(box[2:] - box[:2])
-  height, width = image.shape[:2]
-  x1, y1 = np.floor(np.clip(box[:2] - margin, 0, [width - 1, height - 1]))
-  x2, y2 = np.ceil(np.clip(box[2:] + margin, [x1 + 1, y1 + 1], [width, height]))
+  bottom, right = image.shape[:2]
+  x1, y1 = np.floor(np.clip(box[:2] - margin, 0, [right - 1, bottom - 1]))
+  x2, y2 = np.ceil(np.clip(box[2:] + margin, [x1 + 1, y1 + 1], [right, bottom]))
   crop = image[int(y1) : int(y2), int(x1) : int(x2)]
-  scale = min(CELL_HEIGHT / (y2 - y1), CELL_MAX_WIDTH / (x2 - x1))
+  scale = min(height / (y2 - y1), width / (x2 - x1))
   size = [max(1, round(scale * side)) for side in crop.shape[1::-1]]
   crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
   return crop, np.array([x1, y1]), size / np.array([x2 - x1, y2 - y1])

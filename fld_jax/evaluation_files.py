@@ -1,0 +1,190 @@
+"""What an evaluation leaves: figures, COCO results, and all that a report needs.
+
+  W/eval/SPLIT/metrics.json       what `metrics.evaluate` returns
+  W/eval/SPLIT/predictions.json   COCO keypoint results of the final stage
+  W/eval/SPLIT/evaluation.npz     `Evaluation`: truth and every stage's outputs
+
+Equal inputs give the same bytes, and each file appears whole or not at all.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from fld_jax import checkpoint, files, schema
+from fld_jax import metrics as metrics_lib
+from fld_jax.configs import trained
+from fld_jax.datasets import landmark_set
+from fld_jax.errors import InputError
+
+# Fields of metrics.Predictions by how evaluation.npz holds them.
+ARRAYS = (
+  'boxes',
+  'clothes_type',
+  'image_ids',
+  'image_sizes',
+  'landmarks',
+  'variation',
+  'visibility',
+)
+PERHAPS = ('box_scores', 'hard', 'route_score')
+BY_STAGE = ('confidences', 'estimates', 'pseudo_labels', 'visibility_probs')
+
+
+@dataclasses.dataclass
+class Evaluation:
+  """One evaluated split of a run.
+
+  Attributes:
+    split: its name.
+    predictions: metrics.Predictions.
+    config: that the split was evaluated with; its dataset leads to the images.
+    history: curves of the training, see `stage.load_stage`.
+    centres: stage name -> (K, D) centres of its pseudo-labels.
+    epsilon: threshold of the routing score, None without routing.
+  """
+
+  split: str
+  predictions: metrics_lib.Predictions
+  config: Any
+  history: list[dict]
+  centres: dict[str, np.ndarray]
+  epsilon: float | None
+
+  def save(self, path: pathlib.Path) -> None:
+    """Writes evaluation.npz."""
+    predictions = self.predictions
+    about = {
+      'split': self.split,
+      'landmarks': predictions.landmark_set.names,
+      'stages': list(predictions.estimates),
+      'config': checkpoint.to_dict(self.config),
+      'history': self.history,
+      'epsilon': self.epsilon,
+    }
+    arrays = {name: getattr(predictions, name) for name in ARRAYS}
+    # Not 'landmarks': in a file of predictions those are the estimates.
+    arrays['truth'] = arrays.pop('landmarks')
+    for name in PERHAPS:
+      if getattr(predictions, name) is not None:
+        arrays[name] = getattr(predictions, name)
+    by_stage = {name: getattr(predictions, name) for name in BY_STAGE}
+    for name, of in {**by_stage, 'centres': self.centres}.items():
+      arrays |= {f'{name}/{stage}': values for stage, values in of.items()}
+    arrays['about'] = np.array(json.dumps(about, sort_keys=True))
+    arrays['ids'] = np.array(predictions.ids)
+    checkpoint.save_arrays(path, arrays)
+
+
+def read_evaluation(path: pathlib.Path) -> Evaluation:
+  """Reads what `Evaluation.save` wrote.
+
+  Raises:
+    InputError: if the dataset's landmarks are no longer those of the file.
+  """
+  arrays = checkpoint.load_arrays(path)
+  about = json.loads(str(arrays['about']))
+  arrays['landmarks'] = arrays.pop('truth')
+  config = trained.restore(about['config'])
+  landmarks = landmark_set(config.dataset)
+  if list(landmarks.names) != about['landmarks']:
+    raise InputError(
+      f'{path}, landmarks: are {", ".join(about["landmarks"])}, and those of '
+      f"'{config.dataset.name}' now are {', '.join(landmarks.names)}: evaluate "
+      'again.'
+    )
+  # In the order of the cascade.
+  of = lambda name: {
+    stage: arrays[f'{name}/{stage}']
+    for stage in about['stages']
+    if f'{name}/{stage}' in arrays
+  }
+  predictions = metrics_lib.Predictions(
+    ids=arrays['ids'].tolist(),
+    landmark_set=landmarks,
+    **{name: arrays[name] for name in ARRAYS},
+    **{name: arrays.get(name) for name in PERHAPS},
+    **{name: of(name) for name in BY_STAGE},
+  )
+  return Evaluation(
+    split=about['split'],
+    predictions=predictions,
+    config=config,
+    history=about['history'],
+    centres=of('centres'),
+    epsilon=about['epsilon'],
+  )
+
+
+def coco_results(predictions, stage: str, ids=None) -> list[dict]:
+  """COCO keypoint results, one dict an example, plus `file_name` and `bbox`.
+
+  Keypoints are x, y in image pixels, counted from the top-left corner of the
+  image, and a score: the height of the heatmap; of a network without any, the
+  probability that the landmark is not truncated; 1 if it does not predict that
+  either. It is 0 for slots that the clothes type lacks. `score` is the mean
+  over the slots that it has, times the score of a detected box.
+
+  Args:
+    predictions: metrics.Predictions.
+    stage: whose estimates.
+    ids: n pairs (image id, category id) that the results are named by; by
+      default `predictions.image_ids` and 1.
+  """
+  if ids is None:
+    ids = [(int(image), 1) for image in predictions.image_ids]
+  present = np.asarray(predictions.visibility) != schema.ABSENT
+  if predictions.box_scores is not None:
+    # A detected box has no truth: all slots count.
+    present |= ~present.any(axis=1, keepdims=True)
+  points = np.asarray(predictions.estimates[stage], np.float64)
+  scores = np.ones(present.shape)
+  if stage in predictions.confidences:
+    scores = np.asarray(predictions.confidences[stage], np.float64)
+  elif stage in predictions.visibility_probs:
+    probs = np.asarray(predictions.visibility_probs[stage], np.float64)
+    scores = 1 - probs[..., schema.TRUNCATED]
+  mean = metrics_lib.MeanState.from_values(scores.T, present.T).compute()
+  if predictions.box_scores is not None:
+    mean = mean * predictions.box_scores
+  keypoints = np.dstack([points, np.where(present, scores, 0)])
+  corner, size = metrics_lib.corner_and_size(predictions.boxes)
+  boxes = np.concatenate([corner, size], axis=-1)[:, 0]
+  return [
+    {
+      'image_id': ids[i][0],
+      'category_id': ids[i][1],
+      'keypoints': keypoints[i].ravel().tolist(),
+      'score': float(mean[i]) if present[i].any() else 0.0,
+      'file_name': predictions.ids[i],
+      'bbox': boxes[i].tolist(),
+    }
+    for i in range(len(predictions.ids))
+  ]
+
+
+def write_evaluation(directory, predictions, metrics: dict, ids=None) -> None:
+  """Writes metrics.json and predictions.json (COCO results, final stage).
+
+  Numbers are rounded to 6 decimals and keys sorted: equal inputs give the same
+  bytes. Each file appears whole or not at all.
+
+  Args:
+    directory: made if it does not exist.
+    predictions: metrics.Predictions.
+    metrics: what metrics.evaluate returned for them.
+    ids: see coco_results.
+  """
+  directory = pathlib.Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  files.write_json(directory / 'metrics.json', metrics)
+  final = list(predictions.estimates)[-1]
+  results = [
+    json.dumps(files.rounded(result), sort_keys=True, allow_nan=False)
+    for result in coco_results(predictions, final, ids)
+  ]
+  lines = '[\n' + ',\n'.join(results) + '\n]\n'
+  files.write_file(directory / 'predictions.json', lines.encode())

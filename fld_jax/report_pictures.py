@@ -1,0 +1,229 @@
+"""Pictures of a report that show images: clusters, mean patches, overlays."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fld_jax import geometry, metrics, pseudo_labels, schema, visualize
+from fld_jax.report_plots import colour_of
+from fld_jax.report_runs import Run
+from fld_jax.report_tables import words
+
+MAX_IMAGES = 600  # that means are taken of, evenly spread over the split
+TILE, GAP, TEXT = 112, 14, 18  # pixels of a cluster's tile
+EXAMPLES = 3
+PATCH, PATCH_SHARE = 64, 0.3  # pixels; of the box's longer side
+MAX_MEMORY = 2e7  # numbers at a time
+
+
+def sample(run: Run) -> np.ndarray:
+  """Rows of the images that means are taken of."""
+  count = len(run.predictions.ids)
+  return np.unique(
+    np.linspace(0, count - 1, min(count, MAX_IMAGES)).astype(int)
+  )
+
+
+def crops_and_patches(run: Run, rows) -> tuple[np.ndarray, list[np.ndarray]]:
+  """What the means are taken of, with each image decoded once.
+
+  Args:
+    run: the run.
+    rows: m rows of its images.
+
+  Returns:
+    (crops, patches): (m, TILE, TILE, 3) uint8, the networks' crops; for each
+    landmark the (PATCH, PATCH, 3) mean of what is around it where it is
+    visible, grey where it never is.
+  """
+  options = run.evaluation.config.input
+  predictions = run.predictions
+  crops = np.empty((len(rows), TILE, TILE, 3), np.uint8)
+  shape = (len(run.names), PATCH, PATCH, 3)
+  totals, counts = np.zeros(shape), np.zeros(len(run.names))
+  for place, row in enumerate(rows):
+    image, box = run.image(row), predictions.boxes[row]
+    grown = geometry.grow_box(box, options.margin)
+    affine = geometry.crop_affine(grown, TILE, options.crop)
+    crops[place] = geometry.warp(image, grown, affine, TILE)
+    half = PATCH_SHARE * max(box[2:] - box[:2]) / 2
+    for slot in np.flatnonzero(predictions.visibility[row] == schema.VISIBLE):
+      point = predictions.landmarks[row, slot]
+      around = np.concatenate([point - half, point + half])
+      affine = geometry.crop_affine(around, PATCH, 'pad_square')
+      totals[slot] += geometry.warp(image, around, affine, PATCH)
+      counts[slot] += 1
+  means = totals / np.maximum(counts, 1)[:, None, None, None]
+  means[counts == 0] = 200
+  return crops, list(means.astype(np.uint8))
+
+
+def plot_patches(run: Run, patches) -> Figure:
+  """The mean surroundings of each landmark (DFA, Figure 1 c)."""
+  columns = 8
+  lines = -(-len(patches) // columns)
+  figure = Figure(figsize=(9, 1.45 * lines))
+  panels = figure.subplots(lines, columns, squeeze=False).ravel()
+  for axes in panels:
+    axes.set_axis_off()
+  for axes, patch, name in zip(panels, patches, run.names, strict=False):
+    axes.imshow(patch)
+    axes.plot(*[(PATCH - 1) / 2] * 2, '+', color='white', markersize=9)
+    axes.set_title(words(name), fontsize=9, fontweight='normal')
+  return figure
+
+
+def nearest_clusters(run: Run, stage: str) -> np.ndarray:
+  """(n,) which centre of a stage's pseudo-labels each image's truth is at."""
+  names = run.stages
+  config = run.evaluation.config.stages[names.index(stage)].pseudo_label
+  centres = run.evaluation.centres[stage]
+  predictions = run.predictions
+  truth = run.normalised(predictions.landmarks).astype(np.float32)
+  before = None
+  if names.index(stage):
+    before = predictions.estimates[names[names.index(stage) - 1]]
+    before = run.normalised(before).astype(np.float32)
+  labels, step = [], max(1, int(MAX_MEMORY / centres.size))
+  for start in range(0, len(truth), step):
+    part = slice(start, start + step)
+    z, mask = pseudo_labels.label_vectors(
+      truth[part],
+      predictions.visibility[part],
+      None if before is None else before[part],
+      space=config.space,
+      context_transform=config.context_transform,
+    )
+    labels.append(np.asarray(pseudo_labels.hard_label(z, mask, centres)))
+  return np.concatenate(labels)
+
+
+def plot_clusters(run: Run, stage: str, rows, crops) -> tuple[Figure, list]:
+  """Each cluster of a stage: mean image with its centre, and examples.
+
+  Args:
+    run: the run.
+    stage: its name.
+    rows: m rows of images.
+    crops: (m, TILE, TILE, 3) of them.
+
+  Returns:
+    (figure, table): the clusters from the largest on, and for each its number,
+    images of the split, their share, and the mean image NE of the final stage.
+  """
+  labels = nearest_clusters(run, stage)
+  centres = run.evaluation.centres[stage]
+  errors = run.image_errors[run.final]
+  counts = np.bincount(labels, minlength=len(centres))
+  order = np.argsort(-counts, kind='stable')
+  columns = min(5, len(order))
+  lines = -(-len(order) // columns)
+  small = TILE // EXAMPLES
+  width, height = TILE + small + GAP, TILE + TEXT + GAP
+  mosaic = np.full((lines * height, columns * width, 3), 255, np.uint8)
+  figure = Figure(figsize=(columns * width / 80, lines * height / 80))
+  axes = figure.add_subplot()
+  table = []
+  for place, cluster in enumerate(order):
+    y, x = (place // columns) * height + TEXT, (place % columns) * width
+    of = errors[labels == cluster]
+    of = of[np.isfinite(of)]
+    ne = float(of.mean()) if of.size else None
+    share = counts[cluster] / len(labels)
+    table.append((int(cluster) + 1, int(counts[cluster]), float(share), ne))
+    shown = '' if ne is None else f' · NE {100 * ne:.1f} %'
+    axes.text(
+      x,
+      y - 4,
+      f'{cluster + 1} · {100 * share:.1f} %{shown}',
+      fontsize=8.5,
+      va='bottom',
+    )
+    members = np.flatnonzero(labels[rows] == cluster)
+    if not members.size:
+      mosaic[y : y + TILE, x : x + TILE] = 225
+      continue
+    mosaic[y : y + TILE, x : x + TILE] = crops[members].mean(axis=0)
+    for number, member in enumerate(members[:EXAMPLES]):
+      top = y + number * small
+      left = x + TILE + 1
+      tiny = crops[member][:: TILE // small, :: TILE // small][:small, :small]
+      mosaic[top : top + small, left : left + small] = tiny
+    _draw_centre(axes, run, stage, cluster, rows[members], (x, y))
+  axes.imshow(mosaic, interpolation='bilinear')
+  axes.set(xlim=(0, mosaic.shape[1]), ylim=(mosaic.shape[0], 0))
+  axes.set_axis_off()
+  return figure, table
+
+
+def _draw_centre(axes, run: Run, stage: str, cluster: int, rows, corner):
+  """Draws a centre onto the mean image of its members."""
+  names = run.stages
+  config = run.evaluation.config.stages[names.index(stage)].pseudo_label
+  centre = np.asarray(run.evaluation.centres[stage][cluster], np.float64)
+  codes = run.predictions.visibility[rows]
+  known = schema.has_position(codes)
+  truth = run.normalised(run.predictions.landmarks)[rows]
+  mean = metrics.MeanState.from_values(truth, known[..., None]).compute()
+  place = lambda points: (np.asarray(points) + 0.5) * TILE + corner
+  slots = np.flatnonzero(known.mean(axis=0) > 0.25)
+  colours = [colour_of(name) for name in run.names]
+  if config.space == 'absolute':
+    points = place(centre.reshape(-1, 2) / pseudo_labels.PIXELS)
+    for slot in slots:
+      axes.plot(
+        *points[slot],
+        'o',
+        color=colours[slot],
+        markeredgecolor='white',
+        markersize=5,
+      )
+    return
+  if config.space == 'offset':
+    moves = centre.reshape(-1, 2) / pseudo_labels.PIXELS
+  else:
+    moves = error_pattern(centre, config.context_transform)
+    moves = moves / pseudo_labels.PIXELS
+  for slot in slots:
+    end, start = place(mean[slot]), place(mean[slot] + moves[slot])
+    ends = [end, start]
+    if config.space != 'offset':  # the sign is not known
+      ends = [place(mean[slot] - moves[slot]), start]
+    axes.plot(*np.transpose(ends), color='white', linewidth=3)
+    axes.plot(*np.transpose(ends), color=colours[slot], linewidth=1.6)
+    axes.plot(*end, 'o', color=colours[slot], markeredgecolor='white', ms=4)
+
+
+def error_pattern(centre, transform: str) -> np.ndarray:
+  """The errors that a centre of 'context_offset' stands for, up to their sign.
+
+  Args:
+    centre: (4N^2,), the mean of products of two coordinates of the offsets.
+    transform: that was applied to the products.
+
+  Returns:
+    (N, 2) in pixels of a 224 input: the pattern whose own products are nearest
+    to the centre's, by the largest eigenvalue.
+  """
+  side = int(np.sqrt(len(centre)))
+  products = np.asarray(centre, np.float64).reshape(side, side)
+  if transform == 'signed_sqrt':
+    products = np.sign(products) * products**2
+  values, vectors = np.linalg.eigh((products + products.T) / 2)
+  return (np.sqrt(max(values[-1], 0)) * vectors[:, -1]).reshape(-1, 2)
+
+
+def spread(run: Run, count: int) -> np.ndarray:
+  """Rows evenly from the final stage's smallest to its largest error."""
+  errors = run.image_errors[run.final]
+  order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]
+  if not order.size:
+    return order
+  picks = np.linspace(0, order.size - 1, min(count, order.size))
+  return order[np.rint(picks).astype(int)]
+
+
+def overlays(run: Run, count: int) -> np.ndarray:
+  """(H, W, 3): a line an image, truth and the estimate of each stage."""
+  return visualize.overlay_sheet(
+    run.image, run.predictions, spread(run, count), norm=run.figures['norm']
+  )

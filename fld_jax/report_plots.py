@@ -1,0 +1,391 @@
+"""The plots of a report; each returns a matplotlib Figure."""
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+
+from fld_jax import metrics, schema
+from fld_jax.report_papers import published
+from fld_jax.report_runs import Run
+from fld_jax.report_tables import (
+  certainty,
+  confusion,
+  kept_ne,
+  same_images,
+  words,
+)
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+LEFT, RIGHT, MIDDLE = '#D55E00', '#0072B2', '#009E73'
+GREY = '#8a8f98'
+STYLE = {
+  'axes.axisbelow': True,
+  'axes.edgecolor': '#b6bcc6',
+  'axes.grid': True,
+  'axes.labelcolor': '#3a414d',
+  'axes.prop_cycle': f'cycler("color", {list(COLOURS)})',
+  'axes.spines.right': False,
+  'axes.spines.top': False,
+  'axes.titlelocation': 'left',
+  'axes.titlesize': 10,
+  'axes.titleweight': 'bold',
+  'figure.constrained_layout.use': True,
+  'font.size': 10,
+  'grid.color': '#e4e7ec',
+  'legend.frameon': False,
+  'savefig.dpi': 110,
+  'text.color': '#1d232c',
+  'xtick.color': '#5b6470',
+  'ytick.color': '#5b6470',
+}
+LAST = 0.4  # NE, where the histogram ends
+
+
+def series(runs: list[Run]) -> dict[str, tuple[Run, str]]:
+  """What a plot compares: the stages of one run, or the runs' final stages."""
+  if len(runs) == 1:
+    return {stage: (runs[0], stage) for stage in runs[0].stages}
+  return {run.label: (run, run.final) for run in runs}
+
+
+def colour_of(name: str) -> str:
+  """Of a landmark, by its side."""
+  parts = name.split('_')
+  sides = {'left': LEFT, 'right': RIGHT}
+  return next((sides[part] for part in parts if part in sides), MIDDLE)
+
+
+def plot_errors(runs: list[Run]) -> Figure:
+  """Histogram of the NE of single landmarks; the last bin has all above."""
+  figure = Figure(figsize=(7, 4))
+  axes = figure.add_subplot()
+  edges = np.linspace(0, LAST, 41)
+  for name, (run, stage) in series(runs).items():
+    values = run.errors[stage]
+    values = np.minimum(values[np.isfinite(values)], LAST - 1e-9)
+    counts = np.histogram(values, edges)[0] / max(1, values.size)
+    axes.stairs(100 * counts, 100 * edges, label=name, linewidth=1.8)
+  axes.axvline(100 * metrics.OUTLIER, color=GREY, linestyle=':')
+  axes.text(
+    100 * metrics.OUTLIER + 0.4, axes.get_ylim()[1] * 0.95, 'outliers', va='top'
+  )
+  axes.set(
+    xlabel=f'NE of a landmark (%); the last bin: all above {100 * LAST - 1:.0f}',
+    ylabel='visible landmarks (%)',
+    xlim=(0, 100 * LAST),
+  )
+  axes.legend(loc='upper right')
+  return figure
+
+
+def plot_landmarks(runs: list[Run]) -> Figure:
+  """Mean, median and 90 % quantile of the NE by landmark."""
+  names, kinds = runs[0].names, series(runs)
+  figure = Figure(figsize=(7, 1.2 + 0.24 * len(names) * (len(kinds) + 0.8)))
+  axes = figure.add_subplot()
+  step = 0.8 / len(kinds)
+  for index, (label, (run, stage)) in enumerate(kinds.items()):
+    errors = 100 * run.errors[stage]
+    colour = COLOURS[index % len(COLOURS)]
+    for slot in range(len(names)):
+      values = errors[:, slot][np.isfinite(errors[:, slot])]
+      if not values.size:
+        continue
+      y = slot + (index - (len(kinds) - 1) / 2) * step
+      once = {'label': label} if slot == _first(errors) else {}
+      axes.barh(y, values.mean(), step * 0.82, color=colour, alpha=0.85, **once)
+      low, high = np.quantile(values, (0.5, 0.9))
+      axes.plot([values.mean(), high], [y, y], color=colour, linewidth=1)
+      axes.plot([high] * 2, [y - step / 4, y + step / 4], color=colour)
+      axes.plot(low, y, '|', color='white', markersize=7, markeredgewidth=2)
+  config = runs[0].evaluation.config
+  papers = published(config.dataset.name, config.model.name, names)
+  if papers:
+    title, values = list(papers.items())[-1]
+    known = [i for i, v in enumerate(values[:-1]) if v is not None]
+    axes.plot(
+      [100 * values[i] for i in known],
+      known,
+      linestyle='',
+      marker='D',
+      markersize=5,
+      color='black',
+      label=f'paper: {title}' if known else None,
+    )
+  axes.set(
+    xlabel='NE (%): bar mean, white line median, whisker 90 % of landmarks',
+    yticks=range(len(names)),
+    yticklabels=[words(name) for name in names],
+  )
+  axes.grid(axis='y', visible=False)
+  axes.invert_yaxis()
+  figure.legend(loc='outside upper left', ncols=2)
+  return figure
+
+
+def _first(errors) -> int:
+  """The first landmark with an error."""
+  return int(np.isfinite(errors).any(axis=0).argmax())
+
+
+def plot_groups(runs: list[Run]) -> Figure | None:
+  """Macro NE by clothes type and by variation; None if neither is known."""
+  kinds = series(runs)
+  found = {}
+  for group in ('clothes_type', 'variation'):
+    of = {
+      label: run.figures['stages'][stage][f'ne_by_{group}']
+      for label, (run, stage) in kinds.items()
+    }
+    names = list(dict.fromkeys(name for each in of.values() for name in each))
+    if names:
+      found[group] = names, of
+  if not found:
+    return None
+  figure = Figure(figsize=(9, 3.6))
+  widths = [max(2, len(names)) for names, _ in found.values()]
+  panels = figure.subplots(
+    1, len(found), squeeze=False, sharey=True, width_ratios=widths
+  )[0]
+  step = 0.8 / len(kinds)
+  for axes, (group, (names, of)) in zip(panels, found.items(), strict=True):
+    for index, (label, each) in enumerate(of.items()):
+      values = [each.get(name, {}).get('macro') for name in names]
+      axes.bar(
+        np.arange(len(names)) + (index - (len(kinds) - 1) / 2) * step,
+        [np.nan if value is None else 100 * value for value in values],
+        step * 0.88,
+        label=label,
+      )
+    axes.set(
+      title=words(group),
+      xticks=range(len(names)),
+      xticklabels=[words(name).replace(' ', '\n', 1) for name in names],
+    )
+    axes.grid(axis='x', visible=False)
+  panels[0].set_ylabel('macro NE (%)')
+  panels[-1].legend(ncols=min(3, len(kinds)))
+  return figure
+
+
+def plot_data(run: Run) -> Figure:
+  """Shares of types, variations and visibility states (DFA, Figure 2 c)."""
+  predictions = run.predictions
+  groups = {
+    group: (names, np.asarray(getattr(predictions, group)))
+    for group, names in (
+      ('clothes_type', predictions.landmark_set.types),
+      ('variation', schema.VARIATIONS),
+    )
+    if np.asarray(getattr(predictions, group)).any()
+  }
+  height = 1.2 + 0.26 * max(6, len(run.names))
+  figure = Figure(figsize=(10, height))
+  panels = figure.subplots(1, len(groups) + 1, squeeze=False)[0]
+  for axes, (group, (names, codes)) in zip(
+    panels, groups.items(), strict=False
+  ):
+    shares = [100 * np.mean(codes == code) for code in names]
+    bars = axes.barh([words(name) for name in names.values()], shares)
+    axes.bar_label(bars, fmt='%.1f', padding=3)
+    axes.set(title=words(group), xlabel='images (%)')
+    axes.margins(x=0.18)
+    axes.grid(axis='y', visible=False)
+    axes.invert_yaxis()
+  axes, left = panels[-1], np.zeros(len(run.names))
+  codes = predictions.visibility
+  present = np.maximum(1, np.sum(codes != schema.ABSENT, axis=0))
+  for code, colour in enumerate((COLOURS[2], COLOURS[4], COLOURS[3])):
+    share = 100 * np.sum(codes == code, axis=0) / present
+    name = schema.VISIBILITY_NAMES[code]
+    axes.barh(
+      [words(n) for n in run.names], share, left=left, color=colour, label=name
+    )
+    left += share
+  axes.set(title='visibility', xlabel='items that have the landmark (%)')
+  axes.grid(axis='y', visible=False)
+  axes.invert_yaxis()
+  axes.legend(loc='lower center', bbox_to_anchor=(0.5, 1.08), ncols=3)
+  return figure
+
+
+def plot_places(run: Run) -> Figure:
+  """Where each landmark lies in the box (DFA, Figure 1 b)."""
+  predictions = run.predictions
+  corner, size = metrics.corner_and_size(predictions.boxes)
+  places = (np.asarray(predictions.landmarks) - corner) / size
+  known = schema.has_position(predictions.visibility)
+  columns = 4 if len(run.names) <= 8 else 6
+  lines = -(-len(run.names) // columns)
+  figure = Figure(figsize=(9, 0.4 + 9 / columns * 1.25 * lines))
+  panels = figure.subplots(lines, columns, sharex=True, sharey=True).ravel()
+  for slot, axes in enumerate(panels):
+    if slot >= len(run.names):
+      axes.set_axis_off()
+      continue
+    points = places[known[:, slot], slot]
+    colour = colour_of(run.names[slot])
+    axes.plot(*points.T, '.', color=colour, markersize=2.5, alpha=0.35)
+    if len(points) > 1:
+      axes.add_patch(_ellipse(points))
+    axes.set(
+      title=words(run.names[slot]),
+      xlim=(-0.15, 1.15),
+      ylim=(1.15, -0.15),
+      aspect='equal',
+      xticks=(0, 0.5, 1),
+      yticks=(0, 0.5, 1),
+    )
+  figure.supxlabel('share of the box’s width', fontsize=10)
+  figure.supylabel('share of the box’s height', fontsize=10)
+  return figure
+
+
+def _ellipse(points) -> Ellipse:
+  """Two standard deviations around the mean."""
+  values, vectors = np.linalg.eigh(np.cov(points.T))
+  angle = np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1]))
+  width, height = 4 * np.sqrt(np.maximum(values[::-1], 0))
+  style = {'facecolor': 'none', 'edgecolor': 'black', 'linewidth': 1.2}
+  return Ellipse(points.mean(axis=0), width, height, angle=angle, **style)
+
+
+def plot_confusion(runs: list[Run]) -> Figure | None:
+  """Predicted by true visibility; None if no run predicts it."""
+  tables = {run.label: confusion(run) for run in runs}
+  tables = {k: counts for k, counts in tables.items() if counts is not None}
+  if not tables:
+    return None
+  figure = Figure(figsize=(1 + 3.4 * len(tables), 3.6))
+  panels = figure.subplots(1, len(tables), squeeze=False)[0]
+  for axes, (label, counts) in zip(panels, tables.items(), strict=True):
+    shares = 100 * counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    axes.imshow(shares, cmap='Blues', vmin=0, vmax=100)
+    for (true, found), share in np.ndenumerate(shares):
+      axes.text(
+        found,
+        true,
+        f'{share:.1f} %\n({counts[true, found]:,})',
+        ha='center',
+        va='center',
+        color='white' if share > 55 else 'black',
+      )
+    axes.set(
+      title=label,
+      xticks=range(3),
+      xticklabels=schema.VISIBILITY_NAMES,
+      yticks=range(3),
+      yticklabels=schema.VISIBILITY_NAMES,
+      xlabel='predicted',
+      ylabel='truth',
+    )
+    axes.grid(visible=False)
+  return figure
+
+
+def plot_routing(run: Run) -> Figure | None:
+  """Routing score and threshold; NE of both branches; None if not routed."""
+  score, hard = run.predictions.route_score, run.predictions.hard
+  if hard is None:
+    return None
+  figure = Figure(figsize=(9, 3.6))
+  left, right = figure.subplots(1, 2)
+  edges = np.linspace(score.min(), score.max() + 1e-9, 41)
+  parts = {'easy': (~hard, COLOURS[2]), 'hard': (hard, COLOURS[1])}
+  for name, (mask, colour) in parts.items():
+    share = 100 * mask.mean()
+    label = f'{name}: {mask.sum():,} images, {share:.1f} %'
+    left.hist(score[mask], edges, color=colour, alpha=0.85, label=label)
+    values = [
+      np.nan if ne is None else 100 * ne
+      for ne in (
+        metrics.ne(run.errors[s][mask], run.counted[mask], run.names)['macro']
+        for s in run.stages
+      )
+    ]
+    right.plot(run.stages, values, marker='o', color=colour, label=name)
+  epsilon = run.evaluation.epsilon
+  left.axvline(epsilon, color='black', linestyle=':')
+  left.set(
+    xlabel=f'routing score (sides of the crop); threshold {epsilon:.3f}',
+    ylabel='images',
+  )
+  left.legend(loc='lower left', bbox_to_anchor=(0, 1))
+  right.set(ylabel='macro NE (%)', title='NE of the images of each branch')
+  right.margins(y=0.25)
+  right.legend()
+  return figure
+
+
+def plot_trust(runs: list[Run]) -> Figure | None:
+  """NE of what is kept of the landmarks, the surest first.
+
+  None if no run says how sure it is.
+  """
+  shares = np.linspace(0.05, 1, 96)
+  figure = Figure(figsize=(7, 4))
+  axes = figure.add_subplot()
+  for index, run in enumerate(runs):
+    mask, errors = run.counted, run.errors[run.final]
+    sure = certainty(run)
+    if not sure:
+      continue
+    label = f'by {sure[0]}' if len(runs) == 1 else f'{run.label}: {sure[0]}'
+    curves = [(label, sure[1][mask], '-')]
+    if len(runs) == 1 and run.predictions.route_score is not None:
+      score = np.repeat(run.predictions.route_score[:, None], mask.shape[1], 1)
+      curves.append(('by routing score', -score[mask], '--'))
+    if len(runs) == 1 and len(run.stages) > 1:
+      moved = run.predictions.estimates[run.final]
+      moved = moved - run.predictions.estimates[run.stages[-2]]
+      moved = moved / metrics.corner_and_size(run.predictions.boxes)[1]
+      moved = np.linalg.norm(moved, axis=-1)
+      curves.append(
+        ('by how little the last stage moved it', -moved[mask], ':')
+      )
+    if len(runs) == 1:
+      curves.append(('at best (by the error itself)', -errors[mask], '-.'))
+    for number, (label, scores, line) in enumerate(curves):
+      values = kept_ne(errors[mask], scores, shares)
+      colour = COLOURS[(index + number) % len(COLOURS)]
+      values = [np.nan if value is None else 100 * value for value in values]
+      axes.plot(100 * shares, values, line, color=colour, label=label)
+  if not axes.lines:
+    return None
+  axes.set(
+    xlabel='landmarks kept, the surest first (%)',
+    ylabel='micro NE of them (%)',
+    xlim=(0, 100),
+    ylim=(0, None),
+  )
+  axes.legend()
+  return figure
+
+
+def plot_difference(runs: list[Run]) -> Figure | None:
+  """Each image's NE by the first run and by the others; None if none shared."""
+  pairs = {run.label: (run, *same_images(runs[0], run)) for run in runs[1:]}
+  pairs = {label: pair for label, pair in pairs.items() if pair[1].size}
+  if not pairs:
+    return None
+  figure = Figure(figsize=(min(10, 4.2 * len(pairs)), 4))
+  panels = figure.subplots(1, len(pairs), squeeze=False)[0]
+  for axes, (label, (run, first, second)) in zip(
+    panels, pairs.items(), strict=True
+  ):
+    a = 100 * runs[0].image_errors[runs[0].final][first]
+    b = 100 * run.image_errors[run.final][second]
+    end = 1.02 * np.nanmax(np.concatenate([a, b, [1]]))
+    axes.plot(a, b, '.', markersize=3, alpha=0.5)
+    axes.plot([0, end], [0, end], color=GREY, linewidth=1)
+    axes.text(0.97, 0.05, 'better', transform=axes.transAxes, ha='right')
+    axes.text(0.03, 0.93, 'worse', transform=axes.transAxes)
+    axes.set(
+      xlabel=f'NE of an image, {runs[0].label} (%)',
+      ylabel=f'{label} (%)',
+      xlim=(0, end),
+      ylim=(0, end),
+      aspect='equal',
+    )
+  return figure

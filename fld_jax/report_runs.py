@@ -1,0 +1,182 @@
+"""The evaluated runs that a report is on, read back from their folders."""
+
+import dataclasses
+import functools
+import pathlib
+import shlex
+from collections.abc import Callable
+
+import numpy as np
+
+from fld_jax import (
+  evaluation_files,
+  files,
+  geometry,
+  input_pipeline,
+  metrics,
+)
+from fld_jax.datasets import prepared_builder
+from fld_jax.errors import InputError
+
+
+@dataclasses.dataclass(eq=False)
+class Run:
+  """One evaluated run; n images, N landmarks.
+
+  Attributes:
+    label: what the report calls it.
+    evaluation: what evaluation.npz holds.
+    figures: what metrics.json holds.
+    image: function from a row, 0 to n - 1, to its (H, W, 3) uint8 RGB image.
+  """
+
+  label: str
+  evaluation: evaluation_files.Evaluation
+  figures: dict
+  image: Callable[[int], np.ndarray]
+
+  @property
+  def predictions(self) -> metrics.Predictions:
+    """The table of truth and estimates."""
+    return self.evaluation.predictions
+
+  @property
+  def stages(self) -> list[str]:
+    """Names of the stages, the final one last."""
+    return list(self.predictions.estimates)
+
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Of the N landmarks."""
+    return self.predictions.landmark_set.names
+
+  @functools.cached_property
+  def counted(self) -> np.ndarray:
+    """(n, N) mask of the landmarks that NE is measured of: visible ones."""
+    norm = metrics.normaliser(self.predictions, self.figures['norm'])
+    known = np.isfinite(norm[:, :1])
+    return metrics.counted(self.predictions.visibility) & known
+
+  @functools.cached_property
+  def errors(self) -> dict[str, np.ndarray]:
+    """Stage -> (n, N) NE, NaN where not counted; the final stage is last."""
+    return {
+      stage: np.where(
+        self.counted,
+        metrics.normalised_errors(
+          self.predictions, stage, self.figures['norm']
+        ),
+        np.nan,
+      )
+      for stage in self.stages
+    }
+
+  @functools.cached_property
+  def image_errors(self) -> dict[str, np.ndarray]:
+    """Stage -> (n,) mean NE of each image's visible landmarks, or NaN."""
+    return {
+      stage: metrics.image_errors(self.predictions, stage, self.figures['norm'])
+      for stage in self.stages
+    }
+
+  @property
+  def final(self) -> str:
+    """The final stage."""
+    return self.stages[-1]
+
+  @functools.cached_property
+  def affines(self) -> np.ndarray:
+    """(n, 2, 3) maps from image pixels to pixels of the networks' crop."""
+    options = self.evaluation.config.input
+    return np.stack(
+      [
+        geometry.crop_affine(
+          geometry.grow_box(box, options.margin), options.size, options.crop
+        )
+        for box in self.predictions.boxes
+      ]
+    )
+
+  def normalised(self, points) -> np.ndarray:
+    """(n, N, 2) image pixels as the networks see them, [-0.5, 0.5]."""
+    size = self.evaluation.config.input.size
+    return geometry.normalise(geometry.transform(self.affines, points), size)
+
+
+def read_runs(workdirs: list[pathlib.Path], split: str | None) -> list[Run]:
+  """Reads the evaluations of one split, of runs with the same landmarks.
+
+  Args:
+    workdirs: folders of runs.
+    split: its name; by default the one that the first run was evaluated on, or
+      'val' if it was on several.
+
+  Raises:
+    InputError: if a run has no evaluation of the split, two runs have other
+      landmarks, or one is given twice.
+  """
+  places = [folder.absolute() for folder in workdirs]
+  twice = [str(place) for place in places if places.count(place) > 1]
+  if twice:
+    raise InputError(f'--workdirs names {twice[0]} twice.')
+  split = split or _usual_split(places[0])
+  runs = [
+    _read_run(label, place, split)
+    for label, place in zip(labels(places), places, strict=True)
+  ]
+  for place, run in zip(places, runs, strict=True):
+    if run.names != runs[0].names:
+      raise InputError(
+        f'{place} has the landmarks {", ".join(run.names)}, and {places[0]} '
+        f'has {", ".join(runs[0].names)}: a report compares runs with the same '
+        'landmarks, make one of each.'
+      )
+  return runs
+
+
+def labels(places: list[pathlib.Path]) -> list[str]:
+  """The shortest ends of the paths that tell them apart."""
+  for length in range(1, max(len(place.parts) for place in places) + 1):
+    ends = ['/'.join(place.parts[-length:]) for place in places]
+    if len(set(ends)) == len(ends):
+      break
+  return ends
+
+
+def _usual_split(place: pathlib.Path) -> str:
+  names = [path.parent.name for path in place.glob('eval/*/evaluation.npz')]
+  return names[0] if len(names) == 1 else 'val'
+
+
+def _read_run(label: str, place: pathlib.Path, split: str) -> Run:
+  folder = place / 'eval' / split
+  if not place.is_dir():
+    raise InputError(f'--workdirs names {place}, which is no folder.')
+  if not (folder / 'evaluation.npz').is_file():
+    others = sorted(p.parent.name for p in place.glob('eval/*/evaluation.npz'))
+    has = f' (it has one of {", ".join(others)})' if others else ''
+    raise InputError(
+      f"{place} holds no evaluation of the split '{split}'{has}: make it by "
+      f'python -m fld_jax.main --mode=evaluate --workdir={shlex.quote(str(place))} '
+      f'--split={shlex.quote(split)}'
+    )
+  evaluation = evaluation_files.read_evaluation(folder / 'evaluation.npz')
+  builder = prepared_builder(evaluation.config.dataset)
+  return Run(
+    label=label,
+    evaluation=evaluation,
+    figures=files.read_json(folder / 'metrics.json'),
+    image=image_reader(builder, evaluation),
+  )
+
+
+def image_reader(builder, evaluation) -> Callable[[int], np.ndarray]:
+  """The function `Run.image` of an evaluated split.
+
+  Args:
+    builder: of the dataset.
+    evaluation: of the split.
+  """
+  records = input_pipeline.Records(builder, evaluation.split)
+  places = evaluation.predictions.image_ids
+  return lambda row: input_pipeline.decode(records[int(places[row])]['image'])
