@@ -1,4 +1,4 @@
-"""What an evaluation leaves: figures, COCO results, and all that a report needs.
+"""What an evaluation leaves: figures, COCO results, all that a report needs.
 
   W/eval/SPLIT/metrics.json       what `metrics.evaluate` returns
   W/eval/SPLIT/predictions.json   COCO keypoint results of the final stage

@@ -137,6 +137,7 @@ def _of_run(run: Run, row: int, why: str | None, place) -> dict:
       for stage in run.stages
     ],
     'errors': [_percent(run.errors[stage][row]) for stage in run.stages],
+    'exchanged': [bool(run.exchanged[stage][row]) for stage in run.stages],
     'ne': [_percent(run.image_errors[stage][[row]])[0] for stage in run.stages],
   }
 

@@ -43,12 +43,14 @@ class Picture:
     """A <figure> with the image as a data URI."""
     width, height = struct.unpack('>II', self.png[16:24])
     data = base64.b64encode(self.png).decode()
+    wide = ' class="wide"' if width > 800 else ''
     return (
-      f'<figure id="figure-{self.slug}">'
+      f'<figure id="figure-{self.slug}"><div class="scroll" tabindex="0" '
+      f'role="region" aria-label="Figure {html.escape(self.slug)}">'
       f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}" '
-      f'width="{width}" height="{height}" loading="lazy">'
-      f'<figcaption>{html.escape(self.caption)} '
-      f'<span class="files">figures/{self.slug}.png</span></figcaption></figure>'
+      f'width="{width}" height="{height}" loading="lazy"{wide}></div>'
+      f'<figcaption>{html.escape(self.caption)} <span class="files">figures/'
+      f'{self.slug}.png</span></figcaption></figure>'
     )
 
 

@@ -63,10 +63,10 @@ def published(
       *of, average = dfa_table2.PAPER[title]
       by_name = dict(zip(dfa_table2.LANDMARKS, of, strict=True))
       values = [by_name.get(name) for name in names]
-      rows[f'DFA {stage} on FLD (DFA, Table 2)'] = [*values, average]
+      rows[f'DFA paper, Table 2: {stage}, on FLD'] = [*values, average]
     # On FLD that is stage 3 again, from another paper.
     if dataset == 'deepfashion':
-      title = 'DFA on DeepFashion (PCLoss, Table 1)'
+      title = 'PCLoss paper, Table 1: DFA, on DeepFashion'
       rows[title] = _fractions(DFA_DEEPFASHION)
     return rows
   tables = {
@@ -84,7 +84,7 @@ def published(
 def _title(model: str, pcloss: str, where: str) -> str:
   table = {'DeepFashion': 1, 'FLD': 2, 'FashionAI': 3}[where]
   loss = ' + PCLoss' if pcloss != 'none' else ''
-  return f'{model}{loss} on {where} (PCLoss, Table {table})'
+  return f'PCLoss paper, Table {table}: {model}{loss}, on {where}'
 
 
 def _fractions(values) -> list:

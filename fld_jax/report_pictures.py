@@ -1,5 +1,6 @@
 """Pictures of a report that show images: clusters, mean patches, overlays."""
 
+import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -9,8 +10,8 @@ from fld_jax.report_runs import Run
 from fld_jax.report_tables import words
 
 MAX_IMAGES = 600  # that means are taken of, evenly spread over the split
-TILE, GAP, TEXT = 112, 14, 18  # pixels of a cluster's tile
-EXAMPLES = 3
+TILE, GAP, TEXT = 116, 14, 18  # pixels of a cluster's tile
+EXAMPLES = 2
 PATCH, PATCH_SHARE = 64, 0.3  # pixels; of the box's longer side
 MAX_MEMORY = 2e7  # numbers at a time
 
@@ -33,7 +34,8 @@ def crops_and_patches(run: Run, rows) -> tuple[np.ndarray, list[np.ndarray]]:
   Returns:
     (crops, patches): (m, TILE, TILE, 3) uint8, the networks' crops; for each
     landmark the (PATCH, PATCH, 3) mean of what is around it where it is
-    visible, grey where it never is.
+    visible, of stretched contrast; grey where it never is. Images are
+    continued by their edges.
   """
   options = run.evaluation.config.input
   predictions = run.predictions
@@ -41,20 +43,37 @@ def crops_and_patches(run: Run, rows) -> tuple[np.ndarray, list[np.ndarray]]:
   shape = (len(run.names), PATCH, PATCH, 3)
   totals, counts = np.zeros(shape), np.zeros(len(run.names))
   for place, row in enumerate(rows):
-    image, box = run.image(row), predictions.boxes[row]
+    box = predictions.boxes[row]
+    half = PATCH_SHARE * max(box[2:] - box[:2]) / 2
     grown = geometry.grow_box(box, options.margin)
+    image, shift = _surrounded(run.image(row), grown, half)
+    grown = grown + np.tile(shift, 2)
     affine = geometry.crop_affine(grown, TILE, options.crop)
     crops[place] = geometry.warp(image, grown, affine, TILE)
-    half = PATCH_SHARE * max(box[2:] - box[:2]) / 2
     for slot in np.flatnonzero(predictions.visibility[row] == schema.VISIBLE):
-      point = predictions.landmarks[row, slot]
+      point = predictions.landmarks[row, slot] + shift
       around = np.concatenate([point - half, point + half])
       affine = geometry.crop_affine(around, PATCH, 'pad_square')
       totals[slot] += geometry.warp(image, around, affine, PATCH)
       counts[slot] += 1
   means = totals / np.maximum(counts, 1)[:, None, None, None]
+  low, high = np.quantile(means, (0.02, 0.98), axis=(1, 2, 3), keepdims=True)
+  means = 255 * np.clip((means - low) / np.maximum(high - low, 1), 0, 1)
   means[counts == 0] = 200
   return crops, list(means.astype(np.uint8))
+
+
+def _surrounded(image, box, more: float):
+  """An image continued by its edges as far as `box`, and `more`, reach out.
+
+  Returns:
+    (image, shift): positions in the first are those in the old plus `shift`.
+  """
+  size = np.array(image.shape[1::-1])
+  out = np.maximum(np.maximum(-box[:2], box[2:] - size).max(), 0) + more
+  pad = int(np.ceil(min(out, 4 * size.max())))
+  wide = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+  return wide, np.array([pad, pad])
 
 
 def plot_patches(run: Run, patches) -> Figure:

@@ -8,10 +8,10 @@ from fld_jax import metrics, schema
 from fld_jax.report_papers import published
 from fld_jax.report_runs import Run
 from fld_jax.report_tables import (
-  certainty,
   confusion,
   kept_ne,
   same_images,
+  sureness,
   words,
 )
 
@@ -39,6 +39,7 @@ STYLE = {
   'xtick.color': '#5b6470',
   'ytick.color': '#5b6470',
 }
+LINES = ('-', '--', ':', '-.', (0, (6, 1)))
 LAST = 0.4  # NE, where the histogram ends
 
 
@@ -71,7 +72,7 @@ def plot_errors(runs: list[Run]) -> Figure:
     100 * metrics.OUTLIER + 0.4, axes.get_ylim()[1] * 0.95, 'outliers', va='top'
   )
   axes.set(
-    xlabel=f'NE of a landmark (%); the last bin: all above {100 * LAST - 1:.0f}',
+    xlabel='NE of a landmark (%); the last bin has all above',
     ylabel='visible landmarks (%)',
     xlim=(0, 100 * LAST),
   )
@@ -82,7 +83,7 @@ def plot_errors(runs: list[Run]) -> Figure:
 def plot_landmarks(runs: list[Run]) -> Figure:
   """Mean, median and 90 % quantile of the NE by landmark."""
   names, kinds = runs[0].names, series(runs)
-  figure = Figure(figsize=(7, 1.2 + 0.24 * len(names) * (len(kinds) + 0.8)))
+  figure = Figure(figsize=(7, 1.3 + 0.15 * len(names) * (len(kinds) + 1)))
   axes = figure.add_subplot()
   step = 0.8 / len(kinds)
   for index, (label, (run, stage)) in enumerate(kinds.items()):
@@ -119,7 +120,7 @@ def plot_landmarks(runs: list[Run]) -> Figure:
     yticklabels=[words(name) for name in names],
   )
   axes.grid(axis='y', visible=False)
-  axes.invert_yaxis()
+  axes.set_ylim(len(names) - 0.4, -0.6)
   figure.legend(loc='outside upper left', ncols=2)
   return figure
 
@@ -138,12 +139,15 @@ def plot_groups(runs: list[Run]) -> Figure | None:
       label: run.figures['stages'][stage][f'ne_by_{group}']
       for label, (run, stage) in kinds.items()
     }
-    names = list(dict.fromkeys(name for each in of.values() for name in each))
+    order = runs[0].predictions.landmark_set.types
+    order = order if group == 'clothes_type' else schema.VARIATIONS
+    names = [n for n in order.values() if any(n in x for x in of.values())]
     if names:
       found[group] = names, of
   if not found:
     return None
-  figure = Figure(figsize=(9, 3.6))
+  bars = sum(len(names) for names, _ in found.values()) * len(kinds)
+  figure = Figure(figsize=(min(10, max(5, 1.5 + 0.45 * bars)), 3.6))
   widths = [max(2, len(names)) for names, _ in found.values()]
   panels = figure.subplots(
     1, len(found), squeeze=False, sharey=True, width_ratios=widths
@@ -165,7 +169,8 @@ def plot_groups(runs: list[Run]) -> Figure | None:
     )
     axes.grid(axis='x', visible=False)
   panels[0].set_ylabel('macro NE (%)')
-  panels[-1].legend(ncols=min(3, len(kinds)))
+  handles = panels[0].get_legend_handles_labels()
+  figure.legend(*handles, loc='outside upper left', ncols=3)
   return figure
 
 
@@ -218,7 +223,7 @@ def plot_places(run: Run) -> Figure:
   known = schema.has_position(predictions.visibility)
   columns = 4 if len(run.names) <= 8 else 6
   lines = -(-len(run.names) // columns)
-  figure = Figure(figsize=(9, 0.4 + 9 / columns * 1.25 * lines))
+  figure = Figure(figsize=(9, 0.5 + 9 / columns * 1.08 * lines))
   panels = figure.subplots(lines, columns, sharex=True, sharey=True).ravel()
   for slot, axes in enumerate(panels):
     if slot >= len(run.names):
@@ -291,7 +296,11 @@ def plot_routing(run: Run) -> Figure | None:
     return None
   figure = Figure(figsize=(9, 3.6))
   left, right = figure.subplots(1, 2)
-  edges = np.linspace(score.min(), score.max() + 1e-9, 41)
+  epsilon = run.evaluation.epsilon
+  step = max(np.ptp(score), 1e-6) / 40  # an edge is at the threshold
+  ends = np.array([score.min(), score.max()])
+  first, last = np.floor((ends - epsilon) / step)
+  edges = epsilon + step * np.arange(first, last + 2)
   parts = {'easy': (~hard, COLOURS[2]), 'hard': (hard, COLOURS[1])}
   for name, (mask, colour) in parts.items():
     share = 100 * mask.mean()
@@ -305,7 +314,6 @@ def plot_routing(run: Run) -> Figure | None:
       )
     ]
     right.plot(run.stages, values, marker='o', color=colour, label=name)
-  epsilon = run.evaluation.epsilon
   left.axvline(epsilon, color='black', linestyle=':')
   left.set(
     xlabel=f'routing score (sides of the crop); threshold {epsilon:.3f}',
@@ -326,31 +334,18 @@ def plot_trust(runs: list[Run]) -> Figure | None:
   shares = np.linspace(0.05, 1, 96)
   figure = Figure(figsize=(7, 4))
   axes = figure.add_subplot()
-  for index, run in enumerate(runs):
+  for run in runs:
     mask, errors = run.counted, run.errors[run.final]
-    sure = certainty(run)
-    if not sure:
-      continue
-    label = f'by {sure[0]}' if len(runs) == 1 else f'{run.label}: {sure[0]}'
-    curves = [(label, sure[1][mask], '-')]
-    if len(runs) == 1 and run.predictions.route_score is not None:
-      score = np.repeat(run.predictions.route_score[:, None], mask.shape[1], 1)
-      curves.append(('by routing score', -score[mask], '--'))
-    if len(runs) == 1 and len(run.stages) > 1:
-      moved = run.predictions.estimates[run.final]
-      moved = moved - run.predictions.estimates[run.stages[-2]]
-      moved = moved / metrics.corner_and_size(run.predictions.boxes)[1]
-      moved = np.linalg.norm(moved, axis=-1)
-      curves.append(
-        ('by how little the last stage moved it', -moved[mask], ':')
-      )
-    if len(runs) == 1:
-      curves.append(('at best (by the error itself)', -errors[mask], '-.'))
-    for number, (label, scores, line) in enumerate(curves):
-      values = kept_ne(errors[mask], scores, shares)
-      colour = COLOURS[(index + number) % len(COLOURS)]
+    found = sureness(run)
+    if len(runs) > 1:  # the network's own word, or what stands in for it
+      found = {f'{run.label}: {k}': found[k] for k in list(found)[:1]}
+    elif found:
+      found['at best: by the error itself'] = -errors
+    for (name, scores), line in zip(found.items(), LINES, strict=False):
+      values = kept_ne(errors[mask], scores[mask], shares)
       values = [np.nan if value is None else 100 * value for value in values]
-      axes.plot(100 * shares, values, line, color=colour, label=label)
+      line = '-' if len(runs) > 1 else line
+      axes.plot(100 * shares, values, line, label=name)
   if not axes.lines:
     return None
   axes.set(

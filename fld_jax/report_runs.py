@@ -79,6 +79,26 @@ class Run:
       for stage in self.stages
     }
 
+  @functools.cached_property
+  def exchanged(self) -> dict[str, np.ndarray]:
+    """Stage -> (n,) which images fit better with left and right exchanged.
+
+    Their NE would be smaller if each landmark had the name of its partner.
+    """
+    flip = self.predictions.landmark_set.flip
+    turned = dataclasses.replace(
+      self.predictions,
+      estimates={
+        stage: estimate[:, flip]
+        for stage, estimate in self.predictions.estimates.items()
+      },
+    )
+    return {
+      stage: metrics.image_errors(turned, stage, self.figures['norm'])
+      < self.image_errors[stage]
+      for stage in self.stages
+    }
+
   @property
   def final(self) -> str:
     """The final stage."""
@@ -156,9 +176,9 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> Run:
     others = sorted(p.parent.name for p in place.glob('eval/*/evaluation.npz'))
     has = f' (it has one of {", ".join(others)})' if others else ''
     raise InputError(
-      f"{place} holds no evaluation of the split '{split}'{has}: make it by "
-      f'python -m fld_jax.main --mode=evaluate --workdir={shlex.quote(str(place))} '
-      f'--split={shlex.quote(split)}'
+      f"{place} holds no evaluation of the split '{split}' that a report can "
+      f'be made of{has}: make it by python -m fld_jax.main --mode=evaluate '
+      f'--workdir={shlex.quote(str(place))} --split={shlex.quote(split)}'
     )
   evaluation = evaluation_files.read_evaluation(folder / 'evaluation.npz')
   builder = prepared_builder(evaluation.config.dataset)

@@ -51,28 +51,27 @@ class Table:
   heads: int = 1
 
   def html(self) -> str:
-    """A <table> within a box of its own that scrolls."""
-    escape = html.escape
+    """A <figure> whose table scrolls within a box of its own."""
+    escape, name = html.escape, f'caption-{self.slug}'
+    head = lambda i: ' class="head"' if i < self.heads else ''
     lines = [
-      f'<div class="scroll" tabindex="0" role="region" '
-      f'aria-label="{escape(self.caption)}">',
-      f'<table id="table-{self.slug}"><caption>{escape(self.caption)} '
-      f'<span class="files">tables/{self.slug}.csv, .tex</span></caption>',
-      '<thead><tr>',
-      *(f'<th scope="col">{escape(name)}</th>' for name in self.columns),
+      f'<figure class="table"><figcaption id="{name}">{escape(self.caption)} '
+      f'<span class="files">tables/{self.slug}.csv, .tex</span></figcaption>',
+      '<div class="scroll" tabindex="0" role="region" '
+      f'aria-labelledby="{name}">',
+      f'<table id="table-{self.slug}" aria-labelledby="{name}"><thead><tr>',
+      *(
+        f'<th scope="col"{head(i)}>{escape(column)}</th>'
+        for i, column in enumerate(self.columns)
+      ),
       '</tr></thead><tbody>',
     ]
     for row in self.rows:
-      cells = [text(cell) or MISSING for cell in row.cells]
-      lines += [
-        f'<tr class="{row.kind}">'
-        + ''.join(
-          f'<th scope="row">{escape(cell)}</th>' for cell in cells[: self.heads]
-        )
-        + ''.join(f'<td>{escape(cell)}</td>' for cell in cells[self.heads :])
-        + '</tr>'
-      ]
-    return '\n'.join([*lines, '</tbody></table></div>'])
+      cells = [escape(text(cell) or MISSING) for cell in row.cells]
+      heads = (f'<th scope="row">{cell}</th>' for cell in cells[: self.heads])
+      values = (f'<td>{cell}</td>' for cell in cells[self.heads :])
+      lines.append(f'<tr class="{row.kind}">{"".join([*heads, *values])}</tr>')
+    return '\n'.join([*lines, '</tbody></table></div></figure>'])
 
   def csv(self) -> str:
     """Comma-separated values with a line of headings."""

@@ -15,6 +15,14 @@ def words(name: str) -> str:
   return name.replace('_', ' ')
 
 
+def by_run(runs: list[Run], slug, caption, columns, rows, heads: int = 2):
+  """A table whose first column is the run; without it if there is one run."""
+  if len(runs) == 1:
+    rows = [Row(row.cells[1:], row.kind) for row in rows]
+    columns, heads = columns[1:], heads - 1
+  return Table(slug, _unit(caption, runs), tuple(columns), rows, heads)
+
+
 def overview(runs: list[Run]) -> Table:
   """A row a run."""
   rows = []
@@ -48,7 +56,8 @@ def by_landmark(runs: list[Run]) -> Table:
   """NE of every stage by landmark, and the papers' below."""
   rows, papers = [], {}
   for run in runs:
-    for stage, of in run.figures['stages'].items():
+    for stage in run.stages:  # JSON's keys are sorted
+      of = run.figures['stages'][stage]
       ne = of['ne']
       values = [ne['per_landmark'][name] for name in run.names]
       kind = 'final' if stage == run.final else 'ours'
@@ -62,14 +71,15 @@ def by_landmark(runs: list[Run]) -> Table:
   ]
   columns = ('run', 'stage', *map(words, runs[0].names), 'macro', 'micro')
   caption = 'NE of visible landmarks in % of the box, by landmark'
-  return Table('ne_by_landmark', _unit(caption, runs), columns, rows, heads=2)
+  return by_run(runs, 'ne_by_landmark', caption, columns, rows)
 
 
 def shares(runs: list[Run]) -> Table:
   """Detected, wrong and doubled landmarks of every stage."""
   rows = []
   for run in runs:
-    for stage, of in run.figures['stages'].items():
+    for stage in run.stages:  # JSON's keys are sorted
+      of = run.figures['stages'][stage]
       cells = (
         run.label,
         stage,
@@ -82,13 +92,8 @@ def shares(runs: list[Run]) -> Table:
       rows.append(Row(cells, kind))
   columns = ('run', 'stage', 'macro NE with occluded', 'PDL at 15')
   columns += ('outliers', 'duplicates')
-  return Table(
-    'shares',
-    _unit('Every stage: NE in % of the box, shares in %', runs),
-    columns,
-    rows,
-    heads=2,
-  )
+  caption = 'Every stage: NE in % of the box, shares in %'
+  return by_run(runs, 'shares', caption, columns, rows)
 
 
 def by_group(runs: list[Run], group: str) -> Table | None:
@@ -120,13 +125,8 @@ def by_group(runs: list[Run], group: str) -> Table | None:
     return None
   columns = ('run', words(group), 'images', 'macro NE', 'median image')
   columns += ('90 % of images below', 'outliers')
-  return Table(
-    f'by_{group}',
-    _unit(f'Final stage by {words(group)}; NE in % of the box', runs),
-    columns,
-    rows,
-    heads=2,
-  )
+  caption = f'Final stage by {words(group)}; NE in % of the box, shares in %'
+  return by_run(runs, f'by_{group}', caption, columns, rows)
 
 
 def confusion(run: Run) -> np.ndarray | None:
@@ -160,7 +160,7 @@ def visibility(runs: list[Run]) -> Table | None:
   columns = ('run', 'truth', 'landmarks')
   columns += tuple(f'said {name}' for name in schema.VISIBILITY_NAMES)
   caption = 'Predicted visibility in % of the landmarks of each true class'
-  return Table('visibility', caption, columns, rows, heads=2)
+  return by_run(runs, 'visibility', caption, columns, rows)
 
 
 def routing(runs: list[Run]) -> Table | None:
@@ -181,7 +181,7 @@ def routing(runs: list[Run]) -> Table | None:
   columns = ('run', 'branch', 'images', 'share')
   columns += ('macro NE before the branch', 'macro NE after it')
   caption = 'Routing: share in % of the images, NE in % of the box'
-  return Table('routing', _unit(caption, runs), columns, rows, heads=2)
+  return by_run(runs, 'routing', caption, columns, rows)
 
 
 def data(run: Run) -> list[Table]:
@@ -219,18 +219,28 @@ def data(run: Run) -> list[Table]:
   return tables
 
 
-def certainty(run: Run) -> tuple[str, np.ndarray] | None:
-  """How sure the final stage says it is of each landmark, (n, N), and by what.
+def sureness(run: Run) -> dict[str, np.ndarray]:
+  """What may tell how good each landmark of the final stage is.
 
-  None if it says nothing.
+  Returns:
+    name -> (n, N), higher is surer; first the network's own word, if it has
+    one.
   """
-  final, predictions = run.final, run.predictions
+  final, predictions, found = run.final, run.predictions, {}
   if final in predictions.confidences:
-    return 'height of the heatmap', predictions.confidences[final]
+    found['height of the heatmap'] = predictions.confidences[final]
   if final in predictions.visibility_probs:
     probs = predictions.visibility_probs[final]
-    return 'probability of visible', probs[..., schema.VISIBLE]
-  return None
+    found['probability of visible'] = probs[..., schema.VISIBLE]
+  if len(run.stages) > 1:
+    moved = predictions.estimates[final]
+    moved = moved - predictions.estimates[run.stages[-2]]
+    moved = moved / metrics.corner_and_size(predictions.boxes)[1]
+    found['small move by the last stage'] = -np.linalg.norm(moved, axis=-1)
+  if predictions.route_score is not None:
+    score = -predictions.route_score[:, None]
+    found['low routing score'] = np.broadcast_to(score, run.counted.shape)
+  return found
 
 
 def kept_ne(errors, scores, kept) -> list[float | None]:
@@ -255,16 +265,15 @@ def trust(runs: list[Run]) -> Table | None:
   """Micro NE of what is kept when the least sure landmarks are left out."""
   rows = []
   for run in runs:
-    sure = certainty(run)
-    if sure:
-      mask = run.counted
-      values = kept_ne(run.errors[run.final][mask], sure[1][mask], KEPT)
-      rows.append(Row((run.label, sure[0], *values)))
+    mask = run.counted
+    for name, scores in sureness(run).items():
+      values = kept_ne(run.errors[run.final][mask], scores[mask], KEPT)
+      rows.append(Row((run.label, name, *values)))
   if not rows:
     return None
   columns = ('run', 'kept by', *(f'{100 * share:.0f} % kept' for share in KEPT))
-  caption = 'Micro NE in % of the landmarks that the network is surest of'
-  return Table('trust', _unit(caption, runs), columns, rows, heads=2)
+  caption = 'Micro NE in % of the box of the landmarks kept, the surest first'
+  return by_run(runs, 'trust', caption, columns, rows)
 
 
 def same_images(one: Run, other: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -283,10 +292,8 @@ def difference(runs: list[Run]) -> Table | None:
   rows = []
   for run in runs[1:]:
     first, second = same_images(runs[0], run)
-    a, b = (
-      runs[0].image_errors[runs[0].final][first],
-      run.image_errors[run.final][second],
-    )
+    a = runs[0].image_errors[runs[0].final][first]
+    b = run.image_errors[run.final][second]
     known = np.isfinite(a) & np.isfinite(b)
     change = (b - a)[known]
     if not change.size:

@@ -8,7 +8,7 @@
   const list = get('cards');
   const filters = {};
   for (const name of ['run', 'stage', 'why', 'type', 'variation', 'landmark',
-    'route', 'low', 'high', 'order']) {
+    'route', 'sides', 'low', 'high', 'order']) {
     filters[name] = get('filter-' + name);
   }
   let shown = [];  // the images that pass the filters, in order
@@ -64,6 +64,8 @@
     fill(filters.variation, all('all').concat(used(data.variations, 'variation')));
     fill(filters.landmark, all('all').concat(data.landmarks.map((name, i) => [i, name])));
     fill(filters.route, all('all').concat([['easy', 'easy'], ['hard', 'hard']]));
+    fill(filters.sides, all('all').concat([['kept', 'as the truth'],
+      ['exchanged', 'exchanged']]));
     hide('run', data.runs.length < 2);
     hide('type', filters.type.length < 2);
     hide('variation', filters.variation.length < 2);
@@ -80,6 +82,8 @@
       && (!filters.type.value || String(image.type) === filters.type.value)
       && (!filters.variation.value || String(image.variation) === filters.variation.value)
       && (!filters.route.value || result.route === filters.route.value)
+      && (!filters.sides.value
+        || result.exchanged[stage()] === (filters.sides.value === 'exchanged'))
       && (low === '' || value >= Number(low))
       && (high === '' || value <= Number(high));
   };
@@ -138,6 +142,7 @@
   };
   const about = (image) => [data.types[image.type], data.variations[image.variation],
     image.runs[run()].route && image.runs[run()].route + ' branch',
+    image.runs[run()].exchanged[stage()] && 'left and right exchanged',
   ].filter(Boolean).join(' · ');
 
   const card = (image, place) => {
