@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from fld_jax import (
@@ -23,11 +24,11 @@ OVERLAYS = 6  # lines of examples, of all runs together
 
 def collect(runs: list[Run]) -> Content:
   """All that the page of some runs shows."""
-  content = Content(values=_values(runs), gallery=gallery(runs))
+  content = Content(values=values(runs), gallery=gallery(runs))
   _add_tables(content, runs)
   _add_plots(content, runs)
   for number, run in enumerate(runs):
-    _add_run(content, run, number if len(runs) > 1 else None, len(runs))
+    _add_run(content, run, number if len(runs) > 1 else None, runs)
   shown = len(content.gallery['images'])
   each = ', of each run' if len(runs) > 1 else ''
   content.values['gallery'] = (
@@ -37,11 +38,11 @@ def collect(runs: list[Run]) -> Content:
   return content
 
 
-def _values(runs: list[Run]) -> dict[str, str]:
+def values(runs: list[Run]) -> dict[str, str]:
   """The words of the page."""
   first, figures = runs[0], runs[0].figures
-  values = {
-    'title': ' and '.join(run.label for run in runs)
+  found = {
+    'title': ', '.join(run.label for run in runs)
     if len(runs) < 4
     else f'{first.label} and {len(runs) - 1} other runs',
     'lead': _lead(runs),
@@ -53,7 +54,7 @@ def _values(runs: list[Run]) -> dict[str, str]:
   }
   if len(runs) == 1:
     final = figures['stages'][first.final]
-    values |= {
+    found |= {
       'macro': _percent(final['ne']['macro']),
       'pdl': _percent(final['pdl_at_15']),
       'outliers': _percent(final['outlier_rate']),
@@ -61,12 +62,12 @@ def _values(runs: list[Run]) -> dict[str, str]:
       'corrupt': f'{figures.get("num_corrupt", 0):,}',
     }
   if report_tables.by_landmark(runs).rows[-1].kind == 'paper':
-    values['papers'] = (
+    found['papers'] = (
       'The grey rows are what the papers print. They are not comparable as '
       'such: the papers train on all of the data, from ImageNet weights and at '
       'their own resolution; data, weights and input of these runs differ.'
     )
-  return values
+  return found
 
 
 def _lead(runs: list[Run]) -> str:
@@ -91,7 +92,7 @@ def _percent(value) -> str:
 
 
 def _add_tables(content: Content, runs: list[Run]) -> None:
-  content.lists['findings'] = _findings(runs)
+  content.lists['findings'] = findings(runs)
   tables = {
     'overview': report_tables.overview(runs),
     'by_landmark': report_tables.by_landmark(runs),
@@ -109,7 +110,8 @@ def _add_tables(content: Content, runs: list[Run]) -> None:
     rows = [
       Row((run.label, network, f'{count:,}'))
       for run in runs
-      for network, count in run.figures['network_passes'].items()
+      if run.predictions.hard is not None
+      for network, count in sorted(run.figures['network_passes'].items())
     ]
     caption = 'Images that went through each network'
     columns = ('run', 'network', 'images')
@@ -118,33 +120,45 @@ def _add_tables(content: Content, runs: list[Run]) -> None:
     ]
 
 
-def _findings(runs: list[Run]) -> list[str]:
-  """Where to look first, of each run's final stage."""
+def findings(runs: list[Run]) -> list[str]:
+  """Where to look first: in one run, or among several."""
+  if len(runs) > 1:
+    return _best(runs)
+  run, sentences = runs[0], []
+  of = run.figures['stages']
+  if len(run.stages) > 1:
+    parts = [f'{s} {_percent(of[s]["ne"]["macro"])}' for s in run.stages]
+    sentences.append(f'Macro NE by stage: {", ".join(parts)}.')
+  final = of[run.final]
+  groups = {
+    'landmark': final['ne']['per_landmark'],
+    'clothes type': _macro(final['ne_by_clothes_type']),
+    'variation': _macro(final['ne_by_variation']),
+  }
+  for name, values in groups.items():
+    values = {k: v for k, v in values.items() if v is not None}
+    if len(values) > 1:
+      worst, best = max(values, key=values.get), min(values, key=values.get)
+      sentences.append(
+        f'The hardest {name} is {words(worst)}, NE {text(values[worst])} %; '
+        f'the easiest {words(best)}, {text(values[best])} %.'
+      )
+  return sentences + _sides(run)
+
+
+def _best(runs: list[Run]) -> list[str]:
+  """Which run is the best by what."""
   sentences = []
-  for run in runs:
-    who = f'{run.label}: ' if len(runs) > 1 else ''
-    of = run.figures['stages']
-    if len(run.stages) > 1:
-      parts = [f'{s} {_percent(of[s]["ne"]["macro"])}' for s in run.stages]
-      sentences.append(f'{who}Macro NE by stage: {", ".join(parts)}.')
-    final = of[run.final]
-    groups = {
-      'landmark': final['ne']['per_landmark'],
-      'clothes type': _macro(final['ne_by_clothes_type']),
-      'variation': _macro(final['ne_by_variation']),
-    }
-    parts = []
-    for name, values in groups.items():
-      values = {k: v for k, v in values.items() if v is not None}
-      if len(values) > 1:
-        worst, best = max(values, key=values.get), min(values, key=values.get)
-        parts.append(
-          f'{name} {words(worst)} (NE {text(values[worst])} %; easiest: '
-          f'{words(best)}, {text(values[best])} %)'
-        )
-    if parts:
-      sentences.append(f'{who}Hardest: {"; ".join(parts)}.')
-    sentences += [who + line for line in _sides(run)]
+  finals = {run.label: run.figures['stages'][run.final] for run in runs}
+  for name, best, value in (
+    ('Lowest macro NE', min, lambda of: of['ne']['macro']),
+    ('Most landmarks within 15 of 224 pixels', max, lambda o: o['pdl_at_15']),
+    ('Fewest outliers', min, lambda of: of['outlier_rate']),
+  ):
+    values = {label: value(of) for label, of in finals.items()}
+    if None not in values.values():
+      label = best(values, key=values.get)
+      sentences.append(f'{name}: {label}, {text(values[label])} %.')
   return sentences
 
 
@@ -264,16 +278,14 @@ def _add_plots(content: Content, runs: list[Run]) -> None:
       content.figures[slug] = [picture]
 
 
-def _add_run(
-  content: Content, run: Run, number: int | None, total: int
-) -> None:
+def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
   """The figures that are of one run alone."""
   end = '' if number is None else f'_{number + 1}'
   who = '' if number is None else f'{run.label}: '
   add = lambda name, *about: content.figures.setdefault(name, []).append(
     Picture(*about)
   )
-  sheet = report_pictures.overlays(run, max(2, OVERLAYS // total))
+  sheet = report_pictures.overlays(run, runs[0], max(2, OVERLAYS // len(runs)))
   caption = f'{who}Truth and the estimate of each stage; NE in % of the box.'
   alt = f'{who}Example images with true and predicted landmarks.'
   add('overlays', f'overlays{end}', caption, alt, _png_of(sheet))
@@ -332,8 +344,9 @@ def _png(figure) -> bytes:
 
 
 def _pixels(figure) -> np.ndarray:
-  with Image.open(io.BytesIO(_png(figure))) as image:
-    return np.asarray(image.convert('RGB'))
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _png_of(picture) -> bytes:
@@ -341,11 +354,14 @@ def _png_of(picture) -> bytes:
   buffer = io.BytesIO()
   image = Image.fromarray(picture)
   colours = image.quantize(256)
-  # The lightest of them is the paper's white.
-  table = np.array(colours.getpalette()).reshape(-1, 3)
-  table[table.sum(axis=1).argmax()] = 255
-  colours.putpalette(table.ravel().tolist())
   dither = Image.Dither.FLOYDSTEINBERG
-  dithered = image.quantize(palette=colours, dither=dither)
-  dithered.save(buffer, 'PNG', optimize=True)
+  places = np.array(image.quantize(palette=colours, dither=dither))
+  # The lightest colour is the paper's white, and paper is not dithered.
+  palette = np.array(colours.getpalette()).reshape(-1, 3)
+  white = palette.sum(axis=1).argmax()
+  palette[white] = 255
+  places[(picture == 255).all(axis=-1)] = white
+  dithered = Image.fromarray(places)
+  dithered.putpalette(palette.ravel().tolist())
+  dithered.save(buffer, 'PNG')
   return buffer.getvalue()

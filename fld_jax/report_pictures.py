@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from fld_jax import geometry, metrics, pseudo_labels, schema, visualize
 from fld_jax.report_plots import colour_of
 from fld_jax.report_runs import Run
-from fld_jax.report_tables import words
+from fld_jax.report_tables import same_images, words
 
 MAX_IMAGES = 600  # that means are taken of, evenly spread over the split
 TILE, GAP, TEXT = 116, 14, 18  # pixels of a cluster's tile
@@ -139,8 +139,10 @@ def plot_clusters(run: Run, stage: str, rows, crops) -> tuple[Figure, list]:
   small = TILE // EXAMPLES
   width, height = TILE + small + GAP, TILE + TEXT + GAP
   mosaic = np.full((lines * height, columns * width, 3), 255, np.uint8)
-  figure = Figure(figsize=(columns * width / 80, lines * height / 80))
-  axes = figure.add_subplot()
+  figure = Figure(
+    figsize=(columns * width / 80, lines * height / 80), dpi=110, layout='none'
+  )
+  axes = figure.add_axes((0, 0, 1, 1))
   table = []
   for place, cluster in enumerate(order):
     y, x = (place // columns) * height + TEXT, (place % columns) * width
@@ -241,8 +243,17 @@ def spread(run: Run, count: int) -> np.ndarray:
   return order[np.rint(picks).astype(int)]
 
 
-def overlays(run: Run, count: int) -> np.ndarray:
-  """(H, W, 3): a line an image, truth and the estimate of each stage."""
-  return visualize.overlay_sheet(
-    run.image, run.predictions, spread(run, count), norm=run.figures['norm']
-  )
+def overlays(run: Run, first: Run, count: int) -> np.ndarray:
+  """(H, W, 3): a line an image, truth and the estimate of each stage.
+
+  Args:
+    run: the run.
+    first: the run that chooses the images, where `run` has them as well.
+    count: of lines.
+  """
+  mine, theirs = same_images(run, first)
+  place = dict(zip(theirs.tolist(), mine.tolist(), strict=True))
+  rows = [place[row] for row in spread(first, count).tolist() if row in place]
+  rows = rows or spread(run, count)
+  norm = run.figures['norm']
+  return visualize.overlay_sheet(run.image, run.predictions, rows, norm=norm)

@@ -80,8 +80,11 @@ def plot_errors(runs: list[Run]) -> Figure:
   return figure
 
 
-def plot_landmarks(runs: list[Run]) -> Figure:
-  """Mean, median and 90 % quantile of the NE by landmark."""
+def plot_landmarks(runs: list[Run]) -> Figure | None:
+  """Mean, median and 90 % quantile of the NE by landmark.
+
+  None if there is nothing to measure.
+  """
   names, kinds = runs[0].names, series(runs)
   figure = Figure(figsize=(7, 1.3 + 0.15 * len(names) * (len(kinds) + 1)))
   axes = figure.add_subplot()
@@ -100,6 +103,8 @@ def plot_landmarks(runs: list[Run]) -> Figure:
       axes.plot([values.mean(), high], [y, y], color=colour, linewidth=1)
       axes.plot([high] * 2, [y - step / 4, y + step / 4], color=colour)
       axes.plot(low, y, '|', color='white', markersize=7, markeredgewidth=2)
+  if not axes.patches:
+    return None
   config = runs[0].evaluation.config
   papers = published(config.dataset.name, config.model.name, names)
   if papers:
@@ -112,7 +117,7 @@ def plot_landmarks(runs: list[Run]) -> Figure:
       marker='D',
       markersize=5,
       color='black',
-      label=f'paper: {title}' if known else None,
+      label=title if known else None,
     )
   axes.set(
     xlabel='NE (%): bar mean, white line median, whisker 90 % of landmarks',

@@ -42,12 +42,14 @@ def overview(runs: list[Run]) -> Table:
       final['pdl_at_15'],
       final['outlier_rate'],
       final['duplicate_rate'],
+      float(run.exchanged[run.final].mean()),
       final['visibility_accuracy']['overall'],
     )
     rows.append(Row(cells))
   columns = ('run', 'model', 'input (pixels)', 'training images seen')
   columns += ('images evaluated', 'macro NE', 'micro NE', 'PDL at 15')
-  columns += ('outliers', 'duplicates', 'visibility right')
+  columns += ('outliers', 'duplicates', 'left and right exchanged')
+  columns += ('visibility right',)
   caption = 'The runs, final stage; NE in % of the box, shares in %'
   return Table('overview', _unit(caption, runs), columns, rows)
 

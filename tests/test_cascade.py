@@ -1,5 +1,6 @@
 """A cascade from data to report, and what a second start makes of it."""
 
+import base64
 import json
 import shutil
 
@@ -96,9 +97,9 @@ def test_evaluation_files(finished):
     assert len(entry['keypoints']) == 3 * 8
     assert 0 <= entry['score'] <= 1
   page = (folder / 'report.html').read_text()
-  for picture in ('overlays.png', 'pdl.png', 'training.png'):
-    assert f'src="{picture}"' in page
-    assert (folder / picture).read_bytes().startswith(b'\x89PNG')
+  for slug in ('overlays', 'pdl', 'training', 'routing', 'clusters_stage3'):
+    picture = (folder / 'figures' / f'{slug}.png').read_bytes()
+    assert base64.b64encode(picture).decode() in page
 
 
 def test_history_is_of_every_network(finished, tiny_config):

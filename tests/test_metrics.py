@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from fld_jax import metrics, report, schema, tables
+from fld_jax import evaluation_files, metrics, schema, tables
 from fld_jax.errors import InputError
 
 V, O, T, A = schema.VISIBLE, schema.OCCLUDED, schema.TRUNCATED, schema.ABSENT  # noqa: E741
@@ -268,7 +268,9 @@ def test_coco_results():
   probs[..., T], probs[..., V] = 0.25, 0.75
   probs[0, 0] = [0, 0.1, 0.9]
   predictions.visibility_probs['two'] = probs
-  results = json.loads(json.dumps(report.coco_results(predictions, 'two')))
+  results = json.loads(
+    json.dumps(evaluation_files.coco_results(predictions, 'two'))
+  )
   for i, result in enumerate(results):
     keypoints = np.reshape(result['keypoints'], (8, 3))
     np.testing.assert_allclose(

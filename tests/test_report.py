@@ -1,270 +1,538 @@
+"""What a report says, against loops over the same predictions."""
+
+import csv
+import io
 import json
+import pathlib
+import re
+import shutil
 
 import cv2
 import numpy as np
 import pytest
+from made_up_runs import OWN, loop_errors, make_run
 
-from fld_jax import metrics, report, schema, tables, visualize
-from fld_jax.configs import dfa_table2
+from fld_jax import (
+  report,
+  report_content,
+  report_gallery,
+  report_pictures,
+  report_plots,
+  report_runs,
+  report_tables,
+  schema,
+)
+from fld_jax.errors import InputError
+from fld_jax.report_html import Content, page
+from fld_jax.report_papers import published
+from fld_jax.report_table import Row, Table
 
-HISTORY = [
-  {'stage': stage, 'step': step, 'images': 8 * step, 'loss': 1 / step, **extra}
-  for stage in ('one', 'two')
-  for step, extra in ((1, {}), (2, {'tune_ne': 0.2}), (3, {'tune_ne': 0.1}))
-]
+
+@pytest.fixture(scope='module')
+def run():
+  return make_run()
 
 
-def fake_predictions(count=5):
-  rng = np.random.default_rng(3)
-  landmarks = rng.uniform(60, 140, (count, 8, 2))
-  visibility = np.zeros((count, 8), int)
-  visibility[:, 1], visibility[:, 2] = schema.OCCLUDED, schema.TRUNCATED
-  visibility[0] = schema.TRUNCATED  # an image without any visible landmark
-  estimates = {
-    name: landmarks + rng.normal(0, spread, landmarks.shape)
-    for name, spread in (('one', 9), ('s2 direct regression', 4))
-  }
-  return metrics.Predictions(
-    ids=[f'img/{i}<&>.jpg' for i in range(count)],
-    image_ids=np.arange(count),
-    boxes=np.tile([50.0, 50, 150, 150], (count, 1)),
-    image_sizes=np.tile([200, 180], (count, 1)),
-    landmarks=landmarks,
-    visibility=visibility,
-    clothes_type=np.full(count, 3),
-    variation=np.zeros(count, int),
-    estimates=estimates,
-    visibility_probs={
-      name: rng.dirichlet([1, 1, 1], (count, 8)) for name in estimates
-    },
+def read_csv(table):
+  return list(csv.reader(io.StringIO(table.csv())))
+
+
+def percent(values):
+  return f'{100 * np.mean(values):.2f}'
+
+
+def of(errors, mask=slice(None)):
+  """Macro NE of some images."""
+  part = errors[mask]
+  return percent([x[np.isfinite(x)].mean() for x in part.T])
+
+
+# --- tables -------------------------------------------------------------------
+
+
+def test_table_formats_have_the_same_cells():
+  rows = [
+    Row(('50% of_{x} & "y",\n~^\\#$', 0.12345, None, '1,000'), 'final'),
+    Row(('<b>', -0.5, 3, 'é'), 'paper'),
+  ]
+  table = Table('a', 'A & <b>', ('name', 'NE', 'nothing', 'count'), rows)
+  expected = [
+    ['name', 'NE', 'nothing', 'count'],
+    ['50% of_{x} & "y",\n~^\\#$', '12.35', '', '1,000'],
+    ['<b>', '-50.00', '3', 'é'],
+  ]
+  # 12.345 is a tie in decimals, and just above it in binary.
+  assert read_csv(table) == expected
+  page = table.html()
+  assert '<b>' not in page and 'A &amp; &lt;b&gt;' in page
+  assert page.count('<th scope="row">') == 2 and page.count('<td>') == 6
+  assert '<td>–</td>' in page and '<tr class="final">' in page
+  tex = table.tex()
+  assert r'50\% of\_\{x\} \& "y",' in tex
+  assert r'\textasciitilde{}\textasciicircum{}\textbackslash{}\#\$' in tex
+  assert r'\textless{}b\textgreater{} & -50.00 & 3 & é \\' in tex
+  assert r'\begin{tabular}{lrrr}' in tex
+
+
+def test_ne_by_landmark(run):
+  rows = read_csv(report_tables.by_landmark([run]))
+  assert rows[0][:3] == ['stage', 'collar left', 'collar right']
+  for row, stage in zip(rows[1:4], run.stages, strict=True):
+    errors = loop_errors(run, stage)
+    means = [x[np.isfinite(x)].mean() for x in errors.T]
+    assert row[0] == stage
+    assert row[1:9] == [percent(mean) for mean in means]
+    assert row[9:] == [percent(means), percent(errors[np.isfinite(errors)])]
+  assert len(rows) == 4  # the papers have nothing on rendered garments
+
+
+def test_published_figures():
+  names = schema.FASHION_8.names
+  dfa = published('deepfashion', 'dfa', names)
+  assert len(dfa) == 4
+  stage3 = dfa['DFA paper, Table 2: stage 3, on FLD']
+  assert stage3[7] == 0.072 and stage3[4] is None and stage3[-1] == 0.068
+  theirs = dfa['PCLoss paper, Table 1: DFA, on DeepFashion']
+  assert theirs[2] == 0.0658 and theirs[-1] == 0.0662
+  fpn = published('deepfashion', 'fpn', names)
+  assert [values[-1] for values in fpn.values()] == [0.0311, 0.0298]
+  fld = published('fld', 'simple_baselines', names)
+  assert [values[-1] for values in fld.values()] == [0.0472, 0.0458]
+  ai = published('fashion_ai', 'fashionnet', schema.FASHION_AI_24.names)
+  assert [values[-1] for values in ai.values()] == [0.1017, 0.0971]
+  assert all(len(values) == 25 for values in ai.values())
+  assert published('lsp', 'dfa', schema.LSP_14.names) == {}
+  # The printed averages are the means of the columns.
+  for dataset in ('deepfashion', 'fld'):
+    for model in ('fashionnet', 'fpn', 'simple_baselines'):
+      for values in published(dataset, model, names).values():
+        assert np.mean(values[:8]) == pytest.approx(values[8], abs=6e-5)
+
+
+def test_papers_are_told_apart(run):
+  """Of data that the papers have, their rows stand below and are marked."""
+  ours = make_run()
+  ours.evaluation.config.dataset.name = 'deepfashion'
+  table = report_tables.by_landmark([ours, run])
+  assert [row.kind for row in table.rows[-5:]] == ['final', *4 * ['paper']]
+  assert table.rows[-1].cells[0] == 'paper'
+  assert 'DFA on' not in table.csv().split('\n')[1]
+  values = report_content.values([ours])
+  assert 'not comparable' in values['papers']
+  assert 'papers' not in report_content.values([run])
+
+
+def test_groups(run):
+  errors, p = loop_errors(run), run.predictions
+  rows = read_csv(report_tables.by_group([run], 'clothes_type'))
+  types = schema.CLOTHES_TYPES.items()
+  for row, (code, name) in zip(rows[1:], types, strict=True):
+    mask = p.clothes_type == code
+    part = errors[mask]
+    images = [x[np.isfinite(x)].mean() for x in part if np.isfinite(x).any()]
+    values = part[np.isfinite(part)]
+    assert row == [
+      name,
+      str(mask.sum()),
+      of(errors, mask),
+      percent(np.median(images)),
+      percent(np.quantile(images, 0.9)),
+      percent(values > 0.2),
+    ]
+  names = [
+    row[0] for row in read_csv(report_tables.by_group([run], 'variation'))
+  ]
+  assert names == ['variation', 'normal pose', 'medium pose', 'large pose']
+  plain = make_run(cascade=False, num_stages=1)
+  assert report_tables.by_group([plain], 'variation') is None
+
+
+def test_routing(run):
+  rows = read_csv(report_tables.routing([run]))
+  hard = run.predictions.route_score >= 0.3
+  assert 0 < hard.sum() < 40
+  names = ('easy', 'hard')
+  for row, name, mask in zip(rows[1:], names, (~hard, hard), strict=True):
+    before = of(loop_errors(run, 'stage2'), mask)
+    after = of(loop_errors(run, 'stage3'), mask)
+    assert row == [name, str(mask.sum()), percent(mask), before, after]
+  assert report_tables.routing([make_run(cascade=False, num_stages=1)]) is None
+
+
+def test_visibility(run):
+  p = run.predictions
+  counts = np.zeros((3, 3), int)
+  for i, j in np.ndindex(p.visibility.shape):
+    if p.visibility[i, j] >= 0:
+      probs = p.visibility_probs['stage3'][i, j].tolist()
+      counts[p.visibility[i, j], probs.index(max(probs))] += 1
+  np.testing.assert_array_equal(report_tables.confusion(run), counts)
+  rows = read_csv(report_tables.visibility([run]))
+  for row, line in zip(rows[1:], counts, strict=True):
+    assert row[1] == str(line.sum())
+    assert row[2:] == [percent(n / line.sum()) for n in line]
+
+
+def test_data(run):
+  p = run.predictions
+  types, variations, states = map(read_csv, report_tables.data(run))
+  counts = [int((p.clothes_type == code).sum()) for code in (1, 2, 3)]
+  assert [row[1] for row in types[1:]] == list(map(str, counts))
+  assert [row[2] for row in types[1:]] == [percent(n / 40) for n in counts]
+  assert sum(int(row[1]) for row in variations[1:]) == 40
+  codes = p.visibility[:, 0]
+  shares = [percent(codes[codes >= 0] == code) for code in range(3)]
+  assert states[1] == ['collar left', str((codes >= 0).sum()), *shares]
+
+
+def test_kept_by_hand():
+  errors, scores = np.array([4.0, 1, 2, 5]), np.array([0.1, 0.9, 0.5, 0.2])
+  found = report_tables.kept_ne(errors, scores, (1.0, 0.75, 0.5, 0.1))
+  assert found == [3.0, 8 / 3, 1.5, 1.0]
+  assert report_tables.kept_ne(errors[:0], scores[:0], (0.5,)) == [None]
+
+
+def test_trust(run):
+  rows = read_csv(report_tables.trust([run]))
+  assert [row[0] for row in rows[1:]] == [
+    'probability of visible',
+    'small move by the last stage',
+    'low routing score',
+  ]
+  errors = loop_errors(run)
+  mask = np.isfinite(errors)
+  assert {row[1] for row in rows[1:]} == {percent(errors[mask])}
+  box = run.predictions.boxes[:, 2:] - run.predictions.boxes[:, :2]
+  estimates = run.predictions.estimates
+  moves = estimates['stage3'] - estimates['stage2']
+  moves = np.hypot(*np.moveaxis(moves / box[:, None], -1, 0))[mask]
+  half = errors[mask][np.argsort(moves)][: round(mask.sum() / 2)]
+  assert rows[2][5] == percent(half)
+
+
+def test_difference_is_of_the_same_images(run):
+  ids = [f'img/{i:03}.jpg' for i in range(30, 70)]  # ten in common
+  other = make_run('b', seed=1, ids=ids)
+  (row,) = read_csv(report_tables.difference([run, other]))[1:]
+  image = lambda of: np.array(
+    [np.nanmean(x) if np.isfinite(x).any() else np.nan for x in of]
   )
+  a, b = image(loop_errors(run))[30:], image(loop_errors(other))[:10]
+  known = np.isfinite(a) & np.isfinite(b)  # its first image has no NE
+  change = (b - a)[known]
+  assert len(change) == 9
+  error = change.std(ddof=1) / 3
+  expected = [a[known].mean(), b[known].mean(), change.mean(), error]
+  assert row == ['b', '9', *map(percent, [*expected, (change < 0).mean()])]
+  lead = report_content.values([run, other])['lead']
+  assert 'b has 10 of its 40 images in common with a' in lead
 
 
-def grey_image(index):
-  return np.full((180, 200, 3), 90 + index, np.uint8)
+def test_exchanged_sides(run):
+  """Rows 5 to 8 were made with left and right the other way round."""
+  plain = loop_errors(run)
+  turned = make_run()
+  flip = [1, 0, 3, 2, 5, 4, 7, 6]
+  for estimate in turned.predictions.estimates.values():
+    estimate[:] = estimate[:, flip]
+  turned = loop_errors(turned)
+  seen = np.isfinite(plain).any(axis=1)
+  expected = np.zeros(40, bool)
+  expected[seen] = np.nanmean(turned[seen], 1) < np.nanmean(plain[seen], 1)
+  np.testing.assert_array_equal(run.exchanged['stage3'], expected)
+  assert expected[5:9].all() and not expected[9:].any()
+  lines = report_content.findings([run])
+  share = percent((plain[expected] > 0.2).sum() / (plain > 0.2).sum())
+  assert f'{share} % of the outliers' in lines[-1]
 
 
-def decode(path):
-  image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-  assert image is not None, path
-  return image[..., ::-1]
+# --- gallery ------------------------------------------------------------------
 
 
-def count_pixels(image, colour):
-  return int((image == np.array(colour)).all(axis=-1).sum())
+def test_choice_by_hand():
+  errors = np.array([5.0, np.nan, 1, 9, 3, 7, 2, 8, 4, 6])
+  chosen = report_gallery.choose(errors, 6)
+  why = lambda name: sorted(row for row, w in chosen.items() if w == name)
+  assert why('worst') == [3, 7]  # 9 and 8
+  assert why('best') == [2, 6]  # 1 and 2
+  assert why('spread') == [4, 5]  # of 3 to 7 the ends
+  everything = report_gallery.choose(errors, 100)
+  assert sorted(everything) == [0, 2, 3, 4, 5, 6, 7, 8, 9]
+  assert list(everything.values()).count('worst') == 3
+  assert report_gallery.choose(np.full(3, np.nan), 6) == {}
 
 
-def test_drawn_where_the_landmark_is():
-  image = grey_image(0)
-  landmarks = np.tile([20.5, 30.5], (8, 1)) + 18 * np.arange(8)[:, None]
-  visibility = np.array([0, 0, 1, 1, 2, 2, -1, -1])
-  drawn = visualize.draw_landmarks(image, landmarks, visibility)
-  assert (image == 90).all()  # a copy was drawn on
-  for i in range(8):
-    x, y = np.floor(landmarks[i]).astype(int)
-    left = schema.FASHION_8.names[i].endswith('_left')
-    colour = visualize.LEFT if left else visualize.RIGHT
-    expected = colour if i < 4 else (90, 90, 90)
-    assert tuple(drawn[y, x]) == expected, i
+def test_gallery_positions_and_errors(run):
+  data = report_gallery.gallery([run])
+  assert len(data['images']) == 39  # one has no NE
+  p = run.predictions
+  for entry in data['images'][:5]:
+    row = p.ids.index(entry['id'])
+    box = p.boxes[row]
+    margin = 0.12 * max(box[2:] - box[:2])
+    x1, y1 = np.floor(np.maximum(box[:2] - margin, 0))
+    x2, y2 = np.ceil(np.minimum(box[2:] + margin, (160, 200)))
+    scale = min(200 / (y2 - y1), 240 / (x2 - x1))
+    width, height = round(scale * (x2 - x1)), round(scale * (y2 - y1))
+    assert (entry['width'], entry['height']) == (width, height)
+    for slot, code in enumerate(p.visibility[row]):
+      if code not in (0, 1):
+        assert entry['truth'][slot] is None
+        continue
+      x, y = p.landmarks[row, slot]
+      expected = [
+        (x - x1) * width / (x2 - x1),
+        (y - y1) * height / (y2 - y1),
+      ]
+      np.testing.assert_allclose(entry['truth'][slot], expected, atol=0.06)
+    errors = loop_errors(run)[row]
+    found = entry['runs'][0]['errors'][2]
+    for value, error in zip(found, errors, strict=True):
+      if np.isnan(error):
+        assert value is None
+      else:
+        assert value == pytest.approx(100 * error, abs=0.006)
+    ne = entry['runs'][0]['ne'][2]
+    assert ne == pytest.approx(100 * np.nanmean(errors), abs=0.006)
 
 
-def test_circles_are_centred_to_a_fraction_of_a_pixel():
-  """The centre of mass of what is drawn is the landmark, in our convention."""
-  for point in ((50.5, 60.5), (50.9, 60.1), (51.0, 60.25)):
-    image = np.zeros((120, 120, 3), np.uint8)
-    landmarks = np.array([point] + [(0, 0)] * 7)
-    codes = np.array([0] + [-1] * 7)
-    drawn = visualize.draw_landmarks(image, landmarks, codes).astype(float)
-    weight = drawn[..., 0]  # the rim and LEFT are both 255 in red
-    y, x = np.mgrid[:120, :120] + 0.5
-    mass = [(weight * x).sum(), (weight * y).sum()] / weight.sum()
-    np.testing.assert_allclose(mass, point, atol=0.15)
+def test_runs_share_the_images_of_the_gallery(run):
+  other = make_run('b', seed=1, cascade=False, num_stages=1)
+  data = report_gallery.gallery([run, other])
+  assert len(data['images']) == 39
+  assert all(len(entry['runs']) == 2 for entry in data['images'])
+  assert [r['stages'] for r in data['runs']][1] == ['stage1']
+  other.predictions.boxes += 1  # a detector's: other pictures
+  assert len(report_gallery.gallery([run, other])['images']) == 78
 
 
-def test_truth_is_hollow_and_joined():
-  image = grey_image(0)
-  landmarks = np.full((8, 2), 40.5)
-  truth = np.full((8, 2), 40.5) + [100, 0]
-  codes = np.array([0] + [-1] * 7)
-  drawn = visualize.draw_landmarks(image, landmarks, codes, truth=truth)
-  assert tuple(drawn[40, 40]) == visualize.LEFT
-  # The line, smoothed at its edges.
-  np.testing.assert_allclose(drawn[40, 90], visualize.LEFT, atol=25)
-  assert tuple(drawn[42, 140]) == (90, 90, 90)  # inside of the ring
-  ring = drawn[25:56, 134:156].astype(int)
-  near = np.abs(ring - visualize.LEFT).max(axis=-1) < 80
-  assert near.sum() > 10
+# --- pictures and plots ------------------------------------------------------
 
 
-def test_wild_estimates_can_be_drawn():
-  landmarks = np.full((8, 2), 1e12)
-  drawn = visualize.draw_landmarks(grey_image(0), landmarks, np.zeros(8, int))
-  assert drawn.shape == (180, 200, 3)
+@pytest.mark.parametrize('stage', ['stage1', 'stage2', 'stage3'])
+def test_nearest_centres(run, stage):
+  """By loops, in pixels of the stretched crop of 224."""
+  p, labels = run.predictions, report_pictures.nearest_clusters(run, stage)
+  before = {'stage2': 'stage1', 'stage3': 'stage2'}.get(stage)
+  assert run.evaluation.config.input.crop == 'bbox_wh'
+  margin = run.evaluation.config.input.margin
+  for i in range(40):
+    x1, y1, x2, y2 = p.boxes[i]
+    sides = 224 / (1 + 2 * margin) / np.array([x2 - x1, y2 - y1])
+    centre = [(x1 + x2) / 2, (y1 + y2) / 2]
+    known = np.isin(p.visibility[i], (0, 1))
+    truth = (p.landmarks[i] - centre) * sides
+    if before is None:
+      z, has = truth.ravel(), np.repeat(known, 2)
+    else:
+      z = (p.estimates[before][i] - centre) * sides - truth
+      z = np.where(known[:, None], z, 0).ravel()
+      has = np.ones(z.shape, bool)
+    if stage == 'stage3':
+      z = np.outer(z, z).ravel()
+      z, has = np.sign(z) * np.sqrt(abs(z)), np.ones(z.shape, bool)
+    gaps = run.evaluation.centres[stage] - z
+    distance = (gaps[:, has] ** 2).sum(axis=1)
+    assert labels[i] == distance.argmin()
 
 
-def test_overlay_sheet_grid():
-  predictions = fake_predictions()
-  one = visualize.overlay_sheet(grey_image, predictions, [1])
-  three = visualize.overlay_sheet(grey_image, predictions, [1, 2, 0])
-  assert one.dtype == np.uint8 and one.shape[1] == three.shape[1]
-  assert one.shape[1] % 3 == 0  # truth and two stages
-  np.testing.assert_array_equal(three[: len(one)], one)
-  row = len(one) - visualize.TEXT_HEIGHT
-  assert len(three) == visualize.TEXT_HEIGHT + 3 * row
-  for column in np.split(one, 3, axis=1):
-    assert count_pixels(column, visualize.LEFT) > 100
-  # Nothing is drawn for the example of which every landmark is truncated.
-  assert count_pixels(three[-row:], visualize.LEFT) == 0
+def test_pattern_of_errors():
+  pattern = np.array([[3.0, -4], [0, 10], [-2, 1]])
+  products = np.outer(pattern.ravel(), pattern.ravel()).ravel()
+  signed = np.sign(products) * np.sqrt(np.abs(products))
+  for centre, transform in ((products, 'raw'), (signed, 'signed_sqrt')):
+    found = report_pictures.error_pattern(centre, transform)
+    sign = np.sign(found[1, 1])
+    np.testing.assert_allclose(sign * found, pattern, atol=1e-6)
 
 
-def test_evaluation_files(tmp_path):
-  predictions = fake_predictions()
-  results = metrics.evaluate(predictions)
-  for name in ('a', 'b'):
-    report.write_evaluation(tmp_path / name, predictions, results)
-  names = sorted(path.name for path in (tmp_path / 'a').iterdir())
-  assert names == ['metrics.json', 'predictions.json']
+def test_patches_are_centred_on_the_landmark(run):
+  """White squares on landmark 2 alone, also at the edge of an image."""
+  marked = make_run()
+  p = marked.predictions
+  rows = np.flatnonzero(p.visibility[:, 2] == 0)[:4]
+  p.landmarks[rows[0], 2] = [6.5, 100.5]
+
+  def image(row):
+    picture = np.zeros((200, 160, 3), np.uint8)
+    x, y = np.floor(p.landmarks[row, 2]).astype(int)
+    picture[max(0, y - 3) : y + 4, max(0, x - 3) : x + 4] = 255
+    return picture
+
+  marked.image = image
+  _, patches = report_pictures.crops_and_patches(marked, rows)
+  patch = patches[2].astype(float)
+  assert patch[30:34, 30:34].min() > 200
+  assert patch[:15].max() < 40 and patch[:, -15:].max() < 40
+  y, x = np.mgrid[:64, :64] + 0.5
+  mass = [(patch[..., 0] * g).sum() / patch[..., 0].sum() for g in (x, y)]
+  np.testing.assert_allclose(mass, [32, 32], atol=2.5)
+
+
+def test_bars_are_the_numbers(run):
+  axes = report_plots.plot_landmarks([run]).axes[0]
+  errors = loop_errors(run, 'stage3')
+  found = [bar.get_width() for bar in axes.patches[-8:]]
+  expected = [100 * x[np.isfinite(x)].mean() for x in errors.T]
+  np.testing.assert_allclose(found, expected)
+  axes = report_plots.plot_groups([run]).axes[0]
+  found = [bar.get_height() for bar in axes.patches[-3:]]
+  types = run.predictions.clothes_type
+  expected = [float(of(errors, types == code)) for code in (1, 2, 3)]
+  np.testing.assert_allclose(found, expected, atol=0.006)
+
+
+SETS = {
+  'fashion_ai': schema.FASHION_AI_24,
+  'coco': schema.COCO_17,
+  'own': OWN,
+}
+
+
+@pytest.mark.parametrize('name', SETS)
+def test_other_landmarks_and_single_stages(name, tmp_path):
+  one = make_run(count=12, landmarks=SETS[name], cascade=False, num_stages=1)
+  text = report.write_report([one], tmp_path).read_text()
+  assert not (tmp_path / 'figures/routing.png').exists()
+  headings = set(re.findall(r'<section id="(\w+)"', text))
+  left_out = {'visibility', 'routing', 'clusters', 'comparison'}
+  assert not headings & left_out
+  assert {'papers', 'gallery', 'trust', 'training', 'data'} <= headings
+  for heading in headings - {'summary'}:
+    assert f'<li><a href="#{heading}">' in text
+  assert not any(f'href="#{heading}"' in text for heading in left_out)
+  assert '<mitten>' not in text
+  if name == 'fashion_ai':
+    assert 'armpits or waistband' in text and '% of the pair' in text
+
+
+def test_without_any_visible_landmark(tmp_path):
+  """Nothing can be measured, and it is said so."""
+  one = make_run(count=4)
+  one.predictions.visibility[:] = schema.TRUNCATED
+  one = report_runs.Run(
+    'a',
+    one.evaluation,
+    {**report_runs.metrics.evaluate(one.predictions), 'network_passes': {}},
+    one.image,
+  )
+  text = report.write_report([one], tmp_path).read_text()
+  assert '<dd>not measured</dd>' in text
+
+
+# --- the page and its files --------------------------------------------------
+
+
+def test_files(run, tmp_path):
+  path = report.write_report([run], tmp_path)
+  text = path.read_text()
+  names = sorted(p.stem for p in (tmp_path / 'figures').iterdir())
+  assert {'pdl', 'clusters_stage3', 'overlays', 'patches'} <= set(names)
   for name in names:
-    first, second = (tmp_path / run / name for run in 'ab')
-    assert first.read_bytes() == second.read_bytes()
-  read = json.loads((tmp_path / 'a/metrics.json').read_text())
-  assert read['ne']['macro'] == pytest.approx(results['ne']['macro'], abs=1e-6)
-  assert read['num_examples'] == 5
-  rows = json.loads((tmp_path / 'a/predictions.json').read_text())
-  points = np.reshape([row['keypoints'] for row in rows], (5, 8, 3))[..., :2]
-  final = predictions.estimates['s2 direct regression']
-  np.testing.assert_allclose(points, final, atol=1e-6)
+    image = cv2.imread(str(tmp_path / 'figures' / f'{name}.png'))
+    assert min(image.shape[:2]) > 100 and image.std() > 5, name
+    assert f'figures/{name}.png' in text
+  tables = {p.stem for p in (tmp_path / 'tables').glob('*.csv')}
+  assert tables == {p.stem for p in (tmp_path / 'tables').glob('*.tex')}
+  for name in tables:
+    cells = list(csv.reader((tmp_path / f'tables/{name}.csv').open()))
+    html = re.search(f'<table id="table-{name}".*?</table>', text, re.S)
+    found = re.findall(r'<t[hd][^>]*>(.*?)</t[hd]>', html.group())
+    expected = [cell or '–' for row in cells for cell in row]
+    assert found == expected, name
 
 
-def test_key_order_does_not_change_the_bytes(tmp_path):
-  predictions = fake_predictions()
-  results = metrics.evaluate(predictions)
-  turned = dict(reversed(results.items()))
-  report.write_evaluation(tmp_path / 'a', predictions, results)
-  report.write_evaluation(tmp_path / 'b', predictions, turned)
-  texts = [(tmp_path / run / 'metrics.json').read_bytes() for run in 'ab']
-  assert texts[0] == texts[1]
-
-
-def test_nan_is_never_written(tmp_path):
-  predictions = fake_predictions()
-  results = metrics.evaluate(predictions)
-  report.write_evaluation(tmp_path, predictions, results)
-  before = (tmp_path / 'metrics.json').read_bytes()
-  with pytest.raises(ValueError):
-    broken = {**results, 'ne': {'macro': float('nan')}}
-    report.write_evaluation(tmp_path, predictions, broken)
-  assert (tmp_path / 'metrics.json').read_bytes() == before
-
-
-def run_of(macro, collar=None, outliers=0.1, duplicates=None):
-  """What tables.figures returns."""
-  ne = {'macro': macro, 'micro': 0.2, 'per_landmark': {'collar_left': collar}}
-  return {'ne': ne, 'outlier_rate': outliers, 'duplicate_rate': duplicates}
-
-
-def table_rows():
-  return {
-    'a': {
-      'title': 'plain',
-      'paper': {'collar_left': 0.071, 'average': 0.102},
-      'base': '',
-      'runs': {0: run_of(0.10, 0.05), 1: run_of(0.14, 0.07)},
-    },
-    'b': {
-      'title': 'with it',
-      'paper': {'average': None},
-      'base': 'a',
-      'runs': {
-        0: run_of(0.09, outliers=0.2),
-        1: run_of(0.11, outliers=0.3),
-        2: run_of(0.13, outliers=0.3),
-      },
-    },
+def test_nothing_of_the_data_is_taken_for_the_page():
+  bad = ['</script><script>alert(1)</script>', '{{page gallery}}', '<!--', 'd']
+  one = make_run('{{value macro}} <i>', count=4, ids=bad)
+  tables = {'overview': [report_tables.overview([one])]}
+  words = report_content.values([one])
+  data = report_gallery.gallery([one])
+  text = page(Content(tables=tables, values=words, gallery=data))
+  assert text.count('<script') == 2 and 'alert(1)</script>' not in text
+  assert '{{value macro}} &lt;i&gt;' in text and '<i>' not in text
+  block = re.search(r'id="gallery-data">(.*?)</script>', text, re.S).group(1)
+  assert {e['id'] for e in json.loads(block)['images']} <= set(bad)
+  # Nothing to fetch: no address but those of XML's names.
+  assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text) == []
+  assert set(re.findall(r'https?://[^\s\'"]+', text)) == {
+    'http://www.w3.org/2000/svg'
   }
 
 
-def test_compare_with_paper():
-  text = tables.compare_with_paper(table_rows(), 'About it.')
-  lines = text.splitlines()
-  assert max(map(len, lines)) <= 120
-  row = lambda start, nth=0: [
-    line.removeprefix(start).split() for line in lines if line.startswith(start)
-  ][nth]
-  assert lines[1].split() == ['NE', 'left']
-  assert row('plain: paper') == ['7.10', '10.20']
-  assert row('plain: ours') == ['6.00', '12.00']
-  assert row('with it: ours') == ['-', '11.00']
-  assert not any(line.startswith('with it: paper') for line in lines)
-  # NE of 10 and 14; nothing to be compared with; 10 % of outliers.
-  assert row('plain ', 0)[:4] == ['12.00', '2.83', '-', '-']
-  assert row('plain ', 0)[4:] == ['10.00', '0.00', *'------']
-  # Seeds 0 and 1 changed by -1 and -3, outliers by 10 and 20.
-  assert row('with it ')[:4] == ['11.00', '2.00', '-2.00', '1.41']
-  assert row('with it ')[4:8] == ['26.67', '5.77', '15.00', '7.07']
-  assert lines[-1] == 'In per cent. Seeds 0, 1, 2. About it.'
+def test_empty_sections_are_left_out():
+  text = page(Content(values={'title': 'T', 'norm': 'N'}, gallery={}))
+  assert set(re.findall(r'<section id="(\w+)"', text)) == {'definitions'}
+  assert '{{' not in text
 
 
-def test_a_table_without_bases_is_one_table():
-  rows = {'a': table_rows()['a']}
-  lines = tables.compare_with_paper(rows, 'About.').splitlines()
-  assert [line.split(':')[0] for line in lines].count('plain') == 2
-  assert 'outlier' not in ''.join(lines)
+def test_bounded_size(tmp_path):
+  """A large split of noise, the worst for JPEG."""
+  rng = np.random.default_rng(0)
+  noise = rng.integers(0, 256, (200, 160, 3), dtype=np.uint8)
+  one = make_run(count=300)
+  one.image = lambda row: np.roll(noise, row, axis=1)
+  path = report.write_report([one], tmp_path)
+  assert path.stat().st_size < 12e6
+  data = re.search(r'id="gallery-data">(.*?)</script>', path.read_text(), re.S)
+  assert len(json.loads(data.group(1))['images']) == 240
 
 
-def test_sweep_is_drawn(tmp_path):
-  rows = table_rows()
-  rows['a'].update(beta=0.0, chosen=False)
-  rows['b'].update(beta=1e-4, chosen=True)
-  rows['c'] = {**rows['b'], 'beta': 1e-3, 'chosen': False}
-  for row in rows.values():
-    for run in row['runs'].values():
-      run['duplicate_rate'] = 0.01
-  visualize.plot_sweep(rows).savefig(tmp_path / 'sweep.png')
-  image = decode(tmp_path / 'sweep.png')
-  assert image.shape[1] > 800 and image.std() > 5
+# --- from the folders of runs ------------------------------------------------
 
 
-def test_paper_table():
-  """The printed averages are the means of the shown columns, near enough."""
-  assert len(dfa_table2.PAPER) == 12
-  for row in dfa_table2.PAPER.values():
-    assert len(row) == 7
-    assert np.mean(row[:6]) == pytest.approx(row[6], abs=0.0021)
+def test_labels():
+  paths = [pathlib.Path(p) for p in ('/r/a/seed0', '/r/b/seed0')]
+  assert report_runs.labels(paths) == ['a/seed0', 'b/seed0']
+  assert report_runs.labels(paths[:1]) == ['seed0']
 
 
-def test_report_files(tmp_path):
-  predictions = fake_predictions()
-  results = metrics.evaluate(predictions)
-  report.write_report(
-    tmp_path, results, grey_image, predictions, HISTORY, title='A & B'
-  )
-  for name in ('overlays.png', 'pdl.png', 'training.png'):
-    image = decode(tmp_path / name)
-    assert min(image.shape[:2]) > 200 and image.std() > 5, name
-  assert count_pixels(decode(tmp_path / 'overlays.png'), visualize.LEFT) > 500
-  page = (tmp_path / 'report.html').read_text()
-  for text in ('A &amp; B', 'src="overlays.png"', 'src="training.png"'):
-    assert text in page
-  macro = results['ne']['macro']
-  assert f'{100 * macro:.2f} %' in page
+def test_again_from_the_folder(trained_workdir, tmp_path):
+  """The evaluation's own report, and one made of its files, are the same."""
+  report.report([trained_workdir], tmp_path, 'test')
+  own = trained_workdir / 'eval/test'
+  assert (tmp_path / 'report.html').read_bytes() == (
+    own / 'report.html'
+  ).read_bytes()
+  tables = sorted((tmp_path / 'tables').iterdir())
+  assert len(tables) > 20
+  for path in tables:
+    assert path.read_bytes() == (own / 'tables' / path.name).read_bytes()
+  assert 'id="routing"' in (own / 'report.html').read_text()
 
 
-def test_report_without_training(tmp_path):
-  predictions = fake_predictions()
-  results = metrics.evaluate(predictions)
-  report.write_report(tmp_path, results, grey_image, predictions, [])
-  assert not (tmp_path / 'training.png').exists()
-  assert 'training.png' not in (tmp_path / 'report.html').read_text()
+def test_two_runs(trained_workdir, tmp_path):
+  other = tmp_path / 'other'
+  shutil.copytree(trained_workdir / 'eval', other / 'eval')
+  report.report([trained_workdir, other], tmp_path / 'out', None)
+  text = (tmp_path / 'out/report.html').read_text()
+  assert '<h2>The runs on the same images</h2>' in text
+  rows = list(csv.reader((tmp_path / 'out/tables/difference.csv').open()))
+  assert rows[1][0] == 'other' and rows[1][4] == '0.00'
 
 
-def test_curves_hold_the_numbers():
-  results = metrics.evaluate(fake_predictions())
-  axes = visualize.plot_pdl(results).axes[0]
-  for line in axes.lines[:2]:
-    shares = results['stages'][line.get_label()]['pdl_curve']
-    np.testing.assert_allclose(line.get_ydata(), 100 * np.array(shares))
-  loss, ne = visualize.plot_training(HISTORY).axes
-  assert [line.get_label() for line in loss.lines] == ['one', 'two']
-  np.testing.assert_allclose(loss.lines[0].get_xdata(), [8, 16, 24])
-  np.testing.assert_allclose(ne.lines[1].get_ydata(), [20, 10])
+def test_mistakes(trained_workdir, tmp_path):
+  with pytest.raises(InputError, match='twice'):
+    report.report([trained_workdir] * 2, tmp_path, None)
+  with pytest.raises(InputError, match='no folder'):
+    report.report([tmp_path / 'none'], tmp_path, None)
+  with pytest.raises(InputError) as caught:
+    report.report([trained_workdir], tmp_path, 'val')
+  assert (
+    '(it has one of test): make it by python -m fld_jax.main --mode=evaluate '
+    f'--workdir={trained_workdir} --split=val'
+  ) in str(caught.value)
+  assert not (tmp_path / 'report.html').exists()
+
+
+def test_other_landmarks_are_not_compared(trained_workdir, monkeypatch):
+  read = report_runs._read_run
+
+  def other(label, place, split):
+    if label == 'b':
+      return make_run(landmarks=OWN)
+    return read(label, place, split)
+
+  monkeypatch.setattr(report_runs, '_read_run', other)
+  with pytest.raises(InputError, match='cuff_left.*collar_left.*one of each'):
+    report_runs.read_runs([trained_workdir, pathlib.Path('/x/b')], 'test')

@@ -16,7 +16,7 @@ import test_deepfashion
 import test_fashion_ai
 from ml_collections import ConfigDict
 
-from fld_jax import metrics, report, schema
+from fld_jax import evaluation_files, metrics, schema
 from fld_jax.configs import base
 from fld_jax.datasets import make_builder
 from fld_jax.datasets.rows import Findings
@@ -196,7 +196,7 @@ def test_own_predictions_score_as_they_were_evaluated(fashion, tmp_path):
     visibility_probs={},
   )
   expected = metrics.evaluate(predictions)
-  report.write_evaluation(tmp_path, predictions, expected)
+  evaluation_files.write_evaluation(tmp_path, predictions, expected)
   found = score(config, tmp_path / 'predictions.json', 'train', tmp_path)
   assert {key: found[key] for key in expected} == expected
 

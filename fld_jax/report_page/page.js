@@ -237,7 +237,8 @@
     const body = table.createTBody();
     const light = (slot) => {
       for (const group of svg.querySelectorAll('.landmark')) {
-        group.classList.toggle('dim', slot !== null && group.dataset.slot !== String(slot));
+        group.classList.toggle('dim', slot !== null && image.truth[slot] !== null
+          && group.dataset.slot !== String(slot));
       }
     };
     data.landmarks.forEach((name, slot) => {
