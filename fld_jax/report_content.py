@@ -31,10 +31,11 @@ def collect(runs: list[Run]) -> Content:
     _add_run(content, run, number if len(runs) > 1 else None, runs)
   shown = len(content.gallery['images'])
   each = ', of each run' if len(runs) > 1 else ''
-  content.values['gallery'] = (
-    f'{shown:,} images{each}: a third the worst, a third the best, a third '
-    'evenly spread between, by the NE of the final stage.'
-  )
+  if shown:
+    content.values['gallery'] = (
+      f'{shown:,} images{each}: a third the worst, a third the best, a third '
+      'evenly spread between, by the NE of the final stage.'
+    )
   return content
 
 

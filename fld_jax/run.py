@@ -12,6 +12,7 @@ from fld_jax import (
   checks,
   evaluate,
   evaluation_files,
+  files,
   input_pipeline,
   processes,
   report,
@@ -136,7 +137,7 @@ def evaluate_and_report(
   run_of = report_runs.Run(
     label=directory.absolute().parents[1].name,
     evaluation=evaluation,
-    figures=results,
+    figures=files.rounded(results),  # as metrics.json has them
     image=report_runs.image_reader(builder, evaluation),
   )
   report.write_report([run_of], directory)

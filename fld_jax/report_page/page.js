@@ -1,6 +1,10 @@
 'use strict';
 // The gallery: filters, cards that show truth beside prediction, and a viewer.
 (() => {
+  if (window.matchMedia('(max-width: 63.9rem)').matches) {
+    document.querySelector('nav details').open = false;
+  }
+  if (!document.getElementById('cards')) return;  // no image has an error
   const data = JSON.parse(document.getElementById('gallery-data').textContent);
   const get = (id) => document.getElementById(id);
   const PAGE = 24;
@@ -293,8 +297,5 @@
     show();
     focus(before);
   });
-  if (window.matchMedia('(max-width: 63.9rem)').matches) {
-    document.querySelector('nav details').open = false;
-  }
   update();
 })();
