@@ -144,7 +144,7 @@ def _of_run(run: Run, row: int, why: str | None, place) -> dict:
 
 def _percent(values) -> list[float | None]:
   return [
-    None if np.isnan(value) else round(100 * float(value), 2)
+    None if np.isnan(value) else round(100 * float(value), 4)
     for value in values
   ]
 

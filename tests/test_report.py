@@ -6,6 +6,7 @@ import json
 import pathlib
 import re
 import shutil
+import tomllib
 
 import cv2
 import numpy as np
@@ -538,3 +539,23 @@ def test_other_landmarks_are_not_compared(trained_workdir, monkeypatch):
   monkeypatch.setattr(report_runs, '_read_run', other)
   with pytest.raises(InputError, match='cuff_left.*collar_left.*one of each'):
     report_runs.read_runs([trained_workdir, pathlib.Path('/x/b')], 'test')
+
+
+def test_the_pages_files_are_installed():
+  """They are no modules, so pyproject.toml has to name them."""
+  top = pathlib.Path(__file__).parents[1]
+  project = tomllib.loads((top / 'pyproject.toml').read_text())
+  patterns = project['tool']['setuptools']['package-data']['fld_jax']
+  folder = top / 'fld_jax'
+  others = {
+    path.relative_to(folder).as_posix()
+    for path in folder.glob('report_page/*')
+    if path.suffix != '.py'
+  }
+  assert {'report_page/page.html', 'report_page/page.js'} < others
+  named = {
+    path.relative_to(folder).as_posix()
+    for pattern in patterns
+    for path in folder.glob(pattern)
+  }
+  assert others <= named
