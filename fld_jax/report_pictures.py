@@ -145,7 +145,8 @@ def plot_clusters(run: Run, stage: str, rows, crops) -> tuple[Figure, list]:
   axes = figure.add_axes((0, 0, 1, 1))
   table = []
   for place, cluster in enumerate(order):
-    y, x = (place // columns) * height + TEXT, (place % columns) * width
+    y = (place // columns) * height + TEXT
+    x = (place % columns) * width + GAP // 2
     of = errors[labels == cluster]
     of = of[np.isfinite(of)]
     ne = float(of.mean()) if of.size else None

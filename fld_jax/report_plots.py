@@ -24,7 +24,8 @@ STYLE = {
   'axes.edgecolor': '#b6bcc6',
   'axes.grid': True,
   'axes.labelcolor': '#3a414d',
-  'axes.prop_cycle': f'cycler("color", {list(COLOURS)})',
+  'axes.prop_cycle': 'cycler("linestyle", ["-", "--", ":"]) * '
+  f'cycler("color", {list(COLOURS)})',
   'axes.spines.right': False,
   'axes.spines.top': False,
   'axes.titlelocation': 'left',

@@ -181,7 +181,13 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> Run:
       f'--workdir={shlex.quote(str(place))} --split={shlex.quote(split)}'
     )
   evaluation = evaluation_files.read_evaluation(folder / 'evaluation.npz')
-  builder = prepared_builder(evaluation.config.dataset)
+  try:
+    builder = prepared_builder(evaluation.config.dataset)
+  except InputError as error:
+    raise InputError(
+      f'The images that {place} was evaluated on cannot be read: {error}\n'
+      'If they were moved, evaluate it again with --manual_dir=FOLDER.'
+    ) from error
   return Run(
     label=label,
     evaluation=evaluation,

@@ -56,7 +56,8 @@ class Table:
     head = lambda i: ' class="head"' if i < self.heads else ''
     lines = [
       f'<figure class="table"><figcaption id="{name}">{escape(self.caption)} '
-      f'<span class="files">tables/{self.slug}.csv, .tex</span></figcaption>',
+      f'<span class="files">tables/{self.slug}.csv, .tex; '
+      '<a href="#definitions">definitions</a></span></figcaption>',
       '<div class="scroll" tabindex="0" role="region" '
       f'aria-labelledby="{name}">',
       f'<table id="table-{self.slug}" aria-labelledby="{name}"><thead><tr>',

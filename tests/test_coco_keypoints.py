@@ -484,4 +484,4 @@ def test_trains_and_evaluates_from_one_config(tmp_path):
   assert list(errors) == [*('left_cup', 'right_cup', 'strap_top'), *NAMES[3:]]
   assert errors['strap_top'] is None  # never labelled
   assert 0 < errors['left_cup'] < 2
-  assert (tmp_path / 'w/eval/val/overlays.png').exists()
+  assert (tmp_path / 'w/eval/val/figures/overlays.png').exists()

@@ -528,6 +528,15 @@ def test_mistakes(trained_workdir, tmp_path):
   assert not (tmp_path / 'report.html').exists()
 
 
+def test_moved_images(tmp_path):
+  evaluation = make_run(count=3).evaluation
+  evaluation.config.dataset.name = 'deepfashion'
+  evaluation.config.dataset.manual_dir = str(tmp_path / 'gone')
+  evaluation.save(tmp_path / 'run/eval/val/evaluation.npz')
+  with pytest.raises(InputError, match='run was evaluated on cannot be read'):
+    report.report([tmp_path / 'run'], tmp_path, None)
+
+
 def test_other_landmarks_are_not_compared(trained_workdir, monkeypatch):
   read = report_runs._read_run
 
