@@ -1,13 +1,8 @@
 """What the page of a report is filled with."""
 
-import io
-
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from PIL import Image
-
 from fld_jax import (
   metrics,
+  report_data_plots,
   report_pictures,
   report_plots,
   report_tables,
@@ -15,6 +10,7 @@ from fld_jax import (
 )
 from fld_jax.report_gallery import gallery
 from fld_jax.report_html import Content, Picture
+from fld_jax.report_pictures import photo_png, pixels, png
 from fld_jax.report_runs import Run
 from fld_jax.report_table import Row, Table, text
 from fld_jax.report_tables import words
@@ -260,14 +256,14 @@ def _add_plots(content: Content, runs: list[Run]) -> None:
     ),
     (
       'data',
-      report_plots.plot_data(runs[0]),
+      report_data_plots.plot_data(runs[0]),
       f'The images that {runs[0].label} was evaluated on: shares of types, of '
       'variations, and of the visibility of each landmark.',
       'Bars of the shares; the figures are in the tables below.',
     ),
     (
       'places',
-      report_plots.plot_places(runs[0]),
+      report_data_plots.plot_places(runs[0]),
       'True positions of each landmark in its box, visible and occluded ones; '
       'the ellipse is at two standard deviations. The box is 0 to 1.',
       'Scatter plots of the landmarks’ positions in the box.',
@@ -275,7 +271,7 @@ def _add_plots(content: Content, runs: list[Run]) -> None:
   )
   for slug, figure, caption, alt in plots:
     if figure is not None:
-      picture = Picture(slug, caption, alt, _png(figure))
+      picture = Picture(slug, caption, alt, png(figure))
       content.figures[slug] = [picture]
 
 
@@ -289,7 +285,7 @@ def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
   sheet = report_pictures.overlays(run, runs[0], max(2, OVERLAYS // len(runs)))
   caption = f'{who}Truth and the estimate of each stage; NE in % of the box.'
   alt = f'{who}Example images with true and predicted landmarks.'
-  add('overlays', f'overlays{end}', caption, alt, _png_of(sheet))
+  add('overlays', f'overlays{end}', caption, alt, photo_png(sheet))
   figure = report_plots.plot_routing(run)
   if figure:
     alt = f'{who}Histogram of the routing score, and NE of both branches.'
@@ -297,7 +293,7 @@ def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
       f'{who}Routing score of the evaluated images with the threshold, and '
       'macro NE of the images of each branch after each stage.'
     )
-    add('routing', f'routing{end}', caption, alt, _png(figure))
+    add('routing', f'routing{end}', caption, alt, png(figure))
   rows = report_pictures.sample(run)
   if not number or run.evaluation.centres:
     crops, patches = report_pictures.crops_and_patches(run, rows)
@@ -309,7 +305,7 @@ def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
       'side, the contrast is stretched.'
     )
     alt = 'Mean image patches: the blurrier, the more its looks vary.'
-    add('patches', 'patches', caption, alt, _png(figure))
+    add('patches', 'patches', caption, alt, png(figure))
   for stage in run.evaluation.centres:
     figure, table = report_pictures.plot_clusters(run, stage, rows, crops)
     slug = f'clusters_{stage}{end}'
@@ -323,7 +319,7 @@ def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
     }[space]
     caption = f'{who}Pseudo-labels of {stage}, space {space}; {drawn}.'
     alt = f'{who}Mean images of the {len(table)} clusters of {stage}.'
-    add('clusters', slug, caption, alt, _png_of(_pixels(figure)))
+    add('clusters', slug, caption, alt, photo_png(pixels(figure)))
     columns = ('cluster', 'images', 'share', 'mean image NE')
     caption = (
       f'{who}clusters of {stage}: share in %, NE of the final stage in %'
@@ -335,34 +331,3 @@ def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
 
 def _stage_config(run: Run, stage: str):
   return run.evaluation.config.stages[run.stages.index(stage)]
-
-
-def _png(figure) -> bytes:
-  buffer = io.BytesIO()
-  # No version of matplotlib in it: equal inputs, equal bytes.
-  figure.savefig(buffer, format='png', metadata={'Software': None})
-  return buffer.getvalue()
-
-
-def _pixels(figure) -> np.ndarray:
-  canvas = FigureCanvasAgg(figure)
-  canvas.draw()
-  return np.asarray(canvas.buffer_rgba())[..., :3]
-
-
-def _png_of(picture) -> bytes:
-  """A picture with photographs, in 256 colours: a third of the size."""
-  buffer = io.BytesIO()
-  image = Image.fromarray(picture)
-  colours = image.quantize(256)
-  dither = Image.Dither.FLOYDSTEINBERG
-  places = np.array(image.quantize(palette=colours, dither=dither))
-  # The lightest colour is the paper's white, and paper is not dithered.
-  palette = np.array(colours.getpalette()).reshape(-1, 3)
-  white = palette.sum(axis=1).argmax()
-  palette[white] = 255
-  places[(picture == 255).all(axis=-1)] = white
-  dithered = Image.fromarray(places)
-  dithered.putpalette(palette.ravel().tolist())
-  dithered.save(buffer, 'PNG')
-  return buffer.getvalue()

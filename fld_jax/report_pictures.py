@@ -1,11 +1,15 @@
 """Pictures of a report that show images: clusters, mean patches, overlays."""
 
+import io
+
 import cv2
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from fld_jax import geometry, metrics, pseudo_labels, schema, visualize
-from fld_jax.report_plots import colour_of
+from fld_jax.report_data_plots import colour_of
 from fld_jax.report_runs import Run
 from fld_jax.report_tables import same_images, words
 
@@ -258,3 +262,36 @@ def overlays(run: Run, first: Run, count: int) -> np.ndarray:
   rows = rows or spread(run, count)
   norm = run.figures['norm']
   return visualize.overlay_sheet(run.image, run.predictions, rows, norm=norm)
+
+
+def png(figure: Figure) -> bytes:
+  """A figure as a PNG file."""
+  buffer = io.BytesIO()
+  # No version of matplotlib in it: equal inputs, equal bytes.
+  figure.savefig(buffer, format='png', metadata={'Software': None})
+  return buffer.getvalue()
+
+
+def pixels(figure: Figure) -> np.ndarray:
+  """A figure as (H, W, 3) uint8."""
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def photo_png(picture) -> bytes:
+  """A picture with photographs, in 256 colours: a third of the size."""
+  buffer = io.BytesIO()
+  image = Image.fromarray(picture)
+  colours = image.quantize(256)
+  dither = Image.Dither.FLOYDSTEINBERG
+  places = np.array(image.quantize(palette=colours, dither=dither))
+  # The lightest colour is the paper's white, and paper is not dithered.
+  palette = np.array(colours.getpalette()).reshape(-1, 3)
+  white = palette.sum(axis=1).argmax()
+  palette[white] = 255
+  places[(picture == 255).all(axis=-1)] = white
+  dithered = Image.fromarray(places)
+  dithered.putpalette(palette.ravel().tolist())
+  dithered.save(buffer, 'PNG')
+  return buffer.getvalue()

@@ -219,6 +219,24 @@ def _text_row(texts, width):
   return row
 
 
+def legend(figure: Figure, axes, place: str) -> None:
+  """Names the curves of axes: within them, or below if there are many.
+
+  Args:
+    figure: of constrained layout.
+    axes: whose curves have labels.
+    place: within the axes.
+  """
+  handles, names = axes.get_legend_handles_labels()
+  if len(names) <= 4:
+    axes.legend(loc=place)
+    return
+  columns = 2 if max(map(len, names)) < 40 else 1
+  lines = -(-len(names) // columns)
+  figure.set_figheight(figure.get_figheight() + 0.22 * lines)
+  figure.legend(handles, names, loc='outside lower left', ncols=columns)
+
+
 def plot_pdl(results: dict) -> Figure:
   """Share of detected landmarks over the distance (DFA Fig. 5), per stage.
 
@@ -238,7 +256,7 @@ def plot_pdl(results: dict) -> Figure:
     ylim=(0, 100),
   )
   axes.grid(alpha=0.3)
-  axes.legend(loc='lower right')
+  legend(figure, axes, 'lower right')
   return figure
 
 
@@ -264,8 +282,8 @@ def plot_training(history: list[dict]) -> Figure:
   right.set(xlabel='images seen', ylabel='macro NE on tune (%)')
   for axes in (left, right):
     axes.grid(alpha=0.3)
-    if axes.lines:
-      axes.legend()
+  axes = max(left, right, key=lambda axes: len(axes.lines))
+  legend(figure, axes, 'best')
   return figure
 
 
