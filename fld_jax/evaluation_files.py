@@ -10,6 +10,7 @@ Equal inputs give the same bytes, and each file appears whole or not at all.
 import dataclasses
 import json
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ ARRAYS = (
   'visibility',
 )
 PERHAPS = ('box_scores', 'hard', 'route_score')
+_DAMAGE = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
 BY_STAGE = ('confidences', 'estimates', 'pseudo_labels', 'visibility_probs')
 
 
@@ -83,11 +85,18 @@ def read_evaluation(path: pathlib.Path) -> Evaluation:
   """Reads what `Evaluation.save` wrote.
 
   Raises:
-    InputError: if the dataset's landmarks are no longer those of the file.
+    InputError: if it is not whole, or the dataset's landmarks are no longer
+      those of the file.
   """
-  arrays = checkpoint.load_arrays(path)
-  about = json.loads(str(arrays['about']))
-  arrays['landmarks'] = arrays.pop('truth')
+  try:
+    with np.load(path) as file:
+      arrays = dict(file)
+    about = json.loads(str(arrays['about']))
+    arrays['landmarks'] = arrays.pop('truth')
+  except _DAMAGE as error:
+    raise InputError(
+      f'{path} is not what an evaluation left ({error}): evaluate again.'
+    ) from error
   config = trained.restore(about['config'])
   landmarks = landmark_set(config.dataset)
   if list(landmarks.names) != about['landmarks']:

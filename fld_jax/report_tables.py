@@ -89,11 +89,12 @@ def shares(runs: list[Run]) -> Table:
         of['pdl_at_15'],
         of['outlier_rate'],
         of['duplicate_rate'],
+        of['visibility_accuracy']['overall'],
       )
       kind = 'final' if stage == run.final else 'ours'
       rows.append(Row(cells, kind))
   columns = ('run', 'stage', 'macro NE with occluded', 'PDL at 15')
-  columns += ('outliers', 'duplicates')
+  columns += ('outliers', 'duplicates', 'visibility right')
   caption = 'Every stage: NE in % of the box, shares in %'
   return by_run(runs, 'shares', caption, columns, rows)
 

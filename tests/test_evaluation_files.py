@@ -99,3 +99,14 @@ def test_other_landmarks_than_then_are_refused(tmp_path, monkeypatch):
   monkeypatch.setitem(LANDMARK_SETS, 'synthetic', OWN)
   with pytest.raises(InputError, match='collar_left.*cuff_left.*again'):
     evaluation_files.read_evaluation(tmp_path / 'evaluation.npz')
+
+
+def test_a_broken_file_is_told(tmp_path):
+  path = tmp_path / 'evaluation.npz'
+  make_run(count=3).evaluation.save(path)
+  whole = path.read_bytes()
+  broken = (b'', whole[:1000], b'{}' * 99, whole.replace(b'about', b'other'))
+  for content in broken:
+    path.write_bytes(content)
+    with pytest.raises(InputError, match='evaluation.npz is not what an eval'):
+      evaluation_files.read_evaluation(path)
