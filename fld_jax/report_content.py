@@ -59,6 +59,7 @@ def values(runs: list[Run]) -> dict[str, str]:
       'corrupt': f'{figures.get("num_corrupt", 0):,}',
     }
   if report_tables.by_landmark(runs).rows[-1].kind == 'paper':
+    found['beside'] = ', beside the papers'
     found['papers'] = (
       'The grey rows are what the papers print. They are not comparable as '
       'such: the papers train on all of the data, from ImageNet weights and at '

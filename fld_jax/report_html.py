@@ -91,8 +91,9 @@ def page(content: Content) -> str:
     if holders and not any(content.html(*holder) for holder in holders):
       sections.append('')
       continue
-    sections.append(_HOLDER.sub(lambda m: content.html(*m.groups()), text))
-    contents += _HEADING.findall(text)
+    filled = _HOLDER.sub(lambda m: content.html(*m.groups()), text)
+    sections.append(filled)
+    contents += _HEADING.findall(filled)
   entries = ''.join(
     f'<li><a href="#{name}">{heading}</a></li>' for name, heading in contents
   )

@@ -68,7 +68,7 @@ def plot_errors(runs: list[Run]) -> Figure:
     ylabel='visible landmarks (%)',
     xlim=(0, 100 * LAST),
   )
-  visualize.legend(figure, axes, 'upper right')
+  visualize.legend(figure, axes, 'upper center')
   return figure
 
 
@@ -234,6 +234,7 @@ def plot_routing(run: Run) -> Figure | None:
     xlabel=f'routing score (sides of the crop); threshold {epsilon:.3f}',
     ylabel='images',
   )
+  left.locator_params(axis='x', nbins=5)
   left.legend(loc='lower left', bbox_to_anchor=(0, 1))
   right.set(ylabel='macro NE (%)', title='NE of the images of each branch')
   right.margins(y=0.25)
