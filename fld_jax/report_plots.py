@@ -60,9 +60,8 @@ def plot_errors(runs: list[Run]) -> Figure:
     counts = np.histogram(values, edges)[0] / max(1, values.size)
     axes.stairs(100 * counts, 100 * edges, label=name, linewidth=1.8)
   axes.axvline(100 * metrics.OUTLIER, color=GREY, linestyle=':')
-  axes.text(
-    100 * metrics.OUTLIER + 0.4, axes.get_ylim()[1] * 0.95, 'outliers', va='top'
-  )
+  above = axes.get_xaxis_transform()
+  axes.text(100 * metrics.OUTLIER + 0.4, 0.5, 'outliers', transform=above)
   axes.set(
     xlabel='NE of a landmark (%); the last bin has all above',
     ylabel='visible landmarks (%)',
