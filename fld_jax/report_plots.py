@@ -67,7 +67,7 @@ def plot_errors(runs: list[Run]) -> Figure:
     ylabel='visible landmarks (%)',
     xlim=(0, 100 * LAST),
   )
-  visualize.legend(figure, axes, 'upper center')
+  visualize.legend(figure, axes, 'center right')
   return figure
 
 
