@@ -16,7 +16,9 @@ def texts(cell):
 
 
 def pictures(cell):
-  return [o for o in cell.get('outputs', []) if 'image/png' in o.get('data', {})]
+  return [
+    o for o in cell.get('outputs', []) if 'image/png' in o.get('data', {})
+  ]
 
 
 def test_no_outputs_are_committed():
@@ -45,6 +47,6 @@ def test_top_to_bottom(
   assert any('NE of visible landmarks' in texts(cell) for cell in code)
   assert (tmp_path / 'run/eval/test/report.html').exists()
   shown = [len(pictures(cell)) for cell in code]
-  # Overlays; the clusters of three stages; one's own image.
-  assert shown[-3] >= 1 and shown[-2] >= 3 and shown[-1] == 1
+  # Overlays; the clusters of three stages; a choice; one's own image.
+  assert shown[-4] == 1 and shown[-3] == 3 and shown[-1] == 1
   assert 'collar_left' in texts(code[-1])
