@@ -66,6 +66,9 @@ def base(dataset: str) -> ConfigDict:
     config.dataset.images = '{split}2017'
   # lsp, lspet, parse: whose left and right; or 'person', not for parse
   config.dataset.centric = 'observer'
+  # '': all; or upper, lower or full: records of that type alone, and of their
+  # landmarks those that it has. For datasets of 8 landmarks.
+  config.dataset.clothes_type = ''
   config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data
   # The best checkpoint is chosen on a part split off train, never on val.
   config.dataset.splits = ConfigDict(

@@ -124,15 +124,59 @@ SOURCES = {
 
 
 def landmark_set(config) -> schema.LandmarkSet:
-  """The landmarks of the dataset that a config names.
+  """The landmarks that a config asks for.
 
   Args:
-    config: see `prepared_builder`.
+    config: see `prepared_builder`; `clothes_type`, see `only_type`.
+
+  Returns:
+    Those of the dataset; with a clothes type, those that it has.
 
   Raises:
-    InputError: for an unknown name; for coco_keypoints, anything wrong with the
-      files' category.
+    InputError: for an unknown name or clothes type; for coco_keypoints,
+      anything wrong with the files' category.
   """
+  whole, only = _whole_set(config), only_type(config)
+  return whole if only is None else whole.of_type(only[0])
+
+
+def only_type(config) -> tuple[int, tuple[int, ...]] | None:
+  """The one clothes type that a config asks for.
+
+  Args:
+    config: `name`; `clothes_type`, the name of one, or '' for all.
+
+  Returns:
+    Its code, and the slots of the dataset's records that it has; None for all
+    types.
+
+  Raises:
+    InputError: for an unknown name, or a dataset whose types have not each
+      their own landmarks.
+  """
+  if not config.clothes_type:
+    return None
+  whole = _whole_set(config)
+  if not whole.slots:
+    raise InputError(
+      f"config.dataset.clothes_type is '{config.clothes_type}', and "
+      f"'{config.name}' has the same landmarks for all types, if it has types: "
+      "leave it ''.",
+      'config',
+    )
+  codes = {whole.types[code]: code for code in whole.slots}
+  if config.clothes_type not in codes:
+    raise InputError(
+      f"config.dataset.clothes_type is '{config.clothes_type}', valid values "
+      f"are '' for all, {', '.join(codes)}.",
+      'config',
+    )
+  code = codes[config.clothes_type]
+  return code, whole.slots[code]
+
+
+def _whole_set(config) -> schema.LandmarkSet:
+  """The landmarks of all clothes types, see `landmark_set`."""
   if config.name not in LANDMARK_SETS:
     raise InputError(
       f"config.dataset.name is '{config.name}', valid values are "
@@ -158,7 +202,8 @@ def prepared_builder(config):
       `sizes`, `seed` (synthetic).
 
   Returns:
-    A TFDS builder; its splits can be read with `as_data_source`.
+    A TFDS builder; its splits can be read with `as_data_source`. It has all
+    records, whatever `clothes_type` is.
 
   Raises:
     InputError: for an unknown name, or anything wrong with the folder.
@@ -177,7 +222,7 @@ def make_builder(config):
   Raises:
     InputError: for an unknown name, or missing files.
   """
-  landmark_set(config)  # knows the names
+  _whole_set(config)  # knows the names
   with _instructions(config.name):
     if config.name in SOURCES:
       _check_manual_dir(config)

@@ -9,6 +9,7 @@ and, for the host alone, what `HOST_KEYS` names: `affine` maps crop pixels back
 to image pixels, `index` is the place in the split.
 """
 
+import functools
 import io
 import logging
 
@@ -44,11 +45,21 @@ cv2.setNumThreads(1)
 class Records:
   """Random access to the records of a split, images still encoded.
 
+  Args:
+    builder: of the prepared dataset.
+    split: its name.
+    indices: places in the split to show, in order; None for all, or with a
+      clothes type for all of it.
+    only: see `datasets.only_type`.
+
   Attributes:
     indices: places in the split that this source shows, in order.
+
+  Raises:
+    InputError: if there is no such split, or nothing in it to show.
   """
 
-  def __init__(self, builder, split: str, indices=None):
+  def __init__(self, builder, split: str, indices=None, only=None):
     try:
       count = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
@@ -58,19 +69,40 @@ class Records:
       ) from error
     if not count:
       raise InputError(f"The split '{split}' is empty.")
-    self._source = builder.as_data_source(
-      split, decoders={'image': tfds.decode.SkipDecoding()}
-    )
-    self.indices = (
-      np.arange(len(self._source)) if indices is None else np.asarray(indices)
-    )
+    self._source = _source(builder, split)
+    if indices is None:
+      indices = np.arange(len(self._source))
+      if only:
+        indices = np.flatnonzero(_clothes_types(builder, split) == only[0])
+        if not len(indices):
+          raise InputError(
+            f"The split '{split}' has no record of config.dataset.clothes_type."
+          )
+    self.indices = np.asarray(indices)
+    self._slots = only and list(only[1])
 
   def __len__(self) -> int:
     return len(self.indices)
 
   def __getitem__(self, i) -> dict:
     index = int(self.indices[i])
-    return {**self._source[index], 'index': np.int32(index)}
+    record = {**self._source[index], 'index': np.int32(index)}
+    if self._slots:
+      for key in ('landmarks', 'visibility'):
+        record[key] = record[key][self._slots]
+    return record
+
+
+def _source(builder, split: str):
+  return builder.as_data_source(
+    split, decoders={'image': tfds.decode.SkipDecoding()}
+  )
+
+
+@functools.lru_cache  # reads all records, which is enough once
+def _clothes_types(builder, split: str) -> np.ndarray:
+  """(n,) codes of the records of a split."""
+  return np.array([r['clothes_type'] for r in _source(builder, split)])
 
 
 def decode(encoded: bytes) -> np.ndarray:

@@ -17,7 +17,7 @@ from fld_jax import (
   stage,
   tables,
 )
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets import only_type, prepared_builder
 from fld_jax.datasets.folder_builder import FolderBuilder
 from fld_jax.errors import InputError
 from fld_jax.files import locked
@@ -63,7 +63,8 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   processes.from_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
   for split in splits:
-    input_pipeline.Records(builder, split)  # refuses one that there is not
+    # Refuses one that there is not.
+    input_pipeline.Records(builder, split, only=only_type(config.dataset))
   with contextlib.ExitStack() as stack:
     processes.from_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
@@ -114,7 +115,7 @@ def evaluate_and_report(
   )
   if not processes.is_main():
     return results
-  records = input_pipeline.Records(builder, split)
+  records = input_pipeline.Records(builder, split)  # all, for their images
   ids = None
   if isinstance(builder, FolderBuilder):
     ids = builder.result_ids(predictions.ids)
