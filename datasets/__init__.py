@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import textwrap
+from typing import NamedTuple
 
 from fld_jax import schema
 from fld_jax.errors import InputError
@@ -137,18 +138,28 @@ def landmark_set(config) -> schema.LandmarkSet:
       anything wrong with the files' category.
   """
   whole, only = _whole_set(config), only_type(config)
-  return whole if only is None else whole.of_type(only[0])
+  return whole if only is None else whole.of_type(only.code)
 
 
-def only_type(config) -> tuple[int, tuple[int, ...]] | None:
-  """The one clothes type that a config asks for.
+class ClothesType(NamedTuple):
+  """A type of clothes, of a dataset where each has landmarks of its own.
+
+  Attributes:
+    name: for example 'upper'.
+    code: in records.
+    slots: of the landmarks that it has.
+  """
+
+  name: str
+  code: int
+  slots: tuple[int, ...]
+
+
+def only_type(config) -> ClothesType | None:
+  """The one clothes type that a config asks for, None for all.
 
   Args:
     config: `name`; `clothes_type`, the name of one, or '' for all.
-
-  Returns:
-    Its code, and the slots of the dataset's records that it has; None for all
-    types.
 
   Raises:
     InputError: for an unknown name, or a dataset whose types have not each
@@ -172,7 +183,7 @@ def only_type(config) -> tuple[int, tuple[int, ...]] | None:
       'config',
     )
   code = codes[config.clothes_type]
-  return code, whole.slots[code]
+  return ClothesType(config.clothes_type, code, whole.slots[code])
 
 
 def _whole_set(config) -> schema.LandmarkSet:

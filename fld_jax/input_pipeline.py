@@ -73,13 +73,14 @@ class Records:
     if indices is None:
       indices = np.arange(len(self._source))
       if only:
-        indices = np.flatnonzero(_clothes_types(builder, split) == only[0])
+        indices = np.flatnonzero(_clothes_types(builder, split) == only.code)
         if not len(indices):
           raise InputError(
-            f"The split '{split}' has no record of config.dataset.clothes_type."
+            f"The split '{split}' of {builder.info.full_name} has no record of "
+            f"config.dataset.clothes_type '{only.name}'."
           )
     self.indices = np.asarray(indices)
-    self._slots = only and list(only[1])
+    self._slots = only and list(only.slots)
 
   def __len__(self) -> int:
     return len(self.indices)

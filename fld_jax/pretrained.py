@@ -52,7 +52,9 @@ def fill(
     InputError: naming the file, the array, its shape and the valid one.
   """
   filled, used = {}, set()
-  for place, wanted in traverse_util.flatten_dict(shapes).items():
+  flat = traverse_util.flatten_dict(shapes)
+  for place in sorted(flat, key=lambda place: (*place[:-1], 'bias' in place)):
+    wanted = flat[place]
     key = key_of(place)
     axes = _axes(place, len(wanted.shape))
     expected = tuple(wanted.shape[i] for i in np.argsort(axes))
@@ -130,7 +132,7 @@ class DfaNet:
 
 
 def read_dfa_net(path: pathlib.Path, use_estimate: bool) -> DfaNet:
-  """Reads a .prototxt of the release, which must compute what `models.DFA` does.
+  """Reads a .prototxt of the release, that of `models.DFA`.
 
   Args:
     path: of the file.

@@ -170,11 +170,11 @@ def _rows(config_dataset, split: str) -> list[Row]:
   only = datasets.only_type(config)
   splits, rows = Counter(), []
   for row in datasets.make_builder(config).read(Findings()):
-    if only and row.clothes_type != only[0]:
+    if only and row.clothes_type != only.code:
       continue
     splits[row.split] += 1
     if row.split == split:
-      rows.append(_with_slots(row, only[1]) if only else row)
+      rows.append(_with_slots(row, only.slots) if only else row)
   if not rows:
     raise InputError(
       f"The split is '{split}', valid ones of {config_dataset.manual_dir} are "

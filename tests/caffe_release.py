@@ -39,7 +39,7 @@ FILES = (
 )
 
 
-def prototxt(n, cascade, slim=1, hidden=4096, size=224):
+def prototxt(n, cascade, slim=1, hidden=4096, size=224, labels=True):
   """The text of stage1.prototxt or cascade.prototxt."""
   layers, bottom = [], 'data'
 
@@ -88,9 +88,9 @@ def prototxt(n, cascade, slim=1, hidden=4096, size=224):
   inner(fc7, bottom, hidden)
   add('relu7', 'ReLU', [fc7], fc7)
   add('drop7', 'Dropout', [fc7], fc7, half)
-  if cascade:
+  if cascade and labels:
     inner('fc8_hardlabel', fc7, 20)
-  else:
+  elif labels:
     inner('fc8_softlabel', fc7, 20)
     add('softmax', 'Softmax', ['fc8_softlabel'], 'fc8_softlabel')
   inner('fc8_landmarks', fc7, 2 * n)

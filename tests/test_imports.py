@@ -15,6 +15,7 @@ PACKAGE = ROOT / 'fld_jax'
 LAYERS = (
   ('errors', 'schema', 'geometry', 'parallel', 'processes', 'config', 'files'),
   (
+    'caffe_files',
     'coco_metrics',
     'configs',
     'datasets',
@@ -47,11 +48,12 @@ LAYERS = (
     'item_boxes',
     'photos',
     'prediction_files',
+    'pretrained',
     'row_index',
     'train_step',
   ),
   ('near_duplicates', 'score', 'stage'),
-  ('checks', 'doctor', 'evaluate', 'predict', 'prepare'),
+  ('checks', 'convert', 'doctor', 'evaluate', 'predict', 'prepare'),
   ('predictor', 'train'),
   ('cascade', 'predict_files', 'report'),
   ('ablation',),
