@@ -376,8 +376,8 @@ def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
   for key in sorted(then.keys() | now.keys()):
     if key.startswith(FREE_FIELDS) or not re.match(fields, key):
       continue
-    # A field that there was not yet did nothing, as '' does.
-    if then.get(key, '') != now.get(key, ''):
+    # A field that there was not yet did nothing, as '' and 0 do.
+    if (then.get(key) or 0) != (now.get(key) or 0):
       raise InputError(
         f'{workdir}/manifest.json is of another config: config.{key} was '
         f'{then.get(key)!r} and now is {now.get(key)!r}. Give the same config '

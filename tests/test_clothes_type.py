@@ -198,9 +198,7 @@ def test_folders_are_prepared_and_examined_whole(fashion, tmp_path, capsys):
 def test_a_split_without_the_type(tiny_config, synthetic_builder):
   only = only_type(dataset(tiny_config, 'lower'))
   only = only._replace(code=9)
-  with pytest.raises(
-    InputError, match="'test' of synthetic.*clothes_type 'lo"
-  ):
+  with pytest.raises(InputError, match="'test' of synthetic.*clothes_type 'lo"):
     input_pipeline.Records(synthetic_builder, 'test', only=only)
 
 

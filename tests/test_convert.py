@@ -11,11 +11,14 @@ import caffe_release
 import jax
 import numpy as np
 import pytest
+import test_pretrained
+from safetensors.numpy import save_file
 
 from fld_jax import (
   caffe_files,
   checkpoint,
   convert,
+  heatmaps,
   input_pipeline,
   run,
   stage,
@@ -499,3 +502,137 @@ def test_places_that_are_wrong(release, tmp_path):
   with pytest.raises(InputError, match='empty/stage1.prototxt: cannot be read'):
     convert.convert(tmp_path / 'empty', tmp_path / 'W')
   convert.convert(folder, tmp_path / 'empty')  # an empty folder will do
+
+
+# --- mmpose ------------------------------------------------------------------
+
+
+def mmpose(version=1, n=6, depth=18, deconvs=3):
+  """mmpose's names and shapes of a narrow SimpleBaselines."""
+  layouts = {18: ((2, 2, 2, 2), False), 50: ((3, 4, 6, 3), True)}
+  found = test_pretrained.resnet(*layouts[depth], 8, 'backbone.')
+  found = {k: v for k, v in found.items() if not k.startswith('backbone.fc')}
+  head, before = ('keypoint_head', 'head')[version], 64 if depth == 18 else 256
+  for i in range(deconvs):
+    name = f'{head}.deconv_layers.{3 * i}.weight'
+    found[name] = test_pretrained.draw(before, 16, 4, 4)
+    for key, value in test_pretrained.bn(16).items():
+      found[f'{head}.deconv_layers.{3 * i + 1}.{key}'] = value
+    before = 16
+  found[f'{head}.final_layer.weight'] = test_pretrained.draw(n, 16, 1, 1)
+  found[f'{head}.final_layer.bias'] = test_pretrained.draw(n)
+  return found
+
+
+@pytest.mark.parametrize('version', [0, 1])
+@pytest.mark.parametrize('kind', caffe_release.TYPES)
+def test_mmpose(kind, version, tmp_path, capsys):
+  n = caffe_release.TYPES[kind]
+  arrays = mmpose(version, n)
+  save_file(arrays, tmp_path / 'm.safetensors')
+  convert.convert(tmp_path / 'm.safetensors', tmp_path / 'W')
+  printed = capsys.readouterr().out
+  assert f"SimpleBaselines for '{kind}', {n} landmarks, ResNet-18" in printed
+  config = trained.get_config(str(tmp_path / 'W'))
+  assert config.dataset.name == 'deepfashion'
+  assert config.dataset.clothes_type == kind
+  assert config.input.mean == (123.675, 116.28, 103.53)
+  assert config.input.std == (58.395, 57.12, 57.375)
+  assert config.input.margin == 0.125 and config.input.crop == 'pad_square'
+  assert config.heatmap.sigma == 2 and config.heatmap.amplitude == 1
+  ((only,), _) = stage.load_cascade(config, tmp_path / 'W')
+  params = only.networks['all']['params']
+  head = ('keypoint_head', 'head')[version]
+  weight = arrays[f'{head}.deconv_layers.3.weight']
+  kernel = params['deconv2']['kernel']
+  np.testing.assert_array_equal(
+    kernel, weight.transpose(2, 3, 0, 1)[::-1, ::-1]
+  )
+  np.testing.assert_array_equal(
+    only.networks['all']['batch_stats']['deconv_bn3']['var'],
+    arrays[f'{head}.deconv_layers.7.running_var'],
+  )
+  weight = arrays[f'{head}.final_layer.weight']
+  kernel = params['heatmaps']['kernel']
+  np.testing.assert_array_equal(kernel, weight.transpose(2, 3, 1, 0))
+
+
+@pytest.mark.parametrize('decoder', heatmaps.DECODERS)
+def test_cells_of_mmpose(decoder, tmp_path):
+  """There a peak in cell i is of the middle of pixel 4 i, in each view."""
+  save_file(mmpose(), tmp_path / 'm.safetensors')
+  convert.convert(tmp_path / 'm.safetensors', tmp_path / 'W')
+  options = trained.get_config(str(tmp_path / 'W')).heatmap
+  options.decoder = decoder
+  place = np.array([101.3, 60.7])  # of 256 pixels, from the crop's corner
+
+  def view(x, y):
+    cells = np.arange(64)
+    bell = lambda at: np.exp(-((4 * cells + 0.5 - at) ** 2) / (2 * 8.0**2))
+    return np.outer(bell(y), bell(x))[None, ..., None].astype(np.float32)
+
+  plain = view(*place)
+  mirrored = view(256 - place[0], place[1])[:, :, ::-1]
+  tolerance = 1.1 if decoder == 'quarter' else 0.4  # a quarter, a tenth cell
+  for views in ([plain], [plain, mirrored]):
+    found = (np.asarray(heatmaps.decode(views, options))[0, 0] + 0.5) * 256
+    np.testing.assert_allclose(found, place, atol=tolerance)
+  normalised = np.float32(place[None, None] / 256 - 0.5)
+  target = heatmaps.encode(
+    normalised, 64, sigma=2.0, amplitude=1.0, shift=options.shift
+  )
+  np.testing.assert_allclose(target, plain, atol=1e-5)
+
+
+WRONG_MMPOSE = {
+  'five landmarks': (
+    lambda: mmpose(n=5),
+    'head.final_layer.weight: is of 5 landmarks, valid are 6 .upper., 4 .lower',
+  ),
+  'people': (lambda: mmpose(n=17), 'is of 17 landmarks, valid are'),
+  'two deconvolutions': (
+    lambda: mmpose(deconvs=2),
+    r'head.deconv_layers.7.\w+: is missing, must be there with shape '
+    r'\(16,\)',
+  ),
+  'four deconvolutions': (
+    lambda: mmpose(deconvs=4),
+    r'head.deconv_layers.(9|10).\w+: is of shape .*there is no such thing',
+  ),
+  'no head': (
+    lambda: test_pretrained.resnet(prefix='backbone.'),
+    'is no heatmap estimator of mmpose on a ResNet',
+  ),
+  'torchvision VGG': (
+    test_pretrained.vgg,
+    'is a classifier of ImageNet, with no landmarks to convert: start a '
+    'training from it, --config=configs/dfa.py:pretrained=',
+  ),
+  'torchvision ResNet': (
+    test_pretrained.resnet,
+    'is a classifier of ImageNet.*--config=configs/pcloss.py:pretrained=',
+  ),
+  'regression': (
+    lambda: {
+      **test_pretrained.resnet(prefix='backbone.'),
+      'head.fc.weight': test_pretrained.draw(2, 2),
+    },
+    'is no heatmap estimator of mmpose on a ResNet',
+  ),
+}
+
+
+@pytest.mark.parametrize('case', WRONG_MMPOSE)
+def test_wrong_files_of_mmpose(case, tmp_path):
+  make, message = WRONG_MMPOSE[case]
+  path = tmp_path / 'm.safetensors'
+  save_file(make(), path)
+  with pytest.raises(InputError, match=f'm.safetensors.*{message}'):
+    convert.convert(path, tmp_path / 'W')
+  assert not (tmp_path / 'W').exists()
+
+
+def test_a_caffemodel_alone_is_no_checkpoint(release, tmp_path):
+  folder, _ = release('lower', **SMALL)
+  with pytest.raises(InputError, match=f'{W1}: is neither a file of torch'):
+    convert.convert(folder / W1, tmp_path / 'W')

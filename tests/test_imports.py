@@ -38,6 +38,7 @@ LAYERS = (
     'schedules',
     'sides',
     'tables',
+    'torch_files',
     'visualize',
   ),
   (
