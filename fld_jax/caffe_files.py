@@ -208,8 +208,10 @@ def read_net(path: pathlib.Path) -> Net:
     if kind in _WITH_WEIGHTS:
       if layer.name in found.layers:
         raise InputError(f'{place}: stands twice, must be unique')
-      found.layers[layer.name] = what
-      found.widths[layer.name] = _WITH_WEIGHTS[kind](layer).num_output
+      width = _WITH_WEIGHTS[kind](layer).num_output
+      if not width:
+        raise InputError(f'{place}, num_output: is missing, must be above 0')
+      found.layers[layer.name], found.widths[layer.name] = what, width
       what = layer.name
     blobs[layer.top[0]] = what
   found.outputs = {k: v for k, v in blobs.items() if k not in taken}
@@ -353,7 +355,7 @@ def _array(place: str, blob) -> np.ndarray:
   joined = data[0] if len(data) == 1 else b''.join(data)
   # Python's integers: a shape of a damaged file can be of any size.
   count = int(np.prod([int(n) for n in shape], dtype=object))
-  if min(shape, default=0) < 0 or len(joined) != count * int(item[2]):
+  if min(shape, default=1) < 1 or len(joined) != count * int(item[2]):
     raise InputError(
       f'{place}: has {len(joined)} bytes of numbers, must have '
       f'{count * int(item[2])} for its shape {shape}'

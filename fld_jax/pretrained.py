@@ -114,7 +114,8 @@ def _to_ours(place, array: np.ndarray, channels: int) -> np.ndarray:
 def _some(names, most: int = 6) -> str:
   """The first of some names, in words."""
   names = [shown(name, 60) for name in names]
-  return ', '.join(names[:most]) + (', ...' if len(names) > most else '')
+  more = ', ...' if len(names) > most else ''
+  return ', '.join(names[:most]) + more or 'nothing'
 
 
 # --- the authors' release of DFA ---------------------------------------------
@@ -158,16 +159,14 @@ def read_dfa_net(path: pathlib.Path, use_estimate: bool) -> DfaNet:
     for i, count in enumerate(_DFA_BLOCKS, 1)
   )
   hidden, coordinates = net.widths['fc6'], net.widths['fc8_landmarks']
-  found = DfaNet(
-    coordinates // 2, net.inputs.get('data', (0,))[-1], blocks, hidden
-  )
+  size = (net.inputs.get('data') or (0,))[-1]
+  found = DfaNet(coordinates // 2, size, blocks, hidden)
   inputs, layers, output = _dfa_layers(found, use_estimate)
   for name, shape in net.inputs.items():
-    expected = inputs.get(name, 'no such input')
-    if shape[1:] != expected or found.size % 32:
+    if shape[1:] != inputs.get(name) or size % 32 or not 32 <= size <= 1024:
       raise InputError(
         f'{path}, input {shown(name)}: has shape {shape}, must have '
-        f'(1, 3, S, S) for data, S a multiple of 32, and (1, 1, 1, '
+        f'(1, 3, S, S) for data, S a multiple of 32 up to 1024, and (1, 1, 1, '
         f'{2 * found.num_landmarks}) for prediction after stage 1'
       )
   labels = [name for name in net.layers if re.fullmatch(_DFA_LABEL, name)]

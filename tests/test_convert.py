@@ -459,6 +459,26 @@ WRONG = {
     edited(S1, 'dim: 32 dim: 32', 'dim: 32 dim: 64'),
     f'{S1}, input data: has shape .1, 3, 32, 64., must have',
   ),
+  'no size': (
+    edited(S1, 'dim: 32 dim: 32', 'dim: 0 dim: 0'),
+    f'{S1}, input data: has shape .1, 3, 0, 0., must have',
+  ),
+  'no shape': (
+    edited(S1, 'dim: 1 dim: 3 dim: 32 dim: 32', ''),
+    f'{S1}, input data: has shape .., must have',
+  ),
+  'no width': (
+    edited(S1, 'num_output:32', ''),
+    f'{S1}, layer fc6, num_output: is missing',
+  ),
+  'huge': (
+    edited(S1, 'num_output:32', 'num_output: 4294967295'),
+    f'{S1}, layer fc7: is InnerProduct 32 of .*; must be InnerProduct 4294967',
+  ),
+  'no text': (
+    cut(S1, 0),
+    f'{S1}, layer conv1_1: is missing; the file has nothing',
+  ),
   'stage 1 as cascade': (
     copied(C, S1),
     f'{C}, layer (fc7|fc_pre)',
@@ -476,6 +496,29 @@ def test_wrong_files_are_refused(case, release, tmp_path):
     convert.convert(folder, tmp_path / 'W')
   assert str(caught.value).startswith(str(folder))
   assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_damaged_bytes_never_end_in_a_traceback(release, tmp_path):
+  folder, _ = release('lower', **SMALL)
+  rng = np.random.default_rng(0)
+  readers = {W1: caffe_files.read_weights, C: caffe_files.read_net}
+  for name, read in readers.items():
+    content, seen = (folder / name).read_bytes(), 0
+    path = tmp_path / name
+    for i in range(200):
+      damaged = bytearray(content)
+      # Of weights, most bytes are numbers: aim at what stands around them.
+      reach = 400 if i % 2 else len(content)
+      for place in rng.integers(0, reach, 4):
+        damaged[place] = rng.integers(256)
+      path.write_bytes(damaged)
+      try:
+        read(path)
+      except InputError as error:
+        seen += 1
+        assert str(error).startswith(str(path))
+        assert str(error).isprintable()
+    assert seen > 20
 
 
 def test_weights_of_another_type_are_refused(release, tmp_path):

@@ -128,7 +128,9 @@ def check_resnet(theirs, path, depth, width, count=2, side=64):
   for name, value in found.items():
     reference = nhwc(expected[name])
     assert reference.std() > 0.1
-    np.testing.assert_allclose(value, reference, atol=1e-4, rtol=1e-4)
+    # Random normalisations let some maps grow to hundreds.
+    tolerance = 1e-4 * max(1, reference.std())
+    np.testing.assert_allclose(value, reference, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize('form', FORMS)
