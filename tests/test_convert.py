@@ -159,7 +159,7 @@ def check_as_opencv_4(kind, folder, crops, rows, opencv4, place, widths):
 
 def test_what_a_run_says_of_itself(release):
   """What is in the run: its inputs, its landmarks and its networks."""
-  _, workdir = release('lower', **SMALL)
+  folder, workdir = release('lower', **SMALL)
   config = trained.get_config(str(workdir))
   assert landmark_set(config.dataset).names == (
     *('waist_left', 'waist_right', 'hem_left', 'hem_right'),
@@ -171,6 +171,12 @@ def test_what_a_run_says_of_itself(release):
   assert [sorted(s.networks) for s in stages] == [
     *(['all'], ['all'], ['easy', 'hard']),
   ]
+  # Which is easy and which is hard makes no difference to their average.
+  for name, variables in stages[2].networks.items():
+    arrays = caffe_files.read_weights(folder / f'stage3_{name}.caffemodel')
+    np.testing.assert_array_equal(
+      variables['params']['fc7']['bias'], arrays['fc7_pre[1]']
+    )
 
 
 def test_the_program_evaluates_a_converted_run(release, tiny_config, capsys):
