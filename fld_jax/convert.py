@@ -74,7 +74,7 @@ def _write(
       with checkpoint.Checkpoints(directory) as checkpoints:
         checkpoints.save_weights(variables)
     stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
-  topology = {"devices": 1, "processes": 1}
+  topology = {'devices': 1, 'processes': 1}
   checkpoint.write_manifest(unfinished, config, data, topology, stages)
   os.replace(unfinished, output)
 
