@@ -10,7 +10,6 @@ import numpy as np
 
 from fld_jax import (
   checkpoint,
-  checks,
   evaluate,
   input_pipeline,
   pseudo_labels,
@@ -46,8 +45,6 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
         f'{workdir}/manifest.json was trained on {manifest["data"]}, and '
         f'config.dataset now gives {data}: give another --workdir.'
       )
-  else:
-    checks.check_pretrained(config)
   topology = {
     'devices': parallel.num_devices,
     'processes': parallel.num_processes,

@@ -9,6 +9,7 @@ import jax
 from fld_jax import (
   ablation,
   cascade,
+  checkpoint,
   checks,
   evaluate,
   input_pipeline,
@@ -56,6 +57,8 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
       splits[0],
     )
   checks.check_config(config)
+  if mode == 'train' and not checkpoint.read_manifest(workdir):
+    checks.check_pretrained(config)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
   # The main process prepares the data, the others find them prepared.
