@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import caffe_release
 import jax
@@ -74,7 +75,9 @@ def opencv4():
   """Runs a program with OpenCV 4, which reads Caffe's files; 5 does not."""
   if not (OPENCV / 'cv2').is_dir():
     install = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps']
-    place = ['--target', str(OPENCV), 'opencv-python-headless==4.*']
+    OPENCV.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = tempfile.mkdtemp(dir=OPENCV.parent)
+    place = ['--target', unfinished, 'opencv-python-headless==4.*']
     try:
       done = subprocess.run(
         [*install, *place], capture_output=True, text=True, timeout=120
@@ -83,6 +86,7 @@ def opencv4():
       pytest.skip('pip did not install OpenCV 4 in two minutes')
     if done.returncode:
       pytest.skip(f'pip cannot install OpenCV 4: {done.stderr.strip()[-300:]}')
+    os.replace(unfinished, OPENCV)
 
   def run(program, *arguments):
     subprocess.run(
