@@ -1,5 +1,7 @@
 """What the configs of all experiments have in common."""
 
+import os
+
 from ml_collections import ConfigDict
 
 from fld_jax.config import parse_arg
@@ -27,6 +29,9 @@ EVAL_SPLITS = {
 
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
+# Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -66,6 +71,9 @@ def base(dataset: str) -> ConfigDict:
     config.dataset.images = '{split}2017'
   # lsp, lspet, parse: whose left and right; or 'person', not for parse
   config.dataset.centric = 'observer'
+  # '': all; or upper, lower or full: records of that type alone, and of their
+  # landmarks those that it has. For datasets of 8 landmarks.
+  config.dataset.clothes_type = ''
   config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data
   # The best checkpoint is chosen on a part split off train, never on val.
   config.dataset.splits = ConfigDict(
@@ -91,6 +99,9 @@ def base(dataset: str) -> ConfigDict:
   config.augment.shift = 0.05  # of the crop's side
   config.augment.colour = 0.0
 
+  # File of torchvision's weights (.pth or .safetensors) that the trunks of
+  # networks with random weights start from instead, see `start_pretrained`.
+  config.pretrained = ''
   config.offset_scale = 5.0  # methods A3
   # Predict from the image and its mirror image, which costs twice the time.
   config.flip_test = False
@@ -98,6 +109,9 @@ def base(dataset: str) -> ConfigDict:
   config.heatmap.decoder = 'quarter'  # or 'soft_argmax', 'dark'
   config.heatmap.sigma = 2.0  # of the target, in cells
   config.heatmap.amplitude = 1.0  # of the target
+  # Cells that the peaks lie to the right of, and below, our places: of networks
+  # that were trained elsewhere.
+  config.heatmap.shift = 0.0
   config.heatmap.alpha = 15.0  # of the soft-argmax, methods 4.2
   config.position_constraint = ConfigDict()  # methods 4.3 to 4.5
   config.position_constraint.partition = 'skeleton'  # or whole, top_bottom
@@ -111,6 +125,21 @@ def base(dataset: str) -> ConfigDict:
   config.routing.quantile = 0.0  # above 0: epsilon is this quantile of G
 
   return config
+
+
+def start_pretrained(config: ConfigDict, path: str) -> None:
+  """Sets what a start from weights for ImageNet asks of a config.
+
+  Args:
+    config: with a `model`.
+    path: of torchvision's weights, for `config.pretrained`; '' changes nothing.
+  """
+  if not path:
+    return
+  config.pretrained = path
+  config.input.mean, config.input.std = IMAGENET_MEAN, IMAGENET_STD
+  if 'batch_norm' in config.model:  # vgg16-....pth, vgg16_bn-....pth
+    config.model.batch_norm = '_bn' in os.path.basename(path)
 
 
 def stage(name: str) -> ConfigDict:

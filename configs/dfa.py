@@ -12,6 +12,8 @@ Arguments after the colon:
            small: 5,000 images, at most an hour on 2 CPU cores
            tiny: the quickstart, some minutes on 2 CPU cores
   stages   3; fewer cut the cascade short
+  pretrained  file of torchvision's VGG-16, plain or with batch normalisation,
+           to start from; for size=full
 """
 
 from ml_collections import ConfigDict
@@ -27,6 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     dataset=base.DATASETS,
     size=('full', 'small', 'tiny'),
     stages=3,
+    pretrained='',
   )
   config = base.base(arg['dataset'])
   config.model = ConfigDict()
@@ -43,6 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   )
   {'full': _full, 'small': _small, 'tiny': _tiny}[arg['size']](config)
   config.stages = config.stages[: arg['stages']]
+  base.start_pretrained(config, arg['pretrained'])
   config.lock()
   return config
 

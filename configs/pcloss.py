@@ -20,6 +20,8 @@ Arguments after the colon:
            medium: 5,000 images at 128 pixels, some hours on 2 CPU cores
            small: 5,000 images at 64 pixels, minutes on 2 CPU cores
            tiny: rendered garments in a minute or two
+  pretrained  file of torchvision's weights to start from, for size=full: a
+           ResNet-50, for fashionnet a VGG-16
 """
 
 import numpy as np
@@ -55,6 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     pcloss=('skeleton', 'none', 'whole', 'top_bottom'),
     size=('full', 'medium', 'small', 'tiny'),
     heatmap=('auto', *HEATMAPS),
+    pretrained='',
   )
   config = base.base(arg['dataset'])
   stage = base.stage('stage1')
@@ -87,6 +90,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     stage.weights.position_constraint = 0.0
   else:
     config.position_constraint.partition = arg['pcloss']
+  base.start_pretrained(config, arg['pretrained'])
   config.lock()
   return config
 

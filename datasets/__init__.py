@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import textwrap
+from typing import NamedTuple
 
 from fld_jax import schema
 from fld_jax.errors import InputError
@@ -124,15 +125,69 @@ SOURCES = {
 
 
 def landmark_set(config) -> schema.LandmarkSet:
-  """The landmarks of the dataset that a config names.
+  """The landmarks that a config asks for.
 
   Args:
-    config: see `prepared_builder`.
+    config: see `prepared_builder`; `clothes_type`, see `only_type`.
+
+  Returns:
+    Those of the dataset; with a clothes type, those that it has.
 
   Raises:
-    InputError: for an unknown name; for coco_keypoints, anything wrong with the
-      files' category.
+    InputError: for an unknown name or clothes type; for coco_keypoints,
+      anything wrong with the files' category.
   """
+  whole, only = _whole_set(config), only_type(config)
+  return whole if only is None else whole.of_type(only.code)
+
+
+class ClothesType(NamedTuple):
+  """A type of clothes, of a dataset where each has landmarks of its own.
+
+  Attributes:
+    name: for example 'upper'.
+    code: in records.
+    slots: of the landmarks that it has.
+  """
+
+  name: str
+  code: int
+  slots: tuple[int, ...]
+
+
+def only_type(config) -> ClothesType | None:
+  """The one clothes type that a config asks for, None for all.
+
+  Args:
+    config: `name`; `clothes_type`, the name of one, or '' for all.
+
+  Raises:
+    InputError: for an unknown name, or a dataset whose types have not each
+      their own landmarks.
+  """
+  if not config.clothes_type:
+    return None
+  whole = _whole_set(config)
+  if not whole.slots:
+    raise InputError(
+      f"config.dataset.clothes_type is '{config.clothes_type}', and "
+      f"'{config.name}' has the same landmarks for all types, if it has types: "
+      "leave it ''.",
+      'config',
+    )
+  codes = {whole.types[code]: code for code in whole.slots}
+  if config.clothes_type not in codes:
+    raise InputError(
+      f"config.dataset.clothes_type is '{config.clothes_type}', valid values "
+      f"are '' for all, {', '.join(codes)}.",
+      'config',
+    )
+  code = codes[config.clothes_type]
+  return ClothesType(config.clothes_type, code, whole.slots[code])
+
+
+def _whole_set(config) -> schema.LandmarkSet:
+  """The landmarks of all clothes types, see `landmark_set`."""
   if config.name not in LANDMARK_SETS:
     raise InputError(
       f"config.dataset.name is '{config.name}', valid values are "
@@ -158,7 +213,8 @@ def prepared_builder(config):
       `sizes`, `seed` (synthetic).
 
   Returns:
-    A TFDS builder; its splits can be read with `as_data_source`.
+    A TFDS builder; its splits can be read with `as_data_source`. It has all
+    records, whatever `clothes_type` is.
 
   Raises:
     InputError: for an unknown name, or anything wrong with the folder.
@@ -177,7 +233,7 @@ def make_builder(config):
   Raises:
     InputError: for an unknown name, or missing files.
   """
-  landmark_set(config)  # knows the names
+  _whole_set(config)  # knows the names
   with _instructions(config.name):
     if config.name in SOURCES:
       _check_manual_dir(config)

@@ -16,6 +16,7 @@ from fld_jax import (
   train,
 )
 from fld_jax import stage as stage_lib
+from fld_jax.datasets import only_type
 from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
 from fld_jax.stage import ALL, EASY, HARD, Stage
@@ -75,8 +76,11 @@ class _Trainer:
     self.config, self.workdir, self.parallel = config, workdir, parallel
     self.builder = builder
     splits = config.dataset.splits
-    self.records = input_pipeline.Records(builder, splits.train)
-    self.tune = input_pipeline.Records(builder, splits.tune)
+    self.only = only_type(config.dataset)
+    records = lambda split: input_pipeline.Records(
+      builder, split, only=self.only
+    )
+    self.records, self.tune = records(splits.train), records(splits.tune)
     self.stages: list[Stage] = []
 
   def add_stage(self, index: int, stage) -> dict:
@@ -192,7 +196,9 @@ class _Trainer:
           'config.routing.quantile to share the images out.'
         )
       indices = routes[f'{part}_index'][takes]
-      subsets.append(input_pipeline.Records(self.builder, split, indices))
+      subsets.append(
+        input_pipeline.Records(self.builder, split, indices, self.only)
+      )
     return tuple(subsets)
 
   def _job(self, index, stage, directory, model, clusters, branch, subset):

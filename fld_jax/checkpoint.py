@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import logging
+import math
 import pathlib
 import re
 import shutil
@@ -46,7 +47,7 @@ FREE_FIELDS = (
 )
 # All that the networks' shapes, inputs and the meaning of their outputs depend
 # on: what evaluation compares.
-INPUT_FIELDS = r'(input|model)\.(?!dropout)|offset_scale'
+INPUT_FIELDS = r'(input|model)\.(?!dropout)|offset_scale|dataset\.clothes_type'
 NETWORK_FIELDS = (
   INPUT_FIELDS
   + r'|heatmap\.(?!decoder)'
@@ -207,6 +208,22 @@ class Checkpoints:
       raise RuntimeError(f'orbax did not save step {step}.')
     self._saving = step
 
+  def save_weights(self, variables: dict) -> None:
+    """Starts to save variables that were trained elsewhere, as step 0.
+
+    They have no curves and no known NE, and no training can go on from them.
+    """
+    with self._full_disk(0):
+      self._manager.save(
+        0,
+        args=ocp.args.Composite(
+          variables=ocp.args.StandardSave(variables),
+          history=ocp.args.JsonSave([]),
+        ),
+        metrics={'ne': math.inf},
+      )
+    self._saving = 0
+
   def _finish(self) -> None:
     """Waits for what is being saved, and adds the sums of its files."""
     if self._saving is None:
@@ -359,7 +376,8 @@ def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
   for key in sorted(then.keys() | now.keys()):
     if key.startswith(FREE_FIELDS) or not re.match(fields, key):
       continue
-    if then.get(key) != now.get(key):
+    # A field that there was not yet did nothing, as '' and 0 do.
+    if (then.get(key) or 0) != (now.get(key) or 0):
       raise InputError(
         f'{workdir}/manifest.json is of another config: config.{key} was '
         f'{then.get(key)!r} and now is {now.get(key)!r}. Give the same config '

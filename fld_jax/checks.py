@@ -1,7 +1,10 @@
 """What is refused before anything runs."""
 
-from fld_jax import heatmaps, train_step
+import pathlib
+
+from fld_jax import heatmaps, pretrained, train_step
 from fld_jax import stage as stage_lib
+from fld_jax.configs.base import IMAGENET_MEAN, IMAGENET_STD
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 
@@ -40,6 +43,9 @@ def check_config(config) -> None:
     raise InputError(
       f'config.heatmap.sigma is {config.heatmap.sigma}, it must be above 0.'
     )
+  if config.pretrained:
+    check('input.mean', tuple(config.input.mean), [IMAGENET_MEAN])
+    check('input.std', tuple(config.input.std), [IMAGENET_STD])
   units = 4 * landmarks.num_landmarks  # two a coordinate
   for index, stage in enumerate(config.stages):
     model = stage_lib.build_model(config, stage, index)
@@ -62,6 +68,24 @@ def check_config(config) -> None:
         f'{config.model.hidden // 8}, an eighth of config.model.hidden: raise '
         f'that to {8 * units}.'
       )
+
+
+def check_pretrained(config) -> None:
+  """Refuses a file `config.pretrained` that some network cannot start from.
+
+  Args:
+    config: the run's config.
+
+  Raises:
+    InputError: see `pretrained.start_trunk`.
+  """
+  path = pathlib.Path(config.pretrained).expanduser()
+  for index, stage in enumerate(config.stages):
+    starts_here = not stage.checkpoint and (not index or stage.init == 'random')
+    if config.pretrained and starts_here:
+      model = stage_lib.build_model(config, stage, index)
+      shapes = stage_lib.variable_shapes(model, config)
+      pretrained.start_trunk(path, shapes, config.model.name)
 
 
 def _check_heatmaps(config, stage, side: int) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fld_jax import geometry, input_pipeline, metrics, schema
-from fld_jax.datasets import landmark_set
+from fld_jax.datasets import landmark_set, only_type
 from fld_jax.predict import Cascade
 
 
@@ -66,7 +66,8 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
     beside those of `metrics.evaluate`, `split`, `num_corrupt` and
     `network_passes` (images that went through each network).
   """
-  records = input_pipeline.Records(builder, split)
+  only = only_type(config.dataset)
+  records = input_pipeline.Records(builder, split, only=only)
   rows = cascade.predict_records(records)
   predictions = to_predictions(rows, config)
   results = metrics.evaluate(predictions)

@@ -29,7 +29,7 @@ from fld_jax import (
   schema,
 )
 from fld_jax import stage as stage_lib
-from fld_jax.datasets import landmark_set, make_builder
+from fld_jax.datasets import landmark_set, make_builder, only_type
 from fld_jax.errors import InputError
 from fld_jax.files import whole_folder, write_file, write_json
 from fld_jax.parallel import Parallel
@@ -251,7 +251,8 @@ def _crops(config) -> tuple[np.ndarray, str]:
     if error.kind != 'missing':
       raise
   if builder and builder.is_prepared():
-    source = input_pipeline.Records(builder, split)
+    only = only_type(config.dataset)
+    source = input_pipeline.Records(builder, split, only=only)
     records = (source[i] for i in range(min(SEEN, len(source))))
     name = f'images of {config.dataset.name} {split}'
   else:

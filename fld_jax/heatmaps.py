@@ -3,6 +3,9 @@
 A heatmap of W x W cells covers the crop. Cell i holds what lies at i + 0.5, so
 that index i is the normalised coordinate (i + 0.5) / W - 0.5 and a mirrored
 map is the map of the mirrored landmarks, without a shift.
+
+Networks of others may have learned otherwise: `shift` is by how many cells
+their peaks lie to the right of that, and below.
 """
 
 import jax
@@ -26,7 +29,9 @@ def from_index(index, side: int):
   return geometry.normalise(index + 0.5, side)
 
 
-def encode(points, side: int, *, sigma: float, amplitude: float):
+def encode(
+  points, side: int, *, sigma: float, amplitude: float, shift: float = 0.0
+):
   """Gaussians around landmarks; centres are not rounded to cells.
 
   Args:
@@ -34,11 +39,12 @@ def encode(points, side: int, *, sigma: float, amplitude: float):
     side: W of the maps.
     sigma: in cells.
     amplitude: value at the centre.
+    shift: in cells, see above.
 
   Returns:
     (B, W, W, N) float32.
   """
-  index = to_index(points, side)
+  index = to_index(points, side) + shift
   cells = jnp.arange(side, dtype=jnp.float32)
 
   def bell(centre):  # (B, N) -> (B, W, N)
@@ -57,8 +63,10 @@ def decode(views, options):
       perhaps its mirror image's, mirrored back. 'quarter' and 'dark' read their
       mean. The soft-argmax reads each by itself and averages the places: where
       views disagree, the softmax of a mean is far from the mean of softmaxes.
+      So it is with a shift, which the mirror image has to the other side.
     options: `decoder`: 'quarter', 'soft_argmax' or 'dark'; `alpha` of the
-      soft-argmax; `sigma` in cells, of the smoothing that DARK begins with.
+      soft-argmax; `sigma` in cells, of the smoothing that DARK begins with;
+      `shift`, in cells.
 
   Returns:
     (B, N, 2) normalised coordinates.
@@ -66,17 +74,21 @@ def decode(views, options):
   Raises:
     InputError: for another decoder.
   """
-  if options.decoder == 'soft_argmax':
-    return sum(soft_argmax(maps, options.alpha) for maps in views) / len(views)
-  maps = sum(views) / len(views)
-  if options.decoder == 'quarter':
-    return quarter(maps)
-  if options.decoder == 'dark':
-    return dark(maps, options.sigma)
-  raise InputError(
-    f"config.heatmap.decoder is '{options.decoder}', valid values are "
-    f'{", ".join(DECODERS)}.'
-  )
+  if options.decoder not in DECODERS:
+    raise InputError(
+      f"config.heatmap.decoder is '{options.decoder}', valid values are "
+      f'{", ".join(DECODERS)}.'
+    )
+  read = {
+    'quarter': quarter,
+    'soft_argmax': lambda maps: soft_argmax(maps, options.alpha),
+    'dark': lambda maps: dark(maps, options.sigma),
+  }[options.decoder]
+  if not options.shift and options.decoder != 'soft_argmax':
+    return read(sum(views) / len(views))
+  shift = options.shift / views[0].shape[1] * np.array([[1, 1], [-1, 1]])
+  places = [read(maps) - by for maps, by in zip(views, shift, strict=False)]
+  return sum(places) / len(views)
 
 
 def confidence(views, amplitude: float):

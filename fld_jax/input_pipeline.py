@@ -9,6 +9,7 @@ and, for the host alone, what `HOST_KEYS` names: `affine` maps crop pixels back
 to image pixels, `index` is the place in the split.
 """
 
+import functools
 import io
 import logging
 import os
@@ -45,11 +46,21 @@ cv2.setNumThreads(1)
 class Records:
   """Random access to the records of a split, images still encoded.
 
+  Args:
+    builder: of the prepared dataset.
+    split: its name.
+    indices: places in the split to show, in order; None for all, or with a
+      clothes type for all of it.
+    only: see `datasets.only_type`.
+
   Attributes:
     indices: places in the split that this source shows, in order.
+
+  Raises:
+    InputError: if there is no such split, or nothing in it to show.
   """
 
-  def __init__(self, builder, split: str, indices=None):
+  def __init__(self, builder, split: str, indices=None, only=None):
     try:
       count = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
@@ -60,33 +71,57 @@ class Records:
     if not count:
       raise InputError(f"The split '{split}' is empty.")
     self._parts = builder.info.splits[split].file_instructions
-    self._source = builder.as_data_source(
-      split, decoders={'image': tfds.decode.SkipDecoding()}
-    )
-    self.indices = (
-      np.arange(len(self._source)) if indices is None else np.asarray(indices)
-    )
+    self._source = _source(builder, split)
+    if indices is None:
+      indices = np.arange(len(self._source))
+      if only:
+        indices = np.flatnonzero(_clothes_types(builder, split) == only.code)
+        if not len(indices):
+          raise InputError(
+            f"The split '{split}' of {builder.info.full_name} has no record of "
+            f"config.dataset.clothes_type '{only.name}'."
+          )
+    self.indices = np.asarray(indices)
+    self._slots = only and list(only.slots)
 
   def __len__(self) -> int:
     return len(self.indices)
 
   def __getitem__(self, i) -> dict:
     index = int(self.indices[i])
-    try:
-      record = self._source[index]
-    except RuntimeError as error:  # of ArrayRecord, which names no file
-      file = self._file_of(index)
-      raise InputError(
-        f'{file}: these records are cut off or damaged '
-        f'({shown(str(error))}). Remove {os.path.dirname(file)} and start '
-        'again: they are made anew.'
-      ) from error
+    record = _read(self._source, self._parts, index)
+    if self._slots:
+      for key in ('landmarks', 'visibility'):
+        record[key] = record[key][self._slots]
     return {**record, 'index': np.int32(index)}
 
-  def _file_of(self, index: int) -> str:
-    """The file that holds a place in the split."""
-    ends = np.cumsum([part.take for part in self._parts])
-    return self._parts[np.searchsorted(ends, index, side='right')].filename
+
+def _source(builder, split: str):
+  return builder.as_data_source(
+    split, decoders={'image': tfds.decode.SkipDecoding()}
+  )
+
+
+def _read(source, parts, index: int) -> dict:
+  """A record of a split; `parts` are the split's files."""
+  try:
+    return source[index]
+  except RuntimeError as error:  # of ArrayRecord, which names no file
+    ends = np.cumsum([part.take for part in parts])
+    file = parts[np.searchsorted(ends, index, side='right')].filename
+    raise InputError(
+      f'{file}: these records are cut off or damaged ({shown(str(error))}). '
+      f'Remove {os.path.dirname(file)} and start again: they are made anew.'
+    ) from error
+
+
+@functools.lru_cache  # reads all records, which is enough once
+def _clothes_types(builder, split: str) -> np.ndarray:
+  """(n,) codes of the records of a split."""
+  source = _source(builder, split)
+  parts = builder.info.splits[split].file_instructions
+  codes = [_read(source, parts, i)['clothes_type'] for i in range(len(source))]
+  return np.array(codes)
 
 
 def decode(encoded: bytes) -> np.ndarray:

@@ -9,6 +9,7 @@ import jax
 from fld_jax import (
   ablation,
   cascade,
+  checkpoint,
   checks,
   evaluate,
   evaluation_files,
@@ -20,7 +21,7 @@ from fld_jax import (
   stage,
   tables,
 )
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets import only_type, prepared_builder
 from fld_jax.datasets.folder_builder import FolderBuilder
 from fld_jax.errors import InputError
 from fld_jax.files import locked
@@ -59,6 +60,8 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
       splits[0],
     )
   checks.check_config(config)
+  if mode == 'train' and not checkpoint.read_manifest(workdir):
+    checks.check_pretrained(config)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
   # The main process prepares the data, the others find them prepared.
@@ -66,7 +69,8 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   processes.from_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
   for split in splits:
-    input_pipeline.Records(builder, split)  # refuses one that there is not
+    # Refuses one that there is not.
+    input_pipeline.Records(builder, split, only=only_type(config.dataset))
   with contextlib.ExitStack() as stack:
     processes.from_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':

@@ -114,6 +114,21 @@ class LandmarkSet:
       partitions[name] = tuple(map(index, parts))
     return partitions
 
+  def of_type(self, code: int) -> 'LandmarkSet':
+    """The set of the landmarks that one clothes type has.
+
+    Args:
+      code: a key of `slots`; such a set has names alone, and no `sticks`,
+        `sigmas`, `swaps` or `parts`.
+    """
+    slots = self.slots[code]
+    return dataclasses.replace(
+      self,
+      names=tuple(self.names[slot] for slot in slots),
+      slots={code: tuple(range(len(slots)))},
+      types={code: self.types[code]},
+    )
+
 
 FASHION_8 = LandmarkSet(
   names=(

@@ -3,6 +3,7 @@
 Nothing here needs JAX, or data that were prepared.
 """
 
+import dataclasses
 import pathlib
 from collections import Counter
 
@@ -166,17 +167,28 @@ def _rows(config_dataset, split: str) -> list[Row]:
     )
   config = config_dataset.copy_and_resolve_references()
   config.detections = ''  # boxes are no truth
+  only = datasets.only_type(config)
   splits, rows = Counter(), []
   for row in datasets.make_builder(config).read(Findings()):
+    if only and row.clothes_type != only.code:
+      continue
     splits[row.split] += 1
     if row.split == split:
-      rows.append(row)
+      rows.append(_with_slots(row, only.slots) if only else row)
   if not rows:
     raise InputError(
       f"The split is '{split}', valid ones of {config_dataset.manual_dir} are "
       f'{", ".join(splits)}.'
     )
   return rows
+
+
+def _with_slots(row: Row, slots: tuple[int, ...]) -> Row:
+  """The row with some of its landmarks."""
+  slots = list(slots)
+  return dataclasses.replace(
+    row, landmarks=row.landmarks[slots], visibility=row.visibility[slots]
+  )
 
 
 def _predictions(results, ids, rows: list[Row], landmarks):

@@ -118,6 +118,11 @@ def _example(model, config) -> dict:
   }
 
 
+def variable_shapes(model, config) -> dict:
+  """The variables of a network: their shapes and types, no numbers."""
+  return jax.eval_shape(_init(model, config), jax.random.key(0))
+
+
 def output_shapes(model, config) -> dict[str, tuple[int, ...]]:
   """The shapes of a network's outputs for a batch of one image."""
   init = lambda key: model.init_with_output(
@@ -200,7 +205,7 @@ def stage_directory(workdir: pathlib.Path, stage) -> pathlib.Path:
 def load_network(directory: pathlib.Path, model, config):
   """The best variables of a trained network, and its history."""
   with checkpoint.Checkpoints(directory) as checkpoints:
-    shapes = jax.eval_shape(_init(model, config), jax.random.key(0))
+    shapes = variable_shapes(model, config)
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     return checkpoints.restore_best(template), checkpoints.history()
 

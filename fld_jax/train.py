@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fld_jax import (
   checkpoint,
   input_pipeline,
+  pretrained,
   processes,
   schedules,
   train_step,
@@ -104,6 +105,8 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
       variables = stage_lib.start_from(
         variables, job.initial, config.offset_scale
       )
+    elif config.pretrained and not done:
+      variables = _pretrained(job, config, variables)
     optimizer = schedules.optimizer(job.stage.optimizer, total)
     state = checkpoint.to_host(
       train_step.TrainState(
@@ -231,6 +234,21 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
             host = checkpoint.to_host(parallel.unreplicate(state))
             save(step, host, float('inf'))
           raise Preempted(f'{job.name} is saved at step {step} of {total}.')
+
+
+def _pretrained(job: Job, config, variables: dict) -> dict:
+  """The fresh variables, with the trunk of the file `config.pretrained`."""
+  path = pathlib.Path(config.pretrained).expanduser()
+  variables, left_out = pretrained.start_trunk(
+    path, variables, config.model.name
+  )
+  logger.info(
+    '%s starts from %s, of which it leaves out %s.',
+    job.name,
+    path,
+    ', '.join(k for k in left_out if not k.endswith('tracked')) or 'nothing',
+  )
+  return variables
 
 
 class Seen:

@@ -184,7 +184,9 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
   """
   if 'heatmaps' in outputs:
     # Both losses on coordinates want a decoder with a gradient.
-    landmarks = heatmaps.soft_argmax(outputs['heatmaps'], config.heatmap.alpha)
+    options = config.heatmap.copy_and_resolve_references()
+    options.decoder = 'soft_argmax'
+    landmarks = heatmaps.decode([outputs['heatmaps']], options)
     outputs = {**outputs, 'landmarks': landmarks}
   check_outputs(outputs, stage, config)
   truth, visibility = batch['landmarks'], batch['visibility']
@@ -204,6 +206,7 @@ def stage_losses(outputs, batch, estimate, clusters, stage, config):
       outputs['heatmaps'].shape[1],
       sigma=config.heatmap.sigma,
       amplitude=config.heatmap.amplitude,
+      shift=config.heatmap.shift,
     )
     loss = losses.heatmaps(outputs['heatmaps'], target, visibility)
     values['heatmaps'] = loss, everyone

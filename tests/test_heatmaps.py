@@ -27,6 +27,7 @@ def options(decoder, sigma=2.0, amplitude=1.0, alpha=15.0):
       'sigma': sigma,
       'amplitude': amplitude,
       'alpha': alpha,
+      'shift': 0.0,
     }
   )
 

@@ -15,6 +15,7 @@ PACKAGE = ROOT / 'fld_jax'
 LAYERS = (
   ('errors', 'schema', 'geometry', 'parallel', 'processes', 'config', 'files'),
   (
+    'caffe_files',
     'coco_metrics',
     'configs',
     'datasets',
@@ -38,6 +39,7 @@ LAYERS = (
     'schedules',
     'sides',
     'tables',
+    'torch_files',
     'visualize',
   ),
   (
@@ -49,12 +51,13 @@ LAYERS = (
     'item_boxes',
     'photos',
     'prediction_files',
+    'pretrained',
     'report_papers',
     'row_index',
     'train_step',
   ),
   ('evaluation_files', 'near_duplicates', 'score', 'stage'),
-  ('checks', 'doctor', 'evaluate', 'predict', 'prepare'),
+  ('checks', 'convert', 'doctor', 'evaluate', 'predict', 'prepare'),
   ('export', 'predictor', 'train'),
   (
     'cascade',

@@ -213,7 +213,7 @@ def test_real_folders(tmp_path, name, sizes):
     config = ConfigDict(
       {
         **{'name': name, 'manual_dir': str(folder), 'centric': 'observer'},
-        'data_dir': str(tmp_path),
+        **{'data_dir': str(tmp_path), 'clothes_type': ''},
       }
     )
     builder = prepared_builder(config)
