@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fld_jax import geometry, input_pipeline, metrics, schema
+from fld_jax import geometry, input_pipeline, metrics
 from fld_jax.datasets import landmark_set, only_type
 from fld_jax.predict import Cascade
 
@@ -75,20 +75,6 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
   results['num_corrupt'] = rows['num_corrupt']
   results['network_passes'] = rows['passes']
   return predictions, results
-
-
-def confidences(predictions: metrics.Predictions, stage: str) -> np.ndarray:
-  """How sure a stage is of each landmark, (n, N) in [0, 1].
-
-  The height of the heatmap; of a network without any, the probability that the
-  landmark is not truncated; 1 if it does not predict that either.
-  """
-  if stage in predictions.confidences:
-    return np.asarray(predictions.confidences[stage], np.float64)
-  if stage in predictions.visibility_probs:
-    probs = np.asarray(predictions.visibility_probs[stage], np.float64)
-    return 1 - probs[..., schema.TRUNCATED]
-  return np.ones(predictions.visibility.shape)
 
 
 def macro_ne(rows: dict, stage: str, config) -> float:

@@ -150,12 +150,7 @@ def coco_results(predictions, stage: str, ids=None) -> list[dict]:
     # A detected box has no truth: all slots count.
     present |= ~present.any(axis=1, keepdims=True)
   points = np.asarray(predictions.estimates[stage], np.float64)
-  scores = np.ones(present.shape)
-  if stage in predictions.confidences:
-    scores = np.asarray(predictions.confidences[stage], np.float64)
-  elif stage in predictions.visibility_probs:
-    probs = np.asarray(predictions.visibility_probs[stage], np.float64)
-    scores = 1 - probs[..., schema.TRUNCATED]
+  scores = metrics_lib.confidences(predictions, stage)
   mean = metrics_lib.MeanState.from_values(scores.T, present.T).compute()
   if predictions.box_scores is not None:
     mean = mean * predictions.box_scores

@@ -70,6 +70,20 @@ class Predictions:
   hard: np.ndarray | None = None
 
 
+def confidences(predictions: Predictions, stage: str) -> np.ndarray:
+  """How sure a stage is of each landmark, (n, N) in [0, 1].
+
+  The height of the heatmap; of a network without any, the probability that the
+  landmark is not truncated; 1 if it does not predict that either.
+  """
+  if stage in predictions.confidences:
+    return np.asarray(predictions.confidences[stage], np.float64)
+  if stage in predictions.visibility_probs:
+    probs = np.asarray(predictions.visibility_probs[stage], np.float64)
+    return 1 - probs[..., schema.TRUNCATED]
+  return np.ones(predictions.visibility.shape)
+
+
 @dataclasses.dataclass(frozen=True)
 class MeanState:
   """A mean per landmark that can be merged with others, e.g. over processes.
