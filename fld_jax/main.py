@@ -249,10 +249,10 @@ def main() -> None:
 
 def _end(status: int, word: str, **options) -> NoReturn:
   print(word, file=sys.stderr, flush=True)
-  if not _COORDINATOR.value and not _DISTRIBUTED.value:
-    sys.exit(status)  # perhaps before there was any JAX
-  from fld_jax import processes
-
+  # Not imported before there is JAX; then there is no other process either.
+  processes = sys.modules.get('fld_jax.processes')
+  if processes is None:
+    sys.exit(status)
   processes.leave(status, **options)
 
 
