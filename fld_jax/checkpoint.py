@@ -11,6 +11,7 @@ continues from the same command.
 """
 
 import contextlib
+import copy
 import hashlib
 import io
 import json
@@ -199,8 +200,9 @@ class Checkpoints:
         args=ocp.args.Composite(
           variables=ocp.args.StandardSave(state.variables),
           optimizer=ocp.args.StandardSave(_without_variables(state)),
-          progress=ocp.args.JsonSave(progress),
-          history=ocp.args.JsonSave(history),
+          # Copies: they are written while the loop goes on.
+          progress=ocp.args.JsonSave(copy.deepcopy(progress)),
+          history=ocp.args.JsonSave(copy.deepcopy(history)),
         ),
         metrics={'ne': ne},
       )

@@ -38,7 +38,7 @@ LAYOUTS = {'1x1': (1, 1), '1x4': (1, 4), '2x2': (2, 2)}
 def scalars(workdir, network):
   """(tag, step) -> value, of TensorBoard's files."""
   found = {}
-  for path in (workdir / 'tensorboard' / network).glob('events*'):
+  for path in sorted((workdir / 'tensorboard' / network).glob('events*')):
     content, at = path.read_bytes(), 0
     while at < len(content):
       length = int.from_bytes(content[at : at + 8], 'little')
@@ -135,6 +135,25 @@ def test_the_same_is_left_and_only_one_prints(runs):
   assert [line for line in others if not line.startswith('[Gloo]')] == []
 
 
+def test_goes_on_with_other_devices(runs, tmp_path):
+  """Four devices in two processes, killed; two in one, killed; then one."""
+  fields = {**FIELDS, 'dataset.data_dir': runs['1x1'].parent / 'data'}
+  for processes, network in ((2, 'stage1/all'), (1, 'stage2/all')):
+    with started(tmp_path, processes, 2, fields) as running:
+      wait_for_step(tmp_path, running, 10, network)
+  run_to_end(tmp_path, 1, devices=1, fields=fields)
+  assert 'goes on with 2 devices in 1 processes; it had 4 in 2' in log(tmp_path)
+  assert 'goes on with 1 devices in 1 processes; it had 2 in 1' in log(tmp_path)
+  for network in ('stage1', 'stage2'):
+    expected = scalars(runs['1x1'] / 'run', network)
+    found = scalars(tmp_path / 'run', network)
+    # What a killed start had not yet written is not there.
+    losses = [key for key in found if key[0] == 'train/loss']
+    assert ('train/loss', 20) in losses
+    for key in losses:
+      assert found[key] == pytest.approx(expected[key], rel=1e-5), key
+
+
 # --- what ends a run ----------------------------------------------------------
 
 LONG = {f'stages[{i}].train_steps': 100_000 for i in range(3)} | {
@@ -142,15 +161,14 @@ LONG = {f'stages[{i}].train_steps': 100_000 for i in range(3)} | {
 }
 
 
-def wait_for_step(folder, running, step: int) -> None:
+def wait_for_step(folder, running, step: int, network='stage1/all') -> None:
   """Returns when a checkpoint of at least this step is there."""
-  network = folder / 'run/stages/stage1/all'
   while True:
-    names = [path.name for path in network.glob('*')]
+    names = [path.name for path in (folder / 'run/stages' / network).glob('*')]
     if any(name.isdigit() and int(name) >= step for name in names):
       return
     assert all(p.poll() is None for p in running), log(folder)[-2000:]
-    time.sleep(0.05)
+    time.sleep(0.02)
 
 
 @pytest.mark.parametrize('processes', [1, 2])
