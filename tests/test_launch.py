@@ -163,6 +163,9 @@ def start_processes(tmp_path, count, *do, **variables):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    # A shell that starts the tests in the background ignores SIGINT, and what
+    # is ignored at the start no script can catch.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
 
 
