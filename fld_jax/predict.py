@@ -239,18 +239,13 @@ class Cascade:
   def routes(self, rows: dict) -> list[tuple[str, ...]]:
     """Of each row of `predict`, the networks that its image went through."""
     chain = tuple(stage.name for stage in self._chain)
+    count = len(rows['mask'])
     if not self._last:
-      return [chain] * len(rows['mask'])
-    shares = self._shares(rows)
-    return [
-      chain
-      + tuple(
-        f'{self._last.name}/{branch}'
-        for branch, takes in shares.items()
-        if takes[i]
-      )
-      for i in range(len(rows['mask']))
-    ]
+      return [chain] * count
+    name = lambda branch: f'{self._last.name}/{branch}'
+    if 'hard' not in rows:  # every image passes every branch
+      return [(*chain, *map(name, self._last.networks))] * count
+    return [(*chain, name(HARD if hard else EASY)) for hard in rows['hard']]
 
   def _shares(self, chunk: dict) -> dict[str, np.ndarray]:
     """For each branch, which of the rows pass it."""
