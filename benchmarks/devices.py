@@ -1,0 +1,352 @@
+"""What many devices and processes cost, and what they change.
+
+  python benchmarks/devices.py scaling [--batch=32] [--rounds=3]
+
+times train steps of the small DFA cascade's first stage with the same batch a
+device (weak scaling) on virtual devices of one process and on processes of one
+device each. All share this machine's cores, so the same images/s in all are the
+ideal. Beside the processes that reduce over each other stand as many that do
+not speak with each other: the rest is what the collective path costs.
+
+  python benchmarks/devices.py restarts --manual_dir=F --output=O [--seeds=3]
+
+trains the small cascade on DeepFashion on four devices, and again on four in
+two processes, where it is asked to end three times and goes on with two, one,
+and four devices.
+
+  python benchmarks/devices.py memory --manual_dir=F --output=O [--fold=10]
+
+trains a cascade for a few steps on DeepFashion and on the same images listed
+many times, and prints the highest resident size of any of its processes.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from fld_jax.config import XLA_CPU_FLAGS  # noqa: E402
+
+os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
+os.environ['JAX_PLATFORMS'] = 'cpu'
+
+# --- weak scaling -------------------------------------------------------------
+
+
+def step(arguments) -> None:
+  """One process: says that it is ready, waits for a line, times its steps."""
+  import jax
+
+  from fld_jax import processes, schedules, train_step
+  from fld_jax import stage as stage_lib
+  from fld_jax.configs import dfa
+  from fld_jax.parallel import Parallel
+
+  jax.config.update('jax_num_cpu_devices', arguments.devices)
+  if arguments.coordinator:
+    processes.start(
+      arguments.coordinator, arguments.processes, arguments.process_id
+    )
+  parallel = Parallel()
+  share = arguments.batch * arguments.devices
+  config = dfa.get_config('dataset=deepfashion,size=small')
+  config.batch_size = arguments.batch * parallel.num_devices
+  stage, size = config.stages[0], config.input.size
+  model = stage_lib.build_model(config, stage, 0)
+  variables = stage_lib.init_variables(model, config, 0)
+  optimizer = schedules.optimizer(stage.optimizer, 1000)
+  rng = np.random.default_rng(0)
+  batch = {
+    'image': rng.integers(0, 256, (share, size, size, 3), np.uint8),
+    'landmarks': rng.uniform(-0.4, 0.4, (share, 8, 2)).astype(np.float32),
+    'visibility': np.zeros((share, 8), np.int32),
+    'mask': np.ones(share, np.float32),
+    'position': np.arange(share, dtype=np.int32),
+  }
+  centres = rng.normal(size=(stage.pseudo_label.num_clusters, 16)) * 50
+  run = parallel.wrap(
+    train_step.make_train_step(
+      model,
+      (),
+      config,
+      stage,
+      schedules.loss_weights(stage, 1000),
+      optimizer,
+      0,
+    ),
+    sharded_in=(False, False, False, True),
+    sharded_out=(False, False),
+    donate=(0,),
+  )
+  state = parallel.replicate(
+    train_step.TrainState(
+      step=np.zeros((), np.int32),
+      variables=jax.tree.map(np.array, variables),
+      opt_state=optimizer.init(variables['params']),
+    )
+  )
+  clusters = parallel.replicate({'centres': centres.astype(np.float32)})
+  previous = parallel.replicate(())
+
+  def seconds() -> float:
+    nonlocal state
+    begin = time.perf_counter()
+    processes.wait('step')
+    state, metrics = run(state, previous, clusters, parallel.shard(batch))
+    jax.block_until_ready((state, metrics))
+    return time.perf_counter() - begin
+
+  for _ in range(5):
+    seconds()
+  print('ready', flush=True)
+  sys.stdin.readline()
+  times = [seconds() for _ in range(arguments.steps)]
+  print(json.dumps(config.batch_size / float(np.median(times))), flush=True)
+
+
+def images_per_second(
+  processes: int, devices: int, together: bool, arguments
+) -> float:
+  """Of all processes, which reduce over each other or don't."""
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    coordinator = f'127.0.0.1:{free.getsockname()[1]}'
+  command = [
+    sys.executable,
+    __file__,
+    'step',
+    f'--devices={devices}',
+    f'--batch={arguments.batch}',
+    f'--steps={arguments.steps}',
+  ]
+  if together and processes > 1:
+    command += [f'--coordinator={coordinator}', f'--processes={processes}']
+  with contextlib.ExitStack() as stack:
+    running = [
+      stack.enter_context(
+        subprocess.Popen(
+          [*command, f'--process_id={i}'],
+          stdin=subprocess.PIPE,
+          stdout=subprocess.PIPE,
+          text=True,
+        )
+      )
+      for i in range(processes)
+    ]
+    for process in running:  # Gloo prints lines of its own
+      if 'ready\n' not in iter(process.stdout.readline, ''):
+        sys.exit('A process of the benchmark has failed, see above.')
+    for process in running:
+      process.stdin.write('go\n')
+      process.stdin.flush()
+    rates = [json.loads(process.stdout.readline()) for process in running]
+  return rates[0] if together else sum(rates)
+
+
+def scaling(arguments) -> None:
+  """Prints images/s as a share of one device's with the whole batch."""
+  cases = [
+    (f'{n} devices in one process', 1, n, True) for n in arguments.counts[1:]
+  ]
+  for n in arguments.counts[1:]:
+    cases += [
+      (f'{n} processes', n, 1, True),
+      (f'{n} processes that do not speak', n, 1, False),
+    ]
+  ratios = {name: [] for name, *_ in cases}
+  for _ in range(arguments.rounds):
+    one = images_per_second(1, 1, True, arguments)
+    print(f'1 device {one:.0f} images/s', flush=True)
+    for name, *case in cases:
+      rate = images_per_second(*case, arguments)
+      ratios[name].append(rate / one)
+      print(f'{name} {rate:.0f} images/s, {rate / one:.2f}', flush=True)
+  for name, found in ratios.items():
+    each = ' '.join(f'{ratio:.2f}' for ratio in found)
+    print(f'{name:32} {np.median(found):.2f} of one device ({each})')
+
+
+# --- runs ---------------------------------------------------------------------
+
+
+def command(config: str, arguments, workdir, fields: dict) -> list[str]:
+  """What follows `launch/local_processes.sh N`."""
+  return [
+    f'--config={ROOT}/configs/{config}',
+    f'--manual_dir={arguments.manual_dir}',
+    f'--workdir={workdir}',
+    '--split=val',
+    *(f'--config.{name}={value}' for name, value in fields.items()),
+  ]
+
+
+@contextlib.contextmanager
+def started(processes: int, devices: int, options: list[str], log):
+  """The program in so many processes of so many devices each."""
+  environment = {**os.environ, 'DEVICES': str(devices)}
+  environment.setdefault('FLD_PYTHON', sys.executable)
+  running = subprocess.Popen(
+    [ROOT / 'launch/local_processes.sh', str(processes), *options],
+    cwd=ROOT,
+    env=environment,
+    stdout=log,
+    stderr=log,
+  )
+  try:
+    yield running
+  finally:
+    running.terminate()
+    running.wait()
+
+
+def has_come(workdir: pathlib.Path, network: str, step: int) -> bool:
+  """Whether a checkpoint of at least this step is there."""
+  folder = workdir / 'stages' / network
+  names = [path.name for path in folder.glob('*')] if folder.is_dir() else []
+  return any(name.isdigit() and int(name) >= step for name in names)
+
+
+def train(workdir, options: list[str], parts) -> float:
+  """Trains; parts are (processes, devices, (network, step) to end at).
+
+  Returns:
+    Macro NE on val.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  with (workdir.parent / f'{workdir.name}.log').open('a') as log:
+    for processes, devices, place in parts:
+      with started(processes, devices, options, log) as running:
+        while running.poll() is None and place:
+          if has_come(workdir, *place):
+            running.terminate()
+            break
+          time.sleep(0.2)
+        expected = 75 if place else 0
+        if running.wait() != expected:
+          sys.exit(f'{workdir}: exit code {running.returncode}, see {log.name}')
+  metrics = json.loads((workdir / 'eval/val/metrics.json').read_text())
+  return metrics['ne']['macro']
+
+
+def restarts(arguments) -> None:
+  """Prints NE of unbroken runs and of those with other devices on the way."""
+  steps = int(arguments.epochs * 4750 / 50)  # of each network but stage 3's
+  parts = [
+    (2, 2, ('stage1/all', steps // 2)),
+    (1, 2, ('stage2/all', steps // 2)),
+    (1, 1, ('stage3/easy', steps // 4)),
+    (1, 4, None),
+  ]
+  found = []
+  for seed in range(arguments.seeds):
+    fields = {'seed': seed, 'batch_size': 52}  # four devices share it
+    fields |= {f'stages[{i}].train_epochs': arguments.epochs for i in range(3)}
+    fields |= {f'stages[{i}].eval_epochs': 1.0 for i in range(3)}
+    row = []
+    for name, plan in (('unbroken', [(1, 4, None)]), ('restarted', parts)):
+      workdir = pathlib.Path(arguments.output) / f'{name}{seed}'
+      options = command(
+        'dfa.py:dataset=deepfashion,size=small', arguments, workdir, fields
+      )
+      row.append(100 * train(workdir, options, plan))
+      print(f'seed {seed} {name}: NE {row[-1]:.2f}', flush=True)
+    found.append(row)
+  unbroken, restarted = np.array(found).T
+  print(
+    f'Unbroken {unbroken.mean():.2f}, spread over seeds '
+    f'{unbroken.std(ddof=1):.2f}, restarted {restarted.mean():.2f}; changes '
+    f'{", ".join(f"{change:+.2f}" for change in restarted - unbroken)}.'
+  )
+
+
+def fold(source: pathlib.Path, target: pathlib.Path, times: int) -> None:
+  """A DeepFashion folder with every training image so many times."""
+  for name in ('Anno', 'Eval', 'Img'):
+    (target / name).mkdir(parents=True, exist_ok=True)
+  for i in range(times):
+    link = target / 'Img' / f'{i}'
+    if not link.is_symlink():
+      link.symlink_to((source / 'Img').absolute())
+  partition = 'Eval/list_eval_partition.txt'
+  lines = (source / partition).read_text().splitlines()[2:]
+  train = {line.split()[0] for line in lines if line.split()[1] == 'train'}
+  for name in (partition, 'Anno/list_bbox.txt', 'Anno/list_landmarks.txt'):
+    _, columns, *rows = (source / name).read_text().splitlines()
+    rows = [
+      f'{i}/{row}'
+      for i in range(times)
+      for row in rows
+      if not i or row.split()[0] in train
+    ]
+    text = '\n'.join([str(len(rows)), columns, *rows])
+    (target / name).write_text(f'{text}\n')
+
+
+def memory(arguments) -> None:
+  """Prints the highest resident size of any process of a run."""
+  output = pathlib.Path(arguments.output)
+  for times in (1, arguments.fold):
+    folder = output / f'folder{times}'
+    fold(pathlib.Path(arguments.manual_dir), folder, times)
+    given = argparse.Namespace(manual_dir=folder)
+    fields = {f'stages[{i}].train_steps': arguments.steps for i in range(3)}
+    fields |= {'dataset.data_dir': output / 'data'}
+    config = 'dfa.py:dataset=deepfashion,size=tiny'
+    for processes in (1, 2):
+      workdir = output / f'run{times}-{processes}'
+      options = command(config, given, workdir, fields)
+      with (output / f'{workdir.name}.log').open('w') as log:
+        # The images are prepared by a process that is not measured.
+        for mode in ('prepare', 'train'):
+          with started(
+            1 if mode == 'prepare' else processes,
+            1,
+            [*options, f'--mode={mode}'],
+            log,
+          ) as running:
+            _, status, usage = os.wait4(running.pid, 0)
+            running.returncode = os.waitstatus_to_exitcode(status)
+          if running.returncode:
+            sys.exit(f'Exit code {running.returncode}, see {log.name}')
+      print(
+        f'{times:3} times the images, {processes} processes: '
+        f'{usage.ru_maxrss / 1024:.0f} MiB',
+        flush=True,
+      )
+
+
+def main() -> None:
+  """Runs a benchmark."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('what', choices=['scaling', 'restarts', 'memory', 'step'])
+  parser.add_argument('--manual_dir', default='')
+  parser.add_argument('--output', default='devices')
+  parser.add_argument('--batch', type=int, default=32, help='of a device')
+  parser.add_argument('--steps', type=int, default=40)
+  parser.add_argument('--rounds', type=int, default=3)
+  parser.add_argument('--counts', type=int, nargs='+', default=[1, 2, 4])
+  parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--epochs', type=float, default=8)
+  parser.add_argument('--fold', type=int, default=10)
+  # Of `step`, which `scaling` starts.
+  parser.add_argument('--devices', type=int, default=1)
+  parser.add_argument('--coordinator')
+  parser.add_argument('--processes', type=int)
+  parser.add_argument('--process_id', type=int)
+  arguments = parser.parse_args()
+  globals()[arguments.what](arguments)
+
+
+if __name__ == '__main__':
+  main()
