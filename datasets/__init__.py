@@ -224,6 +224,18 @@ def prepared_builder(config):
   return builder
 
 
+def identity(builder) -> str:
+  """A name of a prepared dataset that is the same for the same records.
+
+  Unlike the place of the prepared files, which changes with the images' times
+  too: a copy of a folder is prepared again, and a run goes on with it.
+  """
+  content = (builder.info.metadata or {}).get('content')
+  if content is None:  # rendered: the name says from what
+    return builder.info.full_name
+  return f'{builder.name}/{content}/{builder.version}'
+
+
 def make_builder(config):
   """The builder that a config names, prepared or not.
 

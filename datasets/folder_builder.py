@@ -28,7 +28,8 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
   prepared anew, and several folders share one `data_dir`. Beside it lies what a
   killed preparation has finished (see `shards`), for the next one to go on.
 
-  The metadata of its info hold `attribute_names` and `landmark_names`.
+  The metadata of its info hold `attribute_names`, `landmark_names` and, of what
+  is prepared, `content`: a digest of all records, which copies of a folder share.
   Subclasses say what `digest`, `landmarks`, `attribute_names` and `read` are.
 
   Args (keywords):
@@ -44,7 +45,7 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
   # Keeps TFDS 4.9.10 from looking for checksums of downloads, of which there
   # are none, by way of importlib_resources, which it does not install.
   code_path = None
-  VERSION = tfds.core.Version('1.1.0')
+  VERSION = tfds.core.Version('1.2.0')
 
   def __init__(self, *, manual_dir, data_dir=None, **arguments):
     self.manual_dir = os.path.abspath(os.path.expanduser(manual_dir))
@@ -147,10 +148,14 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
       shutil.rmtree(partial, ignore_errors=True)
       raise
     (self.data_path / SUMMARY).write_text(json.dumps(summary))
-    infos = []
+    infos, content = [], hashlib.sha256()
     for split, of_split in lengths.items():
       template = self._get_filename_template(split_name=split)
       paths = template.sharded_filepaths(num_shards=len(of_split))
+      content.update(split.encode())
+      for path in paths:
+        with open(path, 'rb') as file:
+          content.update(hashlib.file_digest(file, 'sha256').digest())
       infos.append(
         tfds.core.SplitInfo(
           name=split,
@@ -160,6 +165,7 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
         )
       )
     self.info.set_splits(tfds.core.splits.SplitDict(infos))
+    self.info.metadata['content'] = content.hexdigest()[:16]
 
   def _log_download_bytes(self):
     pass  # of a download of unknown size, which there is none of

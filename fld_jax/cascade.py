@@ -16,7 +16,7 @@ from fld_jax import (
   train,
 )
 from fld_jax import stage as stage_lib
-from fld_jax.datasets import only_type
+from fld_jax.datasets import identity, only_type
 from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
 from fld_jax.stage import ALL, EASY, HARD, Stage
@@ -36,7 +36,7 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
   Raises:
     InputError: if the folder holds a run of another config or other data.
   """
-  data = builder.info.full_name
+  data = identity(builder)
   manifest = checkpoint.read_manifest(workdir)
   if manifest:
     checkpoint.compare_configs(workdir, manifest, config)

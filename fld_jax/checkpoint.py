@@ -395,7 +395,7 @@ def write_manifest(
   Args:
     workdir: the run's folder.
     config: of the run.
-    data: full name of the prepared dataset, with its fingerprint.
+    data: `datasets.identity` of the prepared dataset.
     topology: numbers of `devices` and `processes` of this start.
     stages: name -> what `stage.load_stage` needs, of each finished stage.
   """

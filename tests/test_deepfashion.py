@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from fld_jax.datasets import deepfashion_folder
+from fld_jax.datasets import deepfashion_folder, identity
 from fld_jax.datasets.deepfashion import Deepfashion
 from fld_jax.errors import InputError
 
@@ -386,6 +386,9 @@ def test_corrected_folder_is_prepared_anew(tmp_path):
   os.utime(folder / 'Img' / A, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
   third = prepare(folder, data)
   assert len({b.data_dir for b in (first, second, third)}) == 3
+  # For a run, equal records are the same data, whenever they were copied.
+  names = [identity(builder) for builder in (first, second, third)]
+  assert names[0] != names[1] == names[2] == identity(prepare(folder, data))
   # The older ones still stand beside it.
   np.testing.assert_array_equal(read(first)['val', B]['box'], [10, 8, 60, 39])
 
