@@ -12,6 +12,7 @@ from fld_jax import (
   checkpoint,
   evaluate,
   input_pipeline,
+  processes,
   pseudo_labels,
   train,
 )
@@ -91,9 +92,10 @@ class _Trainer:
       return entry
     directory = stage_lib.stage_directory(self.workdir, stage)
     model = stage_lib.build_model(self.config, stage, index)
-    rows = _Lazy(self._training_rows)
+    rows = _Lazy(lambda: self._rows(self.records, augment=True))
     clusters = self._clusters(stage, directory, rows)
     epsilon, subsets = self._routes(stage, directory, rows)
+    del rows  # no need to hold them while the stage trains
     networks = {}
     for branch, subset in subsets.items():
       job = self._job(index, stage, directory, model, clusters, branch, subset)
@@ -104,10 +106,27 @@ class _Trainer:
     self.stages.append(Stage(stage.name, model, networks, clusters, epsilon))
     return {'networks': sorted(networks), 'epsilon': epsilon}
 
-  def _training_rows(self) -> dict:
-    """One pass over the training set, under augmentation (methods A19)."""
+  def _rows(self, records, *, augment: bool) -> dict:
+    """What clustering and routing need of one pass over records.
+
+    The training set's is under augmentation (methods A19).
+
+    Returns:
+      Of this process's share `index`, `landmarks`, `visibility`, and after a
+      stage its `estimate` and, if its clusters have errors, `score`, G of P1.
+    """
     cascade = Cascade(self.stages, self.config, self.parallel)
-    return cascade.predict_records(self.records, augment=True)
+
+    def keep(rows: dict) -> dict:
+      kept = {key: rows[key] for key in ('index', 'landmarks', 'visibility')}
+      for before in self.stages[-1:]:
+        outputs = rows['stages'][before.name]
+        kept['estimate'] = outputs['estimate']
+        if 'errors' in before.clusters:
+          kept['score'] = np.asarray(cascade.route_score(outputs))
+      return kept
+
+    return cascade.predict_records(records, augment=augment, keep=keep)
 
   def _clusters(self, stage, directory, rows) -> dict[str, np.ndarray]:
     """Centres and mean errors of the stage's pseudo-labels, {} without any."""
@@ -116,13 +135,11 @@ class _Trainer:
     path = directory / 'clusters.npz'
     clusters = checkpoint.load_arrays(path)
     if clusters is None:
-      estimate = None
-      if self.stages:
-        estimate = rows()['stages'][self.stages[-1].name]['estimate']
       clusters = pseudo_labels.make_clusters(
         rows()['landmarks'],
         rows()['visibility'],
-        estimate,
+        rows().get('estimate'),
+        np.searchsorted(self.records.indices, rows()['index']),
         stage.pseudo_label,
         seed=self.config.seed,
         parallel=self.parallel,
@@ -155,13 +172,14 @@ class _Trainer:
 
   def _make_routes(self, train_rows: dict) -> dict[str, np.ndarray]:
     """Threshold, and routing score of each training and tuning image."""
-    cascade = Cascade(self.stages, self.config, self.parallel)
-    tune_rows = cascade.predict_records(self.tune)
+    tune_rows = self._rows(self.tune, augment=False)
     routes = {}
     for part, rows in (('train', train_rows), ('tune', tune_rows)):
-      outputs = rows['stages'][self.stages[-1].name]
-      routes[f'{part}_score'] = np.asarray(cascade.route_score(outputs))
-      routes[f'{part}_index'] = rows['index']
+      shares = processes.gather((rows['score'], rows['index']))
+      score, index = map(np.concatenate, zip(*shares, strict=True))
+      order = np.argsort(index)
+      routes[f'{part}_score'] = score[order]
+      routes[f'{part}_index'] = index[order]
     routing, score = self.config.routing, routes['train_score']
     routes['epsilon'] = np.float64(
       np.quantile(score, routing.quantile)

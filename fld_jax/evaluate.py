@@ -1,8 +1,12 @@
 """A split -> predictions in image pixels -> metrics."""
 
+import collections
+import functools
+
+import jax
 import numpy as np
 
-from fld_jax import geometry, input_pipeline, metrics
+from fld_jax import geometry, input_pipeline, metrics, processes
 from fld_jax.datasets import landmark_set, only_type
 from fld_jax.predict import Cascade
 
@@ -62,28 +66,58 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
     config: the run's config.
 
   Returns:
-    (predictions, metrics): a `metrics.Predictions` and a JSON-ready dict with,
-    beside those of `metrics.evaluate`, `split`, `num_corrupt` and
-    `network_passes` (images that went through each network).
+    (predictions, metrics): a `metrics.Predictions`, None but on the main
+    process; and a JSON-ready dict with, beside those of `metrics.evaluate`,
+    `split`, `num_corrupt` and `network_passes` (images that went through each
+    network).
   """
   only = only_type(config.dataset)
   records = input_pipeline.Records(builder, split, only=only)
-  rows = cascade.predict_records(records)
-  predictions = to_predictions(rows, config)
-  results = metrics.evaluate(predictions)
-  results['split'] = split
-  results['num_corrupt'] = rows['num_corrupt']
-  results['network_passes'] = rows['passes']
+  parts = processes.to_main(cascade.predict_records(records))
+  predictions = None
+
+  def measure() -> dict:
+    nonlocal predictions
+    rows = _joined(parts)
+    predictions = to_predictions(rows, config)
+    return {
+      **metrics.evaluate(predictions),
+      'split': split,
+      'num_corrupt': rows['num_corrupt'],
+      'network_passes': rows['passes'],
+    }
+
+  results = processes.from_main(measure, processes.LONG_SECONDS)
   return predictions, results
 
 
+def _joined(parts: list[dict]) -> dict:
+  """The rows of all processes, in the order of their indices."""
+  if len(parts) == 1:
+    return parts[0]
+  passes = collections.Counter()
+  for part in parts:
+    passes.update(part.pop('passes'))
+  corrupt = sum(part.pop('num_corrupt') for part in parts)
+  parts = [part for part in parts if len(part['index'])]
+  order = np.argsort(np.concatenate([part['index'] for part in parts]))
+  rows = jax.tree.map(lambda *each: np.concatenate(each)[order], *parts)
+  return {**rows, 'passes': dict(passes), 'num_corrupt': corrupt}
+
+
 def macro_ne(rows: dict, stage: str, config) -> float:
-  """Macro NE of one stage over the visible landmarks of predicted rows."""
-  predictions = to_predictions(rows, config)
-  landmarks = predictions.landmark_set
-  errors = metrics.normalised_errors(predictions, stage, landmarks.norm)
-  visible = metrics.counted(predictions.visibility) & np.isfinite(errors)
-  return float(metrics.ne(errors, visible, landmarks.names)['macro'])
+  """Macro NE of one stage over the visible landmarks of all processes' rows."""
+  landmarks = landmark_set(config.dataset)
+
+  def state() -> metrics.MeanState:
+    predictions = to_predictions(rows, config)
+    errors = metrics.normalised_errors(predictions, stage, landmarks.norm)
+    visible = metrics.counted(predictions.visibility) & np.isfinite(errors)
+    return metrics.MeanState.from_values(errors, visible)
+
+  states = processes.from_all(state)
+  whole = functools.reduce(metrics.MeanState.merge, states)
+  return float(whole.summary(landmarks.names)['macro'])
 
 
 def _softmax(logits):

@@ -251,23 +251,28 @@ def eval_batches(
     records: the source.
     config: as for `train_batches`, and `seed`.
     augment: show each record under one augmentation drawn from `config.seed`.
-    share: (which, of how many): every so many'th record; there may be none.
+    share: (which, of how many): every so many'th record. Of too few records
+      it is none: then there is one batch with nothing but mask 0.
 
   Yields:
     Batches of exactly `config.batch_size` examples, divided by the shares.
   """
   which, shares = share
-  if which >= len(records):
-    return
+  none = which >= len(records)
   size = config.batch_size // shares
   dataset = (
     grain.MapDataset.source(records)
     .seed(config.seed)
-    .random_map(Example(config, augment=augment))[which::shares]
+    .random_map(Example(config, augment=augment))[
+      0 if none else which :: shares
+    ]
     .batch(size, drop_remainder=False)
   )
   for batch in _prefetch(dataset, config):
-    yield pad(batch, size)
+    batch = pad(batch, size)
+    if none:
+      batch['mask'][:] = batch['corrupt'][:] = 0
+    yield batch
 
 
 def _prefetch(dataset, config):

@@ -82,16 +82,6 @@ class Parallel:
       tree = jax.tree.map(stack, tree)
     return jax.tree.map(self._from_share, tree)
 
-  def split(self, tree):
-    """As `shard`, of whole arrays that every process has."""
-    if self.num_processes > 1:
-      tree = jax.tree.map(self._own_share, tree)
-    return self.shard(tree)
-
-  def _own_share(self, x):
-    share = len(x) // self.num_devices
-    return x[share * self._own[0] : share * (self._own[-1] + 1)]
-
   def _from_share(self, x):
     return jax.make_array_from_process_local_data(self._split, np.asarray(x))
 

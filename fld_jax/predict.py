@@ -1,7 +1,6 @@
 """A trained cascade applied to batches, each image by the networks it needs."""
 
-import collections
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -150,14 +149,13 @@ class Cascade:
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
     """
-    rows = self._predict_some(batches)
-    if not len(rows['mask']):
-      raise InputError('There is no valid example to predict.')
+    rows, count = self._predict_some(batches)
+    check_count(count)
     return rows
 
-  def _predict_some(self, batches: Iterable[dict]) -> dict:
-    """As `predict`; there may be none, then `mask` is all that there is."""
-    rows, images, passes, corrupt = [], _Queues(), {}, 0
+  def _predict_some(self, batches: Iterable[dict], keep=None):
+    """As `predict`, and how many rows there are, which may be none."""
+    rows, count, images, passes, corrupt = [], 0, _Queues(), {}, 0
     results = {}  # row -> outputs of the last, branched stage
     for batch in batches:
       corrupt += int(batch['corrupt'].sum())
@@ -168,8 +166,6 @@ class Cascade:
         stage.name: {k: v[valid] for k, v in out.items()}
         for stage, out in zip(self._chain, outputs, strict=True)
       }
-      first = sum(len(r['mask']) for r in rows)
-      rows.append(chunk)
       for stage in self._chain:
         passes[stage.name] = passes.get(stage.name, 0) + int(valid.sum())
       if self._last:
@@ -179,50 +175,55 @@ class Cascade:
             branch,
             batch['image'][valid][takes],
             estimate[takes],
-            first + np.flatnonzero(takes),
+            count + np.flatnonzero(takes),
           )
         full = images.full(len(valid))
         self._run_branches(full, results, passes)
-    if not sum(len(chunk['mask']) for chunk in rows):
-      return {'mask': np.zeros(0), 'passes': passes, 'num_corrupt': corrupt}
-    if self._last:
+      rows.append(keep(chunk) if keep else chunk)
+      count += int(valid.sum())
+    joined = {}
+    if rows:
+      joined = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+    if self._last and count:
       self._run_branches(images.rest(len(valid)), results, passes)
-    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-    if self._last:
-      merged = [_merge(results[i]) for i in range(len(joined['mask']))]
+      merged = [_merge(results[i]) for i in range(count)]
       joined['stages'][self._last.name] = jax.tree.map(
         lambda *rows: np.stack(rows), *merged
       )
-    return {**joined, 'passes': passes, 'num_corrupt': corrupt}
+    return {**joined, 'passes': passes, 'num_corrupt': corrupt}, count
 
-  def predict_records(self, records, *, augment: bool = False) -> dict:
+  def predict_records(
+    self,
+    records,
+    *,
+    augment: bool = False,
+    keep: Callable[[dict], dict] | None = None,
+  ) -> dict:
     """Runs the cascade on records, each process on its share of them.
 
     Args:
       records: `input_pipeline.Records`.
       augment: see `input_pipeline.eval_batches`.
+      keep: of a batch's rows (of a cascade without branches), what to keep;
+        None keeps them whole.
 
     Returns:
-      See `predict`; all the rows, in the order of their indices, on every
-      process.
+      See `predict`; the rows of this process's share, of which there may be
+      none; the last, branched stage then has no entry.
     """
     share = (processes.index(), processes.count())
     batches = input_pipeline.eval_batches(
       records, self._config, augment=augment, share=share
     )
-    parts = processes.gather(self._predict_some(batches))
-    if not any(len(part['mask']) for part in parts):
-      raise InputError('There is no valid example to predict.')
-    if len(parts) == 1:
-      return parts[0]
-    passes = collections.Counter()
-    for part in parts:
-      passes.update(part.pop('passes'))
-    corrupt = sum(part.pop('num_corrupt') for part in parts)
-    parts = [part for part in parts if len(part['mask'])]
-    order = np.argsort(np.concatenate([p['index'] for p in parts]))
-    rows = jax.tree.map(lambda *each: np.concatenate(each)[order], *parts)
-    return {**rows, 'passes': dict(passes), 'num_corrupt': corrupt}
+    rows = {}
+
+    def predict() -> int:
+      own, count = self._predict_some(batches, keep)
+      rows.update(own)
+      return count
+
+    check_count(sum(processes.from_all(predict)))
+    return rows
 
   def _chain_outputs(self, batch: dict) -> list[dict]:
     if not self._chain:
@@ -272,6 +273,12 @@ class Cascade:
         results.setdefault(int(place), []).append(
           {key: value[i] for key, value in out.items()}
         )
+
+
+def check_count(count: int) -> None:
+  """Raises InputError if no example was predicted."""
+  if not count:
+    raise InputError('There is no valid example to predict.')
 
 
 def _wanted(outputs: dict) -> dict:

@@ -33,6 +33,9 @@ SHUTDOWN_SECONDS = 10
 DEADLINE_SECONDS = 300
 LONG_SECONDS = 24 * 3600  # for what the main process does while others wait
 LEAVE_SECONDS = 10  # for the others to come to the end of a run that failed
+PIECE = (
+  2**20
+)  # bytes of each process that `gather` has on the devices at a time
 _meetings = itertools.count()
 
 
@@ -195,19 +198,56 @@ def gather(value: Any, seconds: float | None = None) -> list[Any]:
     value: anything that can be pickled.
     seconds: the deadline, see `wait`.
   """
+  return _exchange(value, seconds, receives=True)
+
+
+def to_main(value: Any, seconds: float | None = None) -> list[Any]:
+  """As `gather`, on the main process alone; on the others an empty list."""
+  return _exchange(value, seconds, receives=is_main())
+
+
+def _exchange(value: Any, seconds: float | None, receives: bool) -> list[Any]:
   if count() == 1:
     return [value]
   wait('gather', seconds)
-  own = np.frombuffer(pickle.dumps(value), np.uint8)
-  sizes = multihost_utils.process_allgather(np.array([own.size], np.int32))
-  sizes = np.asarray(sizes).ravel()
-  padded = np.zeros(sizes.max(), np.uint8)
-  padded[: own.size] = own
-  rows = np.asarray(multihost_utils.process_allgather(padded))
-  return [
-    pickle.loads(row[:size].tobytes())
-    for row, size in zip(rows, sizes, strict=True)
-  ]
+  own = pickle.dumps(value)
+  # In 32 bits, which is what the devices have.
+  size = np.array(divmod(len(own), PIECE), np.int32)
+  sizes = np.asarray(multihost_utils.process_allgather(size), np.int64)
+  sizes = sizes[:, 0] * PIECE + sizes[:, 1]
+  received = [bytearray() for _ in sizes]
+  for start in range(0, int(sizes.max()), PIECE):
+    piece = np.zeros(min(PIECE, sizes.max() - start), np.uint8)
+    part = np.frombuffer(own[start : start + PIECE], np.uint8)
+    piece[: part.size] = part
+    pieces = np.asarray(multihost_utils.process_allgather(piece))
+    if receives:
+      for whole, row, size in zip(received, pieces, sizes, strict=True):
+        whole += row[: max(0, size - start)].tobytes()
+  return list(map(pickle.loads, received)) if receives else []
+
+
+def from_all(make: Callable[[], Any], seconds: float | None = None) -> list:
+  """What a function returns on each process, in their order, on all of them.
+
+  What it raises on any is raised on all of them.
+
+  Args:
+    make: the function; it must not meet the other processes.
+    seconds: the deadline, see `wait`.
+  """
+  if count() == 1:
+    return [make()]
+  result = error = None
+  try:
+    result = make()
+  except Exception as problem:
+    error = problem
+  parts = gather((result, error), seconds)
+  for _, error in parts:
+    if error is not None:
+      raise error
+  return [result for result, _ in parts]
 
 
 def from_main(make: Callable[[], Any], seconds: float | None = None) -> Any:
@@ -219,15 +259,4 @@ def from_main(make: Callable[[], Any], seconds: float | None = None) -> Any:
     make: the function.
     seconds: the deadline, see `wait`.
   """
-  if count() == 1:
-    return make()
-  result = error = None
-  if is_main():
-    try:
-      result = make()
-    except Exception as problem:
-      error = problem
-  result, error = gather((result, error), seconds)[0]
-  if error is not None:
-    raise error
-  return result
+  return from_all(lambda: make() if is_main() else None, seconds)[0]

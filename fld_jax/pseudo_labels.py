@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fld_jax import schema
+from fld_jax import processes, schema
 from fld_jax.errors import InputError
 from fld_jax.kmeans import KMeans as KMeans
 from fld_jax.kmeans import kmeans as kmeans
@@ -142,7 +142,8 @@ def cluster_errors(labels, errors, num_clusters: int) -> np.ndarray:
   In NumPy, with float64 sums, since it sees the whole training set at once.
 
   Args:
-    labels: (n,) cluster of each sample, n > 0.
+    labels: (n,) cluster of each sample of this process; of all processes there
+      is at least one.
     errors: (n,) error of each sample, e.g. `offset_error`.
     num_clusters: K.
 
@@ -150,9 +151,14 @@ def cluster_errors(labels, errors, num_clusters: int) -> np.ndarray:
     (K,) float32; a cluster without members gets the mean of all errors.
   """
   labels, errors = np.asarray(labels), np.asarray(errors, np.float64)
-  counts = np.bincount(labels, minlength=num_clusters)
-  totals = np.bincount(labels, weights=errors, minlength=num_clusters)
-  means = np.where(counts > 0, totals / np.maximum(counts, 1), errors.mean())
+  own = (
+    np.bincount(labels, minlength=num_clusters),
+    np.bincount(labels, weights=errors, minlength=num_clusters),
+    errors.sum(),
+  )
+  counts, totals, total = map(sum, zip(*processes.gather(own), strict=True))
+  mean = total / counts.sum()
+  means = np.where(counts > 0, totals / np.maximum(counts, 1), mean)
   return means.astype(np.float32)
 
 
@@ -176,14 +182,16 @@ def routing_score(pseudo_label, errors):
 
 
 def make_clusters(
-  landmarks, visibility, estimate, label, *, seed: int, parallel
+  landmarks, visibility, estimate, places, label, *, seed: int, parallel
 ) -> dict[str, np.ndarray]:
   """Clusters the training set's label vectors.
 
   Args:
-    landmarks: (n, N, 2) normalised coordinates, NumPy.
+    landmarks: (n, N, 2) normalised coordinates, NumPy, of the samples that this
+      process has; there may be none.
     visibility: (n, N) codes.
     estimate: (n, N, 2) of the stage before, or None.
+    places: (n,) among all samples, see `kmeans`.
     label: the stage's `pseudo_label` config.
     seed: of k-means++.
     parallel: the devices.
@@ -202,9 +210,10 @@ def make_clusters(
     )
   )
 
+  parts = [slice(i, i + CHUNK) for i in range(0, len(landmarks), CHUNK)]
+
   def chunks():
-    for i in range(0, len(landmarks), CHUNK):
-      part = slice(i, i + CHUNK)
+    for part in parts:
       yield jax.device_get(
         vectors(
           landmarks[part],
@@ -213,15 +222,20 @@ def make_clusters(
         )
       )
 
-  result = kmeans(chunks, label.num_clusters, seed=seed, parallel=parallel)
+  result = kmeans(
+    chunks, label.num_clusters, places=places, seed=seed, parallel=parallel
+  )
   clusters = {'centres': result.centres}
   if estimate is not None:
     nearest = jax.jit(hard_label)
-    labels = np.concatenate(
-      [np.asarray(nearest(z, mask, result.centres)) for z, mask in chunks()]
-    )
-    errors = offset_error(landmarks, visibility, estimate)
+    labels = [np.zeros(0, np.int32)]  # of a process without a sample
+    labels += [nearest(z, mask, result.centres) for z, mask in chunks()]
+    errors = [np.zeros(0, np.float32)]
+    errors += [
+      offset_error(landmarks[part], visibility[part], estimate[part])
+      for part in parts
+    ]
     clusters['errors'] = cluster_errors(
-      labels, np.asarray(errors), label.num_clusters
+      np.concatenate(labels), np.concatenate(errors), label.num_clusters
     )
   return clusters
