@@ -78,16 +78,26 @@ def test_losses(runs, layout, network):
 
 
 @pytest.mark.parametrize('layout', ['1x4', '2x2'])
-@pytest.mark.parametrize('stage', ['stage1', 'stage2'])
-def test_clusters(runs, layout, stage):
-  centres = {}
+@pytest.mark.parametrize(
+  'file',
+  [
+    'stage1/clusters.npz',
+    'stage2/clusters.npz',
+    'stage3/clusters.npz',
+    'stage3/routes.npz',
+  ],
+)
+def test_what_is_made_between_stages(runs, layout, file):
+  arrays = {}
   for name in ('1x1', layout):
-    with np.load(runs[name] / f'run/stages/{stage}/clusters.npz') as arrays:
-      centres[name] = arrays['centres']
-  scale = np.abs(centres['1x1']).max()
-  np.testing.assert_allclose(
-    centres[layout] / scale, centres['1x1'] / scale, atol=1e-5, rtol=0
-  )
+    with np.load(runs[name] / 'run/stages' / file) as found:
+      arrays[name] = dict(found)
+  found, expected = arrays[layout], arrays['1x1']
+  assert found.keys() == expected.keys()
+  for key, value in expected.items():
+    assert found[key].dtype == value.dtype
+    atol = 0 if 'index' in key else 2e-5 * np.abs(value).max()
+    np.testing.assert_allclose(found[key], value, atol=atol, rtol=0)
 
 
 def flat(value, path=''):
@@ -109,11 +119,15 @@ def test_evaluation_counts_every_example_once(runs, layout, tmp_path):
     tmp_path,
     processes,
     devices=devices,
-    fields={**FIELDS, 'dataset.data_dir': runs['1x1'].parent / 'data'},
+    fields={
+      **FIELDS,
+      'dataset.data_dir': runs['1x1'].parent / 'data',
+      'eval_splits': "('test', 'test[:1]')",  # of one, some process has none
+    },
     flags=['--mode=evaluate'],
   )
-  read = lambda folder, name: json.loads(
-    (folder / 'run/eval/test' / name).read_text()
+  read = lambda folder, name, split='test': json.loads(
+    (folder / 'run/eval' / split / name).read_text()
   )
   found = dict(flat(read(tmp_path, 'metrics.json')))
   expected = dict(flat(read(runs['1x1'], 'metrics.json')))
@@ -128,6 +142,9 @@ def test_evaluation_counts_every_example_once(runs, layout, tmp_path):
   assert names == [
     of['file_name'] for of in read(runs['1x1'], 'predictions.json')
   ]
+  (first,) = read(tmp_path, 'predictions.json', 'test[:1]')
+  assert first['file_name'] == names[0]
+  assert read(tmp_path, 'metrics.json', 'test[:1]')['num_examples'] == 1
 
 
 def test_the_same_is_left_and_only_one_prints(runs):
