@@ -259,13 +259,12 @@ def eval_batches(
   """
   which, shares = share
   none = which >= len(records)
+  first = 0 if none else which
   size = config.batch_size // shares
   dataset = (
     grain.MapDataset.source(records)
     .seed(config.seed)
-    .random_map(Example(config, augment=augment))[
-      0 if none else which :: shares
-    ]
+    .random_map(Example(config, augment=augment))[first::shares]
     .batch(size, drop_remainder=False)
   )
   for batch in _prefetch(dataset, config):

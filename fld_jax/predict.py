@@ -150,7 +150,7 @@ class Cascade:
       `num_corrupt`.
     """
     rows, count = self._predict_some(batches)
-    check_count(count)
+    _check_count(count)
     return rows
 
   def _predict_some(self, batches: Iterable[dict], keep=None):
@@ -222,7 +222,7 @@ class Cascade:
       rows.update(own)
       return count
 
-    check_count(sum(processes.from_all(predict)))
+    _check_count(sum(processes.from_all(predict)))
     return rows
 
   def _chain_outputs(self, batch: dict) -> list[dict]:
@@ -275,7 +275,7 @@ class Cascade:
         )
 
 
-def check_count(count: int) -> None:
+def _check_count(count: int) -> None:
   """Raises InputError if no example was predicted."""
   if not count:
     raise InputError('There is no valid example to predict.')

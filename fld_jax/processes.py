@@ -33,9 +33,7 @@ SHUTDOWN_SECONDS = 10
 DEADLINE_SECONDS = 300
 LONG_SECONDS = 24 * 3600  # for what the main process does while others wait
 LEAVE_SECONDS = 10  # for the others to come to the end of a run that failed
-PIECE = (
-  2**20
-)  # bytes of each process that `gather` has on the devices at a time
+PIECE = 2**20  # bytes of each process that are on the devices in a `gather`
 _meetings = itertools.count()
 
 
@@ -244,9 +242,9 @@ def from_all(make: Callable[[], Any], seconds: float | None = None) -> list:
   except Exception as problem:
     error = problem
   parts = gather((result, error), seconds)
-  for _, error in parts:
-    if error is not None:
-      raise error
+  for _, first in parts:
+    if first is not None:
+      raise first from error  # which has the traceback, if it is this one's
   return [result for result, _ in parts]
 
 
