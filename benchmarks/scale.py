@@ -12,9 +12,12 @@ import io
 import math
 import os
 import pathlib
+import socket
+import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 
 import numpy as np
 
@@ -25,9 +28,12 @@ FORWARD = 30.15e9  # floating-point operations of one image
 RECORD = 8978  # bytes a prepared image of DeepFashion, 299 x 229 pixels
 EXAMPLE = 0.82e-3  # CPU seconds: decode, crop to 224, augment
 CATALOGUE = 5.8e-3  # the same of a photo of 1.5 megapixels
-ROW, ROW_STAGE = 213, 240  # bytes of a merged row; more for each stage passed
+# Stage -> bytes of what a process keeps of an image of its own before it.
+ROWS = {1: 100, 2: 164, 3: 168}
+ROUTE, ROUTE_PEAK = 8, 32  # bytes of every image's route; while they are sorted
 # Stage -> CPU seconds a vector in one pass of k-means, making it included.
-KMEANS = {1: 0.11e-6, 2: 0.12e-6, 3: 1.04e-6}
+KMEANS = {1: 0.13e-6, 2: 0.13e-6, 3: 0.82e-6}
+STEP = 2.6e-3  # seconds of a step of k-means with nothing to do, two processes
 SAVE = 4.7 / (2 * 4 * PARAMS)  # seconds a byte, one process
 
 # --- assumed ------------------------------------------------------------------
@@ -37,6 +43,10 @@ LINKS = 0.6  # share of the links' peak
 BATCH = 64  # images a chip
 EPOCHS = 5  # a stage: the paper's 10,000 steps of 40 images out of 83,000
 PASSES = 20 + 100 + 2  # of k-means at most: k-means++, Lloyd, both ends
+# Stage -> vectors of a step on a device at most: kmeans._SHARE numbers.
+SHARE = {1: 2**19 // 16, 2: 2**19 // 16, 3: 2**19 // 256}
+CHUNK = 8192  # vectors of a step in a process at most, pseudo_labels.CHUNK
+ORDER = 8  # bytes of every image's place in the order of the records
 SAVE_EVERY = 500  # steps, an evaluation and a checkpoint, stages[i].eval_steps
 BETWEEN_FAILURES = 30 * 86_400  # seconds, of one host
 RESTART = 600  # seconds from a failure to the next step
@@ -112,17 +122,19 @@ def between(pod: Pod, stage: int, count: int) -> dict[str, float]:
   hosts = pod.chips / pod.host_chips
   forward = (stage - 1) * FORWARD / (pod.chips * pod.peak * UTILISATION)
   decode = EXAMPLE / (hosts * pod.cores)
-  row = ROW + (stage - 1) * ROW_STAGE
-  kmeans = PASSES * count * KMEANS[stage]
+  share = count / (hosts * pod.processes)
+  rows = share * ROWS[stage]
+  # The parts and the whole are there at once when they are joined; of the
+  # routes, all images' are beside them.
+  peak = ORDER * count + max(2 * rows, rows + ROUTE_PEAK * count)
+  step = min(CHUNK, SHARE[stage] * pod.host_chips // pod.processes)
   return {
     'pass': count * max(forward, decode),
-    'rows': count * row,
-    # The parts and the whole are there at once when they are joined.
-    'peak': 2 * count * row,
-    'host_peak': 2 * count * row * pod.processes,
-    'fits': count * pod.memory / (2 * count * row * pod.processes),
-    'kmeans': kmeans,
-    'kmeans_shared': kmeans / (hosts * pod.processes),
+    'rows': rows,
+    'host_peak': peak * pod.processes,
+    'fits': count * pod.memory / (peak * pod.processes),
+    'kmeans': PASSES * share * KMEANS[stage],
+    'waits': PASSES * share / step * STEP,
   }
 
 
@@ -134,7 +146,7 @@ def cascade(pod: Pod, count: int) -> dict[str, float]:
     'train': train,
     'passes': sum(part['pass'] for part in parts),
     'kmeans': sum(part['kmeans'] for part in parts),
-    'kmeans_shared': sum(part['kmeans_shared'] for part in parts),
+    'waits': sum(part['waits'] for part in parts),
   }
 
 
@@ -235,28 +247,20 @@ def tables(count: int = 100_000_000) -> list[str]:
           lambda p: _time(whole(p)['train']),
         ),
         ('the three passes between', lambda p: _time(whole(p)['passes'])),
-        ('their k-means, as it is', lambda p: _time(whole(p)['kmeans'])),
-        (
-          'their k-means, rows shared out',
-          lambda p: _time(whole(p)['kmeans_shared']),
-        ),
+        ('their k-means', lambda p: _time(whole(p)['kmeans'])),
+        ('and its steps', lambda p: _time(whole(p)['waits'])),
       ],
     ),
     _table(
       'the pass before stage 3',
       [
-        ('rows in each process', lambda p: _bytes(last(p)['rows'])),
-        ('at their peak, on a host', lambda p: _bytes(last(p)['host_peak'])),
+        ("own images' rows in each process", lambda p: _bytes(last(p)['rows'])),
+        ("all images' routes in each", lambda p: _bytes(count * ROUTE)),
+        ('at the peak, on a host', lambda p: _bytes(last(p)['host_peak'])),
         ('memory of a host', lambda p: _bytes(p.memory)),
         (
           'images that fill it',
-          lambda p: f'{last(p)["fits"] / 1e6:.0f} million',
-        ),
-        (
-          'at the peak if rows are shared out',
-          lambda p: _bytes(
-            last(p)['host_peak'] * p.host_chips / p.chips / p.processes
-          ),
+          lambda p: f'{last(p)["fits"] / 1e6:,.0f} million',
         ),
       ],
     ),
@@ -304,6 +308,12 @@ def measure(folder: str) -> None:
   _measure_input(config, prepared_builder(config.dataset))
   for number, stage in enumerate(config.stages, 1):
     _measure_kmeans(number, stage.pseudo_label.space)
+  with socket.socket() as found:
+    found.bind(('127.0.0.1', 0))
+    port = str(found.getsockname()[1])
+  command = [sys.executable, __file__, '--together', port]
+  with subprocess.Popen([*command, '1']):
+    subprocess.run([*command, '0'], check=True)
   _measure_save(params)
 
 
@@ -339,11 +349,12 @@ def _measure_network(config):
 
 
 def _measure_input(config, builder) -> None:
-  """Prints RECORD, EXAMPLE, CATALOGUE (enlarged photos) and ROW."""
+  """Prints RECORD, EXAMPLE, CATALOGUE (enlarged photos) and ROWS."""
   import cv2
   from PIL import Image
 
-  from fld_jax import input_pipeline
+  from fld_jax import cascade, input_pipeline
+  from fld_jax.parallel import Parallel
 
   records = input_pipeline.Records(builder, 'train')
   files = pathlib.Path(builder.data_path).glob('*-train.*')
@@ -363,9 +374,12 @@ def _measure_input(config, builder) -> None:
   run = lambda some: [example(record, rng) for record in some]
   print('EXAMPLE', _seconds(lambda: run(small)) / len(small))
   print('CATALOGUE', _seconds(lambda: run(large)) / len(large))
-  row = run(small[:1])[0]
-  del row['image']
-  print('ROW', sum(np.asarray(value).nbytes for value in row.values()))
+  trainer = cascade._Trainer(config, builder, pathlib.Path(), Parallel())
+  some = input_pipeline.Records(builder, 'train', np.arange(64))
+  rows = trainer._rows(some, augment=True)
+  size = sum(getattr(x, 'nbytes', 0) for x in rows.values()) / len(some)
+  # A stage adds its estimate, (8, 2) float32; the second also a score.
+  print('ROWS', size, size + 64, size + 64 + 4)
 
 
 def _measure_kmeans(number: int, space: str) -> None:
@@ -396,6 +410,34 @@ def _measure_kmeans(number: int, space: str) -> None:
   print('KMEANS', number, gap / 10 / count)
 
 
+def measure_together(port: str, process: int) -> None:
+  """Prints STEP and ROUTE_PEAK, as one of two processes."""
+  from fld_jax import kmeans, processes
+  from fld_jax.cascade import joined_routes
+  from fld_jax.parallel import Parallel
+
+  processes.start(f'127.0.0.1:{port}', 2, process)
+  rng, steps = np.random.default_rng(process), 500
+  z = rng.normal(size=(steps, 1, 16)).astype(np.float32)
+  more = {'seed': 0, 'tolerance': 0, 'init': np.eye(20, 16)}
+  more |= {'parallel': Parallel(), 'places': process + 2 * np.arange(steps)}
+  chunks = lambda: ((one, one == one) for one in z)
+  times = []
+  for iterations in (1, 1, 11):
+    start = time.perf_counter()
+    kmeans.kmeans(chunks, 20, num_iters=iterations, **more)
+    times.append(time.perf_counter() - start)
+  index = np.arange(process, 2_000_000, 2, dtype=np.int32)
+  score = rng.random(len(index), np.float32)
+  tracemalloc.start()
+  joined_routes(score, index)
+  peak = tracemalloc.get_traced_memory()[1] / (2 * len(index))
+  processes.wait('the end')
+  if processes.is_main():
+    print('STEP', (times[2] - times[1]) / 10 / steps)
+    print('ROUTE_PEAK', peak)
+
+
 def _measure_save(params) -> None:
   """Prints SAVE: wall time of the best of three."""
   import jax
@@ -416,8 +458,10 @@ def _measure_save(params) -> None:
 
 
 if __name__ == '__main__':
+  os.environ['JAX_PLATFORMS'] = 'cpu'
   if sys.argv[1:2] == ['--measure']:
-    os.environ['JAX_PLATFORMS'] = 'cpu'
     measure(sys.argv[2])
+  elif sys.argv[1:2] == ['--together']:
+    measure_together(sys.argv[2], int(sys.argv[3]))
   else:
     print('\n\n'.join(tables()))

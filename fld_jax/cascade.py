@@ -175,11 +175,8 @@ class _Trainer:
     tune_rows = self._rows(self.tune, augment=False)
     routes = {}
     for part, rows in (('train', train_rows), ('tune', tune_rows)):
-      shares = processes.gather((rows['score'], rows['index']))
-      score, index = map(np.concatenate, zip(*shares, strict=True))
-      order = np.argsort(index)
-      routes[f'{part}_score'] = score[order]
-      routes[f'{part}_index'] = index[order]
+      score, index = joined_routes(rows['score'], rows['index'])
+      routes[f'{part}_score'], routes[f'{part}_index'] = score, index
     routing, score = self.config.routing, routes['train_score']
     routes['epsilon'] = np.float64(
       np.quantile(score, routing.quantile)
@@ -247,6 +244,14 @@ class _Trainer:
       tune_ne=tune_ne,
       seed=100 * self.config.seed + 10 * index + (branch == HARD),
     )
+
+
+def joined_routes(score, index) -> tuple[np.ndarray, np.ndarray]:
+  """All images' scores and indices, in their order, of each process's own."""
+  shares = processes.gather((score, index))
+  score, index = map(np.concatenate, zip(*shares, strict=True))
+  order = np.argsort(index)
+  return score[order], index[order]
 
 
 class _Lazy:

@@ -18,6 +18,9 @@ import scale  # noqa: E402
 sys.path.pop(0)
 
 
+NUMBERS = {1: 16, 2: 16, 3: 256}  # of a vector of each stage
+
+
 @pytest.fixture(scope='module')
 def printed():
   done = subprocess.run(
@@ -59,9 +62,11 @@ def test_measured_figures_are_those_of_the_script():
     'CATALOGUE': [pytest.approx(1e3 * scale.CATALOGUE)],
     'PARAMS': [scale.PARAMS],
     'FORWARD': [scale.FORWARD],
-    'ROW': [scale.ROW],
-    'ROW_STAGE': [scale.ROW_STAGE],
+    'ROWS': [*scale.ROWS.values()],
+    'ROUTE': [scale.ROUTE],
+    'ROUTE_PEAK': [scale.ROUTE_PEAK],
     'KMEANS': [pytest.approx(1e6 * x) for x in scale.KMEANS.values()],
+    'STEP': [pytest.approx(1e3 * scale.STEP)],
     'SAVE': [pytest.approx(8 * scale.SAVE * scale.PARAMS)],
   }
 
@@ -80,9 +85,26 @@ def test_a_step_worked_by_hand():
 
 
 def test_rows_worked_by_hand():
-  # 1e8 * (213 + 2 * 240) bytes, twice; 8 processes on a node of GPUs.
-  assert scale.between(scale.v5e(256), 3, 10**8)['peak'] == 1.386e11
-  assert scale.between(scale.h100(8), 3, 10**8)['host_peak'] == 8 * 1.386e11
+  # Of 64 processes: 1e8 / 64 * 168 bytes; routes and order 1e8 * (32 + 8).
+  pod = scale.between(scale.v5e(256), 3, 10**8)
+  assert pod['rows'] == 2.625e8
+  assert pod['host_peak'] == 2.625e8 + 4e9
+  # Of 4, twice the rows are more than rows and routes.
+  assert scale.between(scale.v5e(16), 3, 10**8)['host_peak'] == 8.4e9 + 8e8
+  # Eight processes on a node of GPUs.
+  assert scale.between(scale.h100(8), 3, 10**8)['host_peak'] == 8 * 6.1e9
+
+
+def test_kmeans_worked_by_hand():
+  # A GPU's step takes 2^19 / 256 vectors of stage 3, four chips' 8,192.
+  for pod, processes, vectors in (
+    (scale.h100(8), 8, 2048),
+    (scale.v5e(256), 64, 8192),
+  ):
+    found = scale.between(pod, 3, 10**8)
+    own = 1e8 / processes
+    assert found['kmeans'] == pytest.approx(122 * own * scale.KMEANS[3])
+    assert found['waits'] == pytest.approx(122 * own / vectors * scale.STEP)
 
 
 def test_failures_agree_with_the_closed_form():
@@ -127,13 +149,20 @@ def test_network_is_as_large_as_stated():
 
 
 def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config):
-  from fld_jax import input_pipeline
+  from fld_jax import cascade, kmeans, pseudo_labels
+  from fld_jax.parallel import Parallel
 
   config = tiny_config()
-  records = input_pipeline.Records(synthetic_builder, 'test')
-  batch = next(iter(input_pipeline.eval_batches(records, config)))
-  sizes = {k: v.nbytes // len(v) for k, v in batch.items() if k != 'image'}
-  # Ids are of any length: DeepFashion's here have 13 bytes.
-  assert sum(sizes.values()) - sizes['id'] == scale.ROW - 13
-  # estimate (8, 2), visibility (8, 3) and pseudo_label (20,), float32
-  assert scale.ROW_STAGE == 4 * (16 + 24 + 20)
+  trainer = cascade._Trainer(
+    config, synthetic_builder, pathlib.Path(), Parallel()
+  )
+  rows = trainer._rows(trainer.tune, augment=True)
+  size = sum(x.nbytes for x in rows.values() if hasattr(x, 'nbytes'))
+  assert size == 16 * scale.ROWS[1]
+  # estimate (8, 2) float32, and after stage 2 a score
+  assert scale.ROWS[2] == scale.ROWS[1] + 4 * 16
+  assert scale.ROWS[3] == scale.ROWS[2] + 4
+  score, index = cascade.joined_routes(np.float32([3, 4]), np.int32([0, 1]))
+  assert (score.nbytes + index.nbytes) / 2 == scale.ROUTE
+  assert scale.CHUNK == pseudo_labels.CHUNK
+  assert scale.SHARE == {s: kmeans._SHARE // d for s, d in NUMBERS.items()}
