@@ -29,7 +29,8 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
   killed preparation has finished (see `shards`), for the next one to go on.
 
   The metadata of its info hold `attribute_names`, `landmark_names` and, of what
-  is prepared, `content`: a digest of all records, which copies of a folder share.
+  is prepared, `content`: a digest of all records, which copies of a folder
+  share.
   Subclasses say what `digest`, `landmarks`, `attribute_names` and `read` are.
 
   Args (keywords):

@@ -156,6 +156,18 @@ class Checkpoints:
     if kind in (None, Preempted):  # else the others do not come
       processes.wait(f'end of the checkpoints of {self._directory.name}')
 
+  def seal(self) -> None:
+    """Writes the sums that a kill left unwritten.
+
+    A step under its own name is whole: orbax names it so when all is written.
+    """
+    if not processes.is_main():
+      return
+    for step in _steps(self._directory):
+      folder = self._directory / str(step)
+      if not (folder / SUMS).exists():
+        write_json(folder / SUMS, _sums(folder))
+
   def last_step(self) -> int:
     """The last saved step, 0 if there is none."""
     return processes.from_main(lambda: self._manager.latest_step() or 0)
@@ -322,8 +334,8 @@ def _sums(folder: pathlib.Path) -> dict[str, str]:
 def _damage(folder: pathlib.Path) -> str:
   """What is wrong with a checkpoint, '' if nothing is known to be.
 
-  One that was killed before its sums were written has none: then orbax's own
-  word, the name of its folder, has to do.
+  One that was killed before its sums were written has none, see
+  `Checkpoints.seal`.
   """
   if not (folder / SUMS).exists():
     return ''

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import reprlib
 import shutil
 
@@ -31,6 +32,21 @@ def whole_file(path: pathlib.Path):
     os.replace(temporary, path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: pathlib.Path) -> None:
+  """Removes what a kill in the midst of `whole_file` or `whole_folder` left.
+
+  Args:
+    folder: that nobody else writes to, see `locked`.
+  """
+  for path in list(folder.rglob('.*.tmp')):
+    if not re.fullmatch(r'\..+\.\d+\.tmp', path.name):
+      continue
+    if path.is_dir():
+      shutil.rmtree(path)
+    else:
+      path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

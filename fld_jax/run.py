@@ -24,7 +24,6 @@ from fld_jax import (
 from fld_jax.datasets import only_type, prepared_builder
 from fld_jax.datasets.folder_builder import FolderBuilder
 from fld_jax.errors import InputError
-from fld_jax.files import locked
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 
@@ -97,7 +96,9 @@ def _lock(workdir: pathlib.Path, mode: str, stack) -> None:
   if mode == 'train':
     workdir.mkdir(parents=True, exist_ok=True)
   if workdir.is_dir():
-    stack.enter_context(locked(workdir, busy))
+    stack.enter_context(files.locked(workdir, busy))
+  if mode == 'train':
+    files.remove_unfinished(workdir)
 
 
 def evaluate_and_report(

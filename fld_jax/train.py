@@ -96,6 +96,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     processes.preemption_waits(),
     checkpoint.Checkpoints(job.directory) as checkpoints,
   ):
+    checkpoints.seal()
     done = checkpoints.last_step()
     if done >= total:
       return

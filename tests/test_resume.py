@@ -7,7 +7,9 @@ kills it ten times instead of twice and prints at which moments.
 
 import functools
 import glob
+import hashlib
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -20,7 +22,7 @@ import numpy as np
 import pytest
 from launching import listing, log, started
 
-from fld_jax import checkpoint
+from fld_jax import checkpoint, files, train_step
 from fld_jax import stage as stage_lib
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -182,6 +184,35 @@ def test_killed_while_an_old_checkpoint_is_deleted(tmp_path):
     assert checkpoints.history() == [{'step': 3}]
   steps = {path.name for path in (tmp_path / 'network').iterdir()}
   assert steps == {'2', '3'}, 'the deleted checkpoint is still there'
+
+
+def test_killed_before_the_sums_were_written(tmp_path):
+  state = train_step.TrainState(np.int32(1), {'a': np.ones(3)}, ())
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.save(1, state, {}, [], 0.1)
+  (tmp_path / '1' / checkpoint.SUMS).unlink()
+  files = [path for path in (tmp_path / '1').rglob('*') if path.is_file()]
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    checkpoints.seal()
+    assert checkpoints.last_step() == 1
+  assert json.loads((tmp_path / '1' / checkpoint.SUMS).read_text()) == {
+    path.relative_to(tmp_path / '1').as_posix(): hashlib.sha256(
+      path.read_bytes()
+    ).hexdigest()
+    for path in files
+  }
+
+
+def test_what_a_kill_left_unfinished_is_cleared_away(tmp_path):
+  left = [tmp_path / '.manifest.json.123.tmp', tmp_path / 'a/.b.npz.4.tmp']
+  kept = [tmp_path / 'a/b.npz', tmp_path / 'a/.c.tmp', tmp_path / 'd.5.tmp']
+  (tmp_path / 'a').mkdir()
+  for path in left + kept:
+    path.write_bytes(b'')
+  (tmp_path / 'e/.report.6.tmp').mkdir(parents=True)
+  files.remove_unfinished(tmp_path)
+  there = {path for path in tmp_path.rglob('*') if path.is_file()}
+  assert there == set(kept) and not list((tmp_path / 'e').iterdir())
 
 
 @pytest.mark.parametrize('processes', [1, 2])
