@@ -42,7 +42,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def started(
-  folder: pathlib.Path, processes: int = 1, devices=4, fields=None, flags=()
+  folder: pathlib.Path,
+  processes: int = 1,
+  devices=4,
+  fields=None,
+  flags=(),
+  distributed: bool | None = None,
 ):
   """Starts the quickstart, or starts it again; kills it at the end.
 
@@ -52,7 +57,10 @@ def started(
     devices: virtual ones, of each process.
     fields: of the config, over those of TINY.
     flags: of the program, beside these.
+    distributed: whether JAX's distributed runtime is started; None: if there
+      are several processes.
   """
+  distributed = processes > 1 if distributed is None else distributed
   fields = {'dataset.data_dir': folder / 'data', **TINY, **(fields or {})}
   xla = f'--xla_force_host_platform_device_count={devices} {XLA_CPU_FLAGS}'
   folder.mkdir(exist_ok=True)
@@ -65,7 +73,7 @@ def started(
     *(f'--config.{key}={value}' for key, value in fields.items()),
     *flags,
   ]
-  if processes > 1:
+  if distributed:
     command += [
       f'--coordinator=127.0.0.1:{free_port()}',
       f'--num_processes={processes}',
@@ -73,7 +81,7 @@ def started(
   running = []
   try:
     for i in range(processes):
-      own = [f'--process_id={i}'] if processes > 1 else []
+      own = [f'--process_id={i}'] if distributed else []
       with open(folder / f'log{i}.txt', 'a') as log:
         running.append(
           subprocess.Popen(

@@ -190,10 +190,14 @@ def wait_for_step(folder, running, step: int, network='stage1/all') -> None:
     time.sleep(0.02)
 
 
-@pytest.mark.parametrize('processes', [1, 2])
-def test_asked_to_end(tmp_path, processes):
+# One process may be started as one of a cluster, too.
+@pytest.mark.parametrize(
+  ('processes', 'distributed'), [(1, False), (1, True), (2, True)]
+)
+def test_asked_to_end(tmp_path, processes, distributed):
   """SIGTERM to one process: all save the same step and ask for more."""
-  with started(tmp_path, processes, devices=1, fields=LONG) as running:
+  options = {'devices': 1, 'fields': LONG, 'distributed': distributed}
+  with started(tmp_path, processes, **options) as running:
     wait_for_step(tmp_path, running, 25)
     begin = time.monotonic()
     running[-1].send_signal(signal.SIGTERM)
@@ -206,7 +210,7 @@ def test_asked_to_end(tmp_path, processes):
     r'stage1 is saved at step (\d+) of 100000', log(tmp_path)
   )
   assert (tmp_path / 'run/stages/stage1/all' / step / 'sums.json').exists()
-  with started(tmp_path, processes, devices=1, fields=LONG) as running:
+  with started(tmp_path, processes, **options) as running:
     wait_for_step(tmp_path, running, int(step) + 1)
   assert f'stage1 continues from step {step} of' in log(tmp_path)
 
