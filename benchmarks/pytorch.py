@@ -78,10 +78,9 @@ def in_turns(one, other, seconds: float) -> list[float]:
   return list(np.quantile(ratios, (0.25, 0.5, 0.75)))
 
 
-def example_batch(config) -> dict:
-  """A made-up batch as the input pipeline gives it."""
+def example_batch(b: int, s: int) -> dict:
+  """A made-up batch of b images of s pixels, as the input pipeline gives it."""
   rng = np.random.default_rng(0)
-  b, s = config.batch_size, config.input.size
   return {
     'image': rng.integers(0, 256, (b, s, s, 3)).astype(np.uint8),
     'landmarks': rng.uniform(-0.4, 0.4, (b, 8, 2)).astype(np.float32),
@@ -98,7 +97,7 @@ def speed_of_ours(config, seconds: float) -> dict:
   """Images/s of forward passes and train steps, and what PCLoss adds."""
   import jax
 
-  from fld_jax import schedules, train_step
+  from fld_jax import checkpoint, schedules, train_step
   from fld_jax import stage as stage_lib
   from fld_jax.parallel import Parallel
 
@@ -106,7 +105,7 @@ def speed_of_ours(config, seconds: float) -> dict:
   model = stage_lib.build_model(config, stage, 0)
   variables = stage_lib.init_variables(model, config, 0)
   optimizer = schedules.optimizer(stage.optimizer, 1000)
-  batch = parallel.shard(example_batch(config))
+  batch = parallel.shard(example_batch(config.batch_size, config.input.size))
   mean, std = config.input.mean, config.input.std
 
   def forward(variables, batch):
@@ -121,20 +120,14 @@ def speed_of_ours(config, seconds: float) -> dict:
     ours = stage.copy_and_resolve_references()
     ours.weights.position_constraint = weight
     weights = schedules.loss_weights(ours, 1000)
-    step = parallel.wrap(
+    step = train_step.on_devices(
       train_step.make_train_step(
         model, (), config, ours, weights, optimizer, 0
       ),
-      sharded_in=(False, False, False, True),
-      sharded_out=(False, False),
-      donate=(0,),
+      parallel,
     )
     state = parallel.replicate(
-      train_step.TrainState(
-        step=np.zeros((), np.int32),
-        variables=jax.tree.map(np.array, variables),
-        opt_state=optimizer.init(variables['params']),
-      )
+      checkpoint.to_host(train_step.TrainState.create(variables, optimizer))
     )
 
     def train():
@@ -249,7 +242,7 @@ def first_variables(config, seed: int) -> dict:
 def speed_of_torch(config, seconds: float) -> dict[str, float]:
   """Images/s of forward passes and train steps."""
   network = Torch(config)
-  batch = example_batch(config)
+  batch = example_batch(config.batch_size, config.input.size)
   calls = {
     'forward': lambda: network.forward(batch),
     'train': lambda: network.train(batch),

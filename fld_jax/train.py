@@ -110,11 +110,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
       variables = _pretrained(job, config, variables)
     optimizer = schedules.optimizer(job.stage.optimizer, total)
     state = checkpoint.to_host(
-      train_step.TrainState(
-        step=np.zeros((), np.int32),
-        variables=variables,
-        opt_state=optimizer.init(variables['params']),
-      )
+      train_step.TrainState.create(variables, optimizer)
     )
     share = (processes.index(), processes.count())
     iterator = input_pipeline.train_batches(
@@ -136,7 +132,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
           variables['params'], include_stats=False
         ),
       )
-    step_fn = parallel.wrap(
+    step_fn = train_step.on_devices(
       train_step.make_train_step(
         job.model,
         job.previous_models,
@@ -146,9 +142,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
         optimizer,
         job.seed,
       ),
-      sharded_in=(False, False, False, True),
-      sharded_out=(False, False),
-      donate=(0,),
+      parallel,
     )
     state = parallel.replicate(state)
     previous = parallel.replicate(job.previous)

@@ -11,13 +11,14 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
 from fld_jax import heatmaps, losses, pseudo_labels, schema
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
-from fld_jax.parallel import AXIS
+from fld_jax.parallel import AXIS, Parallel
 
 PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # methods 4.3
 PC_MASKS = {  # methods 4.5
@@ -39,6 +40,15 @@ class TrainState(flax.struct.PyTreeNode):
   step: jax.Array
   variables: Variables
   opt_state: Any
+
+  @classmethod
+  def create(cls, variables: Variables, optimizer) -> 'TrainState':
+    """That of a network before its first step."""
+    return cls(
+      step=np.zeros((), np.int32),
+      variables=variables,
+      opt_state=optimizer.init(variables['params']),
+    )
 
 
 def normalise_images(batch: dict, mean, std) -> dict:
@@ -295,6 +305,25 @@ def _position_constraint(prediction, truth, visibility, scale, config):
     options.pair_mean,
   )
   return loss, losses.has_pair(mask, parts)
+
+
+def on_devices(step, parallel: Parallel):
+  """What `make_train_step` gives, on all devices.
+
+  Args:
+    step: the per-device function.
+    parallel: the devices.
+
+  Returns:
+    The same function of placed arrays, all but the batch replicated; it reuses
+    the memory of the state that it is given.
+  """
+  return parallel.wrap(
+    step,
+    sharded_in=(False, False, False, True),
+    sharded_out=(False, False),
+    donate=(0,),
+  )
 
 
 def make_train_step(

@@ -9,7 +9,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from launching import log, run_to_end, started
+from launching import listing, log, run_to_end, started
 
 from fld_jax import checkpoint, files, input_pipeline, run, train_step
 from fld_jax import stage as stage_lib
@@ -114,6 +114,19 @@ def test_a_run_goes_on_after_damage(
   for name in ('eval/test/metrics.json', 'eval/test/predictions.json'):
     assert (copied / name).read_bytes() == (trained_workdir / name).read_bytes()
   assert (copied / 'stages/stage3/hard/damaged/6').is_dir()
+
+
+def test_the_next_start_completes_what_a_kill_left(
+  copied, trained_workdir, tiny_config
+):
+  """A checkpoint without its sums, a file and a folder half written."""
+  sums = 'stages/stage3/hard/6/sums.json'
+  (copied / sums).unlink()
+  (copied / '.manifest.json.1.tmp').write_bytes(b'{')
+  (copied / 'eval/.test.1.tmp').mkdir()
+  go_on(tiny_config(), copied)
+  assert (copied / sums).read_bytes() == (trained_workdir / sums).read_bytes()
+  assert listing(copied) == listing(trained_workdir)
 
 
 @pytest.mark.parametrize(

@@ -276,11 +276,7 @@ def test_devices_agree(tiny):
       sharded_in=(False, False, False, True),
       sharded_out=(False, False),
     )
-    state = train_step.TrainState(
-      step=np.zeros((), np.int32),
-      variables=variables,
-      opt_state=optimizer.init(variables['params']),
-    )
+    state = train_step.TrainState.create(variables, optimizer)
     state, history = parallel.replicate(state), []
     for batch in batches:
       state, metrics = step(

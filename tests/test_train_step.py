@@ -90,11 +90,7 @@ class Setup:
     )
     optimizer = optimizer or schedules.optimizer(stage.optimizer, STEPS)
     variables = random_variables(self.model, SIZE, 1)
-    self.state = train_step.TrainState(
-      step=np.zeros((), np.int32),
-      variables=variables,
-      opt_state=optimizer.init(variables['params']),
-    )
+    self.state = train_step.TrainState.create(variables, optimizer)
     self.step = parallel.wrap(
       train_step.make_train_step(
         self.model,
