@@ -13,6 +13,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from fld_jax.errors import InputError
 
 AXIS = 'batch'
+# XLA's CPU compiler drops optimization barriers before it fuses operations, so
+# that they keep nothing apart; without this pass they hold.
+CPU_OPTIONS = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
 
 
 class Parallel:
@@ -129,4 +132,9 @@ class Parallel:
       out_specs=jax.tree.map(spec, sharded_out),
       check_vma=False,
     )
-    return jax.jit(mapped, donate_argnums=donate)
+    on_cpu = self._devices[0].platform == 'cpu'
+    return jax.jit(
+      mapped,
+      donate_argnums=donate,
+      compiler_options=CPU_OPTIONS if on_cpu else None,
+    )

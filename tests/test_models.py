@@ -9,10 +9,10 @@ import pytest
 from fld_jax.errors import InputError
 from fld_jax.models import MODELS
 from fld_jax.models.dfa import DFA
-from fld_jax.models.layers import BatchNorm, Dropout, max_pool_2x2
+from fld_jax.models.layers import BatchNorm, Dropout, max_pool_2x2, relu
 from fld_jax.models.resnet import ResNet, ResNetFeatures
 from fld_jax.models.vgg import VGG, VGGFeatures
-from fld_jax.parallel import AXIS
+from fld_jax.parallel import AXIS, Parallel
 
 # All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
 CONVS = 14_714_688
@@ -294,9 +294,13 @@ def test_max_pool_is_that_of_linen_in_value_and_gradient():
   np.testing.assert_array_equal(ours[1], linen[1])
 
 
+@pytest.mark.parametrize('devices', [1, 2])
 @pytest.mark.parametrize('shape', [(4, 5, 6, 3), (8, 3)])
 @pytest.mark.parametrize('train', [False, True])
-def test_batch_norm_is_that_of_linen_in_value_and_gradient(shape, train):
+def test_batch_norm_is_that_of_linen_in_value_and_gradient(
+  shape, train, devices
+):
+  """Shares of devices, against the whole batch in Linen."""
   rng = np.random.default_rng(0)
   x = rng.normal(2, 3, shape).astype(np.float32)
   weight = rng.normal(size=shape).astype(np.float32)
@@ -305,25 +309,46 @@ def test_batch_norm_is_that_of_linen_in_value_and_gradient(shape, train):
   stats = {'mean': draw(), 'var': draw()}
   linen = nn.BatchNorm(momentum=0.9, use_fast_variance=False)
 
-  def outcome(apply):
-    """Value, gradients and running statistics."""
+  def outcome(apply, x, weight):
+    """Value, gradients of the parameters and of x, running statistics."""
 
     def loss(params, x):
-      out, mutated = jax.vmap(
-        lambda x: apply({'params': params, 'batch_stats': stats}, x),
-        axis_name=AXIS,
-      )(x[None])
-      return jnp.sum(out[0] * weight), (out, mutated)
+      out, mutated = apply({'params': params, 'batch_stats': stats}, x)
+      return jnp.sum(out * weight), (out, mutated)
 
-    return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, x)
+    (_, (out, mutated)), (of_params, of_x) = jax.value_and_grad(
+      loss, argnums=(0, 1), has_aux=True
+    )(params, x)
+    return out, of_x, of_params, mutated
+
+  def share(x, weight):
+    """As in a train step: the gradient is a device's, then summed."""
+    out, of_x, of_params, mutated = outcome(
+      lambda v, x: BatchNorm().apply(v, x, train, mutable=['batch_stats']),
+      x,
+      weight,
+    )
+    return out, of_x, jax.lax.psum(of_params, AXIS), mutated
 
   expected = outcome(
     lambda v, x: linen.apply(
       v, x, use_running_average=not train, mutable=['batch_stats']
-    )
+    ),
+    x,
+    weight,
   )
-  found = outcome(
-    lambda v, x: BatchNorm().apply(v, x, train, mutable=['batch_stats'])
-  )
+  split = lambda x: x.reshape(devices, -1, *shape[1:])
+  found = jax.vmap(share, axis_name=AXIS)(split(x), split(weight))
+  whole = [y.reshape(shape) for y in found[:2]]
   same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-  jax.tree.map(same, found, expected)
+  jax.tree.map(same, whole, list(expected[:2]))
+  for device in range(devices):
+    own = jax.tree.map(lambda y: y[device], found[2:])  # noqa: B023
+    jax.tree.map(same, own, expected[2:])
+
+
+def test_a_cpu_stores_what_comes_before_a_convolution():
+  """XLA heeds the barrier, by an option whose name may change with it."""
+  run = Parallel().wrap(lambda x: relu(x).T, (True,), True)
+  text = run.lower(jnp.ones((8, 4))).compile().as_text()
+  assert 'opt-barrier' in text

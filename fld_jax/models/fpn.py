@@ -10,7 +10,7 @@ import jax.numpy as jnp
 # By name: what the converter to ONNX puts into jax.image wants a known B.
 from jax.image import resize
 
-from fld_jax.models.layers import BatchNorm, heatmap_head
+from fld_jax.models.layers import BatchNorm, heatmap_head, relu
 from fld_jax.models.resnet import ResNetFeatures
 
 
@@ -53,10 +53,10 @@ class FPN(nn.Module):
       above = lateral if above is None else lateral + _resize(above, 2)
       x = conv(3, f'smooth{level}')(above)
       x = conv(3, f'head{level}')(x)
-      x = nn.relu(BatchNorm(self.dtype, name=f'head_bn{level}')(x, train))
+      x = relu(BatchNorm(self.dtype, name=f'head_bn{level}')(x, train))
       total += _resize(x, 2 ** (level - 2), 'bilinear')
     x = conv(3, 'head')(total)
-    x = nn.relu(BatchNorm(self.dtype, name='head_bn')(x, train))
+    x = relu(BatchNorm(self.dtype, name='head_bn')(x, train))
     return {'heatmaps': heatmap_head(x, self.num_landmarks)}
 
 

@@ -1,7 +1,5 @@
 """Layers that Linen has not, or not independent of the number of devices."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -46,9 +44,7 @@ class BatchNorm(nn.Module):
   """Batch normalisation over the whole global batch in training.
 
   The parameters and statistics of `nn.BatchNorm`; the running variance is that
-  of the batch, without PyTorch's factor n / (n - 1). Its sums over pixels are
-  matrix products here: on a CPU three to five times faster, and closer to
-  exact, because a product adds up in blocks.
+  of the batch, without PyTorch's factor n / (n - 1).
 
   Attributes:
     dtype: of the result; statistics and parameters are float32.
@@ -77,17 +73,85 @@ class BatchNorm(nn.Module):
     wide = jnp.promote_types(x.dtype, jnp.float32)
     x = x.reshape(-1, channels).astype(wide)
     if train and not self.is_initializing():
-      average = jnp.full((1, len(x)), 1 / len(x), x.dtype)
-      product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-      over_batch = lambda y: lax.pmean(product(average, y)[0], AXIS)
-      mean = over_batch(x)
-      var = over_batch((x - mean) ** 2)
+      x, mean, var = _normalise_batch(x, scale, bias)
       running_mean.value += 0.1 * (mean - running_mean.value)
       running_var.value += 0.1 * (var - running_var.value)
     else:
-      mean, var = running_mean.value, running_var.value
-    x = (x - mean) * (scale * lax.rsqrt(var + 1e-5)) + bias
+      inverse = lax.rsqrt(running_var.value + _EPSILON)
+      x = (x - running_mean.value) * (scale * inverse) + bias
     return x.reshape(shape).astype(self.dtype)
+
+
+_EPSILON = 1e-5  # added to a variance
+
+
+def _mean_of_rows(x):
+  """(M, C) -> (C,), as a matrix product.
+
+  On a CPU that is three to five times faster than a sum, and closer to exact,
+  because a product adds up in blocks.
+  """
+  average = jnp.full((1, len(x)), 1 / len(x), x.dtype)
+  return jnp.matmul(average, x, precision=lax.Precision.HIGHEST)[0]
+
+
+@jax.custom_vjp
+def _normalise_batch(x, scale, bias):
+  """Normalises by the mean and variance of the global batch.
+
+  The gradient of the three outcomes' first, which is the only one that is
+  trained, is written out: two sums over the pixels instead of the four that
+  JAX derives, and these as matrix products too. A large train step is a tenth
+  faster on a CPU.
+
+  Args:
+    x: (M, C), a device's share.
+    scale: (C,).
+    bias: (C,).
+
+  Returns:
+    (M, C) and the (C,) mean and variance.
+  """
+  return _normalise_batch_forward(x, scale, bias)[0]
+
+
+def _normalise_batch_forward(x, scale, bias):
+  mean = lax.pmean(_mean_of_rows(x), AXIS)
+  var = lax.pmean(_mean_of_rows((x - mean) ** 2), AXIS)
+  inverse = lax.rsqrt(var + _EPSILON)
+  y = (x - mean) * (scale * inverse) + bias
+  return (y, mean, var), (x, mean, inverse, scale)
+
+
+def _normalise_batch_backward(residuals, cotangents):
+  x, mean, inverse, scale = residuals
+  gradient = store(cotangents[0])
+  normal = (x - mean) * inverse
+  of_bias = _mean_of_rows(gradient)
+  of_scale = _mean_of_rows(gradient * normal)
+  moved = lax.pmean(of_bias, AXIS) + normal * lax.pmean(of_scale, AXIS)
+  of_x = scale * inverse * (gradient - moved)
+  return of_x, of_scale * len(x), of_bias * len(x)
+
+
+_normalise_batch.defvjp(_normalise_batch_forward, _normalise_batch_backward)
+
+
+def store(x):
+  """Has XLA compute `x` once on a CPU, and keep it for all that use it.
+
+  XLA's CPU compiler computes cheap elementwise operations anew in each place
+  that uses them: up to three maps read in place of one, and that in the slow
+  order of the transpositions before a convolution's weight gradient. It needs
+  `parallel.CPU_OPTIONS` to heed the barrier.
+  """
+  on_cpu = jax.default_backend() == 'cpu'
+  return lax.optimization_barrier(x) if on_cpu else x
+
+
+def relu(x):
+  """ReLU before a convolution: its result is stored, see `store`."""
+  return store(nn.relu(x))
 
 
 def max_pool_2x2(x):

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from fld_jax.errors import InputError
-from fld_jax.models.layers import BatchNorm, max_pool_3x3
+from fld_jax.models.layers import BatchNorm, max_pool_3x3, relu
 
 # Depth -> blocks of each of the four stages, and whether they are bottlenecks.
 LAYOUTS = {
@@ -101,11 +101,11 @@ class _Block(nn.Module):
       y = _conv(*layer, self.dtype, f'conv{i}')(y)
       y = BatchNorm(self.dtype, name=f'bn{i}')(y, train)
       if i < len(layers):
-        y = nn.relu(y)
+        y = relu(y)
     if s > 1 or x.shape[-1] != out:
       x = _conv(out, 1, s, self.dtype, 'downsample_conv')(x)
       x = BatchNorm(self.dtype, name='downsample_bn')(x, train)
-    return nn.relu(x + y)
+    return relu(x + y)
 
 
 def _conv(channels: int, side: int, stride: int, dtype, name: str):

@@ -7,7 +7,7 @@ With the coordinates of the soft-argmax trained too it is integral regression
 import flax.linen as nn
 import jax.numpy as jnp
 
-from fld_jax.models.layers import BatchNorm, Deconv, heatmap_head
+from fld_jax.models.layers import BatchNorm, Deconv, heatmap_head, relu
 from fld_jax.models.resnet import ResNetFeatures
 
 
@@ -43,5 +43,5 @@ class SimpleBaselines(nn.Module):
     )['c5']
     for i in range(1, 4):
       x = Deconv(self.channels, self.dtype, name=f'deconv{i}')(x)
-      x = nn.relu(BatchNorm(self.dtype, name=f'deconv_bn{i}')(x, train))
+      x = relu(BatchNorm(self.dtype, name=f'deconv_bn{i}')(x, train))
     return {'heatmaps': heatmap_head(x, self.num_landmarks)}
