@@ -9,7 +9,13 @@ import pytest
 from fld_jax.errors import InputError
 from fld_jax.models import MODELS
 from fld_jax.models.dfa import DFA
-from fld_jax.models.layers import BatchNorm, Dropout, max_pool_2x2, relu
+from fld_jax.models.layers import (
+  BatchNorm,
+  Conv,
+  Dropout,
+  max_pool_2x2,
+  relu,
+)
 from fld_jax.models.resnet import ResNet, ResNetFeatures
 from fld_jax.models.vgg import VGG, VGGFeatures
 from fld_jax.parallel import AXIS, Parallel
@@ -292,6 +298,30 @@ def test_max_pool_is_that_of_linen_in_value_and_gradient():
   ours = pooled(max_pool_2x2)
   np.testing.assert_allclose(ours[0], linen[0], rtol=1e-6)
   np.testing.assert_array_equal(ours[1], linen[1])
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('side', [1, 3, 7])
+@pytest.mark.parametrize('rows', [1, 2, 3, 4, 8])
+def test_conv_is_that_of_linen_in_value_and_gradient(rows, side, stride):
+  """Maps smaller than their kernel too, which have a way of their own."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, rows, 4, 3)).astype(np.float32)
+  options = dict(
+    features=5, kernel_size=(side, side), strides=stride, padding=side // 2
+  )
+  variables = nn.Conv(**options).init(jax.random.key(0), x)
+
+  def outcome(layer):
+    def loss(variables, x):
+      y = layer.apply(variables, x)
+      # A weight an entry, so that each output's gradient can be told apart.
+      return jnp.sum(jnp.sin(jnp.arange(y.size)).reshape(y.shape) * y), y
+
+    return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables, x)
+
+  same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  jax.tree.map(same, outcome(Conv(**options)), outcome(nn.Conv(**options)))
 
 
 @pytest.mark.parametrize('devices', [1, 2])

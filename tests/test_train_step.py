@@ -91,16 +91,17 @@ class Setup:
     optimizer = optimizer or schedules.optimizer(stage.optimizer, STEPS)
     variables = random_variables(self.model, SIZE, 1)
     self.state = train_step.TrainState.create(variables, optimizer)
+    self.of_share = train_step.make_train_step(
+      self.model,
+      self.before,
+      config,
+      stage,
+      weights or schedules.loss_weights(stage, STEPS),
+      optimizer,
+      seed=3,
+    )
     self.step = parallel.wrap(
-      train_step.make_train_step(
-        self.model,
-        self.before,
-        config,
-        stage,
-        weights or schedules.loss_weights(stage, STEPS),
-        optimizer,
-        seed=3,
-      ),
+      self.of_share,
       sharded_in=(False, False, False, True),
       sharded_out=(False, False),
     )
@@ -201,10 +202,16 @@ def test_padding_weighs_nothing(regular, clusters):
 
 def test_previous_stage_gets_no_gradient(regular, clusters):
   batch = make_batch(40, rows=6, masked=(5,))
-  loss = lambda previous: regular.step(
-    regular.state, previous, clusters, batch
-  )[1]['loss']
-  grads = jax.jit(jax.grad(loss))(regular.previous)
+  share = jax.tree.map(lambda x: x[None], batch)  # of the only device
+
+  @jax.jit
+  def loss(previous):
+    step = lambda share: regular.of_share(
+      regular.state, previous, clusters, share
+    )
+    return jax.vmap(step, axis_name=AXIS)(share)[1]['loss'][0]
+
+  grads = jax.grad(loss)(regular.previous)
   assert all(not np.any(g) for g in jax.tree.leaves(grads))
   moved = jax.tree.map(lambda x: x * 1.1, regular.previous)
   change = abs(loss(moved) - loss(regular.previous))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 # By name: what the converter to ONNX puts into jax.image wants a known B.
 from jax.image import resize
 
-from fld_jax.models.layers import BatchNorm, heatmap_head, relu
+from fld_jax.models.layers import BatchNorm, Conv, heatmap_head, relu
 from fld_jax.models.resnet import ResNetFeatures
 
 
@@ -41,7 +41,7 @@ class FPN(nn.Module):
     Returns:
       `heatmaps` (B, S / 4, S / 4, N), of any range.
     """
-    conv = lambda side, name: nn.Conv(
+    conv = lambda side, name: Conv(
       self.channels, (side, side), dtype=self.dtype, name=name
     )
     maps = ResNetFeatures(self.depth, self.width, self.dtype, name='resnet')(

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from fld_jax.errors import InputError
-from fld_jax.models.layers import BatchNorm, max_pool_3x3, relu
+from fld_jax.models.layers import BatchNorm, Conv, max_pool_3x3, relu
 
 # Depth -> blocks of each of the four stages, and whether they are bottlenecks.
 LAYOUTS = {
@@ -110,7 +110,7 @@ class _Block(nn.Module):
 
 def _conv(channels: int, side: int, stride: int, dtype, name: str):
   """A convolution without bias, padded as PyTorch does, on both sides alike."""
-  return nn.Conv(
+  return Conv(
     channels,
     (side, side),
     strides=stride,

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from fld_jax.models.layers import BatchNorm, Dropout, max_pool_2x2
+from fld_jax.models.layers import BatchNorm, Conv, Dropout, max_pool_2x2
 
 # (number of 3x3 convolutions, channels) for each block.
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -28,7 +28,7 @@ class VGGFeatures(nn.Module):
     """(B, H, W, 3) normalised image -> (B, H / 2^blocks, W / 2^blocks, C)."""
     for i, (convolutions, channels) in enumerate(self.blocks, 1):
       for j in range(1, convolutions + 1):
-        x = nn.Conv(
+        x = Conv(
           channels,
           (3, 3),
           use_bias=not self.batch_norm,
