@@ -3,7 +3,13 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from fld_jax.models.layers import BatchNorm, Conv, Dropout, max_pool_2x2
+from fld_jax.models.layers import (
+  BatchNorm,
+  Conv,
+  Dropout,
+  max_pool_2x2,
+  relu,
+)
 
 # (number of 3x3 convolutions, channels) for each block.
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -38,7 +44,7 @@ class VGGFeatures(nn.Module):
         )(x)
         if self.batch_norm:
           x = BatchNorm(self.dtype, name=f'bn{i}_{j}')(x, train)
-        x = nn.relu(x)
+        x = relu(x)
       x = max_pool_2x2(x)
     return x
 
