@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from fld_jax import heatmaps, losses, pseudo_labels, schema
 from fld_jax.datasets import landmark_set
@@ -383,7 +384,9 @@ def make_train_step(
 
     params = state.variables['params']
     grads, (means, mutated, outputs) = jax.grad(loss_fn, has_aux=True)(params)
-    grads = lax.psum(grads, AXIS)
+    # As one vector: between processes each reduction has to wait.
+    flat, restore = ravel_pytree(grads)
+    grads = restore(lax.psum(flat, AXIS))
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables = {
       **state.variables,
