@@ -164,9 +164,9 @@ def scaling(arguments) -> None:
     print(f'{name:32} {np.median(found):.2f} of one device ({each})')
 
 
-BATCH = 52  # of `restarts`: four devices share it
-
 # --- runs ---------------------------------------------------------------------
+
+BATCH = 52  # of `restarts`: four devices share it
 
 
 def command(config: str, arguments, workdir, fields: dict) -> list[str]:

@@ -78,15 +78,15 @@ def in_turns(one, other, seconds: float) -> list[float]:
   return list(np.quantile(ratios, (0.25, 0.5, 0.75)))
 
 
-def example_batch(b: int, s: int) -> dict:
-  """A made-up batch of b images of s pixels, as the input pipeline gives it."""
+def example_batch(count: int, side: int) -> dict:
+  """A made-up batch of square images, as the input pipeline gives it."""
   rng = np.random.default_rng(0)
   return {
-    'image': rng.integers(0, 256, (b, s, s, 3)).astype(np.uint8),
-    'landmarks': rng.uniform(-0.4, 0.4, (b, 8, 2)).astype(np.float32),
-    'visibility': np.zeros((b, 8), np.int32),
-    'mask': np.ones(b, np.float32),
-    'position': np.arange(b, dtype=np.int32),
+    'image': rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8),
+    'landmarks': rng.uniform(-0.4, 0.4, (count, 8, 2)).astype(np.float32),
+    'visibility': np.zeros((count, 8), np.int32),
+    'mask': np.ones(count, np.float32),
+    'position': np.arange(count, dtype=np.int32),
   }
 
 

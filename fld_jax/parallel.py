@@ -14,7 +14,8 @@ from fld_jax.errors import InputError
 
 AXIS = 'batch'
 # XLA's CPU compiler drops optimization barriers before it fuses operations, so
-# that they keep nothing apart; without this pass they hold.
+# that they keep nothing apart; without this pass they hold. `jax.pmap` has no
+# place for options.
 CPU_OPTIONS = {'xla_disable_hlo_passes': 'cse_barrier_expander'}
 
 
@@ -116,7 +117,8 @@ class Parallel:
       donate: positions of arguments whose memory the call may reuse.
 
     Returns:
-      A compiled function of placed arrays.
+      A compiled function of placed arrays, to be called outside `jit` and
+      `grad`.
     """
     if self.mode == 'pmap':
       return jax.pmap(

@@ -384,9 +384,7 @@ def make_train_step(
 
     params = state.variables['params']
     grads, (means, mutated, outputs) = jax.grad(loss_fn, has_aux=True)(params)
-    # As one vector: between processes each reduction has to wait.
-    flat, restore = ravel_pytree(grads)
-    grads = restore(lax.psum(flat, AXIS))
+    grads = _sum_over_devices(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables = {
       **state.variables,
@@ -406,6 +404,18 @@ def make_train_step(
     return new.replace(step=state.step + 1), metrics
 
   return step
+
+
+def _sum_over_devices(grads):
+  """The gradients' sums.
+
+  Between processes on CPUs each array would be sent by itself, and wait: there
+  they travel as one vector, which elsewhere would only be copied.
+  """
+  if jax.process_count() == 1 or jax.default_backend() != 'cpu':
+    return lax.psum(grads, AXIS)
+  flat, restore = ravel_pytree(grads)
+  return restore(lax.psum(flat, AXIS))
 
 
 def _if_finite(new, old, loss, grads):

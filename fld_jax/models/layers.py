@@ -77,10 +77,10 @@ class BatchNorm(nn.Module):
     if train and not self.is_initializing():
       own_mean = _mean_of_rows(x)
       # The derivative of the variance by the mean is 0, and is not summed up.
-      deviations = x - lax.stop_gradient(own_mean)
-      own_var = _mean_of_rows(deviations**2)
-      # One reduction for both moments, as between processes each has to wait.
-      # About the running mean, which is near, their difference is exact enough.
+      own_var = _mean_of_rows((x - lax.stop_gradient(own_mean)) ** 2)
+      # One reduction for both moments: between processes each has to wait. The
+      # difference of squares is exact about a mean that is near, as the running
+      # one is but in the first steps; there it is as exact as Linen's.
       shift = own_mean - running_mean.value
       moments = jnp.stack([shift, own_var + shift**2])
       shift, square = lax.pmean(moments, AXIS)
@@ -150,14 +150,15 @@ def store(x):
   XLA's CPU compiler computes cheap elementwise operations anew in each place
   that uses them: up to three maps read in place of one, and that in the slow
   order of the transpositions before a convolution's weight gradient. It needs
-  `parallel.CPU_OPTIONS` to heed the barrier.
+  `parallel.CPU_OPTIONS` to heed the barrier. The gradient of `x` is stored too.
+  What is exported on a CPU keeps the barriers, which change no value.
   """
   on_cpu = jax.default_backend() == 'cpu'
   return lax.optimization_barrier(x) if on_cpu else x
 
 
 def relu(x):
-  """ReLU before a convolution: its result is stored, see `store`."""
+  """ReLU whose result is stored, see `store`: convolutions come after it."""
   return store(nn.relu(x))
 
 
@@ -166,8 +167,9 @@ def _convolve(x, kernel, strides, padding, *, precision, **options):
 
   XLA has a library for convolutions there, but leaves those of maps smaller
   than their kernel to a plain loop, ten to thirty times slower: zeros are
-  added to them. And the gradient of a 1x1 kernel is two times faster as that
-  of a matrix product.
+  added to them, until the result is as large as the kernel, because in the
+  gradient it is the result that is convolved. And the gradient of a 1x1 kernel
+  is two times faster as that of a matrix product.
 
   Args:
     x: (B, H, W, Cin).
@@ -176,7 +178,8 @@ def _convolve(x, kernel, strides, padding, *, precision, **options):
     padding: as of `lax.conv_general_dilated`, such that the result's sides are
       those of `x` over the strides, rounded up.
     precision: of the sums.
-    **options: more of `lax.conv_general_dilated`'s.
+    **options: more of `lax.conv_general_dilated`'s, without dilation and
+      groups.
 
   Returns:
     (B, ceil(H / strides[0]), ceil(W / strides[1]), Cout).
@@ -201,6 +204,7 @@ def _convolve(x, kernel, strides, padding, *, precision, **options):
   if not any(border):
     return convolve(x, kernel)
   x = jnp.pad(x, ((0, 0), (0, border[0]), (0, border[1]), (0, 0)))
+  # Stored, so that XLA does not make the zeros a padding again.
   return store(convolve(store(x), kernel))[:, :rows, :columns]
 
 

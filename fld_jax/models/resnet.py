@@ -62,7 +62,7 @@ class ResNetFeatures(nn.Module):
       )
     blocks, bottleneck = LAYOUTS[self.depth]
     x = _conv(self.width, 7, 2, self.dtype, 'conv1')(x.astype(self.dtype))
-    x = nn.relu(BatchNorm(self.dtype, name='bn1')(x, train))
+    x = relu(BatchNorm(self.dtype, name='bn1')(x, train))
     x = max_pool_3x3(x)
     maps = {}
     for i, count in enumerate(blocks):
