@@ -1,5 +1,6 @@
 """The loop that trains one network."""
 
+import contextlib
 import itertools
 import logging
 import pathlib
@@ -153,6 +154,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
       str(workdir / 'tensorboard' / job.name),
       purge_step=done + 1,
       write_to_disk=main,
+      max_queue=0,  # no end: on a full disk its thread dies, and none waits
     )
     bar = tqdm(
       total=total * config.batch_size,
@@ -170,7 +172,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
       checkpoints.save(step, host, progress, history, ne)
 
     since = time.monotonic()
-    with writer, bar:
+    with _closing(writer), bar:
       for step in range(done + 1, total + 1):
         batch = next(iterator)
         processes.wait(f'step {step} of {job.name}')
@@ -229,6 +231,18 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
             host = checkpoint.to_host(parallel.unreplicate(state))
             save(step, host, float('inf'))
           raise Preempted(f'{job.name} is saved at step {step} of {total}.')
+
+
+@contextlib.contextmanager
+def _closing(writer):
+  """Closes a writer; that it cannot, on a full disk, hides no error."""
+  try:
+    yield
+  except BaseException:
+    with contextlib.suppress(OSError):
+      writer.close()
+    raise
+  writer.close()
 
 
 def _pretrained(job: Job, config, variables: dict) -> dict:

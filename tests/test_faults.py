@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from launching import listing, log, run_to_end, started
 
-from fld_jax import checkpoint, files, input_pipeline, run, train_step
+from fld_jax import checkpoint, files, input_pipeline, run, train, train_step
 from fld_jax import stage as stage_lib
 from fld_jax.datasets import prepared_builder
 from fld_jax.errors import InputError
@@ -251,14 +252,25 @@ def small_disk(tmp_path):
   subprocess.run(['umount', str(place)], check=False)
 
 
+def test_a_writer_that_cannot_close_hides_no_error():
+  class Writer:
+    def close(self):
+      raise OSError('No space left on device')
+
+  with pytest.raises(InputError, match='the reason'), train._closing(Writer()):
+    raise InputError('the reason')
+  with pytest.raises(OSError, match='No space'), train._closing(Writer()):
+    pass
+
+
 def test_a_full_disk(small_disk, tmp_path):
   """The run ends in a sentence; with more room it goes on to its end."""
   (tmp_path / 'run').symlink_to(small_disk(6))
   with started(tmp_path) as running:
     assert running[0].wait() == 2, log(tmp_path)[-3000:]
-  # Orbax shows the stack of the thread that wrote; ours is the last word.
-  last = log(tmp_path).strip().splitlines()[-1]
-  assert last.startswith('error: ') and 'the disk is full, step' in last
+  # Orbax and TensorBoard show the stacks of their threads that wrote.
+  (last,) = re.findall('^error: .*', log(tmp_path), re.MULTILINE)
+  assert 'the disk is full, step' in last
   steps = [p for p in tmp_path.glob('run/stages/*/*/*') if p.name.isdigit()]
   assert steps, 'nothing was saved before the disk was full'
   for step in steps:
