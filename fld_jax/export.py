@@ -32,6 +32,7 @@ from fld_jax import stage as stage_lib
 from fld_jax.datasets import landmark_set, make_builder, only_type
 from fld_jax.errors import InputError
 from fld_jax.files import whole_folder, write_file, write_json
+from fld_jax.models import cpu
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 
@@ -130,7 +131,8 @@ def write_export(
   with whole_folder(output) as folder:
     path = folder / f'model.{format}'
     with jax.default_device(device):
-      convert(function, image, path, size)
+      with cpu.portable():
+        convert(function, image, path, size)
       _check(load(path), cascade, crops, config)
     manifest['files'] = {
       path.name: {'bytes': path.stat().st_size, 'sha256': _sha256(path)}

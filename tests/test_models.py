@@ -11,14 +11,12 @@ from fld_jax.models import MODELS
 from fld_jax.models.dfa import DFA
 from fld_jax.models.layers import (
   BatchNorm,
-  Conv,
   Dropout,
   max_pool_2x2,
-  relu,
 )
 from fld_jax.models.resnet import ResNet, ResNetFeatures
 from fld_jax.models.vgg import VGG, VGGFeatures
-from fld_jax.parallel import AXIS, Parallel
+from fld_jax.parallel import AXIS
 
 # All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
 CONVS = 14_714_688
@@ -300,36 +298,6 @@ def test_max_pool_is_that_of_linen_in_value_and_gradient():
   np.testing.assert_array_equal(ours[1], linen[1])
 
 
-@pytest.mark.parametrize('padding', ['both sides', 'SAME'])
-@pytest.mark.parametrize('stride', [1, 2])
-@pytest.mark.parametrize('side', [1, 3, 7])
-@pytest.mark.parametrize('rows', [1, 2, 4, 8])
-def test_conv_is_that_of_linen_in_value_and_gradient(
-  rows, side, stride, padding
-):
-  """Maps smaller than their kernel too, which have a way of their own."""
-  rng = np.random.default_rng(0)
-  x = rng.normal(size=(2, rows, 4, 3)).astype(np.float32)
-  options = dict(
-    features=5,
-    kernel_size=(side, side),
-    strides=stride,
-    padding=side // 2 if padding == 'both sides' else padding,
-  )
-  variables = nn.Conv(**options).init(jax.random.key(0), x)
-
-  def outcome(layer):
-    def loss(variables, x):
-      y = layer.apply(variables, x)
-      # A weight an entry, so that each output's gradient can be told apart.
-      return jnp.sum(jnp.sin(jnp.arange(y.size)).reshape(y.shape) * y), y
-
-    return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables, x)
-
-  same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-  jax.tree.map(same, outcome(Conv(**options)), outcome(nn.Conv(**options)))
-
-
 @pytest.mark.parametrize('devices', [1, 2])
 @pytest.mark.parametrize('shape', [(4, 5, 6, 3), (8, 3)])
 @pytest.mark.parametrize('train', [False, True])
@@ -398,10 +366,3 @@ def test_batch_norm_of_a_large_mean_is_exact(devices):
   )(x.reshape(devices, -1, 3))
   expected = (wide - wide.mean(0)) / np.sqrt(wide.var(0) + 1e-5)
   np.testing.assert_allclose(found.reshape(-1, 3), expected, atol=2e-3)
-
-
-def test_a_cpu_stores_what_comes_before_a_convolution():
-  """XLA heeds the barrier, by an option whose name may change with it."""
-  run = Parallel().wrap(lambda x: relu(x).T, (True,), True)
-  text = run.lower(jnp.ones((8, 4))).compile().as_text()
-  assert 'opt-barrier' in text

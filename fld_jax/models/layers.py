@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fld_jax.models import cpu
 from fld_jax.parallel import AXIS
 
 
@@ -129,7 +130,7 @@ def _normalise_forward(x, mean, inverse, scale, bias):
 
 def _normalise_backward(residuals, gradient):
   x, mean, inverse, scale = residuals
-  gradient = store(gradient)
+  gradient = cpu.store(gradient)
   total = len(x) * _mean_of_rows(gradient)
   moment = len(x) * _mean_of_rows(gradient * (x - mean))
   return (
@@ -144,71 +145,12 @@ def _normalise_backward(residuals, gradient):
 _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
-def store(x):
-  """Has XLA compute `x` once on a CPU, and keep it for all that use it.
-
-  XLA's CPU compiler computes cheap elementwise operations anew in each place
-  that uses them: up to three maps read in place of one, and that in the slow
-  order of the transpositions before a convolution's weight gradient. It needs
-  `parallel.CPU_OPTIONS` to heed the barrier. The gradient of `x` is stored too.
-  What is exported on a CPU keeps the barriers, which change no value.
-  """
-  on_cpu = jax.default_backend() == 'cpu'
-  return lax.optimization_barrier(x) if on_cpu else x
-
-
 def relu(x):
-  """ReLU whose result is stored, see `store`: convolutions come after it."""
-  return store(nn.relu(x))
+  """ReLU, stored on a CPU (`cpu.store`): convolutions come after it."""
+  return cpu.store(nn.relu(x))
 
 
-def _convolve(x, kernel, strides, padding, *, precision, **options):
-  """`lax.conv_general_dilated`, in the forms that are fast on a CPU.
-
-  XLA has a library for convolutions there, but leaves those of maps smaller
-  than their kernel to a plain loop, ten to thirty times slower: zeros are
-  added to them, until the result is as large as the kernel, because in the
-  gradient it is the result that is convolved. And the gradient of a 1x1 kernel
-  is two times faster as that of a matrix product.
-
-  Args:
-    x: (B, H, W, Cin).
-    kernel: (h, w, Cin, Cout).
-    strides: of rows and columns.
-    padding: as of `lax.conv_general_dilated`, such that the result's sides are
-      those of `x` over the strides, rounded up.
-    precision: of the sums.
-    **options: more of `lax.conv_general_dilated`'s, without dilation and
-      groups.
-
-  Returns:
-    (B, ceil(H / strides[0]), ceil(W / strides[1]), Cout).
-  """
-  convolve = functools.partial(
-    lax.conv_general_dilated,
-    window_strides=strides,
-    padding=padding,
-    precision=precision,
-    **options,
-  )
-  if jax.default_backend() != 'cpu':
-    return convolve(x, kernel)
-  if kernel.shape[:2] == (1, 1):
-    x = store(x[:, :: strides[0], :: strides[1]])
-    return jnp.matmul(x, kernel[0, 0], precision=precision)
-  rows, columns = (-(-x.shape[i + 1] // strides[i]) for i in (0, 1))
-  border = (
-    max(0, kernel.shape[0] - rows) * strides[0],
-    max(0, kernel.shape[1] - columns) * strides[1],
-  )
-  if not any(border):
-    return convolve(x, kernel)
-  x = jnp.pad(x, ((0, 0), (0, border[0]), (0, border[1]), (0, 0)))
-  # Stored, so that XLA does not make the zeros a padding again.
-  return store(convolve(store(x), kernel))[:, :rows, :columns]
-
-
-Conv = functools.partial(nn.Conv, conv_general_dilated=_convolve)
+Conv = functools.partial(nn.Conv, conv_general_dilated=cpu.convolve)
 
 
 def max_pool_2x2(x):
@@ -256,9 +198,7 @@ def max_pool_3x3(x):
 class Deconv(nn.Module):
   """4x4 transposed convolution with stride 2 and a border of one, no bias.
 
-  It doubles the side. Each of the four phases of the output, even or odd row
-  and column, is a 2x2 convolution of the input: the same sums as
-  `nn.ConvTranspose`, whose gradient is 30 times slower on a CPU.
+  It doubles the side, by the sums of `nn.ConvTranspose`.
 
   Attributes:
     features: output channels.
@@ -276,20 +216,7 @@ class Deconv(nn.Module):
     # A phase sums over 2x2 of the 4x4 places.
     init = nn.initializers.variance_scaling(8.0, 'fan_in', 'normal')
     kernel = self.param('kernel', init, shape).astype(self.dtype)
-    x = x.astype(self.dtype)
-    phase = lambda i, j: lax.conv_general_dilated(
-      x,
-      kernel[i::2, j::2],
-      window_strides=(1, 1),
-      padding=((1 - i, i), (1 - j, j)),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-    rows = [
-      jnp.stack([phase(i, j) for j in (0, 1)], axis=3) for i in (0, 1)
-    ]  # each (B, H, W, 2, C)
-    out = jnp.stack(rows, axis=2)  # (B, H, 2, W, 2, C)
-    b, h, _, w, _, c = out.shape
-    return lax.optimization_barrier(out.reshape(b, 2 * h, 2 * w, c))
+    return cpu.deconvolve(x.astype(self.dtype), kernel)
 
 
 def heatmap_head(x, num_landmarks: int):
