@@ -75,7 +75,7 @@ def base(dataset: str) -> ConfigDict:
   # landmarks those that it has. For datasets of 8 landmarks.
   config.dataset.clothes_type = ''
   config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data
-  # The best checkpoint is chosen on a part split off train, never on val.
+  # A checkpoint is chosen on a part split off train, never on val.
   config.dataset.splits = ConfigDict(
     {'train': 'train[:95%]', 'tune': 'train[95%:]'}
   )

@@ -222,7 +222,7 @@ class _Trainer:
     candidate = Stage(stage.name, model, {ALL: {}}, clusters)
     cascade = Cascade([*self.stages, candidate], self.config, self.parallel)
 
-    def tune_ne(variables) -> float:
+    def tune_ne(variables) -> tuple[float, float]:
       candidate.networks[ALL] = variables
       cascade.refresh()
       rows = cascade.predict_records(tune)

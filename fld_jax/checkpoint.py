@@ -172,22 +172,37 @@ class Checkpoints:
     """The last saved step, 0 if there is none."""
     return processes.from_main(lambda: self._manager.latest_step() or 0)
 
-  def best_step(self) -> int:
-    """The saved step with the lowest NE; of equals, the later."""
+  def chosen_step(self) -> int:
+    """The last step whose NE the lowest one is not better than by chance.
 
-    def best() -> int:
+    By chance: by up to its standard error. Of the same learning curve, the end
+    is the better network, as long as it has not learnt the training images by
+    heart, and a hundred images cannot tell two checkpoints apart.
+    """
+
+    def choose() -> int:
       steps = self._manager.all_steps()
       if not steps:
         raise InputError(
           f'{self._directory} holds no whole checkpoint: train the network '
           'again with --mode=train.'
         )
-      return min(steps, key=lambda s: (self._manager.metrics(s)['ne'], -s))
+      figures = {step: self._manager.metrics(step) for step in steps}
+      lowest = min(figures.values(), key=lambda f: f['ne'])
+      # Older runs have no standard error.
+      highest = lowest['ne'] + lowest.get('standard_error', 0.0)
+      return max(step for step in steps if figures[step]['ne'] <= highest)
 
-    return processes.from_main(best)
+    return processes.from_main(choose)
 
   def save(
-    self, step: int, state, progress: dict, history: list, ne: float
+    self,
+    step: int,
+    state,
+    progress: dict,
+    history: list,
+    ne: float,
+    standard_error: float,
   ) -> None:
     """Starts to save.
 
@@ -198,6 +213,7 @@ class Checkpoints:
         `step`, and what else the loop goes on with.
       history: JSON-ready, the curves so far.
       ne: macro NE on the tune split; infinite if it was not measured.
+      standard_error: of the NE.
 
     Raises:
       InputError: if the disk is full; the last checkpoint stays whole.
@@ -216,7 +232,7 @@ class Checkpoints:
           progress=ocp.args.JsonSave(copy.deepcopy(progress)),
           history=ocp.args.JsonSave(copy.deepcopy(history)),
         ),
-        metrics={'ne': ne},
+        metrics={'ne': ne, 'standard_error': standard_error},
       )
     if not saved:
       raise RuntimeError(f'orbax did not save step {step}.')
@@ -234,7 +250,7 @@ class Checkpoints:
           variables=ocp.args.StandardSave(variables),
           history=ocp.args.JsonSave([]),
         ),
-        metrics={'ne': math.inf},
+        metrics={'ne': math.inf, 'standard_error': 0.0},
       )
     self._saving = 0
 
@@ -298,10 +314,10 @@ class Checkpoints:
     )
     return state, restored['progress'], restored['history']
 
-  def restore_best(self, template) -> dict:
-    """The variables with the lowest NE; `template` has their structure."""
+  def restore_chosen(self, template) -> dict:
+    """The variables of `chosen_step`; `template` has their structure."""
     return self._manager.restore(
-      self.best_step(),
+      self.chosen_step(),
       args=ocp.args.Composite(variables=ocp.args.StandardRestore(template)),
     )['variables']
 

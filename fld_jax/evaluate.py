@@ -1,13 +1,13 @@
 """A split -> predictions in image pixels -> metrics."""
 
 import collections
-import functools
 
 import jax
 import numpy as np
 
 from fld_jax import geometry, input_pipeline, metrics, processes
 from fld_jax.datasets import landmark_set, only_type
+from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
 
 
@@ -105,19 +105,36 @@ def _joined(parts: list[dict]) -> dict:
   return {**rows, 'passes': dict(passes), 'num_corrupt': corrupt}
 
 
-def macro_ne(rows: dict, stage: str, config) -> float:
-  """Macro NE of one stage over the visible landmarks of all processes' rows."""
+def macro_ne(rows: dict, stage: str, config) -> tuple[float, float]:
+  """Macro NE of one stage over the visible landmarks of all processes' rows.
+
+  Args:
+    rows: of this process, as of `Cascade.predict_records`.
+    stage: its name.
+    config: of the run.
+
+  Returns:
+    It and its standard error over the images.
+
+  Raises:
+    InputError: if no image has a visible landmark.
+  """
   landmarks = landmark_set(config.dataset)
 
-  def state() -> metrics.MeanState:
+  def errors_and_mask() -> tuple[np.ndarray, np.ndarray]:
     predictions = to_predictions(rows, config)
     errors = metrics.normalised_errors(predictions, stage, landmarks.norm)
     visible = metrics.counted(predictions.visibility) & np.isfinite(errors)
-    return metrics.MeanState.from_values(errors, visible)
+    return errors, visible
 
-  states = processes.from_all(state)
-  whole = functools.reduce(metrics.MeanState.merge, states)
-  return float(whole.summary(landmarks.names)['macro'])
+  shares = processes.from_all(errors_and_mask)
+  errors, visible = map(np.concatenate, zip(*shares, strict=True))
+  if not visible.any():
+    raise InputError(
+      f'None of {len(visible)} images has a visible landmark to measure NE by: '
+      'let config.dataset.splits.tune have some.'
+    )
+  return metrics.macro_mean(errors, visible)
 
 
 def _softmax(logits):

@@ -136,6 +136,32 @@ class MeanState:
     }
 
 
+def macro_mean(values, mask) -> tuple[float, float]:
+  """The mean of the landmarks' means, and its standard error over examples.
+
+  That is of the mean as a sum of what each example adds to it, to the first
+  order: the landmarks of one example are not independent.
+
+  Args:
+    values: (n, N).
+    mask: (n, N) bool, True where one counts, for at least one.
+
+  Returns:
+    Mean and standard error, which is infinite for a single example.
+  """
+  mask = np.asarray(mask, bool)
+  whole = MeanState.from_values(values, mask)
+  means, counted = whole.compute(), whole.count > 0
+  parts = np.where(mask, values - means, 0) / np.maximum(whole.count, 1)
+  parts = parts.sum(axis=1) / counted.sum()
+  examples = mask.any(axis=1).sum()
+  if examples > 1:
+    error = np.sqrt(examples / (examples - 1) * (parts**2).sum())
+  else:
+    error = np.inf
+  return float(means[counted].mean()), float(error)
+
+
 def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
   """(n, 2) pixels that x and y errors are divided by.
 

@@ -203,11 +203,11 @@ def stage_directory(workdir: pathlib.Path, stage) -> pathlib.Path:
 
 
 def load_network(directory: pathlib.Path, model, config):
-  """The best variables of a trained network, and its history."""
+  """The chosen variables of a trained network, and its history."""
   with checkpoint.Checkpoints(directory) as checkpoints:
     shapes = variable_shapes(model, config)
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    return checkpoints.restore_best(template), checkpoints.history()
+    return checkpoints.restore_chosen(template), checkpoints.history()
 
 
 def load_stage(config, stage, index: int, directory, entry: dict):

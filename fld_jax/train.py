@@ -13,7 +13,6 @@ import flax.struct
 import jax
 import numpy as np
 from clu import parameter_overview
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from fld_jax import (
@@ -25,6 +24,7 @@ from fld_jax import (
   train_step,
 )
 from fld_jax import stage as stage_lib
+from fld_jax.curves import Curves
 from fld_jax.errors import InputError, Preempted
 from fld_jax.parallel import Parallel
 
@@ -45,7 +45,7 @@ class Job:
     clusters: {'centres'} of the pseudo-labels, or {}.
     initial: variables to start from, or None for random ones.
     tune_ne: function of the network's variables to macro NE on held-out
-      images.
+      images, and its standard error.
     seed: of everything random in this network's training.
   """
 
@@ -150,12 +150,9 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     clusters = parallel.replicate(job.clusters)
     # --- loop ---------------------------------------------------------------
     main = processes.is_main()
-    writer = SummaryWriter(
-      str(workdir / 'tensorboard' / job.name),
-      purge_step=done + 1,
-      write_to_disk=main,
-      max_queue=0,  # no end: on a full disk its thread dies, and none waits
-    )
+    curves = contextlib.nullcontext()
+    if main:
+      curves = Curves(workdir / 'tensorboard' / job.name, done + 1)
     bar = tqdm(
       total=total * config.batch_size,
       initial=done * config.batch_size,
@@ -167,12 +164,12 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
       disable=not main,
     )
 
-    def save(step: int, host, ne: float) -> None:
+    def save(step: int, host, ne: float, standard_error: float) -> None:
       progress = {'iterator': iterator.get_state(), 'seen': seen.to_json()}
-      checkpoints.save(step, host, progress, history, ne)
+      checkpoints.save(step, host, progress, history, ne, standard_error)
 
     since = time.monotonic()
-    with _closing(writer), bar:
+    with curves, bar:
       for step in range(done + 1, total + 1):
         batch = next(iterator)
         processes.wait(f'step {step} of {job.name}')
@@ -196,8 +193,8 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
           means = seen.means()
           speed = len(seen) * config.batch_size / (time.monotonic() - since)
           means['images_per_second'] = speed
-          for name, value in means.items():
-            writer.add_scalar(f'train/{name}', value, step)
+          if main:
+            curves.write(step, {f'train/{k}': v for k, v in means.items()})
           bar.set_postfix(
             {k: f'{v:.4g}' for k, v in means.items() if 'image' not in k},
             refresh=False,
@@ -206,8 +203,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
           since = time.monotonic()
         if ends:
           host = checkpoint.to_host(parallel.unreplicate(state))
-          ne = job.tune_ne(host.variables)
-          writer.add_scalar('tune/ne', ne, step)
+          ne, standard_error = job.tune_ne(host.variables)
           history.append(
             {
               'step': step,
@@ -218,31 +214,20 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
             }
           )
           if main:
+            curves.write(step, {'tune/ne': ne})
             bar.write(
               f'{job.name} step {step}/{total}: '
               f'{means["images_per_second"]:.0f} images/s, train error '
               f'{means["error"]:.4f}, tune NE {100 * ne:.2f} %',
               file=sys.stderr,
             )
-          save(step, host, ne)
+          save(step, host, ne, standard_error)
           since = time.monotonic()
         if leaves:
           if not ends:
             host = checkpoint.to_host(parallel.unreplicate(state))
-            save(step, host, float('inf'))
+            save(step, host, float('inf'), 0.0)
           raise Preempted(f'{job.name} is saved at step {step} of {total}.')
-
-
-@contextlib.contextmanager
-def _closing(writer):
-  """Closes a writer; that it cannot, on a full disk, hides no error."""
-  try:
-    yield
-  except BaseException:
-    with contextlib.suppress(OSError):
-      writer.close()
-    raise
-  writer.close()
 
 
 def _pretrained(job: Job, config, variables: dict) -> dict:

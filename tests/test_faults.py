@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from launching import listing, log, run_to_end, started
 
-from fld_jax import checkpoint, files, input_pipeline, run, train, train_step
+from fld_jax import checkpoint, files, input_pipeline, run, train_step
 from fld_jax import stage as stage_lib
+from fld_jax.curves import Curves
 from fld_jax.datasets import prepared_builder
 from fld_jax.errors import InputError
 
@@ -30,7 +31,8 @@ def two_steps(tmp_path_factory):
   for step in (1, 2):
     with checkpoint.Checkpoints(folder) as checkpoints:
       progress = {'iterator': {'next_index': step}}
-      checkpoints.save(step, state_of(step), progress, [{'s': step}], 1 / step)
+      history = [{'s': step}]
+      checkpoints.save(step, state_of(step), progress, history, 1 / step, 0.0)
   return folder
 
 
@@ -62,7 +64,7 @@ def test_every_damaged_file_gives_way_to_the_step_before(
     damage(folder / name)
     caplog.clear()
     with checkpoint.Checkpoints(folder) as checkpoints:
-      assert checkpoints.last_step() == checkpoints.best_step() == 1, name
+      assert checkpoints.last_step() == checkpoints.chosen_step() == 1, name
       template = state_of(0)
       state, progress, history = checkpoints.restore_last(template)
       np.testing.assert_array_equal(
@@ -72,7 +74,7 @@ def test_every_damaged_file_gives_way_to_the_step_before(
       assert history == [{'s': 1}]
       assert f'{folder}/2 is damaged' in caplog.text
       # The step can be made again.
-      checkpoints.save(2, state_of(2), progress, history, 0.5)
+      checkpoints.save(2, state_of(2), progress, history, 0.5, 0.0)
     assert sorted(path.name for path in folder.iterdir()) == [
       '1',
       '2',
@@ -88,7 +90,7 @@ def test_none_is_whole(two_steps, tmp_path):
   with checkpoint.Checkpoints(folder) as checkpoints:
     assert checkpoints.last_step() == 0
     with pytest.raises(InputError, match='holds no whole checkpoint'):
-      checkpoints.best_step()
+      checkpoints.chosen_step()
 
 
 @pytest.fixture
@@ -252,15 +254,30 @@ def small_disk(tmp_path):
   subprocess.run(['umount', str(place)], check=False)
 
 
-def test_a_writer_that_cannot_close_hides_no_error():
-  class Writer:
-    def close(self):
-      raise OSError('No space left on device')
+@pytest.fixture
+def full_disk(small_disk):
+  place = small_disk(1)
+  with pytest.raises(OSError, match='No space'):
+    (place / 'all').write_bytes(bytes(2**21))
+  return place
 
-  with pytest.raises(InputError, match='the reason'), train._closing(Writer()):
-    raise InputError('the reason')
-  with pytest.raises(OSError, match='No space'), train._closing(Writer()):
-    pass
+
+def test_curves_on_a_full_disk(full_disk):
+  words = f'{full_disk}/a: the curves could not be written .No space left'
+  with Curves(full_disk / 'a', 1) as curves:
+    with pytest.raises(InputError, match=words):
+      curves.write(1, {'loss': 0.5})
+    (full_disk / 'all').unlink()
+    curves.write(2, {'loss': 0.25})
+
+
+def test_curves_that_cannot_be_closed_hide_no_error(full_disk):
+  with pytest.raises(InputError, match='a: the curves'):
+    with Curves(full_disk / 'a', 1):
+      pass
+  with pytest.raises(InputError, match='the reason'):
+    with Curves(full_disk / 'b', 1):
+      raise InputError('the reason')
 
 
 def test_a_full_disk(small_disk, tmp_path):
@@ -268,9 +285,9 @@ def test_a_full_disk(small_disk, tmp_path):
   (tmp_path / 'run').symlink_to(small_disk(6))
   with started(tmp_path) as running:
     assert running[0].wait() == 2, log(tmp_path)[-3000:]
-  # Orbax and TensorBoard show the stacks of their threads that wrote.
-  (last,) = re.findall('^error: .*', log(tmp_path), re.MULTILINE)
-  assert 'the disk is full, step' in last
+  # Orbax shows the stacks of its threads that wrote before it.
+  last = log(tmp_path).strip().splitlines()[-1]
+  assert re.match('error: .*(disk is full, step|curves could not be)', last)
   steps = [p for p in tmp_path.glob('run/stages/*/*/*') if p.name.isdigit()]
   assert steps, 'nothing was saved before the disk was full'
   for step in steps:

@@ -18,6 +18,7 @@ LAYERS = (
     'caffe_files',
     'coco_metrics',
     'configs',
+    'curves',
     'datasets',
     'doctor_table',
     'heatmaps',

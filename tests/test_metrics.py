@@ -133,6 +133,27 @@ def test_merged_states_equal_the_whole():
   np.testing.assert_allclose(state.compute(), oracle, rtol=1e-12)
 
 
+def test_standard_error_of_the_macro_mean():
+  """Against the bootstrap over examples, whose landmarks go together."""
+  rng = np.random.default_rng(0)
+  values = rng.normal(3, 1, (200, 1)) + rng.normal(0, 0.3, (200, 5))
+  mask = rng.random((200, 5)) < (0.9, 0.5, 0.2, 0.8, 0)
+  values[~mask] = np.nan
+
+  def mean(rows):
+    columns = zip(values[rows].T[:4], mask[rows].T[:4], strict=True)
+    return np.mean([column[counts].mean() for column, counts in columns])
+
+  drawn = [mean(rng.integers(0, 200, 200)) for _ in range(4000)]
+  found = metrics.macro_mean(values, mask)
+  assert found[0] == pytest.approx(mean(np.arange(200)), abs=1e-12)
+  assert found[1] == pytest.approx(np.std(drawn), rel=0.05)
+  # One landmark of two examples: by hand.
+  found = metrics.macro_mean(np.array([[1.0], [3], [9]]), [[1], [1], [0]])
+  assert found == pytest.approx((2, np.sqrt(2) / np.sqrt(2)))
+  assert metrics.macro_mean(np.ones((1, 2)), [[True, True]])[1] == np.inf
+
+
 def test_pdl_by_hand():
   errors = np.array([[0.0, 15.0, 999.0], [15.1, 40.0, 3.0]])
   mask = np.array([[True, True, False], [True, True, True]])

@@ -216,8 +216,12 @@ def test_tuning_ne_by_hand(both, synthetic_builder):
           of_one.append(ne)
   expected = np.mean([np.mean(some) for some in of_landmark if some])
   for output in (*outputs, alone):
-    assert output['ne']['val'] == pytest.approx(expected, rel=1e-5)
-    assert output['ne']['one'] == pytest.approx(np.mean(of_one), rel=1e-5)
+    ne, standard_error = output['ne']['val']
+    assert ne == pytest.approx(expected, rel=1e-5)
+    assert standard_error == pytest.approx(alone['ne']['val'][1], rel=1e-5)
+    ne, standard_error = output['ne']['one']
+    assert ne == pytest.approx(np.mean(of_one), rel=1e-5)
+    assert standard_error == np.inf
 
 
 def test_the_main_process_has_the_predictions_and_all_the_results(both):
