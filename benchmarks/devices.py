@@ -8,7 +8,7 @@ device each. All share this machine's cores, so the same images/s in all are the
 ideal. Beside the processes that reduce over each other stand as many that do
 not speak with each other: the rest is what the collective path costs.
 
-  python benchmarks/devices.py restarts --manual_dir=F --output=O [--seeds=3]
+  python benchmarks/devices.py restarts --manual_dir=F --output=O [--seeds 0 1 2]
 
 trains the small cascade on DeepFashion on four devices, and again on four in
 two processes, where it is asked to end three times and goes on with two, one,
@@ -238,7 +238,7 @@ def restarts(arguments) -> None:
     (1, 4, None),
   ]
   found = []
-  for seed in range(arguments.seeds):
+  for seed in arguments.seeds:
     fields = {'seed': seed, 'batch_size': BATCH}
     fields |= {f'stages[{i}].train_epochs': arguments.epochs for i in range(3)}
     fields |= {f'stages[{i}].eval_epochs': 1.0 for i in range(3)}
@@ -329,7 +329,7 @@ def main() -> None:
   parser.add_argument('--steps', type=int, default=40)
   parser.add_argument('--rounds', type=int, default=3)
   parser.add_argument('--counts', type=int, nargs='+', default=[2, 4])
-  parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
   parser.add_argument('--epochs', type=float, default=8)
   parser.add_argument('--fold', type=int, default=10)
   # Of `step`, which `scaling` starts.
