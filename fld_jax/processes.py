@@ -35,6 +35,7 @@ LONG_SECONDS = 24 * 3600  # for what the main process does while others wait
 LEAVE_SECONDS = 10  # for the others to come to the end of a run that failed
 PIECE = 2**20  # bytes of each process that are on the devices in a `gather`
 _meetings = itertools.count()
+_steps = itertools.count(1)
 
 
 _signal = {'came': False, 'waits': False}
@@ -63,10 +64,14 @@ def preemption_waits():
     _signal['waits'] = False
 
 
-def preempted(step: int) -> bool:
-  """Whether the run shall end after a step; all processes say the same."""
+def preempted() -> bool:
+  """Whether the run shall end after this step; all processes say the same.
+
+  JAX's runtime names a step after the last that any process has asked for, and
+  waits for that number: so the steps of all networks are counted in one row.
+  """
   if jax.distributed.is_initialized():
-    return multihost.reached_preemption(step)
+    return multihost.reached_preemption(next(_steps))
   return _signal['came']
 
 

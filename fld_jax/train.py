@@ -182,7 +182,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
         seen.add(step, parallel.unreplicate(metrics), batch)
         bar.update(config.batch_size)
         ends = schedules.is_time(step, every, total)
-        leaves = processes.preempted(step)
+        leaves = processes.preempted()
         if (
           ends
           or leaves

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from fld_jax import evaluation_files, metrics, schema, tables
+from fld_jax import evaluate, evaluation_files, metrics, schema, tables
 from fld_jax.errors import InputError
 
 V, O, T, A = schema.VISIBLE, schema.OCCLUDED, schema.TRUNCATED, schema.ABSENT  # noqa: E741
@@ -152,6 +152,14 @@ def test_standard_error_of_the_macro_mean():
   found = metrics.macro_mean(np.array([[1.0], [3], [9]]), [[1], [1], [0]])
   assert found == pytest.approx((2, np.sqrt(2) / np.sqrt(2)))
   assert metrics.macro_mean(np.ones((1, 2)), [[True, True]])[1] == np.inf
+
+
+def test_no_landmark_to_choose_a_checkpoint_by(tiny_config, monkeypatch):
+  absent = dataclasses.replace(two_examples(), visibility=np.full((2, 8), A))
+  monkeypatch.setattr(evaluate, 'to_predictions', lambda *unused: absent)
+  words = 'None of 2 images has a visible landmark .*dataset.splits.tune'
+  with pytest.raises(InputError, match=words):
+    evaluate.macro_ne({}, 'one', tiny_config())
 
 
 def test_pdl_by_hand():

@@ -220,6 +220,23 @@ def test_asked_to_end(tmp_path, processes, distributed):
   assert f'stage1 continues from step {step} of' in log(tmp_path)
 
 
+@pytest.mark.parametrize('processes', [1, 2])
+def test_asked_to_end_between_two_stages(tmp_path, processes):
+  """The next network's first step is where the run ends."""
+  options = {
+    'devices': 1,
+    'fields': {'stages[1].train_steps': 100_000},
+    'distributed': True,
+  }
+  with started(tmp_path, processes, **options) as running:
+    while 'stage1 step 6/6' not in log(tmp_path):
+      assert all(process.poll() is None for process in running), log(tmp_path)
+      time.sleep(0.02)
+    running[0].send_signal(signal.SIGTERM)
+    assert [process.wait(120) for process in running] == [75] * processes
+  assert 'stage2 is saved at step 1 of 100000' in log(tmp_path)
+
+
 @pytest.mark.parametrize(
   ('sent', 'victim'), [(signal.SIGKILL, 1), (signal.SIGSTOP, 1)]
 )

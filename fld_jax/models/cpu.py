@@ -14,8 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 
 _PORTABLE = contextvars.ContextVar('portable', default=False)
-# From so many channels on, fewer products outweigh the sums that they need.
+# Where fewer products outweigh the sums that they need: with so many channels,
+# and so many tiles' products saved, as many as transforming the kernel costs.
 _CHANNELS = 128
+_TILES = 60
 
 
 @contextlib.contextmanager
@@ -136,11 +138,13 @@ class _Algorithm(typing.NamedTuple):
   """A convolution along one axis, of tiles of four pixels that overlap by two.
 
   Attributes:
+    products: how many.
     tile: from four pixels to what is multiplied with the taps.
     taps: from the kernel's taps to as many factors.
     result: from the products to the tile's pixels of the result.
   """
 
+  products: int
   tile: Callable
   taps: Callable
   result: Callable
@@ -149,6 +153,7 @@ class _Algorithm(typing.NamedTuple):
 # Two pixels by four products in place of six: F(2, 3) of Lavin and Gray, "Fast
 # Algorithms for Convolutional Neural Networks" (CVPR 2016), by Winograd.
 _CONV_3 = _Algorithm(
+  4,
   lambda d: (d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]),
   lambda g: (
     g[0],
@@ -161,6 +166,7 @@ _CONV_3 = _Algorithm(
 # Four pixels by six products in place of eight: two even and two odd ones, each
 # pair by an F(2, 2) of two of the four taps.
 _DECONV_4 = _Algorithm(
+  6,
   lambda d: (
     d[0] - d[1],
     d[1],
@@ -176,10 +182,16 @@ _DECONV_4 = _Algorithm(
 
 def _by_fewer_products(x, kernel, algorithm: _Algorithm, direct, precision):
   """`direct(x, kernel)`, by the algorithm where that is faster."""
-  # In bfloat16 its sums and differences would lose digits.
-  if min(kernel.shape[2:]) < _CHANNELS or x.dtype != jnp.float32:
-    return direct(x, kernel)
-  return _winograd(x, kernel, algorithm, direct, precision)
+  batch, height, width = x.shape[:3]
+  tiles = batch * -(-height // 2) * -(-width // 2)
+  # Smaller maps cost the definition as much as those of 3x3.
+  products = len(kernel) ** 2 * batch * max(height, 3) * max(width, 3)
+  saved = products / algorithm.products**2 - tiles
+  wide = min(kernel.shape[2:]) >= _CHANNELS
+  # In bfloat16 the sums and differences would lose digits.
+  if wide and saved >= _TILES and x.dtype == jnp.float32:
+    return _winograd(x, kernel, algorithm, direct, precision)
+  return direct(x, kernel)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
