@@ -84,6 +84,18 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
   return processes.from_main(load)
 
 
+class _Manager(ocp.CheckpointManager):
+  """Orbax's, but that it does not ask whether the run shall end.
+
+  It asks with a network's step, and JAX's runtime expects one row of numbers:
+  `processes.preempted` gives them.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    del step
+    return False
+
+
 class Checkpoints:
   """The checkpoints of one network: the best by NE and the last two.
 
@@ -112,7 +124,7 @@ class Checkpoints:
     alone = ocp.options.MultiprocessingOptions(
       primary_host=me, active_processes={me}
     )
-    return ocp.CheckpointManager(
+    return _Manager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy(
@@ -173,11 +185,10 @@ class Checkpoints:
     return processes.from_main(lambda: self._manager.latest_step() or 0)
 
   def chosen_step(self) -> int:
-    """The last step whose NE the lowest one is not better than by chance.
+    """The last step whose NE is within a standard error of the lowest.
 
-    By chance: by up to its standard error. Of the same learning curve, the end
-    is the better network, as long as it has not learnt the training images by
-    heart, and a hundred images cannot tell two checkpoints apart.
+    A hundred images cannot tell two checkpoints apart, and the later one is the
+    better network, unless it has learnt the training images by heart.
     """
 
     def choose() -> int:

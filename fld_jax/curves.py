@@ -21,10 +21,14 @@ class Curves:
   """
 
   def __init__(self, directory: pathlib.Path, step: int):
-    """Starts a file in `directory`; what others hold from `step` on is void."""
+    """Starts a file in `directory`; what others hold from `step` on is void.
+
+    Raises:
+      InputError: if the disk is full.
+    """
     self._directory = directory
-    directory.mkdir(parents=True, exist_ok=True)
     with self._writing():
+      directory.mkdir(parents=True, exist_ok=True)
       self._events = EventsWriter(str(directory / 'events'))
       start = SessionLog(status=SessionLog.START)
       event = Event(wall_time=time.time(), step=step, session_log=start)

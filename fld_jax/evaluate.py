@@ -132,7 +132,7 @@ def macro_ne(rows: dict, stage: str, config) -> tuple[float, float]:
   if not visible.any():
     raise InputError(
       f'None of {len(visible)} images has a visible landmark to measure NE by: '
-      'let config.dataset.splits.tune have some.'
+      'let config.dataset.splits.tune have some, in another --workdir.'
     )
   return metrics.macro_mean(errors, visible)
 

@@ -125,7 +125,8 @@ def write_export(
   image = jax.ShapeDtypeStruct(shape, np.uint8)
   function = lambda image: _outputs(cascade.forward(image), config)
   convert, load, versions = FORMATS[format]
-  manifest = _manifest(stages, config, image, function)
+  with cpu.portable():  # whatever traces it first: JAX remembers the trace
+    manifest = _manifest(stages, config, image, function)
   manifest |= {'format': format, 'run': run}
   manifest['versions'] |= versions()
   with whole_folder(output) as folder:

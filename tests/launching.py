@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 
+from tensorboardX.proto import event_pb2
+
 from fld_jax.config import XLA_CPU_FLAGS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -108,6 +110,16 @@ def run_to_end(folder: pathlib.Path, processes: int = 1, **options) -> None:
   with started(folder, processes, **options) as running:
     for i, process in enumerate(running):
       assert process.wait() == 0, log(folder, i)[-4000:]
+
+
+def events(folder: pathlib.Path):
+  """All events in TensorBoard's files, in their order."""
+  for path in sorted(folder.glob('events*')):
+    content, at = path.read_bytes(), 0
+    while at < len(content):
+      length = int.from_bytes(content[at : at + 8], 'little')
+      yield event_pb2.Event.FromString(content[at + 12 : at + 12 + length])
+      at += 16 + length
 
 
 def listing(workdir: pathlib.Path) -> set[str]:

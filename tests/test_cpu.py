@@ -106,6 +106,15 @@ def test_fewer_products(layer, definition, algorithm, size):
   assert 'dot_general[' not in traced(layer.clone(dtype=jnp.bfloat16))
 
 
+@pytest.mark.parametrize('layer', [Conv(128, (3, 3)), Deconv(128)])
+def test_few_tiles_are_not_worth_a_transformed_kernel(layer):
+  x = numbers(1, 4, 4, 128)
+  variables = layer.init(jax.random.key(0), x)
+  traced = lambda x: str(jax.make_jaxpr(layer.apply)(variables, x))
+  assert 'dot_general[' not in traced(x)
+  assert 'dot_general[' in traced(np.repeat(x, 20, axis=0))
+
+
 def test_what_is_portable_is_plain():
   """Exports are traced so: no barrier, no zeros, convolutions."""
   small, wide, x = Conv(5, (3, 3)), Deconv(128), numbers(25, 2, 2, 128)

@@ -10,7 +10,8 @@ import subprocess
 
 import numpy as np
 import pytest
-from launching import listing, log, run_to_end, started
+from launching import events, listing, log, run_to_end, started
+from tensorboardX.proto.event_pb2 import SessionLog
 
 from fld_jax import checkpoint, files, input_pipeline, run, train_step
 from fld_jax import stage as stage_lib
@@ -269,6 +270,23 @@ def test_curves_on_a_full_disk(full_disk):
       curves.write(1, {'loss': 0.5})
     (full_disk / 'all').unlink()
     curves.write(2, {'loss': 0.25})
+  values = [v for event in events(full_disk / 'a') for v in event.summary.value]
+  assert [value.simple_value for value in values] == [0.5, 0.25]
+
+
+def test_curves_go_on_from_a_step(tmp_path):
+  with Curves(tmp_path / 'a', 7) as curves:
+    curves.write(7, {'loss': 0.5, 'error': 0.25})
+    # On the disk at once.
+    version, start, loss, error = events(tmp_path / 'a')
+  assert version.file_version == 'brain.Event:2'
+  assert (start.step, start.session_log.status) == (7, SessionLog.START)
+  found = [
+    (e.step, v.tag, v.simple_value)
+    for e in (loss, error)
+    for v in e.summary.value
+  ]
+  assert found == [(7, 'loss', 0.5), (7, 'error', 0.25)]
 
 
 def test_curves_that_cannot_be_closed_hide_no_error(full_disk):

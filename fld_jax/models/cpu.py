@@ -22,7 +22,7 @@ _TILES = 60
 
 @contextlib.contextmanager
 def portable():
-  """What is traced within has no form for CPUs: to run anywhere."""
+  """What is first traced within has no form for CPUs: to run anywhere."""
   token = _PORTABLE.set(True)
   try:
     yield
@@ -52,8 +52,8 @@ def convolve(x, kernel, strides, padding, *, precision, **options):
     x: (B, H, W, Cin).
     kernel: (h, w, Cin, Cout).
     strides: of rows and columns.
-    padding: as of `lax.conv_general_dilated`, such that the result's sides are
-      those of `x` over the strides, rounded up.
+    padding: 'SAME', or such that a window's middle goes from the first pixel
+      in steps of the strides: half a side of the kernel on both sides.
     precision: of the sums.
     **options: more of `lax.conv_general_dilated`'s, without dilation and
       groups.
@@ -184,7 +184,7 @@ def _by_fewer_products(x, kernel, algorithm: _Algorithm, direct, precision):
   """`direct(x, kernel)`, by the algorithm where that is faster."""
   batch, height, width = x.shape[:3]
   tiles = batch * -(-height // 2) * -(-width // 2)
-  # Smaller maps cost the definition as much as those of 3x3.
+  # A convolution of smaller maps costs as much as that of 3x3, see _with_zeros.
   products = len(kernel) ** 2 * batch * max(height, 3) * max(width, 3)
   saved = products / algorithm.products**2 - tiles
   wide = min(kernel.shape[2:]) >= _CHANNELS
