@@ -8,7 +8,7 @@ device each. All share this machine's cores, so the same images/s in all are the
 ideal. Beside the processes that reduce over each other stand as many that do
 not speak with each other: the rest is what the collective path costs.
 
-  python benchmarks/devices.py restarts --manual_dir=F --output=O [--seeds 0 1 2]
+  python benchmarks/devices.py restarts --manual_dir=F --output=O --seeds 0 1 2
 
 trains the small cascade on DeepFashion on four devices, and again on four in
 two processes, where it is asked to end three times and goes on with two, one,
