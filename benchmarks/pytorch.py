@@ -286,7 +286,7 @@ def train_torch(config) -> dict:
     parts.append({**rows, 'estimate': points[valid]})
   rows = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
   rows['stages'] = {'stage1': {'estimate': rows.pop('estimate')}}
-  ne = evaluate.macro_ne(rows, 'stage1', config)
+  ne, _ = evaluate.macro_ne(rows, 'stage1', config)
   return {'ne': ne, 's': time.perf_counter() - start}
 
 
