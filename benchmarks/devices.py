@@ -297,7 +297,9 @@ def memory(arguments) -> None:
       options = command(config, given, workdir, fields)
       with (output / f'{workdir.name}.log').open('w') as log:
         # Preparing the images and compiling are not measured: the second
-        # training finds both done.
+        # training finds both done. Not so the second process: on a CPU JAX
+        # knows a compiled program by its process too, and writes only those
+        # of the first. What it compiles is on top of what the run needs.
         for mode in ('prepare', 'train', 'train'):
           shutil.rmtree(workdir, ignore_errors=True)
           with started(
