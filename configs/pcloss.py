@@ -17,7 +17,7 @@ Arguments after the colon:
   heatmap  targets and soft-argmax: paper (amplitude 100, alpha 0.1) or unit
            (amplitude 1, alpha 15); auto: paper for size=full, else unit
   size     full: the paper's recipe at 512 pixels, for GPUs
-           medium: 5,000 images at 128 pixels, some hours on 2 CPU cores
+           medium: 5,000 images at 128 pixels, 40 minutes on 2 CPU cores
            small: 5,000 images at 64 pixels, minutes on 2 CPU cores
            tiny: rendered garments in a minute or two
   pretrained  file of torchvision's weights to start from, for size=full: a
