@@ -1,0 +1,60 @@
+"""NE of finished runs where boxes do not fit: README, Results.
+
+  python benchmarks/boxes.py W ...
+
+prints for each run the macro NE of its last stage on val, with the boxes as
+they are and with normal noise on each of their sides.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+
+from fld_jax import evaluate, input_pipeline, metrics, stage
+from fld_jax.configs import trained
+from fld_jax.datasets import landmark_set, prepared_builder
+from fld_jax.parallel import Parallel
+from fld_jax.predict import Cascade
+
+DEVIATIONS = (0.0, 0.02, 0.05, 0.1)  # of a side, in box widths or heights
+
+
+class NoisyBoxes(input_pipeline.Records):
+  """Records whose boxes are off, each by the same noise every time."""
+
+  deviation = 0.0
+
+  def __getitem__(self, i) -> dict:
+    record = super().__getitem__(i)
+    x1, y1, x2, y2 = record['box']
+    noise = np.random.default_rng(int(record['index'])).normal(size=4)
+    moved = self.deviation * noise * np.tile([x2 - x1, y2 - y1], 2)
+    return {**record, 'box': (record['box'] + moved).astype(np.float32)}
+
+
+def main():
+  """Predicts val once for each run and deviation."""
+  for workdir in sys.argv[1:]:
+    config = trained.get_config(workdir)
+    stages, _ = stage.load_cascade(config, pathlib.Path(workdir))
+    cascade = Cascade(stages, config, Parallel())
+    records = NoisyBoxes(prepared_builder(config.dataset), 'val')
+    boxes, found = None, []
+    for records.deviation in DEVIATIONS:
+      predictions = evaluate.to_predictions(
+        cascade.predict_records(records), config
+      )
+      # Errors are measured in the annotated boxes' sides.
+      boxes = predictions.boxes if boxes is None else boxes
+      predictions.boxes[:] = boxes
+      errors = metrics.normalised_errors(
+        predictions, stages[-1].name, landmark_set(config.dataset).norm
+      )
+      counts = metrics.counted(predictions.visibility) & np.isfinite(errors)
+      found.append(100 * metrics.macro_mean(errors, counts)[0])
+    print(workdir, *(f'{ne:.2f}' for ne in found), flush=True)
+
+
+if __name__ == '__main__':
+  main()
