@@ -11,9 +11,9 @@ import sys
 
 import numpy as np
 
-from fld_jax import evaluate, input_pipeline, metrics, stage
+from fld_jax import evaluate, input_pipeline, stage
 from fld_jax.configs import trained
-from fld_jax.datasets import landmark_set, prepared_builder
+from fld_jax.datasets import prepared_builder
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 
@@ -42,17 +42,11 @@ def main():
     records = NoisyBoxes(prepared_builder(config.dataset), 'val')
     boxes, found = None, []
     for records.deviation in DEVIATIONS:
-      predictions = evaluate.to_predictions(
-        cascade.predict_records(records), config
-      )
+      rows = cascade.predict_records(records)
       # Errors are measured in the annotated boxes' sides.
-      boxes = predictions.boxes if boxes is None else boxes
-      predictions.boxes[:] = boxes
-      errors = metrics.normalised_errors(
-        predictions, stages[-1].name, landmark_set(config.dataset).norm
-      )
-      counts = metrics.counted(predictions.visibility) & np.isfinite(errors)
-      found.append(100 * metrics.macro_mean(errors, counts)[0])
+      boxes = rows['box'] if boxes is None else boxes
+      ne, _ = evaluate.macro_ne({**rows, 'box': boxes}, stages[-1].name, config)
+      found.append(100 * ne)
     print(workdir, *(f'{ne:.2f}' for ne in found), flush=True)
 
 
