@@ -150,10 +150,6 @@ def _from_scratch(
   config.input.margin = 0.075
   config.input.std = (60.0, 60.0, 60.0)
   config.input.num_threads = 2
-  config.augment.scale = 0.18
-  config.augment.rotation = 20.0
-  config.augment.shift = 0.04
-  config.augment.colour = 0.3
   config.model.dtype = 'float32'
   if name in REGRESSION:
     config.model.dropout = 0.1
@@ -196,6 +192,10 @@ def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
 def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   """64 pixels and 8 epochs."""
   _from_scratch(config, stage, name, side=64)
+  config.augment.scale = 0.18
+  config.augment.rotation = 20.0
+  config.augment.shift = 0.04
+  config.augment.colour = 0.3
   stage.train_epochs = 8.0
   if name == 'fashionnet':
     config.model.blocks = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 256))
