@@ -18,20 +18,20 @@ Arguments after the colon:
 
 from ml_collections import ConfigDict
 
+from fld_jax import defaults
 from fld_jax.config import parse_arg
-from fld_jax.configs import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The config of the default cascade."""
   arg = parse_arg(
     arg,
-    dataset=base.DATASETS,
+    dataset=defaults.DATASETS,
     size=('full', 'small', 'tiny'),
     stages=3,
     pretrained='',
   )
-  config = base.base(arg['dataset'])
+  config = defaults.base(arg['dataset'])
   config.model = ConfigDict()
   config.model.name = 'dfa'
   config.model.hidden = 4096
@@ -46,14 +46,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
   )
   {'full': _full, 'small': _small, 'tiny': _tiny}[arg['size']](config)
   config.stages = config.stages[: arg['stages']]
-  base.start_pretrained(config, arg['pretrained'])
+  defaults.start_pretrained(config, arg['pretrained'])
   config.lock()
   return config
 
 
 def _stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
   """One stage of the cascade."""
-  config = base.stage(name)
+  config = defaults.stage(name)
   config.pseudo_label.space, config.branches = space, branches
   return config
 

@@ -12,32 +12,8 @@ from ml_collections import ConfigDict
 
 from fld_jax.config import difference
 from fld_jax.configs import dfa
+from fld_jax.papers import DFA_TABLE_2, FASHION_8_ORDER
 
-# NE on FLD. The paper does not show the waist's columns, so the printed average
-# is close to, but not, the mean of the six that it shows.
-LANDMARKS = (
-  'collar_left',
-  'collar_right',
-  'sleeve_left',
-  'sleeve_right',
-  'hem_left',
-  'hem_right',
-)
-# Row -> the six landmarks, then the average.
-PAPER = {
-  's1 direct regression': (0.071, 0.071, 0.134, 0.130, 0.103, 0.102, 0.102),
-  's1 - visibility': (0.104, 0.102, 0.213, 0.212, 0.141, 0.143, 0.153),
-  's1 + plabels (T=1)': (0.065, 0.065, 0.113, 0.112, 0.094, 0.095, 0.091),
-  's1 + plabels (T=20)': (0.057, 0.058, 0.106, 0.104, 0.088, 0.089, 0.084),
-  's2 direct regression': (0.051, 0.051, 0.098, 0.096, 0.082, 0.080, 0.078),
-  's2 + plabels (abs.)': (0.050, 0.051, 0.097, 0.096, 0.080, 0.079, 0.076),
-  's2 + plabels (offset)': (0.049, 0.050, 0.095, 0.093, 0.077, 0.078, 0.074),
-  's3 direct regression': (0.049, 0.049, 0.094, 0.093, 0.074, 0.076, 0.073),
-  's3 + two-branch': (0.048, 0.049, 0.094, 0.093, 0.073, 0.075, 0.072),
-  's3 + auto-routing': (0.048, 0.049, 0.092, 0.091, 0.071, 0.073, 0.070),
-  's3 + plabels (offset)': (0.048, 0.048, 0.091, 0.090, 0.071, 0.073, 0.069),
-  's3 + plabels (c. offset)': (0.048, 0.048, 0.091, 0.089, 0.071, 0.072, 0.068),
-}
 ABOUT = (
   'Paper: FLD, waist not shown. Our average: macro NE over all landmarks that '
   'have examples.'
@@ -106,7 +82,9 @@ def _row(
   return ConfigDict(
     {
       'title': title,
-      'paper': dict(zip((*LANDMARKS, 'average'), PAPER[title], strict=True)),
+      'paper': dict(
+        zip((*FASHION_8_ORDER, 'average'), DFA_TABLE_2[title], strict=True)
+      ),
       'base': '',
       'num_stages': number,
       'change': difference(old, new),

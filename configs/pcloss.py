@@ -27,8 +27,8 @@ Arguments after the colon:
 import numpy as np
 from ml_collections import ConfigDict
 
+from fld_jax import defaults
 from fld_jax.config import parse_arg
-from fld_jax.configs import base
 from fld_jax.errors import InputError
 
 MODELS = (
@@ -52,15 +52,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """The config of one model, a cascade of one stage."""
   arg = parse_arg(
     arg,
-    dataset=base.DATASETS,
+    dataset=defaults.DATASETS,
     model=MODELS,
     pcloss=('skeleton', 'none', 'whole', 'top_bottom'),
     size=('full', 'medium', 'small', 'tiny'),
     heatmap=('auto', *HEATMAPS),
     pretrained='',
   )
-  config = base.base(arg['dataset'])
-  stage = base.stage('stage1')
+  config = defaults.base(arg['dataset'])
+  stage = defaults.stage('stage1')
   stage.pseudo_label.num_clusters = 0
   stage.weights.pseudo_label = 0.0
   stage.weight_schedule = 'constant'
@@ -90,7 +90,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     stage.weights.position_constraint = 0.0
   else:
     config.position_constraint.partition = arg['pcloss']
-  base.start_pretrained(config, arg['pretrained'])
+  defaults.start_pretrained(config, arg['pretrained'])
   config.lock()
   return config
 

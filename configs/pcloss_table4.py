@@ -13,19 +13,11 @@ of configs/pcloss.py:
 
 from ml_collections import ConfigDict
 
+from fld_jax import defaults
 from fld_jax.config import difference, parse_arg
-from fld_jax.configs import base, pcloss
+from fld_jax.configs import pcloss
+from fld_jax.papers import PCLOSS_TABLE_4
 
-# Model -> PCLoss -> NE on FashionAI's val.
-PAPER = {
-  'fashionnet': {'none': 0.101724, 'whole': 0.098295, 'skeleton': 0.097078},
-  'fpn': {
-    'none': 0.041219,
-    'whole': 0.039646,
-    'top_bottom': 0.039597,
-    'skeleton': 0.039110,
-  },
-}
 ABOUT = 'Paper: FashionAI.'
 
 
@@ -33,7 +25,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """configs/pcloss.py with the table's `rows`, `seeds` and `about`."""
   rows = {
     name: {pc: {'average': ne} for pc, ne in of_model.items()}
-    for name, of_model in PAPER.items()
+    for name, of_model in PCLOSS_TABLE_4.items()
   }
   return table(arg, rows, ABOUT)
 
@@ -48,7 +40,7 @@ def table(arg: str | None, paper: dict, about: str) -> ConfigDict:
   """
   arg = parse_arg(
     arg,
-    dataset=base.DATASETS,
+    dataset=defaults.DATASETS,
     size=('full', 'medium', 'small', 'tiny'),
     model=('all', *paper),
     seeds=3,

@@ -11,7 +11,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from fld_jax import files
-from fld_jax.configs import base
+from fld_jax.defaults import restore
 from fld_jax.errors import InputError
 
 
@@ -34,25 +34,3 @@ def get_config(arg: str | None = None) -> ConfigDict:
   if not isinstance(manifest, dict) or 'config' not in manifest:
     raise InputError(f'{folder}/manifest.json, config: is missing')
   return restore(manifest['config'])
-
-
-def restore(saved: dict) -> ConfigDict:
-  """The config of what `checkpoint.to_dict` made of it."""
-  saved = _tuples(saved)
-  stages = saved.pop('stages')
-  config = base.base(saved['dataset']['name'])
-  config.update(saved)
-  config.stages = tuple(base.stage(stage['name']) for stage in stages)
-  for stage, fields in zip(config.stages, stages, strict=True):
-    stage.update(fields)
-  config.lock()
-  return config
-
-
-def _tuples(value):
-  """JSON's lists as tuples, which configs have."""
-  if isinstance(value, dict):
-    return {key: _tuples(entry) for key, entry in value.items()}
-  if isinstance(value, list):
-    return tuple(map(_tuples, value))
-  return value

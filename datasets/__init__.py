@@ -6,20 +6,20 @@ import os
 import textwrap
 from typing import NamedTuple
 
-from fld_jax import schema
+from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
 
 LANDMARK_SETS = {
-  'deepfashion': schema.FASHION_8,
-  'fld': schema.FASHION_8,
-  'in_shop': schema.FASHION_8,
-  'consumer_to_shop': schema.FASHION_8,
-  'synthetic': schema.FASHION_8,
+  'deepfashion': landmark_sets.FASHION_8,
+  'fld': landmark_sets.FASHION_8,
+  'in_shop': landmark_sets.FASHION_8,
+  'consumer_to_shop': landmark_sets.FASHION_8,
+  'synthetic': landmark_sets.FASHION_8,
   'coco_keypoints': None,  # the files say
-  'fashion_ai': schema.FASHION_AI_24,
-  'lsp': schema.LSP_14,
-  'lspet': schema.LSP_14,
-  'parse': schema.LSP_14,
+  'fashion_ai': landmark_sets.FASHION_AI_24,
+  'lsp': landmark_sets.LSP_14,
+  'lspet': landmark_sets.LSP_14,
+  'parse': landmark_sets.LSP_14,
 }
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from fld_jax import schema
 from fld_jax.datasets import coco_files, coco_folder
-from fld_jax.datasets.rows import Findings, Row
-from fld_jax.errors import InputError
+from fld_jax.datasets.rows import Row
+from fld_jax.errors import Findings, InputError
 from fld_jax.files import read_json
 
 

@@ -14,14 +14,8 @@ import numpy as np
 
 from fld_jax import schema
 from fld_jax.datasets import coco_files
-from fld_jax.datasets.rows import (
-  SPLITS,
-  Findings,
-  Row,
-  file_state,
-  image_size,
-)
-from fld_jax.errors import InputError, shown
+from fld_jax.datasets.rows import SPLITS, Row, file_state, image_size
+from fld_jax.errors import Findings, InputError, shown
 from fld_jax.files import read_json
 
 

@@ -7,7 +7,7 @@ folder of one's own may have as well, and all that a user can get wrong;
 deepfashion_fine.py those of the files in Anno_fine.
 """
 
-from fld_jax import schema
+from fld_jax import landmark_sets
 from fld_jax.datasets import deepfashion_fine, deepfashion_folder
 from fld_jax.datasets.folder_builder import FolderBuilder
 from fld_jax.errors import InputError
@@ -40,7 +40,7 @@ class Deepfashion(FolderBuilder):
 
   def landmarks(self):
     """See `FolderBuilder`."""
-    return schema.FASHION_8
+    return landmark_sets.FASHION_8
 
   def attribute_names(self):
     """See `FolderBuilder`."""

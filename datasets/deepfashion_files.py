@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fld_jax import schema
+from fld_jax import landmark_sets
 from fld_jax.datasets import deepfashion_lists as lists
 from fld_jax.datasets.rows import Row, file_state, image_size
 from fld_jax.datasets.text_lists import error
@@ -210,7 +210,7 @@ def checked_row(
   line, (_, corners) = box
   check_box(paths['box'], line, corners, size)
   line, (clothes_type, variation, visibility, points) = landmarks
-  slots = list(slots or schema.FASHION_8.slots[clothes_type])
+  slots = list(slots or landmark_sets.FASHION_8.slots[clothes_type])
   check_landmarks(paths['landmarks'], line, points[slots], size)
   return Row(
     id=image,

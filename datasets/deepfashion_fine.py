@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fld_jax import schema
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets import deepfashion_lists as lists
 from fld_jax.datasets.deepfashion_files import (
   attribute_names,
@@ -37,7 +37,7 @@ from fld_jax.datasets.deepfashion_files import (
   existing_folder,
 )
 from fld_jax.datasets.deepfashion_folder import FINE
-from fld_jax.datasets.rows import SPLITS, Findings, Row
+from fld_jax.datasets.rows import SPLITS, Row
 from fld_jax.datasets.tables import Tables
 from fld_jax.datasets.text_lists import (
   columns_error,
@@ -47,9 +47,9 @@ from fld_jax.datasets.text_lists import (
   parsed,
   read_lines,
 )
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
-LANDMARKS = schema.FASHION_8
+LANDMARKS = landmark_sets.FASHION_8
 COARSE = ('Anno_coarse', 'Anno')
 FULL = 3  # the clothes type with all landmarks
 POINT_FIELDS = [
@@ -85,7 +85,7 @@ def read_annotations(
   types = None
   if 'categories' in paths:
     path = paths['categories']
-    types = lists.read_names(path, CATEGORY_HEADER, schema.CLOTHES_TYPES)
+    types = lists.read_names(path, CATEGORY_HEADER, landmark_sets.CLOTHES_TYPES)
     types = types['types']
   names = read_attribute_names(manual_dir)
   splits = [split for split in SPLITS if split in paths]

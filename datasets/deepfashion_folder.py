@@ -28,9 +28,9 @@ from fld_jax.datasets.deepfashion_files import (
   digest_of,
   existing_folder,
 )
-from fld_jax.datasets.rows import SPLITS, Findings, Row
+from fld_jax.datasets.rows import SPLITS, Row
 from fld_jax.datasets.tables import Tables
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 FINE = 'Anno_fine'
 ANNO_FOLDERS = ('Anno', 'Anno_coarse', FINE)

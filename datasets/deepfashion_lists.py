@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from fld_jax import schema
-from fld_jax.datasets.rows import SPLITS, Findings
+from fld_jax import landmark_sets, schema
+from fld_jax.datasets.rows import SPLITS
 from fld_jax.datasets.text_lists import (
   columns_error,
   error,
@@ -15,7 +15,7 @@ from fld_jax.datasets.text_lists import (
   read_rows,
   read_table,
 )
-from fld_jax.errors import shown
+from fld_jax.errors import Findings, shown
 
 BOX_FIELDS = ['x_1', 'y_1', 'x_2', 'y_2']
 LANDMARK_FIELDS = [
@@ -113,7 +113,7 @@ def read_landmarks(path, findings: Findings):
       valid = f'at least {len(header)}, {" ".join(header)}'
       raise columns_error(path, line, fields, valid)
     clothes_type = integer(
-      path, line, 'clothes_type', fields[1], schema.CLOTHES_TYPES
+      path, line, 'clothes_type', fields[1], landmark_sets.CLOTHES_TYPES
     )
     variation = 0  # not known
     if 'variation_type' in header:
@@ -128,16 +128,18 @@ def read_landmarks(path, findings: Findings):
 
 def _landmarks(path, line, clothes_type, fields, start):
   """Triples from `start` on -> codes (8,) int32, points (8, 2) float32."""
-  slots = schema.FASHION_8.slots[clothes_type]
+  slots = landmark_sets.FASHION_8.slots[clothes_type]
   if len(fields) != start + 3 * len(slots):
-    name = schema.CLOTHES_TYPES[clothes_type]
+    name = landmark_sets.CLOTHES_TYPES[clothes_type]
     valid = (
       f'{start + 3 * len(slots)}: {start} and {len(slots)} landmarks of 3 for '
       f'clothes_type {clothes_type} ({name})'
     )
     raise columns_error(path, line, fields, valid)
-  codes = np.full(schema.FASHION_8.num_landmarks, schema.ABSENT, np.int32)
-  points = np.zeros((schema.FASHION_8.num_landmarks, 2), np.float32)
+  codes = np.full(
+    landmark_sets.FASHION_8.num_landmarks, schema.ABSENT, np.int32
+  )
+  points = np.zeros((landmark_sets.FASHION_8.num_landmarks, 2), np.float32)
   for i, slot in enumerate(slots):
     names = [f'{field}_{i + 1}' for field in LANDMARK_FIELDS]
     code, x, y = fields[start + 3 * i : start + 3 * i + 3]

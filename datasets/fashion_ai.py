@@ -3,7 +3,7 @@
 fashion_ai_folder.py has the layout and all that a user can get wrong.
 """
 
-from fld_jax import schema
+from fld_jax import landmark_sets
 from fld_jax.datasets import fashion_ai_folder
 from fld_jax.datasets.folder_builder import FolderBuilder
 
@@ -17,7 +17,7 @@ class FashionAi(FolderBuilder):
 
   def landmarks(self):
     """See `FolderBuilder`."""
-    return schema.FASHION_AI_24
+    return landmark_sets.FASHION_AI_24
 
   def read(self, findings):
     """See `FolderBuilder`."""

@@ -27,13 +27,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fld_jax import schema
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets import text_lists
-from fld_jax.datasets.rows import Findings, Row, file_state, image_size
+from fld_jax.datasets.rows import Row, file_state, image_size
 from fld_jax.datasets.tables import Tables
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import Findings, InputError, shown
 
-LANDMARKS = schema.FASHION_AI_24
+LANDMARKS = landmark_sets.FASHION_AI_24
 COLUMNS = ['image_id', 'image_category', *LANDMARKS.names]
 CATEGORIES = {name: code for code, name in LANDMARKS.types.items()}
 VISIBILITY = {1: schema.VISIBLE, 0: schema.OCCLUDED, -1: schema.ABSENT}

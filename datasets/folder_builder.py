@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 
 from fld_jax import schema
 from fld_jax.datasets import shards
-from fld_jax.datasets.rows import Findings, Row
-from fld_jax.errors import InputError
+from fld_jax.datasets.rows import Row
+from fld_jax.errors import Findings, InputError
 from fld_jax.files import locked
 
 SUMMARY = 'summary.json'

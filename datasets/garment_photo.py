@@ -9,7 +9,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from fld_jax import schema
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets import garment_paint as paint
 from fld_jax.datasets import garment_shapes as shapes
 from fld_jax.datasets import garments
@@ -117,7 +117,7 @@ def _truth(scene, layers, marks, size):
     if not layer.flat
   ]
   for (x, y), name in zip(marks.tolist(), scene.points, strict=True):
-    slot = schema.FASHION_8.names.index(name)
+    slot = landmark_sets.FASHION_8.names.index(name)
     owner[slot] = scene.points[name][1]
     if not (0 <= x < size[0] and 0 <= y < size[1]):
       visibility[slot] = schema.TRUNCATED

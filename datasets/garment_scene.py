@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from fld_jax import schema
+from fld_jax import landmark_sets
 from fld_jax.datasets import garment_shapes as shapes
 from fld_jax.datasets import garments
 
@@ -68,8 +68,8 @@ class Scene:
         for s in (-1, 1):
           self._sleeve(item, s)
         self._wear(item)
-    slots = schema.FASHION_8.slots[item.clothes_type]
-    names = [schema.FASHION_8.names[slot] for slot in slots]
+    slots = landmark_sets.FASHION_8.slots[item.clothes_type]
+    names = [landmark_sets.FASHION_8.names[slot] for slot in slots]
     self.points = {name: self.points[name] for name in names}
 
   def add(self, outline: np.ndarray, **fill) -> None:

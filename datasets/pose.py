@@ -3,7 +3,7 @@
 pose_folder.py has the layouts and all that a user can get wrong.
 """
 
-from fld_jax import schema
+from fld_jax import landmark_sets
 from fld_jax.datasets import pose_folder
 from fld_jax.datasets.folder_builder import FolderBuilder
 
@@ -21,7 +21,7 @@ class _Pose(FolderBuilder):
 
   def landmarks(self):
     """See `FolderBuilder`."""
-    return schema.LSP_14
+    return landmark_sets.LSP_14
 
   def read(self, findings):
     """See `FolderBuilder`."""

@@ -24,12 +24,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fld_jax import geometry, schema
+from fld_jax import geometry, landmark_sets, schema
 from fld_jax.datasets import mat_files
-from fld_jax.datasets.rows import Findings, Row, file_state, image_size
-from fld_jax.errors import InputError, shown
+from fld_jax.datasets.rows import Row, file_state, image_size
+from fld_jax.errors import Findings, InputError, shown
 
-LANDMARKS = schema.LSP_14
+LANDMARKS = landmark_sets.LSP_14
 CENTRICS = ('observer', 'person')
 MARGIN = 1 / 6  # of the longer side of the joints' box
 

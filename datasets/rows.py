@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import os
-from collections import Counter
 
 import numpy as np
 from PIL import Image
@@ -46,31 +45,6 @@ class Row:
     default_factory=lambda: np.zeros(0, np.int8)
   )
   score: float = 1.0
-
-
-class Findings:
-  """What a reader finds beside rows.
-
-  Readers yield rows one by one, and those of lists and CSVs need no more memory
-  for a million of them than for a thousand. They hand every mistake to
-  `mistake`, and go on without the row if it returns.
-
-  Attributes:
-    left_out: why rows are left out that are no mistakes -> how many.
-    mistakes: what `mistake` was given, if not `strict`.
-  """
-
-  def __init__(self, strict: bool = True):
-    """With `strict`, the first mistake ends the reading."""
-    self.strict = strict
-    self.left_out: Counter = Counter()
-    self.mistakes: list[InputError] = []
-
-  def mistake(self, error: InputError) -> None:
-    """Raises the error, or keeps it."""
-    if self.strict:
-      raise error
-    self.mistakes.append(error)
 
 
 def image_size(path: str, place: str, formats=None) -> tuple[int, int]:

@@ -29,7 +29,7 @@ import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fld_jax import schema
+from fld_jax import landmark_sets
 from fld_jax.datasets import deepfashion_lists as lists
 from fld_jax.datasets import shop_lists
 from fld_jax.datasets.deepfashion_files import (
@@ -39,11 +39,11 @@ from fld_jax.datasets.deepfashion_files import (
   digest_of,
   existing_folder,
 )
-from fld_jax.datasets.rows import Findings, Row
+from fld_jax.datasets.rows import Row
 from fld_jax.datasets.shop_lists import CONSUMER, SHOP, Listed
 from fld_jax.datasets.tables import Tables
 from fld_jax.datasets.text_lists import error
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 # Codes of source_type, and which one an image in each column of a pair has.
 SOURCES = {1: 'shop', 2: 'consumer'}
@@ -151,7 +151,10 @@ def _fill(tables: Tables, paths, name: str, findings: Findings) -> None:
     layout.column,
     again if layout.images > 1 else None,
   )
-  codes = {'clothes_type': schema.CLOTHES_TYPES, layout.code: layout.codes}
+  codes = {
+    'clothes_type': landmark_sets.CLOTHES_TYPES,
+    layout.code: layout.codes,
+  }
   path = paths['box']
   tables.add('box', path, lists.read_boxes(path, findings, codes), findings)
   path = paths['landmarks']

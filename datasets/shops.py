@@ -5,7 +5,7 @@ with Rich Annotations, CVPR 2016. shop_folder.py has the layouts and all that a
 user can get wrong.
 """
 
-from fld_jax import schema
+from fld_jax import landmark_sets
 from fld_jax.datasets import shop_folder
 from fld_jax.datasets.folder_builder import FolderBuilder
 
@@ -19,7 +19,7 @@ class InShop(FolderBuilder):
 
   def landmarks(self):
     """See `FolderBuilder`."""
-    return schema.FASHION_8
+    return landmark_sets.FASHION_8
 
   def attribute_names(self):
     """See `FolderBuilder`."""

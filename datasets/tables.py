@@ -5,9 +5,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from fld_jax.datasets.rows import Findings
 from fld_jax.datasets.text_lists import error
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import Findings, InputError, shown
 
 
 class Tables:

@@ -9,8 +9,7 @@ no-break space. Numbers are base 10, in ASCII, and may be padded with zeros
 import re
 from collections.abc import Iterator
 
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import Findings, InputError, shown
 
 # Python's own int and float also take '1_0', digits of other scripts and more
 # of them than it can print.

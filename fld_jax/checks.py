@@ -4,8 +4,8 @@ import pathlib
 
 from fld_jax import heatmaps, pretrained, train_step
 from fld_jax import stage as stage_lib
-from fld_jax.configs.base import IMAGENET_MEAN, IMAGENET_STD
 from fld_jax.datasets import landmark_set
+from fld_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
 from fld_jax.errors import InputError
 
 

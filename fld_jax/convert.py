@@ -6,9 +6,9 @@ import shutil
 
 import jax
 
-from fld_jax import checkpoint, pretrained, schema
+from fld_jax import checkpoint, defaults, landmark_sets, pretrained
 from fld_jax import stage as stage_lib
-from fld_jax.configs import base, dfa, pcloss
+from fld_jax.configs import dfa, pcloss
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.stage import ALL, EASY, HARD
@@ -119,7 +119,7 @@ def _dfa_config(folder: pathlib.Path, net: pretrained.DfaNet):
   # As methods 1.3: padded to a square, the mean subtracted, nothing divided.
   config.input.size = net.size
   config.input.crop, config.input.margin = 'pad_square', 0.0
-  config.input.mean, config.input.std = base.RELEASE_MEAN, (1.0, 1.0, 1.0)
+  config.input.mean, config.input.std = defaults.RELEASE_MEAN, (1.0, 1.0, 1.0)
   config.model.blocks, config.model.hidden = net.blocks, net.hidden
   config.model.batch_norm, config.model.dtype = False, 'float32'
   config.offset_scale = 5.0
@@ -140,7 +140,10 @@ def _mmpose(path: pathlib.Path):
   # ours, which are square, a higher item is as large.
   config.input.size, config.input.margin = 256, 0.125
   config.input.crop = 'pad_square'
-  config.input.mean, config.input.std = base.IMAGENET_MEAN, base.IMAGENET_STD
+  config.input.mean, config.input.std = (
+    defaults.IMAGENET_MEAN,
+    defaults.IMAGENET_STD,
+  )
   config.model.update(
     depth=net.depth, width=net.width, channels=net.channels, dtype='float32'
   )
@@ -167,8 +170,8 @@ def _mmpose(path: pathlib.Path):
 def _clothes_type(place: str, num_landmarks: int) -> str:
   """The clothes type that has so many of the eight landmarks."""
   types = {
-    len(slots): schema.FASHION_8.types[code]
-    for code, slots in schema.FASHION_8.slots.items()
+    len(slots): landmark_sets.FASHION_8.types[code]
+    for code, slots in landmark_sets.FASHION_8.slots.items()
   }
   if num_landmarks not in types:
     known = ', '.join(f'{n} ({kind})' for n, kind in types.items())

@@ -25,9 +25,9 @@ from fld_jax import (
   sides,
 )
 from fld_jax.datasets import SOURCES, make_builder
-from fld_jax.datasets.rows import Findings, decode_image
+from fld_jax.datasets.rows import decode_image
 from fld_jax.datasets.shards import num_cores
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 from fld_jax.files import write_file
 from fld_jax.row_index import RowIndex
 

@@ -1,5 +1,7 @@
 """The exceptions that are no defects of fld_jax, and how they end a run."""
 
+from collections import Counter
+
 # Exit status of a run that wants to be started again: sysexits' EX_TEMPFAIL.
 START_AGAIN = 75
 
@@ -38,3 +40,28 @@ def shown(text: str, longest: int = 200) -> str:
   rest = '...' if len(text) > longest else ''
   printed = (c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
   return ''.join(printed) + rest
+
+
+class Findings:
+  """What a reader finds beside rows.
+
+  Readers yield rows one by one, and those of lists and CSVs need no more memory
+  for a million of them than for a thousand. They hand every mistake to
+  `mistake`, and go on without the row if it returns.
+
+  Attributes:
+    left_out: why rows are left out that are no mistakes -> how many.
+    mistakes: what `mistake` was given, if not `strict`.
+  """
+
+  def __init__(self, strict: bool = True):
+    """With `strict`, the first mistake ends the reading."""
+    self.strict = strict
+    self.left_out: Counter = Counter()
+    self.mistakes: list[InputError] = []
+
+  def mistake(self, error: InputError) -> None:
+    """Raises the error, or keeps it."""
+    if self.strict:
+      raise error
+    self.mistakes.append(error)

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fld_jax import checkpoint, files, schema
+from fld_jax import checkpoint, defaults, files, schema
 from fld_jax import metrics as metrics_lib
-from fld_jax.configs import trained
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 
@@ -97,7 +96,7 @@ def read_evaluation(path: pathlib.Path) -> Evaluation:
     raise InputError(
       f'{path} is not what an evaluation left ({error}): evaluate again.'
     ) from error
-  config = trained.restore(about['config'])
+  config = defaults.restore(about['config'])
   landmarks = landmark_set(config.dataset)
   if list(landmarks.names) != about['landmarks']:
     raise InputError(

@@ -16,8 +16,7 @@ import numpy as np
 
 from fld_jax import files
 from fld_jax.datasets import coco_files, text_lists
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import Findings, InputError, shown
 
 HEADER = ['image', 'x1', 'y1', 'x2', 'y2']
 

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from fld_jax import schema
+from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
 
 NORMS = (
@@ -62,7 +62,7 @@ class Predictions:
   variation: np.ndarray
   estimates: dict[str, np.ndarray]
   visibility_probs: dict[str, np.ndarray]
-  landmark_set: schema.LandmarkSet = schema.FASHION_8
+  landmark_set: schema.LandmarkSet = landmark_sets.FASHION_8
   confidences: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   box_scores: np.ndarray | None = None
   pseudo_labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -113,7 +113,7 @@ class MeanState:
     nothing = np.full(self.total.shape, np.nan)
     return np.divide(self.total, self.count, out=nothing, where=self.count > 0)
 
-  def summary(self, names=schema.FASHION_8.names) -> dict:
+  def summary(self, names=landmark_sets.FASHION_8.names) -> dict:
     """JSON-ready means, None where nothing was counted.
 
     Args:
@@ -271,7 +271,7 @@ def normalised_errors(
   return np.linalg.norm((estimate - truth) / scale, axis=-1)
 
 
-def ne(errors, mask, names=schema.FASHION_8.names) -> dict:
+def ne(errors, mask, names=landmark_sets.FASHION_8.names) -> dict:
   """Normalised error of (n, N) errors where mask, see MeanState.summary."""
   return MeanState.from_values(errors, mask).summary(names)
 

@@ -18,8 +18,7 @@ import numpy as np
 
 from fld_jax import files
 from fld_jax.datasets import coco_files, text_lists
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fld_jax import metrics, schema, visualize
-from fld_jax.report_papers import published
+from fld_jax.papers import published
 from fld_jax.report_runs import Run
 from fld_jax.report_tables import (
   confusion,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fld_jax import metrics, schema
-from fld_jax.report_papers import published
+from fld_jax.papers import published
 from fld_jax.report_runs import Run
 from fld_jax.report_table import Row, Table
 

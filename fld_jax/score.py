@@ -13,13 +13,13 @@ from fld_jax import (
   coco_objects,
   datasets,
   keypoint_metrics,
+  landmark_sets,
   metrics,
   prediction_files,
-  schema,
   tables,
 )
-from fld_jax.datasets.rows import Findings, Row, image_size
-from fld_jax.errors import InputError, shown
+from fld_jax.datasets.rows import Row, image_size
+from fld_jax.errors import Findings, InputError, shown
 from fld_jax.files import write_file, write_json
 
 STAGE = 'predictions'  # what tables of stages call the estimates
@@ -59,9 +59,9 @@ def score(config_dataset, predictions_path, split: str, directory) -> dict:
     ids, places = coco_objects.tie(annotations, results, [r.id for r in rows])
   if ids is not None:
     _check_ids(results.path, ids, rows, split)
-  if landmarks.names == schema.COCO_17.names and scores is not None:
+  if landmarks.names == landmark_sets.COCO_17.names and scores is not None:
     detections = list(zip(places, results.landmarks, scores, strict=True))
-    sigmas = schema.COCO_17.sigmas
+    sigmas = landmark_sets.COCO_17.sigmas
     found['coco'] = coco_objects.figures(annotations, detections, sigmas)
   if ids is not None:
     predictions = _predictions(results, ids, rows, landmarks)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from fld_jax import metrics, schema, tables
+from fld_jax import landmark_sets, metrics, schema, tables
 
 # RGB, told apart also by colour-blind readers. Left is the annotation's left.
 LEFT, RIGHT = (255, 120, 0), (0, 130, 255)
@@ -21,7 +21,7 @@ def draw_landmarks(
   visibility,
   *,
   truth=None,
-  names=schema.FASHION_8.names,
+  names=landmark_sets.FASHION_8.names,
 ):
   """Draws landmarks on a copy of an image.
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fld_jax import metrics, schema
+from fld_jax import landmark_sets, metrics, schema
 from fld_jax.configs import dfa, pcloss
 from fld_jax.evaluation_files import Evaluation
 from fld_jax.report_runs import Run
@@ -25,7 +25,7 @@ def make_run(
   *,
   count=40,
   seed=0,
-  landmarks=schema.FASHION_8,
+  landmarks=landmark_sets.FASHION_8,
   num_stages=3,
   cascade=True,
   ids=None,

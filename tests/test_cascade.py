@@ -14,8 +14,8 @@ from fld_jax import (
   checkpoint,
   checks,
   input_pipeline,
+  landmark_sets,
   run,
-  schema,
   train_step,
 )
 from fld_jax import stage as stage_lib
@@ -81,7 +81,7 @@ def test_evaluation_files(finished):
     *(of['ne'] for of in metrics['stages'].values()),
   ):
     assert 0 < ne['macro'] < 1 and 0 < ne['micro'] < 1
-    assert set(ne['per_landmark']) == set(schema.FASHION_8.names)
+    assert set(ne['per_landmark']) == set(landmark_sets.FASHION_8.names)
   assert metrics['ne'] == metrics['stages']['stage3']['ne']
   assert metrics['ne']['macro'] == pytest.approx(
     results['test']['ne']['macro'], abs=1e-6

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from test_score import config_of, fashion, write_npz
 
-from fld_jax import doctor, input_pipeline, prepare, run
-from fld_jax.configs import base, trained
+from fld_jax import defaults, doctor, input_pipeline, prepare, run
+from fld_jax.configs import trained
 from fld_jax.datasets import LANDMARK_SETS, landmark_set, only_type
 from fld_jax.errors import InputError
-from fld_jax.schema import FASHION_8
+from fld_jax.landmark_sets import FASHION_8
 from fld_jax.score import score
 
 __all__ = ['fashion']  # the fixture
@@ -241,4 +241,4 @@ def test_no_field_of_the_set_is_forgotten():
     *('names', 'top', 'slots', 'sticks', 'sigmas', 'swaps', 'parts', 'types'),
     *('norm', 'norm_pairs'),
   }
-  assert base.base('fld').dataset.clothes_type == ''
+  assert defaults.base('fld').dataset.clothes_type == ''

@@ -10,8 +10,7 @@ from test_coco_keypoints import LAYOUT, config_of
 from fld_jax import run
 from fld_jax.configs import pcloss
 from fld_jax.datasets import coco_detections, coco_folder, prepared_builder
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 PLACE = 'boxes/{split}.json'
 # Of val's images 10, 11 and 12, each 60 x 40; 10 has two, 12 none.

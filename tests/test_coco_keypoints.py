@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from fld_jax import run, schema
+from fld_jax import landmark_sets, run, schema
 from fld_jax.configs import base, pcloss
 from fld_jax.datasets import coco_folder, landmark_set, prepared_builder
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data'
 NAMES = ['left cup', 'right cup', 'strap_top', 'left_hem', 'right_hem']
@@ -462,7 +461,7 @@ def test_real_files(place, layout, splits, tmp_path):
       np.testing.assert_allclose(record['box'], [x, y, x + w, y + h], rtol=1e-6)
     assert len(names) <= images
   if place == 'coco':
-    assert landmark_set(config).names == schema.COCO_17.names
+    assert landmark_set(config).names == landmark_sets.COCO_17.names
 
 
 def test_trains_and_evaluates_from_one_config(tmp_path):

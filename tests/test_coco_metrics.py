@@ -10,11 +10,11 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fld_jax import coco_metrics, schema
+from fld_jax import coco_metrics, landmark_sets
 from fld_jax.errors import InputError
 
 FILES = pathlib.Path(__file__).parents[2] / 'shared/data/coco'
-SIGMAS = schema.COCO_17.sigmas
+SIGMAS = landmark_sets.COCO_17.sigmas
 
 
 def perturbed(annotations, rng, noise: float):

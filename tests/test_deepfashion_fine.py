@@ -4,14 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from fld_jax.configs import base
+from fld_jax import defaults
 from fld_jax.datasets import (
   deepfashion_fine,
   deepfashion_folder,
   prepared_builder,
 )
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 # Every image is 60 wide and 40 high.
 TEE, SKIRT = 'img/Crew_Tee/img_00000001.jpg', 'img/Skirt/img_00000002.jpg'
@@ -86,7 +85,7 @@ def write(folder, files):
 
 
 def prepare(folder, data, labels):
-  config = base.base('deepfashion').dataset
+  config = defaults.base('deepfashion').dataset
   assert config.labels == 'coarse'
   config.labels, config.manual_dir = labels, str(folder)
   config.data_dir = str(data)

@@ -14,9 +14,9 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fld_jax import doctor, near_duplicates, schema, sides
-from fld_jax.configs.base import base
+from fld_jax import doctor, landmark_sets, near_duplicates, schema, sides
 from fld_jax.datasets import deepfashion_folder, synthetic
+from fld_jax.defaults import base
 from fld_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -59,7 +59,7 @@ def write(folder, garments):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(record['image'])
     box = ' '.join(f'{x:.3f}' for x in record['box'])
-    slots = schema.FASHION_8.slots[record['clothes_type']]
+    slots = landmark_sets.FASHION_8.slots[record['clothes_type']]
     codes, points = record['visibility'], record['landmarks']
     marks = ' '.join(
       f'{codes[i]} {points[i, 0]:.3f} {points[i, 1]:.3f}' for i in slots
@@ -160,7 +160,7 @@ def test_clean_folder(tmp_path, garments, capsys):
   assert counts['rows'] == counts['images'] == len(garments)
   assert counts['splits'] == NUM and list(counts['splits']) == list(NUM)
   types = collections.Counter(r['clothes_type'] for _, r in garments)
-  for code, of_type in schema.CLOTHES_TYPES.items():
+  for code, of_type in landmark_sets.CLOTHES_TYPES.items():
     of_splits = counts['clothes_types'].values()
     assert sum(of.get(of_type, 0) for of in of_splits) == types[code]
   assert counts['variations'] == {
@@ -267,7 +267,7 @@ def test_images_of_one_colour_are_no_near_duplicates(tmp_path, garments):
 
 
 def swapped(record):
-  order = schema.FASHION_8.flip
+  order = landmark_sets.FASHION_8.flip
   return {
     **record,
     'landmarks': record['landmarks'][order],
@@ -326,7 +326,7 @@ class Stub:
     self.rows = rows
 
   def landmarks(self):
-    return schema.FASHION_8
+    return landmark_sets.FASHION_8
 
   def read(self, findings):
     del findings
@@ -521,8 +521,8 @@ def test_hashes_know_a_picture_again(garments):
 
 
 def test_pairs_of_landmarks():
-  lsp = sides.pairs(schema.LSP_14)
-  names = [[schema.LSP_14.names[i] for i in pair] for pair in lsp]
+  lsp = sides.pairs(landmark_sets.LSP_14)
+  names = [[landmark_sets.LSP_14.names[i] for i in pair] for pair in lsp]
   assert all(a.replace('left', 'right') == b for a, b in names)
   assert len(names) == 6
   given = schema.LandmarkSet(('a', 'b', 'c'), swaps=(('c', 'a'),))

@@ -15,7 +15,7 @@ import pytest
 import scipy.special
 from random_networks import random_variables
 
-from fld_jax import export, export_files, input_pipeline, schema
+from fld_jax import export, export_files, input_pipeline, landmark_sets, schema
 from fld_jax.configs import pcloss, trained
 from fld_jax.errors import InputError
 from fld_jax.parallel import Parallel
@@ -178,7 +178,7 @@ def test_the_loader_prints_image_pixels(
   path, box = items[3]
   printed = run_alone(folders[format] / 'load.py', path, *box, cwd=tmp_path)
   lines = [line.split() for line in printed.splitlines()]
-  assert [line[0] for line in lines] == list(schema.FASHION_8.names)
+  assert [line[0] for line in lines] == list(landmark_sets.FASHION_8.names)
   points = np.array([line[1:3] for line in lines], float)
   np.testing.assert_allclose(points, evaluated[3][:, :2], atol=2e-3)
 
@@ -207,7 +207,7 @@ def test_the_manifest_tells_what_there_is(folders, found, config, format):
   }
   assert manifest['inputs']['image']['shape'] == ['B', 32, 32, 3]
   assert manifest['method']['routing']['mode'] == 'route'
-  assert manifest['landmarks']['names'] == list(schema.FASHION_8.names)
+  assert manifest['landmarks']['names'] == list(landmark_sets.FASHION_8.names)
   assert manifest['run']['checked_with'] == 'images of synthetic test'
 
 

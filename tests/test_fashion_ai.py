@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fld_jax import metrics, schema
+from fld_jax import landmark_sets, metrics, schema
 from fld_jax.datasets import fashion_ai_folder, prepared_builder
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 REAL = pathlib.Path(__file__).parents[2] / 'shared/data/fashionai'
-AI = schema.FASHION_AI_24
+AI = landmark_sets.FASHION_AI_24
 # As the competition's description lists them, written out for this test.
 HEADER = (
   'image_id,image_category,neckline_left,neckline_right,center_front,'

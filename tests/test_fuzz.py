@@ -24,8 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from fld_jax.datasets import rows as rows_lib
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 EXAMPLES = int(os.environ.get('FLD_FUZZ', '60'))
 SECONDS = 5  # of one example

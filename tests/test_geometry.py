@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fld_jax import geometry, schema
+from fld_jax import geometry, landmark_sets
 from fld_jax.errors import InputError
 
 # Centre (20, 40), 20 wide, 40 high.
@@ -106,7 +106,7 @@ def test_normalised_coordinates():
 
 
 def test_flip_swaps_left_and_right_and_is_its_own_inverse():
-  flip = schema.FASHION_8.flip
+  flip = landmark_sets.FASHION_8.flip
   np.testing.assert_array_equal(flip, [1, 0, 3, 2, 5, 4, 7, 6])
   np.testing.assert_array_equal(flip[flip], range(8))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fld_jax import heatmaps, schema
+from fld_jax import heatmaps, landmark_sets
 from fld_jax.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -151,7 +151,7 @@ def test_quarter_by_hand():
 @pytest.mark.parametrize('decoder', heatmaps.DECODERS)
 def test_a_mirrored_map_is_the_map_of_mirrored_landmarks(decoder):
   """To the pixel, without the shift by one that other code needs."""
-  flip = schema.FASHION_8.flip
+  flip = landmark_sets.FASHION_8.flip
   points = random_points(4, 16, 2)
   mirrored = points[:, flip] * np.array([-1, 1], np.float32)
   encode = lambda p: np.asarray(

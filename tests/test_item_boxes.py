@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from fld_jax import item_boxes, schema
+from fld_jax import item_boxes, landmark_sets
 from fld_jax.errors import InputError
 
-TYPES = schema.FASHION_8.types
+TYPES = landmark_sets.FASHION_8.types
 
 
 def read(tmp_path, content, name='boxes.csv'):

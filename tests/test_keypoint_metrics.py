@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from fld_jax import geometry, keypoint_metrics, schema
+from fld_jax import geometry, keypoint_metrics, landmark_sets, schema
 from fld_jax.errors import InputError
 from fld_jax.metrics import MeanState
 
-LSP = schema.LSP_14
+LSP = landmark_sets.LSP_14
 RNG = np.random.default_rng(0)
 
 

@@ -8,13 +8,8 @@ import pytest
 
 from fld_jax import losses
 from fld_jax.errors import InputError
-from fld_jax.schema import (
-  ABSENT,
-  FASHION_8,
-  OCCLUDED,
-  TRUNCATED,
-  VISIBLE,
-)
+from fld_jax.landmark_sets import FASHION_8
+from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
 
 B, N, K = 5, 8, 6
 RNG = np.random.default_rng(0)

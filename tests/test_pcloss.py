@@ -10,20 +10,23 @@ import pytest
 from ml_collections import ConfigDict
 from random_networks import random_variables
 
-from fld_jax import ablation, checks, run, schedules, schema, train_step
+from fld_jax import (
+  ablation,
+  checks,
+  landmark_sets,
+  papers,
+  run,
+  schedules,
+  train_step,
+)
 from fld_jax import stage as stage_lib
 from fld_jax.config import difference
-from fld_jax.configs import (
-  pcloss,
-  pcloss_figure8,
-  pcloss_table1,
-  pcloss_table4,
-)
+from fld_jax.configs import pcloss, pcloss_figure8, pcloss_table1, pcloss_table4
 from fld_jax.errors import InputError
 from fld_jax.parallel import Parallel
 
 MODELS = pcloss.MODELS
-FLIP = schema.FASHION_8.flip
+FLIP = landmark_sets.FASHION_8.flip
 
 
 def shrink(config, data_dir):
@@ -396,7 +399,7 @@ def test_seeds_of_an_ablation(tmp_path):
 
 def test_table_1_is_the_papers():
   """Every printed average is the mean of its row."""
-  for rows in pcloss_table1.PAPER.values():
+  for rows in papers.PCLOSS_TABLE_1.values():
     for row in filter(None, rows.values()):
       assert np.mean(row[:8]) == pytest.approx(row[8], abs=0.006)
 

@@ -8,7 +8,7 @@ import pytest
 import scipy.io
 from ml_collections import ConfigDict
 
-from fld_jax import schema
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets import (
   landmark_set,
   mat_files,
@@ -18,7 +18,7 @@ from fld_jax.datasets import (
 from fld_jax.errors import InputError
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data'
-LSP = schema.LSP_14
+LSP = landmark_sets.LSP_14
 V, O, A = schema.VISIBLE, schema.OCCLUDED, schema.ABSENT  # noqa: E741
 
 

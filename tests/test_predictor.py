@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fld_jax import input_pipeline, predict_files, predictor, schema
+from fld_jax import (
+  input_pipeline,
+  landmark_sets,
+  predict_files,
+  predictor,
+  schema,
+)
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.predictor import Predictor
@@ -173,7 +179,7 @@ def test_files(trained_workdir, trained_predictor, folder, records, tmp_path):
     np.testing.assert_allclose(box, landmarks.box, atol=1e-4)
     assert result['score'] == pytest.approx(keypoints[:, 2].mean(), abs=1e-5)
     assert result['route'] == line['route'].split()
-    for i, name in enumerate(schema.FASHION_8.names):
+    for i, name in enumerate(landmark_sets.FASHION_8.names):
       probs = result['visibility_probs'][i]
       assert sum(probs) == pytest.approx(1, abs=1e-5)
       kind = schema.VISIBILITY_NAMES[int(np.argmax(probs))]

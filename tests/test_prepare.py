@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 import test_coco_keypoints
 from PIL import Image
 
-from fld_jax import prepare, run
+from fld_jax import defaults, prepare, run
 from fld_jax.configs import base, pcloss
 from fld_jax.datasets import make_builder, prepared_builder, rows, shards
 from fld_jax.errors import InputError
@@ -265,7 +265,7 @@ def test_a_folder_at_home(folder, tmp_path, monkeypatch):
   ],
 )
 def test_default_evaluation(name, splits):
-  assert base.base(name).eval_splits == splits
+  assert defaults.base(name).eval_splits == splits
 
 
 def test_a_split_that_is_not_there_is_refused_before_training(folder, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from made_up_runs import OWN, loop_errors, make_run
 
 from fld_jax import (
+  landmark_sets,
   report,
   report_content,
   report_gallery,
@@ -24,8 +25,8 @@ from fld_jax import (
   schema,
 )
 from fld_jax.errors import InputError
+from fld_jax.papers import published
 from fld_jax.report_html import Content, page
-from fld_jax.report_papers import published
 from fld_jax.report_table import Row, Table
 
 
@@ -88,7 +89,7 @@ def test_ne_by_landmark(run):
 
 
 def test_published_figures():
-  names = schema.FASHION_8.names
+  names = landmark_sets.FASHION_8.names
   dfa = published('deepfashion', 'dfa', names)
   assert len(dfa) == 4
   stage3 = dfa['DFA paper, Table 2: stage 3, on FLD']
@@ -99,10 +100,10 @@ def test_published_figures():
   assert [values[-1] for values in fpn.values()] == [0.0311, 0.0298]
   fld = published('fld', 'simple_baselines', names)
   assert [values[-1] for values in fld.values()] == [0.0472, 0.0458]
-  ai = published('fashion_ai', 'fashionnet', schema.FASHION_AI_24.names)
+  ai = published('fashion_ai', 'fashionnet', landmark_sets.FASHION_AI_24.names)
   assert [values[-1] for values in ai.values()] == [0.1017, 0.0971]
   assert all(len(values) == 25 for values in ai.values())
-  assert published('lsp', 'dfa', schema.LSP_14.names) == {}
+  assert published('lsp', 'dfa', landmark_sets.LSP_14.names) == {}
   # The printed averages are the means of the columns.
   for dataset in ('deepfashion', 'fld'):
     for model in ('fashionnet', 'fpn', 'simple_baselines'):
@@ -126,7 +127,7 @@ def test_papers_are_told_apart(run):
 def test_groups(run):
   errors, p = loop_errors(run), run.predictions
   rows = read_csv(report_tables.by_group([run], 'clothes_type'))
-  types = schema.CLOTHES_TYPES.items()
+  types = landmark_sets.CLOTHES_TYPES.items()
   for row, (code, name) in zip(rows[1:], types, strict=True):
     mask = p.clothes_type == code
     part = errors[mask]
@@ -384,8 +385,8 @@ def test_bars_are_the_numbers(run):
 
 
 SETS = {
-  'fashion_ai': schema.FASHION_AI_24,
-  'coco': schema.COCO_17,
+  'fashion_ai': landmark_sets.FASHION_AI_24,
+  'coco': landmark_sets.COCO_17,
   'own': OWN,
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_runs import loop_errors, make_run
 
-from fld_jax import report_content, report_gallery, report_tables, schema
+from fld_jax import landmark_sets, report_content, report_gallery, report_tables
 from fld_jax.report_html import Content, Picture, page
 
 BROWSER = next(
@@ -245,7 +245,7 @@ def test_a_row_of_the_viewer_lights_its_landmark(opened):
   tab = opened()
   tab.locator('.card').first.click()
   slot = tab.locator('#viewer .landmark').first.get_attribute('data-slot')
-  name = schema.FASHION_8.names[int(slot)].replace('_', ' ')
+  name = landmark_sets.FASHION_8.names[int(slot)].replace('_', ' ')
   tab.locator('#viewer tbody tr', has_text=name).focus()
   dim = tab.locator('#viewer .landmark.dim').count()
   assert dim == tab.locator('#viewer .landmark').count() - 1 > 0

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fld_jax import schedules
-from fld_jax.configs import base
+from fld_jax import defaults, schedules
 from fld_jax.errors import InputError
 
 
 def rates(total=100, steps=range(101), **fields):
-  config = base.stage('s').optimizer
+  config = defaults.stage('s').optimizer
   config.update(learning_rate=2.0, schedule='constant', **fields)
   schedule = schedules.learning_rate(config, total)
   return [float(schedule(step)) for step in steps]
@@ -63,7 +62,7 @@ def test_constant_rate_after_a_linear_warmup():
 
 def test_cosine_rate():
   config = dict(schedule='cosine', warmup=0.1)
-  fields = base.stage('s').optimizer
+  fields = defaults.stage('s').optimizer
   fields.update(learning_rate=2.0, **config)
   schedule = schedules.learning_rate(fields, 100)
   # After 10 steps of warm-up, a third, half and all of the other 90.
@@ -73,7 +72,7 @@ def test_cosine_rate():
 
 @pytest.mark.parametrize('warmup', [0.0, 0.1])
 def test_step_rate_falls_at_shares_of_the_whole_run(warmup):
-  fields = base.stage('s').optimizer
+  fields = defaults.stage('s').optimizer
   fields.update(learning_rate=2.0, schedule='step', warmup=warmup)
   fields.update(step_at=(0.5, 0.8), step_factor=0.1)
   schedule = schedules.learning_rate(fields, 100)
@@ -82,7 +81,7 @@ def test_step_rate_falls_at_shares_of_the_whole_run(warmup):
 
 
 def test_unknown_rate_schedule():
-  fields = base.stage('s').optimizer
+  fields = defaults.stage('s').optimizer
   fields.schedule = 'linear'
   with pytest.raises(InputError, match="'linear'.*'cosine'"):
     schedules.learning_rate(fields, 100)
@@ -103,7 +102,7 @@ STEPS = (0, 1999, 2000, 2500, 3000, 3999, 4000, 9999)
   ],
 )
 def test_loss_weights(name, main, auxiliary):
-  config = base.stage('s')
+  config = defaults.stage('s')
   config.weight_schedule = name
   config.weights.update(
     landmarks=3.0,
@@ -130,7 +129,7 @@ def test_loss_weights(name, main, auxiliary):
 
 
 def test_unknown_loss_weights():
-  config = base.stage('s')
+  config = defaults.stage('s')
   config.weight_schedule = 'none'
   with pytest.raises(InputError, match="'none'.*'paper_literal'"):
     schedules.loss_weights(config, 10)
@@ -151,7 +150,7 @@ RATES = (0.2, 0.02)
 
 
 def run(**fields):
-  config = base.stage('s').optimizer
+  config = defaults.stage('s').optimizer
   config.update(learning_rate=0.2, schedule='step', step_at=(0.5,))
   config.update(weight_decay=0.1, **fields)
   transformation = schedules.optimizer(config, 2)

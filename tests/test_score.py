@@ -16,11 +16,9 @@ import test_deepfashion
 import test_fashion_ai
 from ml_collections import ConfigDict
 
-from fld_jax import evaluation_files, metrics, schema
-from fld_jax.configs import base
+from fld_jax import defaults, evaluation_files, landmark_sets, metrics, schema
 from fld_jax.datasets import make_builder
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 from fld_jax.score import score
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,7 +28,7 @@ FIGURES = [n + at for n in ('AP', 'AR') for at in ('', '50', '75', 'M', 'L')]
 
 
 def config_of(name, folder, tmp_path, **fields):
-  config = base.base(name).dataset
+  config = defaults.base(name).dataset
   config.manual_dir = str(folder)
   config.data_dir = str(tmp_path / 'prepared')
   config.update(fields)
@@ -150,7 +148,7 @@ def test_formats_agree(fashion, tmp_path):
   ids = truth.id
   rng = np.random.default_rng(0)
   points = truth.landmarks + rng.normal(0, 3, truth.landmarks.shape)
-  names = schema.FASHION_8.names
+  names = landmark_sets.FASHION_8.names
   paths = [
     write_json(tmp_path / 'p.json', ids, points),
     write_csv(tmp_path / 'p.csv', ids[::-1], points[::-1]),
@@ -423,7 +421,7 @@ def test_crowds_and_two_categories(seed, tmp_path):
   """Objects without labels, crowds, images without any; two categories."""
   rng = np.random.default_rng(seed)
   truth = test_coco_metrics.made_up(rng)
-  names = list(schema.COCO_17.names)
+  names = list(landmark_sets.COCO_17.names)
   truth['categories'] = [
     {'id': i, 'name': str(i), 'keypoints': names} for i in (1, 5)
   ]
@@ -626,7 +624,7 @@ def test_ids_of_boxes(coco, tmp_path, ids, message):
 def test_bad_crowds(tmp_path, change, message):
   """What rows do not need, AP does."""
   truth = test_coco_metrics.made_up(np.random.default_rng(0))
-  names = list(schema.COCO_17.names)
+  names = list(landmark_sets.COCO_17.names)
   truth['categories'] = [{'id': 1, 'keypoints': names}]
   truth['annotations'][0] |= {'iscrowd': 1, **change}
   result = {'image_id': 1, 'category_id': 1, 'score': 1, 'keypoints': [0] * 51}

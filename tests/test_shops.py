@@ -5,11 +5,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fld_jax import retrieval_metrics
-from fld_jax.configs import base
+from fld_jax import defaults, retrieval_metrics
 from fld_jax.datasets import prepared_builder, shop_folder
-from fld_jax.datasets.rows import Findings
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 
 TRIPLE = (
   'landmark_visibility_{0} landmark_location_x_{0} landmark_location_y_{0}'
@@ -287,8 +285,8 @@ def test_retrieval_of_a_folder(tmp_path):
 
 
 def test_in_shop_is_evaluated_on_the_queries():
-  assert base.base('in_shop').eval_splits == ('query',)
-  assert base.base('consumer_to_shop').eval_splits == ('val',)
+  assert defaults.base('in_shop').eval_splits == ('query',)
+  assert defaults.base('consumer_to_shop').eval_splits == ('val',)
 
 
 # Name: dataset, file, a text in it, what it becomes, line, field, the rest of

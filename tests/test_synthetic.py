@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fld_jax import schema
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets import garment_photo, garments, synthetic
 from fld_jax.errors import InputError
 
-SLOT = {name: i for i, name in enumerate(schema.FASHION_8.names)}
+SLOT = {name: i for i, name in enumerate(landmark_sets.FASHION_8.names)}
 
 
 @pytest.fixture(scope='module')
@@ -115,7 +115,7 @@ def test_slots_coordinates_and_boxes_follow_the_schema(records):
     image = cv2.imdecode(np.frombuffer(record['image'], np.uint8), 1)
     height, width = image.shape[:2]
     visibility, points = record['visibility'], record['landmarks']
-    slots = schema.FASHION_8.slots[record['clothes_type']]
+    slots = landmark_sets.FASHION_8.slots[record['clothes_type']]
     absent = np.setdiff1d(np.arange(8), slots)
     assert (visibility[absent] == schema.ABSENT).all()
     assert (visibility[list(slots)] != schema.ABSENT).all()
@@ -196,7 +196,7 @@ def test_corners_of_skirts_and_trousers_are_corners_of_the_mask(cloths):
 
 def test_left_and_top_come_first_on_upright_garments():
   rng = np.random.default_rng(5)
-  for clothes_type in schema.CLOTHES_TYPES:
+  for clothes_type in landmark_sets.CLOTHES_TYPES:
     for _ in range(8):
       item = garments.draw_item(rng, clothes_type)
       shot = garment_photo.draw_photo(rng, item, 1)
@@ -214,7 +214,7 @@ def test_every_kind_of_example_appears(records):
   assert set(np.unique(visibility)) == {-1, 0, 1, 2}
   assert set(variation) == set(schema.VARIATIONS)
   types = stacked(records, 'clothes_type')
-  assert set(types) == set(schema.CLOTHES_TYPES)
+  assert set(types) == set(landmark_sets.CLOTHES_TYPES)
 
   def share(code):
     slots = visibility[variation == code]

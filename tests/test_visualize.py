@@ -2,8 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fld_jax import metrics, schema, tables, visualize
-from fld_jax.configs import dfa_table2
+from fld_jax import landmark_sets, metrics, papers, schema, tables, visualize
 
 HISTORY = [
   {'stage': stage, 'step': step, 'images': 8 * step, 'loss': 1 / step, **extra}
@@ -60,7 +59,7 @@ def test_drawn_where_the_landmark_is():
   assert (image == 90).all()  # a copy was drawn on
   for i in range(8):
     x, y = np.floor(landmarks[i]).astype(int)
-    left = schema.FASHION_8.names[i].endswith('_left')
+    left = landmark_sets.FASHION_8.names[i].endswith('_left')
     colour = visualize.LEFT if left else visualize.RIGHT
     expected = colour if i < 4 else (90, 90, 90)
     assert tuple(drawn[y, x]) == expected, i
@@ -185,8 +184,8 @@ def test_sweep_is_drawn(tmp_path):
 
 def test_paper_table():
   """The printed averages are the means of the shown columns, near enough."""
-  assert len(dfa_table2.PAPER) == 12
-  for row in dfa_table2.PAPER.values():
+  assert len(papers.DFA_TABLE_2) == 12
+  for row in papers.DFA_TABLE_2.values():
     assert len(row) == 7
     assert np.mean(row[:6]) == pytest.approx(row[6], abs=0.0021)
 

@@ -1,0 +1,147 @@
+"""Landmark sets of the data sets: names, left/right pairs, partitions."""
+
+from fld_jax.schema import LandmarkSet
+
+# Codes of list_landmarks.txt. 0 stands for "not known".
+CLOTHES_TYPES = {1: 'upper', 2: 'lower', 3: 'full'}
+
+
+FASHION_8 = LandmarkSet(
+  names=(
+    'collar_left',
+    'collar_right',
+    'sleeve_left',
+    'sleeve_right',
+    'waist_left',
+    'waist_right',
+    'hem_left',
+    'hem_right',
+  ),
+  slots={
+    1: (0, 1, 2, 3, 6, 7),
+    2: (4, 5, 6, 7),
+    3: (0, 1, 2, 3, 4, 5, 6, 7),
+  },
+  top=('collar', 'sleeve'),
+  types=CLOTHES_TYPES,
+)
+
+
+FASHION_AI_24 = LandmarkSet(
+  names=(
+    'neckline_left',
+    'neckline_right',
+    'center_front',
+    'shoulder_left',
+    'shoulder_right',
+    'armpit_left',
+    'armpit_right',
+    'waistline_left',
+    'waistline_right',
+    'cuff_left_in',
+    'cuff_left_out',
+    'cuff_right_in',
+    'cuff_right_out',
+    'top_hem_left',
+    'top_hem_right',
+    'waistband_left',
+    'waistband_right',
+    'hemline_left',
+    'hemline_right',
+    'crotch',
+    'bottom_left_in',
+    'bottom_left_out',
+    'bottom_right_in',
+    'bottom_right_out',
+  ),
+  # The 17 that P2's Figure 7 calls top (methods 4.4).
+  top=(
+    'neckline',
+    'center',
+    'shoulder',
+    'armpit',
+    'waistline',
+    'cuff',
+    'top',
+    'waistband',
+  ),
+  types={1: 'blouse', 2: 'outwear', 3: 'dress', 4: 'trousers', 5: 'skirt'},
+  norm='keypair',
+  norm_pairs={
+    **dict.fromkeys((1, 2, 3), ('armpit_left', 'armpit_right')),
+    **dict.fromkeys((4, 5), ('waistband_left', 'waistband_right')),
+  },
+)
+
+
+def _sides(one: str, other: str) -> dict[str, tuple]:
+  """Ends of a limb's two sticks, by side."""
+  return {
+    side: ((f'{side}_{one}',), (f'{side}_{other}',))
+    for side in ('left', 'right')
+  }
+
+
+# Joints in the order of LSP's files; sticks of strict PCP (methods 5.3).
+LSP_14 = LandmarkSet(
+  names=(
+    'right_ankle',
+    'right_knee',
+    'right_hip',
+    'left_hip',
+    'left_knee',
+    'left_ankle',
+    'right_wrist',
+    'right_elbow',
+    'right_shoulder',
+    'left_shoulder',
+    'left_elbow',
+    'left_wrist',
+    'neck',
+    'head_top',
+  ),
+  top=('wrist', 'elbow', 'shoulder', 'neck', 'head'),
+  sticks={
+    'torso': (('left_shoulder', 'right_shoulder'), ('left_hip', 'right_hip')),
+    'head': (('head_top',), ('neck',)),
+    **{
+      f'{side}_{limb}': ends
+      for limb, joints in {
+        'upper_arm': ('shoulder', 'elbow'),
+        'lower_arm': ('elbow', 'wrist'),
+        'upper_leg': ('hip', 'knee'),
+        'lower_leg': ('knee', 'ankle'),
+      }.items()
+      for side, ends in _sides(*joints).items()
+    },
+  },
+)
+
+
+# Names and sigmas of COCO's person keypoints (methods 5.4).
+COCO_17 = LandmarkSet(
+  names=(
+    'nose',
+    'left_eye',
+    'right_eye',
+    'left_ear',
+    'right_ear',
+    'left_shoulder',
+    'right_shoulder',
+    'left_elbow',
+    'right_elbow',
+    'left_wrist',
+    'right_wrist',
+    'left_hip',
+    'right_hip',
+    'left_knee',
+    'right_knee',
+    'left_ankle',
+    'right_ankle',
+  ),
+  top=('nose', 'eye', 'ear', 'shoulder', 'elbow', 'wrist'),
+  sigmas=(
+    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
+    *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+  ),
+)
