@@ -354,6 +354,7 @@ def _measure_input(config, builder) -> None:
   from PIL import Image
 
   from fld_jax import cascade, input_pipeline
+  from fld_jax.files import images as files_images
   from fld_jax.parallel import Parallel
 
   records = input_pipeline.Records(builder, 'train')
@@ -363,7 +364,7 @@ def _measure_input(config, builder) -> None:
   small = [records[i] for i in rng.choice(len(records), 500, replace=False)]
   large = []
   for record in small[:50]:
-    image = input_pipeline.decode(record['image'])
+    image = files_images.decode(record['image'])
     scale = math.sqrt(1.5e6 / math.prod(image.shape[:2]))
     image = cv2.resize(image, None, fx=scale, fy=scale)
     file = io.BytesIO()

@@ -10,9 +10,9 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from fld_jax import files
 from fld_jax.defaults import restore
 from fld_jax.errors import InputError
+from fld_jax.files import json_files
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -30,7 +30,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     raise InputError(
       f"'{arg or ''}' is no folder of a trained run: it holds no manifest.json."
     )
-  manifest = files.read_json(folder / 'manifest.json')
+  manifest = json_files.read_json(folder / 'manifest.json')
   if not isinstance(manifest, dict) or 'config' not in manifest:
     raise InputError(f'{folder}/manifest.json, config: is missing')
   return restore(manifest['config'])

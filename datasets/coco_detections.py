@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets import coco_files, coco_folder
+from fld_jax.datasets import coco_folder
 from fld_jax.datasets.rows import Row
 from fld_jax.errors import Findings, InputError
-from fld_jax.files import read_json
+from fld_jax.files import coco
+from fld_jax.files.json_files import read_json
 
 
 def detection_files(manual_dir, detections: str) -> dict[str, Path]:
@@ -88,22 +89,22 @@ def read(
 
 def _row(reader, path: Path, i: int, entry) -> Row | None:
   place = f'detection [{i}]'
-  coco_files.check_fields(
+  coco.check_fields(
     path, place, entry, 'image_id', 'category_id', 'bbox', 'score'
   )
   category = entry['category_id']
-  if not coco_files.is_id(category):
-    problem = f'is {coco_files.short(category)}, must be a number or a string'
-    raise coco_files.error(path, place, 'category_id', problem)
+  if not coco.is_id(category):
+    problem = f'is {coco.short(category)}, must be a number or a string'
+    raise coco.error(path, place, 'category_id', problem)
   if category not in reader.categories:
     return None
-  (score,) = coco_files.numbers(path, place, 'score', [entry['score']], 1)
+  (score,) = coco.numbers(path, place, 'score', [entry['score']], 1)
   if not 0 <= score <= 1:
     problem = f'is {score:g}, must be from 0 to 1'
-    raise coco_files.error(path, place, 'score', problem)
-  box = coco_files.read_box(path, place, entry['bbox'])
+    raise coco.error(path, place, 'score', problem)
+  box = coco.read_box(path, place, entry['bbox'])
   file_name, file, size = reader.image(path, place, entry['image_id'])
-  coco_files.check_box(path, place, box, size)
+  coco.check_box(path, place, box, size)
   count = len(reader.names)
   return Row(
     id=f'{file_name}#d{i}',

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets import coco_files
-from fld_jax.datasets.rows import SPLITS, Row, file_state, image_size
+from fld_jax.datasets.rows import SPLITS, Row
 from fld_jax.errors import Findings, InputError, shown
-from fld_jax.files import read_json
+from fld_jax.files import coco
+from fld_jax.files.images import file_state, image_size
+from fld_jax.files.json_files import read_json
 
 
 def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
@@ -77,7 +78,7 @@ def read_landmark_set(manual_dir, annotations: str) -> schema.LandmarkSet:
 @functools.lru_cache(maxsize=32)
 def _cached_set(path: Path, modified: int) -> schema.LandmarkSet:
   del modified  # a changed file is read anew
-  return coco_files.landmark_set(path, coco_files.load(path)['categories'])
+  return coco.landmark_set(path, coco.load(path)['categories'])
 
 
 def content_digest(manual_dir, annotations: str, images: str) -> str:
@@ -87,7 +88,7 @@ def content_digest(manual_dir, annotations: str, images: str) -> str:
     digest.update(f'{split} {images}\n'.encode())
     with path.open('rb') as file:
       digest.update(hashlib.file_digest(file, 'sha256').digest())
-    for image in coco_files.load(path)['images']:
+    for image in coco.load(path)['images']:
       name = image.get('file_name') if isinstance(image, dict) else None
       file = _image_path(manual_dir, images, split, str(name))
       digest.update(file_state(file, name))
@@ -154,11 +155,11 @@ class Reader:
     """Reads the file, see `read`."""
     self.path = annotation_files(manual_dir, annotations)[split]
     self.split = split
-    data = coco_files.load(self.path)
-    self.names = coco_files.landmark_set(self.path, data['categories']).names
+    data = coco.load(self.path)
+    self.names = coco.landmark_set(self.path, data['categories']).names
     self.categories = {category['id'] for category in data['categories']}
     self.annotations = data['annotations']
-    self._files = coco_files.read_images(self.path, data['images'])
+    self._files = coco.read_images(self.path, data['images'])
     self._image_path = functools.partial(_image_path, manual_dir, images, split)
     self._sizes: dict[str, tuple[int, int]] = {}
     self._seen: set = set()
@@ -178,49 +179,45 @@ class Reader:
     name, announced = self._files[image_id]
     file = self._image_path(name)
     if file not in self._sizes:
-      listed = f'{self.path}, image {coco_files.short(image_id)}'
+      listed = f'{self.path}, image {coco.short(image_id)}'
       self._sizes[file] = _checked_size(file, listed, announced)
     return name, file, self._sizes[file]
 
   def _check_known(self, path, place: str, field: str, value, known) -> None:
-    if not coco_files.is_id(value) or value not in known:
-      problem = (
-        f'is {coco_files.short(value)}, which is not among the {field[:-3]}s'
-      )
-      raise coco_files.error(path, place, field, problem)
+    if not coco.is_id(value) or value not in known:
+      problem = f'is {coco.short(value)}, which is not among the {field[:-3]}s'
+      raise coco.error(path, place, field, problem)
 
   def row(self, i: int, annotation, findings: Findings) -> Row | None:
     """The row of the i-th annotation, None if it is left out."""
     path, place = self.path, f'annotations[{i}]'
-    coco_files.check_fields(
-      path, place, annotation, 'id', 'image_id', 'category_id'
-    )
-    place = f'annotation {coco_files.short(annotation["id"])}'
+    coco.check_fields(path, place, annotation, 'id', 'image_id', 'category_id')
+    place = f'annotation {coco.short(annotation["id"])}'
     key = str(annotation['id'])  # as it gets into the row's
     if key in self._seen:
-      raise coco_files.error(path, place, 'id', 'stands twice, must be unique')
+      raise coco.error(path, place, 'id', 'stands twice, must be unique')
     self._seen.add(key)
     known_ids = {'image_id': self._files, 'category_id': self.categories}
     for field, known in known_ids.items():
       self._check_known(path, place, field, annotation[field], known)
     if annotation.get('iscrowd', 0) not in (0, 1):
-      problem = f'is {coco_files.short(annotation["iscrowd"])}, must be 0 or 1'
-      raise coco_files.error(path, place, 'iscrowd', problem)
+      problem = f'is {coco.short(annotation["iscrowd"])}, must be 0 or 1'
+      raise coco.error(path, place, 'iscrowd', problem)
     if annotation.get('iscrowd', 0):
       findings.left_out['crowd'] += 1
       return None
-    coco_files.check_fields(path, place, annotation, 'keypoints', 'bbox')
-    points, codes = coco_files.read_keypoints(
+    coco.check_fields(path, place, annotation, 'keypoints', 'bbox')
+    points, codes = coco.read_keypoints(
       path, place, annotation['keypoints'], self.names
     )
     if not schema.has_position(codes).any():
       findings.left_out['no labelled landmark'] += 1
       return None
-    box = coco_files.read_box(path, place, annotation['bbox'])
+    box = coco.read_box(path, place, annotation['bbox'])
     file_name, file, size = self.image(path, place, annotation['image_id'])
-    coco_files.check_box(path, place, box, size)
-    coco_files.check_landmarks(path, place, points, codes, self.names, size)
-    image_id = coco_files.short(annotation['image_id'])
+    coco.check_box(path, place, box, size)
+    coco.check_landmarks(path, place, points, codes, self.names, size)
+    image_id = coco.short(annotation['image_id'])
     return Row(
       id=f'{file_name}#{annotation["id"]}',
       path=file,
@@ -240,7 +237,7 @@ def _checked_size(file: str, place: str, announced):
   """(width, height) from the header, and as the annotations say."""
   size = image_size(file, f'{place}, file_name')
   if announced and size != tuple(announced):
-    sides = ' x '.join(map(coco_files.short, announced))
+    sides = ' x '.join(map(coco.short, announced))
     raise InputError(
       f'{place}, width and height: are {sides}, but '
       f'{shown(file, 4096)} is {size[0]} x {size[1]}',
@@ -267,10 +264,8 @@ def result_ids(
   images: dict[str, int] = {}
   categories: dict[str, int] = {}
   for split, path in annotation_files(manual_dir, annotations).items():
-    data, names = coco_files.load(path), {}
-    for number, (name, _) in coco_files.read_images(
-      path, data['images']
-    ).items():
+    data, names = coco.load(path), {}
+    for number, (name, _) in coco.read_images(path, data['images']).items():
       if not isinstance(number, int) or images.get(name, number) != number:
         return None
       images[name] = number

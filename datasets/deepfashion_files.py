@@ -11,9 +11,10 @@ import numpy as np
 
 from fld_jax import landmark_sets
 from fld_jax.datasets import deepfashion_lists as lists
-from fld_jax.datasets.rows import Row, file_state, image_size
-from fld_jax.datasets.text_lists import error
+from fld_jax.datasets.rows import Row
 from fld_jax.errors import InputError
+from fld_jax.files.images import file_state, image_size
+from fld_jax.files.text_lists import error
 
 # How far positions may lie outside the image before they count as mistakes.
 # In 6,000 real rows no box (1 <= x_1, x_2 <= width) and none of 31,557

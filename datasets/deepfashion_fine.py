@@ -39,7 +39,8 @@ from fld_jax.datasets.deepfashion_files import (
 from fld_jax.datasets.deepfashion_folder import FINE
 from fld_jax.datasets.rows import SPLITS, Row
 from fld_jax.datasets.tables import Tables
-from fld_jax.datasets.text_lists import (
+from fld_jax.errors import Findings, InputError
+from fld_jax.files.text_lists import (
   columns_error,
   error,
   integer,
@@ -47,7 +48,6 @@ from fld_jax.datasets.text_lists import (
   parsed,
   read_lines,
 )
-from fld_jax.errors import Findings, InputError
 
 LANDMARKS = landmark_sets.FASHION_8
 COARSE = ('Anno_coarse', 'Anno')

@@ -4,7 +4,8 @@ import numpy as np
 
 from fld_jax import landmark_sets, schema
 from fld_jax.datasets.rows import SPLITS
-from fld_jax.datasets.text_lists import (
+from fld_jax.errors import Findings, shown
+from fld_jax.files.text_lists import (
   columns_error,
   error,
   integer,
@@ -15,7 +16,6 @@ from fld_jax.datasets.text_lists import (
   read_rows,
   read_table,
 )
-from fld_jax.errors import Findings, shown
 
 BOX_FIELDS = ['x_1', 'y_1', 'x_2', 'y_2']
 LANDMARK_FIELDS = [

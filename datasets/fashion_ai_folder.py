@@ -28,10 +28,11 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets import text_lists
-from fld_jax.datasets.rows import Row, file_state, image_size
+from fld_jax.datasets.rows import Row
 from fld_jax.datasets.tables import Tables
 from fld_jax.errors import Findings, InputError, shown
+from fld_jax.files import text_lists
+from fld_jax.files.images import file_state, image_size
 
 LANDMARKS = landmark_sets.FASHION_AI_24
 COLUMNS = ['image_id', 'image_category', *LANDMARKS.names]

@@ -15,7 +15,7 @@ from fld_jax import schema
 from fld_jax.datasets import shards
 from fld_jax.datasets.rows import Row
 from fld_jax.errors import Findings, InputError
-from fld_jax.files import locked
+from fld_jax.files.atomic import locked
 
 SUMMARY = 'summary.json'
 logger = logging.getLogger('fld_jax')

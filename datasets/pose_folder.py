@@ -26,8 +26,9 @@ import numpy as np
 
 from fld_jax import geometry, landmark_sets, schema
 from fld_jax.datasets import mat_files
-from fld_jax.datasets.rows import Row, file_state, image_size
+from fld_jax.datasets.rows import Row
 from fld_jax.errors import Findings, InputError, shown
+from fld_jax.files.images import file_state, image_size
 
 LANDMARKS = landmark_sets.LSP_14
 CENTRICS = ('observer', 'person')

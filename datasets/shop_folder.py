@@ -42,8 +42,8 @@ from fld_jax.datasets.deepfashion_files import (
 from fld_jax.datasets.rows import Row
 from fld_jax.datasets.shop_lists import CONSUMER, SHOP, Listed
 from fld_jax.datasets.tables import Tables
-from fld_jax.datasets.text_lists import error
 from fld_jax.errors import Findings, InputError
+from fld_jax.files.text_lists import error
 
 # Codes of source_type, and which one an image in each column of a pair has.
 SOURCES = {1: 'shop', 2: 'consumer'}

@@ -3,13 +3,8 @@
 from typing import NamedTuple
 
 from fld_jax.datasets.rows import SPLITS
-from fld_jax.datasets.text_lists import (
-  columns_error,
-  error,
-  one_of,
-  read_rows,
-)
 from fld_jax.errors import Findings, InputError
+from fld_jax.files.text_lists import columns_error, error, one_of, read_rows
 
 IN_SHOP_SPLITS = ('train', 'query', 'gallery')
 CONSUMER, SHOP = 'image_pair_name_1', 'image_pair_name_2'

@@ -5,8 +5,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from fld_jax.datasets.text_lists import error
 from fld_jax.errors import Findings, InputError, shown
+from fld_jax.files.text_lists import error
 
 
 class Tables:

@@ -8,7 +8,7 @@ from ml_collections.config_flags import config_path
 from fld_jax import tables, visualize
 from fld_jax.config import difference
 from fld_jax.errors import InputError
-from fld_jax.files import write_file
+from fld_jax.files.atomic import write_file
 
 
 def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:

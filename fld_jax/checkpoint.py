@@ -28,7 +28,8 @@ import orbax.checkpoint as ocp
 
 from fld_jax import processes
 from fld_jax.errors import InputError, Preempted
-from fld_jax.files import read_json, write_file, write_json
+from fld_jax.files.atomic import write_file
+from fld_jax.files.json_files import read_json, write_json
 
 logger = logging.getLogger('fld_jax')
 

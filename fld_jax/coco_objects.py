@@ -12,8 +12,9 @@ from collections import Counter
 import numpy as np
 
 from fld_jax import coco_metrics
-from fld_jax.datasets import coco_files, coco_folder
+from fld_jax.datasets import coco_folder
 from fld_jax.errors import InputError
+from fld_jax.files import coco
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def read(config_dataset, split: str) -> Annotations:
   files = coco_folder.annotation_files(
     config_dataset.manual_dir, config_dataset.annotations
   )
-  data = coco_files.load(files[split])
+  data = coco.load(files[split])
   names = {image['id']: image['file_name'] for image in data['images']}
   places, at = {}, {}
   for annotation in data['annotations']:
@@ -106,7 +107,7 @@ def tie(annotations: Annotations, results, row_ids: list[str]):
 def _check(annotations: Annotations, results, field: str, valid) -> None:
   """Refuses results of images or categories that the annotations have not."""
   for i, value in enumerate(getattr(results, f'{field}s')):
-    if not coco_files.is_id(value) or value not in valid:
+    if not coco.is_id(value) or value not in valid:
       raise InputError(
         f'{results.path}, results[{i}], {field}: is {value!r:.60}, which no '
         f'{field[:-3]} of {annotations.path} has'
@@ -185,10 +186,10 @@ def _objects(annotations: Annotations, place, num_landmarks: int):
   areas, boxes = np.zeros(len(entries)), np.zeros((len(entries), 4))
   for i, entry in enumerate(entries):
     name = f'annotation {entry["id"]!r}'
-    numbers = lambda field, value, n, name=name: coco_files.numbers(
+    numbers = lambda field, value, n, name=name: coco.numbers(
       annotations.path, name, field, value, n
     )
-    coco_files.check_fields(annotations.path, name, entry, 'area', 'bbox')
+    coco.check_fields(annotations.path, name, entry, 'area', 'bbox')
     areas[i] = numbers('area', [entry['area']], 1)[0]
     if areas[i] < 0:
       raise InputError(

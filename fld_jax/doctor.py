@@ -25,10 +25,10 @@ from fld_jax import (
   sides,
 )
 from fld_jax.datasets import SOURCES, make_builder
-from fld_jax.datasets.rows import decode_image
 from fld_jax.datasets.shards import num_cores
 from fld_jax.errors import Findings, InputError
-from fld_jax.files import write_file
+from fld_jax.files.atomic import write_file
+from fld_jax.files.images import decode_image
 from fld_jax.row_index import RowIndex
 
 # What InputError's kinds are called. Kind 'config' is no mistake of a folder.

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from fld_jax import checkpoint, defaults, files, schema
+from fld_jax import checkpoint, defaults, schema
 from fld_jax import metrics as metrics_lib
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
+from fld_jax.files import atomic, json_files
 
 # Fields of metrics.Predictions by how evaluation.npz holds them.
 ARRAYS = (
@@ -183,11 +184,11 @@ def write_evaluation(directory, predictions, metrics: dict, ids=None) -> None:
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  files.write_json(directory / 'metrics.json', metrics)
+  json_files.write_json(directory / 'metrics.json', metrics)
   final = list(predictions.estimates)[-1]
   results = [
-    json.dumps(files.rounded(result), sort_keys=True, allow_nan=False)
+    json.dumps(json_files.rounded(result), sort_keys=True, allow_nan=False)
     for result in coco_results(predictions, final, ids)
   ]
   lines = '[\n' + ',\n'.join(results) + '\n]\n'
-  files.write_file(directory / 'predictions.json', lines.encode())
+  atomic.write_file(directory / 'predictions.json', lines.encode())

@@ -31,7 +31,8 @@ from fld_jax import (
 from fld_jax import stage as stage_lib
 from fld_jax.datasets import landmark_set, make_builder, only_type
 from fld_jax.errors import InputError
-from fld_jax.files import whole_folder, write_file, write_json
+from fld_jax.files.atomic import whole_folder, write_file
+from fld_jax.files.json_files import write_json
 from fld_jax.models import cpu
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade

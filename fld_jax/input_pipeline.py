@@ -10,7 +10,6 @@ to image pixels, `index` is the place in the split.
 """
 
 import functools
-import io
 import logging
 import os
 
@@ -18,11 +17,11 @@ import cv2
 import grain
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from fld_jax import geometry, schema
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError, shown
+from fld_jax.files.images import decode
 
 logger = logging.getLogger('fld_jax')
 
@@ -122,12 +121,6 @@ def _clothes_types(builder, split: str) -> np.ndarray:
   parts = builder.info.splits[split].file_instructions
   codes = [_read(source, parts, i)['clothes_type'] for i in range(len(source))]
   return np.array(codes)
-
-
-def decode(encoded: bytes) -> np.ndarray:
-  """(H, W, 3) uint8 RGB; OSError if truncated or no image."""
-  with Image.open(io.BytesIO(encoded)) as image:
-    return np.asarray(image.convert('RGB'))
 
 
 def _jitter(config, rng: np.random.Generator) -> dict:

@@ -14,9 +14,8 @@ import pathlib
 
 import numpy as np
 
-from fld_jax import files
-from fld_jax.datasets import coco_files, text_lists
 from fld_jax.errors import Findings, InputError, shown
+from fld_jax.files import coco, json_files, text_lists
 
 HEADER = ['image', 'x1', 'y1', 'x2', 'y2']
 
@@ -98,12 +97,12 @@ def _read_csv(path: pathlib.Path, types) -> list[Item]:
 
 def _read_json(path: pathlib.Path, types) -> list[Item]:
   del types  # COCO's form has none
-  data = files.read_json(path)
+  data = json_files.read_json(path)
   if isinstance(data, list):
     entries, place, name = data, 'results', 'file_name'
     name_of = lambda entry: entry['file_name']
   elif isinstance(data, dict) and {'images', 'annotations'} <= data.keys():
-    images = coco_files.read_images(path, data['images'])
+    images = coco.read_images(path, data['images'])
     entries, place, name = data['annotations'], 'annotations', 'image_id'
     name_of = lambda entry: images.get(entry['image_id'], (None,))[0]
   else:
@@ -114,14 +113,14 @@ def _read_json(path: pathlib.Path, types) -> list[Item]:
   items = []
   for i, entry in enumerate(entries):
     at = f'{place}[{i}]'
-    coco_files.check_fields(path, at, entry, name, 'bbox')
+    coco.check_fields(path, at, entry, name, 'bbox')
     image = name_of(entry)
     if not isinstance(image, str):
       raise InputError(
-        f'{path}, {at}, {name}: is {coco_files.short(entry[name])}, must name '
+        f'{path}, {at}, {name}: is {coco.short(entry[name])}, must name '
         'an image'
       )
-    items.append(Item(image, coco_files.read_box(path, at, entry['bbox'])))
+    items.append(Item(image, coco.read_box(path, at, entry['bbox'])))
   return items
 
 

@@ -9,12 +9,12 @@ import pathlib
 import re
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fld_jax import schema
-from fld_jax.datasets import coco_files
-from fld_jax.datasets.rows import MAX_PIXELS
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError
+from fld_jax.files import coco
+from fld_jax.files.images import read, to_rgb
 
 SMALLEST = 2  # pixels a side, of an image or a box
 
@@ -58,64 +58,6 @@ def find(images: str) -> tuple[pathlib.Path, list[str]]:
     plain = re.split(r'[*?\[]', str(path))[0]
     root = pathlib.Path(plain + 'x').parent
   return root, [file.relative_to(root).as_posix() for file in files]
-
-
-def read(path) -> np.ndarray:
-  """An image file as (H, W, 3) uint8 RGB, whatever its kind.
-
-  Raises:
-    InputError: it is missing, damaged, no image, or too large.
-  """
-  try:
-    with Image.open(path) as image:
-      width, height = image.size
-      if width * height <= MAX_PIXELS:
-        return to_rgb(image)
-  except FileNotFoundError:
-    raise InputError(f'{path}: this image file is missing', 'image') from None
-  except Image.DecompressionBombError as problem:
-    raise InputError(f'{path}: is too large ({problem})', 'image') from None
-  except Image.UnidentifiedImageError:
-    raise InputError(
-      f'{path}: is no image of a kind that Pillow reads', 'image'
-    ) from None
-  except InputError as problem:
-    raise InputError(f'{path}: {problem}', 'image') from None
-  except Exception as problem:  # Pillow raises what its parsers run into
-    raise InputError(
-      f'{path}: is damaged, must be a whole image ({shown(str(problem))})',
-      'image',
-    ) from None
-  raise InputError(
-    f'{path}: has {width} x {height} pixels, must have at most {MAX_PIXELS}',
-    'image',
-  )
-
-
-def to_rgb(image: Image.Image) -> np.ndarray:
-  """An image as a viewer shows it, (H, W, 3) uint8.
-
-  Args:
-    image: of any mode; of 16 bits the higher 8 are taken.
-
-  Raises:
-    InputError: for pixels whose range is not known.
-  """
-  image = ImageOps.exif_transpose(image)
-  if image.mode.startswith('I') or image.mode == 'F':
-    values = np.asarray(image)
-    if image.mode == 'F' or values.min() < 0 or values.max() >= 2**16:
-      raise InputError(
-        f'the pixels are of mode {image.mode} and from {values.min():g} to '
-        f'{values.max():g}, must be of 8 or 16 bits'
-      )
-    grey = (values >> 8).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=-1)
-  if image.has_transparency_data:
-    image = image.convert('RGBA')
-    white = Image.new('RGBA', image.size, 'white')
-    image = Image.alpha_composite(white, image)
-  return np.asarray(image.convert('RGB'))
 
 
 class Items:
@@ -199,5 +141,5 @@ class Items:
         f'{name}, box: is {size} pixels, must be at least {SMALLEST} x '
         f'{SMALLEST} to show an item'
       )
-    coco_files.check_box(name, 'box', box, (width, height))
+    coco.check_box(name, 'box', box, (width, height))
     return image, box

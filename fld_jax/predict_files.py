@@ -25,7 +25,9 @@ from tqdm import tqdm
 
 from fld_jax import item_boxes, photos, visualize
 from fld_jax.errors import InputError
-from fld_jax.files import rounded, whole_file, write_file
+from fld_jax.files.atomic import whole_file, write_file
+from fld_jax.files.images import read
+from fld_jax.files.json_files import rounded
 from fld_jax.predictor import Landmarks, Predictor
 
 LONGEST = 1024  # pixels of an overlay's longer side
@@ -226,7 +228,7 @@ class _Painter(contextlib.ExitStack):
     self._pending.add(self._pool.submit(self._draw, name, found))
 
   def _draw(self, name: str, found: list[Landmarks]) -> None:
-    picture = overlay(photos.read(self._root / name), found)
+    picture = overlay(read(self._root / name), found)
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, 'JPEG', quality=90)
     ending = '' if name.lower().endswith(('.jpg', '.jpeg')) else '.jpg'

@@ -16,9 +16,8 @@ import pathlib
 
 import numpy as np
 
-from fld_jax import files
-from fld_jax.datasets import coco_files, text_lists
 from fld_jax.errors import Findings, InputError
+from fld_jax.files import coco, json_files, text_lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ def read(path, names: tuple[str, ...]) -> Results:
 
 
 def _read_json(path: pathlib.Path, names) -> Results:
-  data = files.read_json(path)
+  data = json_files.read_json(path)
   if not isinstance(data, list) or not data:
     raise InputError(
       f"{path}: must be a list of results, as COCO's keypoint results are"
@@ -78,8 +77,8 @@ def _read_json(path: pathlib.Path, names) -> Results:
   points, scores = [], []
   for i, entry in enumerate(data):
     place = f'results[{i}]'
-    coco_files.check_fields(path, place, entry, 'keypoints', 'score', *ids)
-    numbers = lambda field, value, n, place=place: coco_files.numbers(
+    coco.check_fields(path, place, entry, 'keypoints', 'score', *ids)
+    numbers = lambda field, value, n, place=place: coco.numbers(
       path, place, field, value, n
     )
     points.append(numbers('keypoints', entry['keypoints'], 3 * len(names)))
@@ -145,7 +144,7 @@ def _cells(place: str, header: list[str], cells: list[str]) -> np.ndarray:
   values = []
   for column, text in zip(header[1:], cells[1:], strict=True):
     value = text_lists.plain_number(text)
-    if value is None or abs(value) > coco_files.LARGEST:
+    if value is None or abs(value) > coco.LARGEST:
       raise InputError(
         f'{place}, {column}: is {text!r:.60}, must be a finite number of pixels'
       )
@@ -202,7 +201,7 @@ def _array(path, field: str, array, shape) -> np.ndarray:
       f'{shape}: as many as ids, {shape[1]} landmarks'
     )
   array = array.astype(np.float64)
-  bad = np.argwhere(~(abs(array) <= coco_files.LARGEST))
+  bad = np.argwhere(~(abs(array) <= coco.LARGEST))
   if bad.size:
     place = ', '.join(map(str, bad[0]))
     raise InputError(

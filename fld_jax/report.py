@@ -10,7 +10,7 @@ import time
 
 import matplotlib
 
-from fld_jax import files
+from fld_jax.files import atomic
 from fld_jax.report_content import collect
 from fld_jax.report_html import page
 from fld_jax.report_plots import STYLE
@@ -61,15 +61,15 @@ def write_report(runs: list[Run], output: pathlib.Path) -> pathlib.Path:
         old.unlink()
   for pictures in content.figures.values():
     for picture in pictures:
-      files.write_file(output / f'figures/{picture.slug}.png', picture.png)
+      atomic.write_file(output / f'figures/{picture.slug}.png', picture.png)
   for tables in content.tables.values():
     for table in tables:
-      files.write_file(
+      atomic.write_file(
         output / f'tables/{table.slug}.csv', table.csv().encode()
       )
-      files.write_file(
+      atomic.write_file(
         output / f'tables/{table.slug}.tex', table.tex().encode()
       )
   path = output / 'report.html'
-  files.write_file(path, page(content).encode())
+  atomic.write_file(path, page(content).encode())
   return path

@@ -8,15 +8,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fld_jax import (
-  evaluation_files,
-  files,
-  geometry,
-  input_pipeline,
-  metrics,
-)
+from fld_jax import evaluation_files, geometry, input_pipeline, metrics
 from fld_jax.datasets import prepared_builder
 from fld_jax.errors import InputError
+from fld_jax.files import images, json_files
 
 
 @dataclasses.dataclass(eq=False)
@@ -191,7 +186,7 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> Run:
   return Run(
     label=label,
     evaluation=evaluation,
-    figures=files.read_json(folder / 'metrics.json'),
+    figures=json_files.read_json(folder / 'metrics.json'),
     image=image_reader(builder, evaluation),
   )
 
@@ -205,4 +200,4 @@ def image_reader(builder, evaluation) -> Callable[[int], np.ndarray]:
   """
   records = input_pipeline.Records(builder, evaluation.split)
   places = evaluation.predictions.image_ids
-  return lambda row: input_pipeline.decode(records[int(places[row])]['image'])
+  return lambda row: images.decode(records[int(places[row])]['image'])

@@ -13,7 +13,6 @@ from fld_jax import (
   checks,
   evaluate,
   evaluation_files,
-  files,
   input_pipeline,
   processes,
   report,
@@ -24,6 +23,7 @@ from fld_jax import (
 from fld_jax.datasets import only_type, prepared_builder
 from fld_jax.datasets.folder_builder import FolderBuilder
 from fld_jax.errors import InputError
+from fld_jax.files import atomic, json_files
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 
@@ -96,9 +96,9 @@ def _lock(workdir: pathlib.Path, mode: str, stack) -> None:
   if mode == 'train':
     workdir.mkdir(parents=True, exist_ok=True)
   if workdir.is_dir():
-    stack.enter_context(files.locked(workdir, busy))
+    stack.enter_context(atomic.locked(workdir, busy))
   if mode == 'train':
-    files.remove_unfinished(workdir)
+    atomic.remove_unfinished(workdir)
 
 
 def evaluate_and_report(
@@ -142,7 +142,7 @@ def evaluate_and_report(
   run_of = report_runs.Run(
     label=directory.absolute().parents[1].name,
     evaluation=evaluation,
-    figures=files.rounded(results),  # as metrics.json has them
+    figures=json_files.rounded(results),  # as metrics.json has them
     image=report_runs.image_reader(builder, evaluation),
   )
   report.write_report([run_of], directory)

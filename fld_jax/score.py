@@ -18,9 +18,11 @@ from fld_jax import (
   prediction_files,
   tables,
 )
-from fld_jax.datasets.rows import Row, image_size
+from fld_jax.datasets.rows import Row
 from fld_jax.errors import Findings, InputError, shown
-from fld_jax.files import write_file, write_json
+from fld_jax.files.atomic import write_file
+from fld_jax.files.images import image_size
+from fld_jax.files.json_files import write_json
 
 STAGE = 'predictions'  # what tables of stages call the estimates
 PDJ_FRACTIONS = np.arange(51) / 100

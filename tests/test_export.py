@@ -18,6 +18,7 @@ from random_networks import random_variables
 from fld_jax import export, export_files, input_pipeline, landmark_sets, schema
 from fld_jax.configs import pcloss, trained
 from fld_jax.errors import InputError
+from fld_jax.files import images
 from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
 from fld_jax.predictor import Predictor
@@ -226,7 +227,7 @@ def test_crops_are_equal_to_the_pixel(
   example = input_pipeline.Example(config, augment=False)
   rng = np.random.default_rng(0)
   for record in records:
-    image = input_pipeline.decode(record['image'])
+    image = images.decode(record['image'])
     size = np.array(image.shape[1::-1])
     corners = rng.uniform(-0.2, 1.2, (2, 2)) * size
     box = np.concatenate([corners.min(0), corners.max(0)]).astype(np.float32)

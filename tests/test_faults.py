@@ -13,11 +13,12 @@ import pytest
 from launching import events, listing, log, run_to_end, started
 from tensorboardX.proto.event_pb2 import SessionLog
 
-from fld_jax import checkpoint, files, input_pipeline, run, train_step
+from fld_jax import checkpoint, input_pipeline, run, train_step
 from fld_jax import stage as stage_lib
 from fld_jax.curves import Curves
 from fld_jax.datasets import prepared_builder
 from fld_jax.errors import InputError
+from fld_jax.files import atomic
 
 
 def state_of(step: int):
@@ -148,7 +149,7 @@ def test_evaluation_of_damaged_files(copied, tiny_config, name, words):
 
 
 def test_one_run_at_a_time(copied, tiny_config):
-  with files.locked(copied, lambda: None):
+  with atomic.locked(copied, lambda: None):
     for mode in ('train', 'evaluate'):
       with pytest.raises(InputError, match='is used by another run'):
         run.run(tiny_config(), copied, mode=mode, splits=('test',))

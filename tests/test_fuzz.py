@@ -25,6 +25,7 @@ from PIL import Image, features
 
 from fld_jax.datasets import rows as rows_lib
 from fld_jax.errors import Findings, InputError
+from fld_jax.files import images
 
 EXAMPLES = int(os.environ.get('FLD_FUZZ', '60'))
 SECONDS = 5  # of one example
@@ -181,7 +182,7 @@ def test_images(kind, tmp_path):
     content = fuzz_mutations.apply(file.getvalue(), chosen)
     path.write_bytes(content)
     with no_hang():
-      size, error = attempt(rows_lib.image_size, str(path), row.place)
+      size, error = attempt(images.image_size, str(path), row.place)
       encoded = None
       if not error:
         encoded, error = attempt(rows_lib.read_image, row)
@@ -231,7 +232,7 @@ def test_an_image_of_a_few_bytes_and_many_pixels(tmp_path):
   assert content.count(b''.join(sides)) == 1
   path.write_bytes(content.replace(b''.join(sides), b''.join(large)))
   with pytest.raises(InputError, match='9000 x 10000 pixels, must be at most'):
-    rows_lib.image_size(str(path), 'list, line 3')
+    images.image_size(str(path), 'list, line 3')
 
 
 def peak_memory() -> int:

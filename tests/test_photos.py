@@ -11,6 +11,7 @@ from PIL import Image
 
 from fld_jax import photos
 from fld_jax.errors import InputError
+from fld_jax.files.images import read
 
 
 def gradient(height=6, width=4):
@@ -38,13 +39,13 @@ def test_exif_rotation(tmp_path, orientation):
   exif = image.getexif()
   exif[0x0112] = orientation
   image.save(tmp_path / 'a.png', exif=exif)
-  shown = photos.read(tmp_path / 'a.png')
+  shown = read(tmp_path / 'a.png')
   np.testing.assert_array_equal(shown, TURNS[orientation](gradient()))
 
 
 def save(tmp_path, array, mode=None, name='a.png'):
   Image.fromarray(array, mode).save(tmp_path / name)
-  return photos.read(tmp_path / name)
+  return read(tmp_path / name)
 
 
 def test_grey(tmp_path):
@@ -68,7 +69,7 @@ def test_16_bits(tmp_path):
 def test_16_bits_of_a_pgm(tmp_path):
   values = bytes([0, 0, 128, 0, 255, 255])
   (tmp_path / 'a.pgm').write_bytes(b'P5 3 1 65535\n' + values)
-  shown = photos.read(tmp_path / 'a.pgm')
+  shown = read(tmp_path / 'a.pgm')
   assert shown[..., 0].tolist() == [[0, 128, 255]]
 
 
@@ -87,7 +88,7 @@ def test_palette_with_a_transparent_entry(tmp_path):
   image.putpalette([10, 20, 30, 40, 50, 60])
   image.putdata([0, 1])
   image.save(tmp_path / 'a.png', transparency=0)
-  shown = photos.read(tmp_path / 'a.png')
+  shown = read(tmp_path / 'a.png')
   assert shown.tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
@@ -95,14 +96,14 @@ def test_cmyk(tmp_path):
   cmyk = np.zeros((8, 8, 4), np.uint8)
   cmyk[..., 0] = 255  # cyan
   Image.fromarray(cmyk, 'CMYK').save(tmp_path / 'a.jpg', quality=100)
-  shown = photos.read(tmp_path / 'a.jpg')
+  shown = read(tmp_path / 'a.jpg')
   assert (abs(shown.astype(int) - [0, 255, 255]) < 6).all()
 
 
 def test_first_picture_of_a_gif(tmp_path):
   first, second = Image.new('RGB', (4, 4), 'red'), Image.new('RGB', (4, 4))
   first.save(tmp_path / 'a.gif', save_all=True, append_images=[second])
-  assert photos.read(tmp_path / 'a.gif')[0, 0].tolist() == [255, 0, 0]
+  assert read(tmp_path / 'a.gif')[0, 0].tolist() == [255, 0, 0]
 
 
 def png_header(width, height):
@@ -140,12 +141,12 @@ def test_what_is_no_image(tmp_path, content, words):
   if content is not None:
     (tmp_path / 'a.jpg').write_bytes(content)
   with pytest.raises(InputError, match=words):
-    photos.read(tmp_path / 'a.jpg')
+    read(tmp_path / 'a.jpg')
 
 
 def test_a_long_image_is_read(tmp_path):
   Image.new('L', (20_000, 3), 7).save(tmp_path / 'a.png')
-  assert photos.read(tmp_path / 'a.png').shape == (3, 20_000, 3)
+  assert read(tmp_path / 'a.png').shape == (3, 20_000, 3)
 
 
 def test_pixels_without_a_range(tmp_path):
@@ -153,7 +154,7 @@ def test_pixels_without_a_range(tmp_path):
   with pytest.raises(
     InputError, match='mode F and from 0.5 to 2, must be of 8'
   ):
-    photos.read(tmp_path / 'a.tiff')
+    read(tmp_path / 'a.tiff')
 
 
 def test_find(tmp_path):

@@ -18,6 +18,7 @@ from fld_jax import (
 )
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
+from fld_jax.files.images import decode
 from fld_jax.predictor import Predictor
 
 
@@ -57,7 +58,7 @@ def evaluated(trained_workdir):
 def test_predicts_what_the_evaluation_did(
   trained_predictor, trained_workdir, records
 ):
-  images = [input_pipeline.decode(record['image']) for record in records]
+  images = [decode(record['image']) for record in records]
   found = trained_predictor(images, [record['box'] for record in records])
   expected = evaluated(trained_workdir)
   for record, landmarks in zip(records, found, strict=True):
@@ -73,7 +74,7 @@ def test_items_do_not_depend_on_each_other(
   trained_predictor, records, monkeypatch
 ):
   monkeypatch.setattr(predictor, 'PIECE', 3)
-  images = [input_pipeline.decode(record['image']) for record in records[:7]]
+  images = [decode(record['image']) for record in records[:7]]
   boxes = [None, *(record['box'] for record in records[1:7])]
   together = trained_predictor(images, boxes)
   for image, box, landmarks in zip(images, boxes, together, strict=True):
@@ -83,7 +84,7 @@ def test_items_do_not_depend_on_each_other(
 
 
 def test_routes(trained_workdir, trained_predictor, records):
-  images = [input_pipeline.decode(record['image']) for record in records]
+  images = [decode(record['image']) for record in records]
   found = trained_predictor(images, [record['box'] for record in records])
   routes = [landmarks.route for landmarks in found]
   assert {route[:2] for route in routes} == {('stage1', 'stage2')}
@@ -100,7 +101,7 @@ def test_routes(trained_workdir, trained_predictor, records):
 def test_a_turned_photo_gives_the_same_positions(
   trained_predictor, records, tmp_path
 ):
-  upright = input_pipeline.decode(records[0]['image'])
+  upright = decode(records[0]['image'])
   exif = Image.Exif()
   exif[0x0112] = 6  # stored turned to the left, shown turned back
   Image.fromarray(np.rot90(upright)).save(tmp_path / 'a.png', exif=exif)
@@ -110,7 +111,7 @@ def test_a_turned_photo_gives_the_same_positions(
 
 def test_positions_follow_the_box(trained_predictor, records):
   """An item seen elsewhere on a larger canvas is the same item there."""
-  image = input_pipeline.decode(records[0]['image'])
+  image = decode(records[0]['image'])
   height, width = image.shape[:2]
   canvas = np.zeros((height + 40, width + 60, 3), np.uint8)
   canvas[30 : 30 + height, 50 : 50 + width] = image

@@ -15,8 +15,9 @@ from PIL import Image
 
 from fld_jax import defaults, prepare, run
 from fld_jax.configs import base, pcloss
-from fld_jax.datasets import make_builder, prepared_builder, rows, shards
+from fld_jax.datasets import make_builder, prepared_builder, shards
 from fld_jax.errors import InputError
+from fld_jax.files import images
 
 NUM_IMAGES = 60
 
@@ -282,7 +283,7 @@ def test_images_are_decoded_to_rgb(tmp_path):
   """Pillow turns LAB into RGB, but not into grey, of which hashes are made."""
   path = tmp_path / 'lab.tif'
   Image.new('LAB', (8, 8)).save(path)
-  assert rows.decode_image(str(path), 'a list')[1].mode == 'RGB'
+  assert images.decode_image(str(path), 'a list')[1].mode == 'RGB'
 
 
 def run_main(*arguments):

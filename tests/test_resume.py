@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 from launching import listing, log, started
 
-from fld_jax import checkpoint, files, train_step
+from fld_jax import checkpoint, train_step
 from fld_jax import stage as stage_lib
+from fld_jax.files import atomic
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = int(os.environ.get('FLD_KILLS', 2))
@@ -215,7 +216,7 @@ def test_killed_before_the_sums_were_written(tmp_path):
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, state, {}, [], 0.1, 0.0)
   (tmp_path / '1' / checkpoint.SUMS).unlink()
-  files = [path for path in (tmp_path / '1').rglob('*') if path.is_file()]
+  atomic = [path for path in (tmp_path / '1').rglob('*') if path.is_file()]
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.seal()
     assert checkpoints.last_step() == 1
@@ -223,7 +224,7 @@ def test_killed_before_the_sums_were_written(tmp_path):
     path.relative_to(tmp_path / '1').as_posix(): hashlib.sha256(
       path.read_bytes()
     ).hexdigest()
-    for path in files
+    for path in atomic
   }
 
 
@@ -234,7 +235,7 @@ def test_what_a_kill_left_unfinished_is_cleared_away(tmp_path):
   for path in left + kept:
     path.write_bytes(b'')
   (tmp_path / 'e/.report.6.tmp').mkdir(parents=True)
-  files.remove_unfinished(tmp_path)
+  atomic.remove_unfinished(tmp_path)
   there = {path for path in tmp_path.rglob('*') if path.is_file()}
   assert there == set(kept) and not list((tmp_path / 'e').iterdir())
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from fld_jax import schema
 from fld_jax.errors import InputError, shown
-from fld_jax.files import read_json
+from fld_jax.files.json_files import read_json
 
 VISIBILITY = {2: schema.VISIBLE, 1: schema.OCCLUDED, 0: schema.ABSENT}
 # How far a landmark may lie outside the image: where nobody can have meant it.
