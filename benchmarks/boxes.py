@@ -14,8 +14,8 @@ import numpy as np
 from fld_jax import evaluate, input_pipeline, stage
 from fld_jax.configs import trained
 from fld_jax.datasets import prepared_builder
-from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
+from fld_jax.runtime.parallel import Parallel
 
 DEVIATIONS = (0.0, 0.02, 0.05, 0.1)  # of a side, in box widths or heights
 

@@ -26,9 +26,9 @@ import numpy as np  # noqa: E402
 
 from fld_jax import photos, stage  # noqa: E402
 from fld_jax.configs import dfa  # noqa: E402
-from fld_jax.parallel import Parallel  # noqa: E402
 from fld_jax.predict import Cascade  # noqa: E402
 from fld_jax.predictor import Predictor  # noqa: E402
+from fld_jax.runtime.parallel import Parallel  # noqa: E402
 
 BATCH = 64
 

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from fld_jax.kmeans import kmeans
-from fld_jax.parallel import Parallel
+from fld_jax.runtime.parallel import Parallel
 
 
 def _random_vectors(count, dims, seed=0):

@@ -97,9 +97,10 @@ def speed_of_ours(config, seconds: float) -> dict:
   """Images/s of forward passes and train steps, and what PCLoss adds."""
   import jax
 
-  from fld_jax import checkpoint, schedules, train_step
+  from fld_jax import schedules, train_step
   from fld_jax import stage as stage_lib
-  from fld_jax.parallel import Parallel
+  from fld_jax.runtime import checkpoint
+  from fld_jax.runtime.parallel import Parallel
 
   (stage,), parallel = config.stages, Parallel('shard_map')
   model = stage_lib.build_model(config, stage, 0)

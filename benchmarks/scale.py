@@ -355,7 +355,7 @@ def _measure_input(config, builder) -> None:
 
   from fld_jax import cascade, input_pipeline
   from fld_jax.files import images as files_images
-  from fld_jax.parallel import Parallel
+  from fld_jax.runtime.parallel import Parallel
 
   records = input_pipeline.Records(builder, 'train')
   files = pathlib.Path(builder.data_path).glob('*-train.*')
@@ -388,7 +388,7 @@ def _measure_kmeans(number: int, space: str) -> None:
   import jax
 
   from fld_jax import pseudo_labels
-  from fld_jax.parallel import Parallel
+  from fld_jax.runtime.parallel import Parallel
 
   rng, count = np.random.default_rng(0), 200_000
   truth = rng.uniform(-0.5, 0.5, (count, 8, 2)).astype(np.float32)
@@ -413,9 +413,10 @@ def _measure_kmeans(number: int, space: str) -> None:
 
 def measure_together(port: str, process: int) -> None:
   """Prints STEP and ROUTE_PEAK, as one of two processes."""
-  from fld_jax import kmeans, processes
+  from fld_jax import kmeans
   from fld_jax.cascade import joined_routes
-  from fld_jax.parallel import Parallel
+  from fld_jax.runtime import processes
+  from fld_jax.runtime.parallel import Parallel
 
   processes.start(f'127.0.0.1:{port}', 2, process)
   rng, steps = np.random.default_rng(process), 500

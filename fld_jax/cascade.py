@@ -8,18 +8,17 @@ import pathlib
 
 import numpy as np
 
-from fld_jax import (
-  checkpoint,
-  evaluate,
-  input_pipeline,
-  processes,
-  pseudo_labels,
-  train,
-)
+from fld_jax import evaluate, input_pipeline, pseudo_labels, train
 from fld_jax import stage as stage_lib
 from fld_jax.datasets import identity, only_type
 from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
+from fld_jax.runtime import checkpoint, processes
+from fld_jax.runtime.manifest import (
+  compare_configs,
+  read_manifest,
+  write_manifest,
+)
 from fld_jax.stage import ALL, EASY, HARD, Stage
 
 logger = logging.getLogger('fld_jax')
@@ -38,9 +37,9 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
     InputError: if the folder holds a run of another config or other data.
   """
   data = identity(builder)
-  manifest = checkpoint.read_manifest(workdir)
+  manifest = read_manifest(workdir)
   if manifest:
-    checkpoint.compare_configs(workdir, manifest, config)
+    compare_configs(workdir, manifest, config)
     if manifest['data'] != data:
       raise InputError(
         f'{workdir}/manifest.json was trained on {manifest["data"]}, and '
@@ -58,9 +57,7 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
       before['devices'],
       before['processes'],
     )
-  write = lambda stages: checkpoint.write_manifest(
-    workdir, config, data, topology, stages
-  )
+  write = lambda stages: write_manifest(workdir, config, data, topology, stages)
   trainer = _Trainer(config, builder, workdir, parallel)
   finished = {}
   for index, stage in enumerate(config.stages):

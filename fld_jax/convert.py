@@ -6,11 +6,12 @@ import shutil
 
 import jax
 
-from fld_jax import checkpoint, defaults, landmark_sets, pretrained
+from fld_jax import defaults, landmark_sets, pretrained
 from fld_jax import stage as stage_lib
 from fld_jax.configs import dfa, pcloss
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
+from fld_jax.runtime import checkpoint, manifest
 from fld_jax.stage import ALL, EASY, HARD
 from fld_jax.train_step import Variables
 
@@ -75,7 +76,7 @@ def _write(
         checkpoints.save_weights(variables)
     stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
   topology = {'devices': 1, 'processes': 1}
-  checkpoint.write_manifest(unfinished, config, data, topology, stages)
+  manifest.write_manifest(unfinished, config, data, topology, stages)
   os.replace(unfinished, output)
 
 

@@ -5,10 +5,11 @@ import collections
 import jax
 import numpy as np
 
-from fld_jax import geometry, input_pipeline, metrics, processes
+from fld_jax import geometry, input_pipeline, metrics
 from fld_jax.datasets import landmark_set, only_type
 from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
+from fld_jax.runtime import processes
 
 
 def to_predictions(rows: dict, config) -> metrics.Predictions:

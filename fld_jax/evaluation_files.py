@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from fld_jax import checkpoint, defaults, schema
+from fld_jax import defaults, schema
 from fld_jax import metrics as metrics_lib
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.files import atomic, json_files
+from fld_jax.runtime import checkpoint, manifest
 
 # Fields of metrics.Predictions by how evaluation.npz holds them.
 ARRAYS = (
@@ -63,7 +64,7 @@ class Evaluation:
       'split': self.split,
       'landmarks': predictions.landmark_set.names,
       'stages': list(predictions.estimates),
-      'config': checkpoint.to_dict(self.config),
+      'config': manifest.to_dict(self.config),
       'history': self.history,
       'epsilon': self.epsilon,
     }

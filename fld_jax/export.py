@@ -21,21 +21,16 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from fld_jax import (
-  checkpoint,
-  export_files,
-  geometry,
-  input_pipeline,
-  schema,
-)
+from fld_jax import export_files, geometry, input_pipeline, schema
 from fld_jax import stage as stage_lib
 from fld_jax.datasets import landmark_set, make_builder, only_type
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
 from fld_jax.files.json_files import write_json
 from fld_jax.models import cpu
-from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
+from fld_jax.runtime.manifest import read_manifest
+from fld_jax.runtime.parallel import Parallel
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')  # that StableHLO is lowered for
 OPSET = 23  # of ONNX
@@ -76,7 +71,7 @@ def export(
     )
   stages, _ = stage_lib.load_cascade(config, workdir)
   crops, source = _crops(config)
-  trained = checkpoint.read_manifest(workdir)
+  trained = read_manifest(workdir)
   run = {
     'data': trained['data'],
     'manifest_sha256': _sha256(workdir / 'manifest.json'),

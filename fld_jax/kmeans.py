@@ -19,9 +19,9 @@ import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
 
-from fld_jax import processes
 from fld_jax.errors import InputError
-from fld_jax.parallel import AXIS, Parallel
+from fld_jax.runtime import processes
+from fld_jax.runtime.parallel import AXIS, Parallel
 
 # Numbers in a device's share of a block: enough to keep a device busy, and few
 # enough for a CPU's cache, outside of which a step takes four times as long.

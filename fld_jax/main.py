@@ -140,7 +140,8 @@ def _run() -> int | None:
 
     convert.convert(path(_SOURCE.value), path(_OUTPUT.value))
   else:
-    from fld_jax import processes, run
+    from fld_jax import run
+    from fld_jax.runtime import processes
 
     _join_processes()
     splits = (_SPLIT.value,) if _SPLIT.value else config.eval_splits
@@ -151,7 +152,7 @@ def _run() -> int | None:
 
 
 def _join_processes() -> None:
-  from fld_jax import processes
+  from fld_jax.runtime import processes
 
   if _DISTRIBUTED.value or _COORDINATOR.value:
     processes.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)

@@ -12,8 +12,8 @@ from fld_jax import stage as stage_lib
 from fld_jax.configs import trained
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
-from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
+from fld_jax.runtime.parallel import Parallel
 
 PIECE = 4096  # items whose outputs are held at a time
 

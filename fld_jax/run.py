@@ -9,12 +9,10 @@ import jax
 from fld_jax import (
   ablation,
   cascade,
-  checkpoint,
   checks,
   evaluate,
   evaluation_files,
   input_pipeline,
-  processes,
   report,
   report_runs,
   stage,
@@ -24,8 +22,9 @@ from fld_jax.datasets import only_type, prepared_builder
 from fld_jax.datasets.folder_builder import FolderBuilder
 from fld_jax.errors import InputError
 from fld_jax.files import atomic, json_files
-from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
+from fld_jax.runtime import manifest, processes
+from fld_jax.runtime.parallel import Parallel
 
 
 def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
@@ -59,7 +58,7 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
       splits[0],
     )
   checks.check_config(config)
-  if mode == 'train' and not checkpoint.read_manifest(workdir):
+  if mode == 'train' and not manifest.read_manifest(workdir):
     checks.check_pretrained(config)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)

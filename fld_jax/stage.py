@@ -8,10 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fld_jax import checkpoint
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.models import MODELS
+from fld_jax.runtime import checkpoint
+from fld_jax.runtime.manifest import (
+  INPUT_FIELDS,
+  NETWORK_FIELDS,
+  compare_configs,
+  read_manifest,
+)
 
 EASY, HARD, ALL = 'easy', 'hard', 'all'
 
@@ -255,16 +261,14 @@ def take_stage(config, stage, index: int):
       networks have another config.
   """
   directory = stage_directory(pathlib.Path(), stage).absolute()
-  manifest = checkpoint.read_manifest(directory.parents[1])
+  manifest = read_manifest(directory.parents[1])
   entry = manifest.get('stages', {}).get(directory.name)
   if entry is None or not directory.is_dir():
     raise InputError(
       f'config.stages[{index}].checkpoint is {directory}, which holds no '
       'finished stage; give WORKDIR/stages/NAME of a run.'
     )
-  checkpoint.compare_configs(
-    directory.parents[1], manifest, config, checkpoint.INPUT_FIELDS
-  )
+  compare_configs(directory.parents[1], manifest, config, INPUT_FIELDS)
   _check_fits(stage, index, directory, manifest['config']['stages'])
   loaded, _ = load_stage(config, stage, index, directory, entry)
   return loaded, entry
@@ -302,11 +306,9 @@ def load_cascade(config, workdir) -> tuple[list[Stage], list[dict]]:
   Raises:
     InputError: if the folder holds no finished cascade of this config.
   """
-  manifest = checkpoint.read_manifest(workdir)
+  manifest = read_manifest(workdir)
   if manifest:
-    checkpoint.compare_configs(
-      workdir, manifest, config, checkpoint.NETWORK_FIELDS
-    )
+    compare_configs(workdir, manifest, config, NETWORK_FIELDS)
   stages, history = [], []
   for index, stage in enumerate(config.stages):
     entry = manifest.get('stages', {}).get(stage.name)

@@ -15,18 +15,12 @@ import numpy as np
 from clu import parameter_overview
 from tqdm import tqdm
 
-from fld_jax import (
-  checkpoint,
-  input_pipeline,
-  pretrained,
-  processes,
-  schedules,
-  train_step,
-)
+from fld_jax import input_pipeline, pretrained, schedules, train_step
 from fld_jax import stage as stage_lib
 from fld_jax.curves import Curves
 from fld_jax.errors import InputError, Preempted
-from fld_jax.parallel import Parallel
+from fld_jax.runtime import checkpoint, processes
+from fld_jax.runtime.parallel import Parallel
 
 logger = logging.getLogger('fld_jax')
 

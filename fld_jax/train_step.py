@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from fld_jax import heatmaps, losses, pseudo_labels, schema
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
-from fld_jax.parallel import AXIS, Parallel
+from fld_jax.runtime.parallel import AXIS, Parallel
 
 PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # methods 4.3
 PC_MASKS = {  # methods 4.5

@@ -11,13 +11,14 @@ import sys
 
 import numpy as np
 
-from fld_jax import cascade, evaluate, kmeans, processes, pseudo_labels
+from fld_jax import cascade, evaluate, kmeans, pseudo_labels
 from fld_jax import stage as stage_lib
 from fld_jax.datasets import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.input_pipeline import Records
-from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
+from fld_jax.runtime import processes
+from fld_jax.runtime.parallel import Parallel
 
 
 class Spoilt(Records):

@@ -11,7 +11,6 @@ from random_networks import random_variables
 
 from fld_jax import (
   cascade,
-  checkpoint,
   checks,
   input_pipeline,
   landmark_sets,
@@ -20,7 +19,12 @@ from fld_jax import (
 )
 from fld_jax import stage as stage_lib
 from fld_jax.errors import InputError
-from fld_jax.parallel import Parallel
+from fld_jax.runtime.manifest import (
+  compare_configs,
+  read_manifest,
+  write_manifest,
+)
+from fld_jax.runtime.parallel import Parallel
 
 NETWORKS = ('stage1/all', 'stage2/all', 'stage3/easy', 'stage3/hard')
 
@@ -200,19 +204,19 @@ def test_free_fields_may_change(finished, tiny_config):
   config = tiny_config()
   config.log_every_steps, config.parallel = 7, 'pmap'
   config.eval_splits, config.input.num_threads = ('val',), 1
-  manifest = checkpoint.read_manifest(workdir)
-  checkpoint.compare_configs(workdir, manifest, config)
+  manifest = read_manifest(workdir)
+  compare_configs(workdir, manifest, config)
 
 
 def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
   """The config may be the same and the files of the data changed."""
   workdir, _ = finished
   folder = workdir.parent / 'other_data'
-  checkpoint.write_manifest(folder, tiny_config(), 'older/data', {}, {})
+  write_manifest(folder, tiny_config(), 'older/data', {}, {})
   parallel = Parallel('shard_map')
   with pytest.raises(InputError, match='trained on older/data'):
     cascade.train_cascade(tiny_config(), synthetic_builder, folder, parallel)
-  data = checkpoint.read_manifest(workdir)['data']
+  data = read_manifest(workdir)['data']
   assert data == synthetic_builder.info.full_name
 
 
@@ -221,9 +225,9 @@ def test_evaluate_without_a_finished_cascade(finished, tiny_config, tmp_path):
     run.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
   workdir, _ = finished
   shutil.copytree(workdir / 'stages', tmp_path / 'stages')
-  manifest = checkpoint.read_manifest(workdir)
+  manifest = read_manifest(workdir)
   del manifest['stages']['stage3']
-  checkpoint.write_manifest(
+  write_manifest(
     tmp_path, tiny_config(), manifest['data'], {}, manifest['stages']
   )
   with pytest.raises(InputError, match="no finished stage 'stage3'.*train"):

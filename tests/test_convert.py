@@ -15,20 +15,13 @@ import pytest
 import test_pretrained
 from safetensors.numpy import save_file
 
-from fld_jax import (
-  caffe_files,
-  checkpoint,
-  convert,
-  heatmaps,
-  input_pipeline,
-  run,
-  stage,
-)
+from fld_jax import caffe_files, convert, heatmaps, input_pipeline, run, stage
 from fld_jax.configs import trained
 from fld_jax.datasets import landmark_set, only_type, prepared_builder
 from fld_jax.errors import InputError
-from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
+from fld_jax.runtime import manifest
+from fld_jax.runtime.parallel import Parallel
 
 SLIM = {'slim': 16, 'hidden': 64}
 SMALL = {'slim': 16, 'hidden': 32, 'size': 32}
@@ -263,7 +256,7 @@ def test_a_killed_conversion_leaves_nothing_and_can_be_done_again(
   folder, workdir = release('lower', **SMALL)
   output = tmp_path / 'W'
   with monkeypatch.context() as patch:
-    patch.setattr(checkpoint, 'write_manifest', lambda *_: 1 / 0)
+    patch.setattr(manifest, 'write_manifest', lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       convert.convert(folder, output)
   assert not output.exists() and any(tmp_path.iterdir())

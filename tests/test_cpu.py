@@ -8,7 +8,7 @@ import pytest
 
 from fld_jax.models import cpu
 from fld_jax.models.layers import Conv, Deconv, relu
-from fld_jax.parallel import Parallel
+from fld_jax.runtime.parallel import Parallel
 
 
 def numbers(*shape):

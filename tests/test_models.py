@@ -16,7 +16,7 @@ from fld_jax.models.layers import (
 )
 from fld_jax.models.resnet import ResNet, ResNetFeatures
 from fld_jax.models.vgg import VGG, VGGFeatures
-from fld_jax.parallel import AXIS
+from fld_jax.runtime.parallel import AXIS
 
 # All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
 CONVS = 14_714_688

@@ -23,7 +23,7 @@ from fld_jax import stage as stage_lib
 from fld_jax.config import difference
 from fld_jax.configs import pcloss, pcloss_figure8, pcloss_table1, pcloss_table4
 from fld_jax.errors import InputError
-from fld_jax.parallel import Parallel
+from fld_jax.runtime.parallel import Parallel
 
 MODELS = pcloss.MODELS
 FLIP = landmark_sets.FASHION_8.flip

@@ -7,8 +7,8 @@ from random_networks import random_variables
 
 from fld_jax import evaluate, input_pipeline, metrics
 from fld_jax.errors import InputError
-from fld_jax.parallel import Parallel
 from fld_jax.predict import Cascade
+from fld_jax.runtime.parallel import Parallel
 from fld_jax.stage import Stage, build_model
 
 SIZE, NUM_EASY, NUM_HARD = 32, 7, 9

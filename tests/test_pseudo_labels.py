@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans as Reference
 
 from fld_jax import pseudo_labels as pl
 from fld_jax.errors import InputError
-from fld_jax.parallel import Parallel
+from fld_jax.runtime.parallel import Parallel
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
 
 ONE = Parallel(devices=jax.devices()[:1])

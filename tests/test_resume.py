@@ -22,9 +22,10 @@ import numpy as np
 import pytest
 from launching import listing, log, started
 
-from fld_jax import checkpoint, train_step
 from fld_jax import stage as stage_lib
+from fld_jax import train_step
 from fld_jax.files import atomic
+from fld_jax.runtime import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = int(os.environ.get('FLD_KILLS', 2))

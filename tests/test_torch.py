@@ -12,7 +12,7 @@ from fld_jax.models.layers import Deconv, max_pool_3x3
 from fld_jax.models.regression import adaptive_average_pool
 from fld_jax.models.resnet import ResNetFeatures
 from fld_jax.models.simple_baselines import SimpleBaselines
-from fld_jax.parallel import AXIS
+from fld_jax.runtime.parallel import AXIS
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 

@@ -12,7 +12,7 @@ from random_networks import random_variables
 from fld_jax import schedules, schema, train_step
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
-from fld_jax.parallel import AXIS, Parallel
+from fld_jax.runtime.parallel import AXIS, Parallel
 
 SIZE, ROWS, STEPS, CLUSTERS = 16, 16, 20, 5
 N = 8

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fld_jax.models import cpu
-from fld_jax.parallel import AXIS
+from fld_jax.runtime.parallel import AXIS
 
 
 class Dropout(nn.Module):

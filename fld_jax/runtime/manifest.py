@@ -1,0 +1,109 @@
+"""The manifest of a run: its config, data, devices and finished stages."""
+
+import json
+import pathlib
+import re
+
+from fld_jax.errors import InputError
+from fld_jax.files.atomic import write_file
+from fld_jax.files.json_files import read_json
+from fld_jax.runtime import processes
+
+# Fields that may change between two starts of one run: they say where data lie
+# and what is shown, not what is computed.
+FREE_FIELDS = (
+  'dataset.data_dir',
+  'dataset.manual_dir',
+  'eval_splits',
+  'input.num_threads',
+  'input.num_workers',
+  'log_every_steps',
+  'on_nan',
+  'parallel',
+)
+
+
+# All that the networks' shapes, inputs and the meaning of their outputs depend
+# on: what evaluation compares.
+INPUT_FIELDS = r'(input|model)\.(?!dropout)|offset_scale|dataset\.clothes_type'
+
+
+NETWORK_FIELDS = (
+  INPUT_FIELDS
+  + r'|heatmap\.(?!decoder)'
+  + r'|stages\.\d+\.(name|branches|pseudo_label\.(num_clusters|normalize))'
+)
+
+
+def _flatten(tree, prefix='') -> dict:
+  if isinstance(tree, dict):
+    items = tree.items()
+  elif isinstance(tree, list | tuple):
+    items = enumerate(tree)
+  else:
+    return {prefix: tree}
+  flat = {}
+  for key, value in items:
+    flat |= _flatten(value, f'{prefix}.{key}' if prefix else str(key))
+  return flat
+
+
+def read_manifest(workdir: pathlib.Path) -> dict:
+  """The manifest of a run, for all processes; {} if there is none."""
+  path = workdir / 'manifest.json'
+  return processes.from_main(lambda: read_json(path) if path.exists() else {})
+
+
+def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
+  """Refuses to go on with a run of another config.
+
+  Args:
+    workdir: the run's folder, for the message.
+    manifest: of `read_manifest`.
+    config: of this start.
+    fields: regular expression that the fields to compare begin with; by
+      default all but FREE_FIELDS are.
+
+  Raises:
+    InputError: naming the first field that differs and both values.
+  """
+  then, now = _flatten(manifest['config']), _flatten(to_dict(config))
+  for key in sorted(then.keys() | now.keys()):
+    if key.startswith(FREE_FIELDS) or not re.match(fields, key):
+      continue
+    # A field that there was not yet did nothing, as '' and 0 do.
+    if (then.get(key) or 0) != (now.get(key) or 0):
+      raise InputError(
+        f'{workdir}/manifest.json is of another config: config.{key} was '
+        f'{then.get(key)!r} and now is {now.get(key)!r}. Give the same config '
+        'or another --workdir.'
+      )
+
+
+def write_manifest(
+  workdir, config, data: str, topology: dict, stages: dict
+) -> None:
+  """Writes W/manifest.json, on the main process.
+
+  Args:
+    workdir: the run's folder.
+    config: of the run.
+    data: `datasets.identity` of the prepared dataset.
+    topology: numbers of `devices` and `processes` of this start.
+    stages: name -> what `stage.load_stage` needs, of each finished stage.
+  """
+  if not processes.is_main():
+    return
+  content = {
+    'config': to_dict(config),
+    'data': data,
+    'topology': topology,
+    'stages': stages,
+  }
+  text = json.dumps(content, indent=2, sort_keys=True)
+  write_file(workdir / 'manifest.json', text.encode())
+
+
+def to_dict(config) -> dict:
+  """A config as plain JSON-ready dicts and lists."""
+  return json.loads(config.to_json_best_effort())
