@@ -13,7 +13,7 @@ import numpy as np
 
 from fld_jax import evaluate, input_pipeline, stage
 from fld_jax.configs import trained
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
 

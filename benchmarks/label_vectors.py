@@ -15,7 +15,7 @@ import numpy as np
 
 from fld_jax import input_pipeline, pseudo_labels, stage
 from fld_jax.configs import trained
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
 

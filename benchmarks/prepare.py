@@ -67,7 +67,7 @@ def make_folder(root: pathlib.Path, count: int) -> None:
 def measure(dataset: str, manual_dir: str) -> dict:
   """Prepares a folder in this process."""
   from fld_jax.configs import base
-  from fld_jax.datasets import prepared_builder
+  from fld_jax.datasets.prepare import prepared_builder
 
   config = base.get_config(f'dataset={dataset}').dataset
   with tempfile.TemporaryDirectory() as data_dir:

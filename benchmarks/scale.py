@@ -300,7 +300,7 @@ def measure(folder: str) -> None:
     folder: DeepFashion's official one.
   """
   from fld_jax.configs import dfa
-  from fld_jax.datasets import prepared_builder
+  from fld_jax.datasets.prepare import prepared_builder
 
   config = dfa.get_config('dataset=deepfashion,size=full')
   config.dataset.manual_dir = folder

@@ -10,7 +10,8 @@ import numpy as np
 
 from fld_jax import evaluate, input_pipeline, pseudo_labels, train
 from fld_jax import stage as stage_lib
-from fld_jax.datasets import identity, only_type
+from fld_jax.datasets.catalog import only_type
+from fld_jax.datasets.prepare import identity
 from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
 from fld_jax.runtime import checkpoint, processes

@@ -4,7 +4,7 @@ import pathlib
 
 from fld_jax import heatmaps, pretrained, train_step
 from fld_jax import stage as stage_lib
-from fld_jax.datasets import landmark_set
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
 from fld_jax.errors import InputError
 

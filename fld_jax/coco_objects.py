@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 
 from fld_jax import coco_metrics
-from fld_jax.datasets import coco_folder
+from fld_jax.datasets.coco import folder
 from fld_jax.errors import InputError
 from fld_jax.files import coco
 
@@ -45,7 +45,7 @@ def read(config_dataset, split: str) -> Annotations:
       what that has checked is not checked again.
     split: with an annotation file.
   """
-  files = coco_folder.annotation_files(
+  files = folder.annotation_files(
     config_dataset.manual_dir, config_dataset.annotations
   )
   data = coco.load(files[split])

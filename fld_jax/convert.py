@@ -9,7 +9,7 @@ import jax
 from fld_jax import defaults, landmark_sets, pretrained
 from fld_jax import stage as stage_lib
 from fld_jax.configs import dfa, pcloss
-from fld_jax.datasets import landmark_set
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.runtime import checkpoint, manifest
 from fld_jax.stage import ALL, EASY, HARD

@@ -24,8 +24,9 @@ from fld_jax import (
   schema,
   sides,
 )
-from fld_jax.datasets import SOURCES, make_builder
-from fld_jax.datasets.shards import num_cores
+from fld_jax.datasets.catalog import SOURCES
+from fld_jax.datasets.common.shards import num_cores
+from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.atomic import write_file
 from fld_jax.files.images import decode_image

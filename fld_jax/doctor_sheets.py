@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from fld_jax import schema, visualize
-from fld_jax.datasets.rows import Row
+from fld_jax.datasets.common.rows import Row
 from fld_jax.files.images import decode_image
 
 NUM_DUPLICATES = 12  # pairs in duplicates.png

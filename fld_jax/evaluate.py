@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from fld_jax import geometry, input_pipeline, metrics
-from fld_jax.datasets import landmark_set, only_type
+from fld_jax.datasets.catalog import landmark_set, only_type
 from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
 from fld_jax.runtime import processes

@@ -17,7 +17,7 @@ import numpy as np
 
 from fld_jax import defaults, schema
 from fld_jax import metrics as metrics_lib
-from fld_jax.datasets import landmark_set
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.files import atomic, json_files
 from fld_jax.runtime import checkpoint, manifest

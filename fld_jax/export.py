@@ -23,7 +23,8 @@ import numpy as np
 
 from fld_jax import export_files, geometry, input_pipeline, schema
 from fld_jax import stage as stage_lib
-from fld_jax.datasets import landmark_set, make_builder, only_type
+from fld_jax.datasets.catalog import landmark_set, only_type
+from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
 from fld_jax.files.json_files import write_json
@@ -255,10 +256,11 @@ def _crops(config) -> tuple[np.ndarray, str]:
     records = (source[i] for i in range(min(SEEN, len(source))))
     name = f'images of {config.dataset.name} {split}'
   else:
-    from fld_jax.datasets import synthetic
+    from fld_jax.datasets.synthetic import builder as synthetic_builder
 
     records = (
-      {**synthetic.example(0, 'test', i), 'index': i} for i in range(SEEN)
+      {**synthetic_builder.example(0, 'test', i), 'index': i}
+      for i in range(SEEN)
     )
     name = 'rendered garments'
   example = input_pipeline.Example(config, augment=False)

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fld_jax import geometry, schema
-from fld_jax.datasets import landmark_set
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError, shown
 from fld_jax.files.images import decode
 

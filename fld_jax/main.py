@@ -163,7 +163,7 @@ def _join_processes() -> None:
 
 def _work_on_dataset(config, workdir: pathlib.Path) -> int | None:
   if _MODE.value == 'prepare':
-    from fld_jax import prepare
+    from fld_jax.datasets import prepare
 
     prepare.prepare(config.dataset)
   elif _MODE.value == 'doctor':

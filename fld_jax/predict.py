@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fld_jax import input_pipeline, pseudo_labels, train_step
-from fld_jax.datasets import landmark_set
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel

@@ -10,7 +10,7 @@ import numpy as np
 from fld_jax import evaluate, input_pipeline, metrics, photos, schema
 from fld_jax import stage as stage_lib
 from fld_jax.configs import trained
-from fld_jax.datasets import landmark_set
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel

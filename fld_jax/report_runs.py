@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fld_jax import evaluation_files, geometry, input_pipeline, metrics
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.files import images, json_files
 

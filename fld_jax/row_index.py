@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets.rows import SPLITS, Row
+from fld_jax.datasets.common.rows import SPLITS, Row
 
 HASHES = np.dtype([('image', np.int64), ('hash', np.int64)])
 # From where to where a row's box and its landmarks with a position reach.

@@ -18,8 +18,9 @@ from fld_jax import (
   stage,
   tables,
 )
-from fld_jax.datasets import only_type, prepared_builder
-from fld_jax.datasets.folder_builder import FolderBuilder
+from fld_jax.datasets.catalog import only_type
+from fld_jax.datasets.common.folder_builder import FolderBuilder
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.files import atomic, json_files
 from fld_jax.predict import Cascade

@@ -11,14 +11,14 @@ import numpy as np
 
 from fld_jax import (
   coco_objects,
-  datasets,
   keypoint_metrics,
   landmark_sets,
   metrics,
   prediction_files,
   tables,
 )
-from fld_jax.datasets.rows import Row
+from fld_jax.datasets import catalog, prepare
+from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError, shown
 from fld_jax.files.atomic import write_file
 from fld_jax.files.images import image_size
@@ -50,7 +50,7 @@ def score(config_dataset, predictions_path, split: str, directory) -> dict:
     InputError: for mistakes in the folder or the file; if an example has no
       prediction or several, or a prediction no example.
   """
-  landmarks = datasets.landmark_set(config_dataset)
+  landmarks = catalog.landmark_set(config_dataset)
   # First, since a folder can take minutes.
   results = prediction_files.read(predictions_path, landmarks.names)
   rows = _rows(config_dataset, split)
@@ -162,16 +162,16 @@ def _pdj(predictions: metrics.Predictions, mask) -> dict:
 
 def _rows(config_dataset, split: str) -> list[Row]:
   """The rows of a split, at least one."""
-  if config_dataset.name not in datasets.SOURCES:
+  if config_dataset.name not in catalog.SOURCES:
     raise InputError(
       f"config.dataset.name is '{config_dataset.name}', which has no folder of "
-      f'files to score with; valid are {", ".join(datasets.SOURCES)}.'
+      f'files to score with; valid are {", ".join(catalog.SOURCES)}.'
     )
   config = config_dataset.copy_and_resolve_references()
   config.detections = ''  # boxes are no truth
-  only = datasets.only_type(config)
+  only = catalog.only_type(config)
   splits, rows = Counter(), []
-  for row in datasets.make_builder(config).read(Findings()):
+  for row in prepare.make_builder(config).read(Findings()):
     if only and row.clothes_type != only.code:
       continue
     splits[row.split] += 1

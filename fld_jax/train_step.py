@@ -17,7 +17,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from fld_jax import heatmaps, losses, pseudo_labels, schema
-from fld_jax.datasets import landmark_set
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.runtime.parallel import AXIS, Parallel
 

@@ -19,7 +19,7 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 import pytest  # noqa: E402
 
 from fld_jax.configs import dfa  # noqa: E402
-from fld_jax.datasets import prepared_builder  # noqa: E402
+from fld_jax.datasets.prepare import prepared_builder  # noqa: E402
 
 
 @pytest.fixture(scope='session')

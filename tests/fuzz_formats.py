@@ -26,13 +26,11 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from fld_jax.datasets import (
-  coco_detections,
-  coco_folder,
-  deepfashion_folder,
-  fashion_ai_folder,
-  pose_folder,
-)
+from fld_jax.datasets.coco import detections
+from fld_jax.datasets.coco import folder as coco_folder
+from fld_jax.datasets.deepfashion import coarse
+from fld_jax.datasets.fashion_ai import folder as fashion_ai_folder
+from fld_jax.datasets.pose import folder as pose_folder
 
 WIDTH, HEIGHT = 60, 40
 V, O, T, A = 0, 1, 2, -1  # noqa: E741  visible, occluded, truncated, absent
@@ -281,11 +279,11 @@ class DeepFashion(Format):
     )
 
   def read(self, folder, findings):
-    return list(deepfashion_folder.read_annotations(folder, findings))
+    return list(coarse.read_annotations(folder, findings))
 
   def more(self, folder):
-    names = deepfashion_folder.read_attribute_names(folder)
-    deepfashion_folder.content_digest(folder)
+    names = coarse.read_attribute_names(folder)
+    coarse.content_digest(folder)
     return names
 
   def expected(self, folder, files):
@@ -682,10 +680,10 @@ class CocoDetections(Coco):
 
   def read(self, folder, findings):
     path = folder / self.file
-    return list(coco_detections.read(folder, *LAYOUT, 'train', path, findings))
+    return list(detections.read(folder, *LAYOUT, 'train', path, findings))
 
   def more(self, folder):
-    coco_detections.add_to_digest('', {'train': folder / self.file})
+    detections.add_to_digest('', {'train': folder / self.file})
 
   def expected(self, folder, files):
     names = {10: '0.png', 11: 'é/1.png', 'x': '2.png'}

@@ -25,7 +25,7 @@ from fuzz_formats import (
   whole,
 )
 
-from fld_jax.datasets import deepfashion_fine, shop_folder
+from fld_jax.datasets.deepfashion import fine, shops
 
 BOX = ('x_1', 'y_1', 'x_2', 'y_2')
 LANDMARKS = [
@@ -83,11 +83,11 @@ class Shop(Format):
     raise NotImplementedError
 
   def read(self, folder, findings):
-    return list(shop_folder.read(folder, self.benchmark, findings))
+    return list(shops.read(folder, self.benchmark, findings))
 
   def more(self, folder):
-    shop_folder.content_digest(folder, self.benchmark)
-    return shop_folder.read_attribute_names(folder, self.benchmark)
+    shops.content_digest(folder, self.benchmark)
+    return shops.read_attribute_names(folder, self.benchmark)
 
   def expected(self, folder, files):
     lists = {key: files[path] for key, path in self.lists.items()}
@@ -246,11 +246,11 @@ class Fine(Format):
         self.files[f'Anno_fine/{split}{end}.txt'] = content(*column[rows])
 
   def read(self, folder, findings):
-    return list(deepfashion_fine.read_annotations(folder, findings))
+    return list(fine.read_annotations(folder, findings))
 
   def more(self, folder):
-    deepfashion_fine.content_digest(folder)
-    return deepfashion_fine.read_attribute_names(folder)
+    fine.content_digest(folder)
+    return fine.read_attribute_names(folder)
 
   def expected(self, folder, files):
     types = []

@@ -16,7 +16,7 @@ import warnings
 import numpy as np
 import scipy.io
 
-from fld_jax.datasets import mat_files
+from fld_jax.datasets.pose import mat_files
 
 # What stands where a number or a name should, and still looks like one.
 TOKENS = [

@@ -13,7 +13,7 @@ import numpy as np
 
 from fld_jax import cascade, evaluate, kmeans, pseudo_labels
 from fld_jax import stage as stage_lib
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.input_pipeline import Records
 from fld_jax.predict import Cascade

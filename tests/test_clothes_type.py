@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from test_score import config_of, fashion, write_npz
 
-from fld_jax import defaults, doctor, input_pipeline, prepare, run
+from fld_jax import defaults, doctor, input_pipeline, run
 from fld_jax.configs import trained
-from fld_jax.datasets import LANDMARK_SETS, landmark_set, only_type
+from fld_jax.datasets import prepare
+from fld_jax.datasets.catalog import LANDMARK_SETS, landmark_set, only_type
 from fld_jax.errors import InputError
 from fld_jax.landmark_sets import FASHION_8
 from fld_jax.score import score

@@ -9,7 +9,9 @@ from test_coco_keypoints import LAYOUT, config_of
 
 from fld_jax import run
 from fld_jax.configs import pcloss
-from fld_jax.datasets import coco_detections, coco_folder, prepared_builder
+from fld_jax.datasets.coco import detections
+from fld_jax.datasets.coco.folder import result_ids
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
 PLACE = 'boxes/{split}.json'
@@ -38,9 +40,9 @@ def write(folder, entries) -> None:
 
 
 def read(folder, findings=None):
-  files = coco_detections.detection_files(folder, PLACE)
+  files = detections.detection_files(folder, PLACE)
   return list(
-    coco_detections.read(
+    detections.read(
       folder, *LAYOUT, 'val', files['val'], findings or Findings()
     )
   )
@@ -108,15 +110,15 @@ def test_missing_file(folder):
   with pytest.raises(
     InputError, match=r'no file of detections.*none/val\.json'
   ):
-    coco_detections.detection_files(folder, 'none/{split}.json')
+    detections.detection_files(folder, 'none/{split}.json')
   with pytest.raises(InputError, match="detections is 'x.json'.*split"):
-    coco_detections.detection_files(folder, 'x.json')
+    detections.detection_files(folder, 'x.json')
 
 
 def test_result_ids(folder):
-  files = coco_detections.detection_files(folder, PLACE)
+  files = detections.detection_files(folder, PLACE)
   ids = ['val/1.png#110', 'train/0.png#100', 'val/1.png#d1', 'val/1.png#d2']
-  found = coco_folder.result_ids(folder, LAYOUT[0], ids, files)
+  found = result_ids(folder, LAYOUT[0], ids, files)
   assert found == [(11, 7), (10, 7), (11, 7), (11, 8)]
 
 

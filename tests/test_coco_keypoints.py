@@ -11,7 +11,9 @@ import pytest
 
 from fld_jax import landmark_sets, run, schema
 from fld_jax.configs import base, pcloss
-from fld_jax.datasets import coco_folder, landmark_set, prepared_builder
+from fld_jax.datasets.catalog import landmark_set
+from fld_jax.datasets.coco import folder as coco_folder
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data'

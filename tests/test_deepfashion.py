@@ -12,8 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from fld_jax.datasets import deepfashion_folder, identity
-from fld_jax.datasets.deepfashion import Deepfashion
+from fld_jax.datasets.deepfashion import coarse
+from fld_jax.datasets.deepfashion.builders import Deepfashion
+from fld_jax.datasets.prepare import identity
 from fld_jax.errors import InputError
 
 REAL = Path(__file__).parents[2] / 'shared/data/deepfashion'
@@ -142,7 +143,7 @@ def test_variation_column_other_folder_names_and_no_attributes(tmp_path):
   # The official Anno_fine lacks these lists and must not be taken for them.
   (tmp_path / 'Anno_fine').mkdir()
   folder = write_folder(tmp_path, files, images='.')
-  rows = {row.id: row for row in deepfashion_folder.read_annotations(folder)}
+  rows = {row.id: row for row in coarse.read_annotations(folder)}
   assert [rows[i].variation for i in (A, B, C)] == [4, 5, 1]
   assert [rows[i].clothes_type for i in (A, B, C)] == [1, 2, 3]
   np.testing.assert_array_equal(rows[B].landmarks[5], [20, 9.25])
@@ -269,7 +270,7 @@ def test_damaged_list_is_named_with_line_and_field(tmp_path, case):
   # Where the damage is, unless the case says that another list shows it.
   file = expected.pop(0) if isinstance(expected[0], str) else name
   with pytest.raises(InputError) as raised:
-    list(deepfashion_folder.read_annotations(tmp_path))
+    list(coarse.read_annotations(tmp_path))
   message = str(raised.value)
   assert message.startswith(f'{tmp_path / file}, line {expected[0]}, ')
   assert '\n' not in message
@@ -289,11 +290,11 @@ def test_names_may_have_other_white_space_than_ascii(tmp_path):
   folder = write_folder(tmp_path, files)
   for old, new in zip((A, B, C), names, strict=True):
     (folder / 'Img' / old).rename(folder / 'Img' / new)
-  rows = list(deepfashion_folder.read_annotations(folder))
+  rows = list(coarse.read_annotations(folder))
   assert [row.id for row in rows] == list(names)
-  before = deepfashion_folder.content_digest(folder)
+  before = coarse.content_digest(folder)
   os.utime(folder / 'Img' / names[2], ns=(1, 1))
-  assert deepfashion_folder.content_digest(folder) != before
+  assert coarse.content_digest(folder) != before
 
 
 def test_variation_out_of_range(tmp_path):
@@ -301,7 +302,7 @@ def test_variation_out_of_range(tmp_path):
   header = f'image_name clothes_type variation_type {TRIPLES}'
   write_folder(tmp_path, FOLDER | {LANDMARKS: ['2', header, *rows]})
   with pytest.raises(InputError, match='line 3, variation_type.*1, 2, 3, 4, 5'):
-    list(deepfashion_folder.read_annotations(tmp_path))
+    list(coarse.read_annotations(tmp_path))
 
 
 def test_positions_within_the_tolerances_pass(tmp_path):
@@ -309,7 +310,7 @@ def test_positions_within_the_tolerances_pass(tmp_path):
   files = edited(BOXES, 4, f'{B} -2 -2 62 42')
   files[LANDMARKS][3] = f'{B} 2 0 -6 -6 1 66 46 0 1 1 2 0 0'
   folder = write_folder(tmp_path, files)
-  rows = list(deepfashion_folder.read_annotations(folder))
+  rows = list(coarse.read_annotations(folder))
   np.testing.assert_array_equal(rows[1].box, [-2, -2, 62, 42])
   np.testing.assert_array_equal(rows[1].landmarks[5], [66, 46])
 
@@ -319,7 +320,7 @@ def test_missing_list_and_text_that_is_none(tmp_path, name):
   folder = write_folder(tmp_path)
   (folder / name).write_bytes(b'3\nimage_name\xff\n')
   with pytest.raises(InputError, match='line 2, text.*UTF-8') as raised:
-    list(deepfashion_folder.read_annotations(folder))
+    list(coarse.read_annotations(folder))
   assert str(folder / name) in str(raised.value)
   (folder / name).unlink()
   with pytest.raises(InputError, match='missing') as raised:
@@ -417,10 +418,10 @@ def test_lists_are_read_without_tfds():
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f'no DeepFashion in {REAL}')
 def test_real_folder():
-  rows = list(deepfashion_folder.read_annotations(REAL))
+  rows = list(coarse.read_annotations(REAL))
   splits = [row.split for row in rows]
   assert (splits.count('train'), splits.count('val')) == (5000, 1000)
-  names = deepfashion_folder.read_attribute_names(REAL)
+  names = coarse.read_attribute_names(REAL)
   assert len(names) == 26 and names[:2] == ['floral', 'graphic']
   # Copied by hand from the lists.
   by_image = {row.id: row for row in rows}

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from fld_jax import defaults
-from fld_jax.datasets import (
-  deepfashion_fine,
-  deepfashion_folder,
-  prepared_builder,
+from fld_jax.datasets.deepfashion import coarse as deepfashion_coarse
+from fld_jax.datasets.deepfashion.fine import (
+  annotation_paths,
+  content_digest,
+  read_annotations,
+  read_attribute_names,
 )
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
 # Every image is 60 wide and 40 high.
@@ -147,12 +150,12 @@ def test_without_categories_and_attributes(tmp_path):
   """The type of fewest landmarks that has all those with a position."""
   absent = dict.fromkeys((*ATTRIBUTES, *CATES, CATEGORIES))
   folder = write(tmp_path, {**FOLDER, **absent})
-  rows = {row.id: row for row in deepfashion_fine.read_annotations(folder)}
+  rows = {row.id: row for row in read_annotations(folder)}
   types = [rows[image].clothes_type for image in IMAGES]
   assert types == [1, 2, 3, 3, 2]
   assert rows[TEE].visibility.tolist() == [0, 0, 0, 2, -1, -1, 0, 2]
   assert all(row.attributes.shape == (0,) for row in rows.values())
-  assert deepfashion_fine.read_attribute_names(folder) == []
+  assert read_attribute_names(folder) == []
 
 
 @pytest.mark.parametrize('place', ['Anno_coarse', 'Anno'])
@@ -161,7 +164,7 @@ def test_categories_of_another_folder(tmp_path, place):
   text = FOLDER[CATEGORIES].replace('Jeans          2', 'Jeans 1')
   other = {CATEGORIES: None, f'{place}/list_category_cloth.txt': text}
   folder = write(tmp_path, {**FOLDER, **other})
-  rows = {row.id: row for row in deepfashion_fine.read_annotations(folder)}
+  rows = {row.id: row for row in read_annotations(folder)}
   assert rows[BLANK].clothes_type == 1
   assert rows[BLANK].visibility.tolist() == [2, 2, 2, 2, -1, -1, 2, 2]
 
@@ -171,14 +174,14 @@ def test_one_split_alone(tmp_path, split):
   other = {'train': 'test', 'test': 'train'}[split]
   absent = dict.fromkeys(f for f in FOLDER if f'/{other}' in f)
   folder = write(tmp_path, {**FOLDER, **absent})
-  rows = list(deepfashion_fine.read_annotations(folder))
+  rows = list(read_annotations(folder))
   assert {row.split for row in rows} == {split}
 
 
 def test_blank_lines_at_the_end(tmp_path):
   file = 'Anno_fine/train_bbox.txt'
   folder = write(tmp_path, {**FOLDER, file: FOLDER[file] + '\n  \n'})
-  assert len(list(deepfashion_fine.read_annotations(folder))) == 5
+  assert len(list(read_annotations(folder))) == 5
 
 
 # File without folder and ending, a text in it, what it becomes, line, field,
@@ -264,7 +267,7 @@ def test_mistakes(tmp_path, case):
   file, _, _, line, field, problem, *rest = BAD[case]
   kind, file = [*rest, *('form', file)[len(rest) :]]
   with pytest.raises(InputError) as raised:
-    list(deepfashion_fine.read_annotations(folder))
+    list(read_annotations(folder))
   message = str(raised.value)
   place = f'{folder}/Anno_fine/{file}.txt, line {line}, {field}: '
   assert message.startswith(place)
@@ -287,7 +290,7 @@ def test_mistakes(tmp_path, case):
 def test_after_a_mistake_it_goes_on(tmp_path, case, kept, mistakes):
   folder = damaged(tmp_path, case)
   findings = Findings(strict=False)
-  rows = list(deepfashion_fine.read_annotations(folder, findings))
+  rows = list(read_annotations(folder, findings))
   assert (len(rows), len(findings.mistakes)) == (kept, mistakes)
 
 
@@ -296,7 +299,7 @@ def test_a_line_that_is_no_text_does_not_move_the_others(tmp_path):
   path = folder / 'Anno_fine/train_bbox.txt'
   path.write_bytes(b'5 4 50 38\n\xff\xfe\n7 2 52 40\n')
   findings = Findings(strict=False)
-  rows = list(deepfashion_fine.read_annotations(folder, findings))
+  rows = list(read_annotations(folder, findings))
   boxes = {row.id: row.box.tolist() for row in rows if row.split == 'train'}
   assert boxes == {TEE: [5, 4, 50, 38], LONG: [7, 2, 52, 40]}
   (mistake,) = findings.mistakes
@@ -307,14 +310,14 @@ def test_empty_files(tmp_path):
   empty = {f: '' for f in FOLDER if '/train' in f}
   folder = write(tmp_path, {**FOLDER, **empty})
   with pytest.raises(InputError, match='train.txt, line 1, row count: there'):
-    list(deepfashion_fine.read_annotations(folder))
+    list(read_annotations(folder))
 
 
 def test_damaged_image(tmp_path):
   folder = write(tmp_path, FOLDER)
   (folder / 'Img' / SKIRT).unlink()
   with pytest.raises(InputError, match='is missing') as raised:
-    list(deepfashion_fine.read_annotations(folder))
+    list(read_annotations(folder))
   place = f'{folder}/Anno_fine/test.txt, line 1, image_name: '
   assert str(raised.value).startswith(place) and raised.value.kind == 'image'
 
@@ -324,7 +327,7 @@ def test_all_missing_files_at_once(tmp_path):
   files = [f'Anno_fine/{stem}.txt' for stem in gone] + [CATEGORIES]
   folder = write(tmp_path, {**FOLDER, **dict.fromkeys(files)})
   with pytest.raises(InputError) as raised:
-    deepfashion_fine.annotation_paths(folder)
+    annotation_paths(folder)
   assert raised.value.kind == 'missing'
   found = str(raised.value).partition(': missing')[0].split(', ')
   assert sorted(found) == sorted(str(folder / file) for file in files)
@@ -337,7 +340,7 @@ def test_only_the_other_labels_are_there(tmp_path):
   assert 'list_landmarks.txt' in str(raised.value)
   assert 'Anno_fine/train_cate.txt' in str(raised.value)  # the folder's tree
   with pytest.raises(InputError, match='config.dataset.labels=fine'):
-    deepfashion_folder.annotation_paths(fine)
+    deepfashion_coarse.annotation_paths(fine)
   coarse = write(tmp_path / 'coarse', COARSE)
   with pytest.raises(InputError, match='labels=coarse reads') as raised:
     prepare(coarse, tmp_path / 'data', 'fine')
@@ -351,12 +354,12 @@ def test_only_the_other_labels_are_there(tmp_path):
 
 def test_the_digest_covers_every_file_and_image(tmp_path):
   folder = write(tmp_path, FOLDER)
-  found = {deepfashion_fine.content_digest(folder)}
+  found = {content_digest(folder)}
   for i, file in enumerate(FOLDER, 2):
     (folder / file).write_text(FOLDER[file] + '\n')
-    found.add(deepfashion_fine.content_digest(folder))
+    found.add(content_digest(folder))
     assert len(found) == i, file
   for i, image in enumerate(IMAGES, len(found) + 1):
     (folder / 'Img' / image).write_bytes(b'shorter')
-    found.add(deepfashion_fine.content_digest(folder))
+    found.add(content_digest(folder))
     assert len(found) == i, image

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from fld_jax import doctor, landmark_sets, near_duplicates, schema, sides
-from fld_jax.datasets import deepfashion_folder, synthetic
+from fld_jax.datasets.deepfashion.coarse import read_annotations
+from fld_jax.datasets.synthetic import builder
 from fld_jax.defaults import base
 from fld_jax.errors import InputError
 
@@ -36,9 +37,9 @@ NUM = {'train': 60, 'val': 40}
 @pytest.fixture(scope='module')
 def garments():
   """(split, record) of rendered garments, no two of one item."""
-  step = synthetic.PHOTOS_PER_ITEM
+  step = builder.PHOTOS_PER_ITEM
   return [
-    (split, synthetic.example(0, split, step * i))
+    (split, builder.example(0, split, step * i))
     for split, count in NUM.items()
     for i in range(count)
   ]
@@ -344,7 +345,7 @@ class Stub:
   ],
 )
 def test_items_of_two_splits(tmp_path, garments, monkeypatch, splits, expected):
-  rows = list(deepfashion_folder.read_annotations(write(tmp_path, garments)))
+  rows = list(read_annotations(write(tmp_path, garments)))
   for i, split in enumerate(splits):
     rows[i] = dataclasses.replace(rows[i], split=split, item_id='id_1')
   monkeypatch.setattr(doctor, 'make_builder', lambda config: Stub(rows))
@@ -358,7 +359,7 @@ def test_items_of_two_splits(tmp_path, garments, monkeypatch, splits, expected):
 
 
 def test_files_of_two_splits(tmp_path, garments, monkeypatch):
-  rows = list(deepfashion_folder.read_annotations(write(tmp_path, garments)))
+  rows = list(read_annotations(write(tmp_path, garments)))
   again = [dataclasses.replace(rows[i], split='test', id='b') for i in (1, 0)]
   more = [dataclasses.replace(rows[2], id='c')]  # two garments of one image
   stub = Stub(rows + again + more)

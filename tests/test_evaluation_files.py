@@ -8,7 +8,7 @@ import pytest
 from made_up_runs import OWN, make_run
 
 from fld_jax import evaluation_files, metrics
-from fld_jax.datasets import LANDMARK_SETS
+from fld_jax.datasets.catalog import LANDMARK_SETS
 from fld_jax.errors import InputError
 from fld_jax.evaluation_files import write_evaluation
 

@@ -8,7 +8,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from fld_jax import landmark_sets, metrics, schema
-from fld_jax.datasets import fashion_ai_folder, prepared_builder
+from fld_jax.datasets.fashion_ai.folder import (
+  NUM_VAL,
+  annotation_files,
+  read,
+  read_labels,
+)
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
 REAL = pathlib.Path(__file__).parents[2] / 'shared/data/fashionai'
@@ -70,7 +76,7 @@ def folder(tmp_path):
 
 def test_folders_are_joined(folder):
   findings = Findings()
-  rows = list(fashion_ai_folder.read(folder, findings))
+  rows = list(read(folder, findings))
   assert findings.left_out == {'a line repeats another one': 1}
   by_split = {
     split: [row.id for row in rows if row.split == split]
@@ -90,8 +96,8 @@ def test_folders_are_joined(folder):
 
 
 def test_the_paper_takes_its_val_from_the_first(folder, monkeypatch):
-  monkeypatch.setitem(fashion_ai_folder.NUM_VAL, 'skirt', 1)
-  rows = list(fashion_ai_folder.read(folder))
+  monkeypatch.setitem(NUM_VAL, 'skirt', 1)
+  rows = list(read(folder))
   assert [r.id for r in rows if r.split == 'val'] == ['Images/skirt/0.jpg']
 
 
@@ -154,7 +160,7 @@ def test_bad_files(folder, case):
   path = folder / 'train/Annotations/train.csv'
   path.write_text(change(path.read_text()))
   with pytest.raises(InputError, match=message) as raised:
-    list(fashion_ai_folder.read(folder))
+    list(read(folder))
   assert 'train.csv' in str(raised.value)
 
 
@@ -165,14 +171,14 @@ def test_a_line_that_is_no_text_is_named(folder):
   lines[4] = lines[4].replace(b'skirt', b'sk\xffrt')
   path.write_bytes(b'\n'.join(lines))
   with pytest.raises(InputError, match='train.csv, line 5, text: is not UTF-8'):
-    list(fashion_ai_folder.read(folder))
+    list(read(folder))
   findings = Findings(strict=False)
-  rows = list(fashion_ai_folder.read(folder, findings))
+  rows = list(read(folder, findings))
   assert len(findings.mistakes) == 1 and len(rows) == 14
   lines[4], lines[7] = lines[3], b'"' + lines[7]
   path.write_bytes(b'\n'.join(lines))
   with pytest.raises(InputError, match='line 8, text: is no line of a CSV'):
-    list(fashion_ai_folder.read(folder))
+    list(read(folder))
 
 
 @pytest.mark.parametrize(
@@ -189,10 +195,10 @@ def test_a_damaged_file_is_not_passed_over(folder, change):
   path = folder / 'train/Annotations/train.csv'
   path.write_text(change(path.read_text()))
   with pytest.raises(InputError, match='train.csv, line 1, column'):
-    list(fashion_ai_folder.read(folder))
+    list(read(folder))
   path.write_text(path.read_text(), encoding='utf-16')
   with pytest.raises(InputError, match='train.csv, line 1, text'):
-    list(fashion_ai_folder.read(folder))
+    list(read(folder))
 
 
 def test_messages_are_of_one_line(folder):
@@ -201,15 +207,15 @@ def test_messages_are_of_one_line(folder):
   for old in ('10_20_1', 'skirt,', 'Images/skirt/1.jpg'):
     path.write_text(text.replace(old, f'"a\nb\x1b"{"," * old.count(",")}', 1))
     with pytest.raises(InputError, match=r'a\\nb\\x1b') as raised:
-      list(fashion_ai_folder.read(folder))
+      list(read(folder))
     assert str(raised.value).isprintable()
 
 
 def test_bad_folders(tmp_path):
   with pytest.raises(InputError, match='no such folder'):
-    list(fashion_ai_folder.read(tmp_path / 'nope'))
+    list(read(tmp_path / 'nope'))
   with pytest.raises(InputError, match='holds no CSV whose first line'):
-    list(fashion_ai_folder.read(tmp_path))
+    list(read(tmp_path))
 
 
 def test_normaliser_is_the_distance_of_a_pair(tmp_path):
@@ -266,8 +272,8 @@ def test_parts_of_the_paper():
 
 @pytest.mark.skipif(not REAL.exists(), reason=f'{REAL} is not here')
 def test_real_rows():
-  (path,) = fashion_ai_folder.annotation_files(REAL)
-  rows = list(fashion_ai_folder.read_labels(path))
+  (path,) = annotation_files(REAL)
+  rows = list(read_labels(path))
   assert len(rows) == 9995
   owns = {}  # what a category has, by the rows themselves
   for row in rows:

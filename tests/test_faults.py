@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import SessionLog
 from fld_jax import input_pipeline, run, train_step
 from fld_jax import stage as stage_lib
 from fld_jax.curves import Curves
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.files import atomic
 from fld_jax.runtime import checkpoint

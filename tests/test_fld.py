@@ -5,7 +5,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fld_jax import schema
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets.prepare import prepared_builder
 
 TRIPLE = (
   'landmark_visibility_{0} landmark_location_x_{0} landmark_location_y_{0}'

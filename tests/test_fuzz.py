@@ -23,7 +23,7 @@ import pytest
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from fld_jax.datasets import rows as rows_lib
+from fld_jax.datasets.common import rows as rows_lib
 from fld_jax.errors import Findings, InputError
 from fld_jax.files import images
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fld_jax import input_pipeline, schema
-from fld_jax.datasets import prepared_builder
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
 

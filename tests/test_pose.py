@@ -9,12 +9,10 @@ import scipy.io
 from ml_collections import ConfigDict
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets import (
-  landmark_set,
-  mat_files,
-  pose_folder,
-  prepared_builder,
-)
+from fld_jax.datasets.catalog import landmark_set
+from fld_jax.datasets.pose import mat_files
+from fld_jax.datasets.pose.folder import LAYOUTS, read
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 
 SHARED = pathlib.Path(__file__).parents[2] / 'shared/data'
@@ -37,7 +35,7 @@ def people(n):
 
 
 def write(folder, name, array, count=None):
-  layout = pose_folder.LAYOUTS[name]
+  layout = LAYOUTS[name]
   (folder / 'images').mkdir(parents=True, exist_ok=True)
   scipy.io.savemat(folder / layout.file, {layout.key: array})
   axis = layout.axes.index('n')
@@ -57,7 +55,7 @@ def test_lsp(tmp_path):
   occluded = np.zeros((1002, 14))
   occluded[0, 3] = 1
   folder = write(tmp_path, 'lsp', lsp(points, occluded))
-  rows = list(pose_folder.read(folder, 'lsp'))
+  rows = list(read(folder, 'lsp'))
   assert [row.split for row in rows] == ['train'] * 1000 + ['test'] * 2
   assert rows[0].id == 'images/im0001.jpg'
   np.testing.assert_array_equal(rows[0].landmarks, points[0])
@@ -67,7 +65,7 @@ def test_lsp(tmp_path):
   np.testing.assert_allclose(
     rows[0].box, [32 - 16, 4 - 16, 68 + 16, 100 + 16], rtol=1e-6
   )
-  rows = list(pose_folder.read(folder, 'lsp', 'person'))
+  rows = list(read(folder, 'lsp', 'person'))
   np.testing.assert_array_equal(rows[1].landmarks, points[1])
 
 
@@ -78,7 +76,7 @@ def test_lspet(tmp_path):
   array[0, 5] = -260, 9000, 0
   array[2, :, 2] = 0
   folder = write(tmp_path, 'lspet', array.transpose(1, 2, 0))
-  rows = list(pose_folder.read(folder, 'lspet'))
+  rows = list(read(folder, 'lspet'))
   assert [row.id[-5:-4] for row in rows] == ['1', '2', '4']
   assert {row.split for row in rows} == {'train'}
   assert rows[0].visibility.tolist() == [V] * 5 + [A] + [V] * 8
@@ -90,11 +88,11 @@ def test_parse(tmp_path):
   """14 x 2 x n, the observer's left and right already."""
   points = people(102)
   folder = write(tmp_path, 'parse', points.transpose(1, 2, 0))
-  rows = list(pose_folder.read(folder, 'parse'))
+  rows = list(read(folder, 'parse'))
   assert [row.split for row in rows] == ['train'] * 100 + ['test'] * 2
   np.testing.assert_array_equal(rows[1].landmarks, points[1])
   with pytest.raises(InputError, match="'person', valid for parse: observer."):
-    list(pose_folder.read(folder, 'parse', 'person'))
+    list(read(folder, 'parse', 'person'))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +116,7 @@ def test_bad_arrays(tmp_path, damage, message):
   array = damage(lsp(people(2), np.zeros((2, 14))))
   scipy.io.savemat(folder / 'joints.mat', {'joints': array})
   with pytest.raises(InputError, match=message) as raised:
-    list(pose_folder.read(folder, 'lsp'))
+    list(read(folder, 'lsp'))
   assert str(folder / 'joints.mat') in str(raised.value)
 
 
@@ -127,7 +125,7 @@ def test_junk_of_absent_joints_is_not_computed_with(tmp_path):
   array = np.concatenate([people(2), np.ones((2, 14, 1))], axis=2)
   array[0, [2, 8]] = (np.inf, -np.inf, 0), (np.nan, 1e300, 0)
   folder = write(tmp_path, 'lspet', array.transpose(1, 2, 0))
-  row, _ = pose_folder.read(folder, 'lspet')
+  row, _ = read(folder, 'lspet')
   assert np.flatnonzero(row.visibility == A).tolist() == [2, 8]
   np.testing.assert_array_equal(row.landmarks[[2, 8]], 0)
 
@@ -139,7 +137,7 @@ def test_a_joint_is_named_as_the_file_has_it(tmp_path):
     array[0, 5, 1] = value  # left ankle of one seen from behind
     folder = write(tmp_path, 'lsp', array)
     with pytest.raises(InputError, match='image 2, left_ankle: it is at'):
-      list(pose_folder.read(folder, 'lsp'))
+      list(read(folder, 'lsp'))
 
 
 @pytest.mark.parametrize('compressed', [False, True])
@@ -170,7 +168,7 @@ def test_a_flipped_bit_does_not_end_the_process(tmp_path):
   content[193] ^= 4
   path.write_bytes(content)
   with pytest.raises(InputError, match="is no MATLAB file .*'joints' has data"):
-    list(pose_folder.read(folder, 'lsp'))
+    list(read(folder, 'lsp'))
 
 
 def test_compressed_data_are_checked_to_their_end(tmp_path):
@@ -179,27 +177,27 @@ def test_compressed_data_are_checked_to_their_end(tmp_path):
   array = lsp(people(2), np.zeros((2, 14)))
   scipy.io.savemat(path, {'joints': array}, do_compression=True)
   content = path.read_bytes()
-  assert len(list(pose_folder.read(folder, 'lsp'))) == 2
+  assert len(list(read(folder, 'lsp'))) == 2
   for damaged in (content[:-1], content[:-1] + b'x', content + b'x'):
     path.write_bytes(damaged)
     if damaged == content + b'x':  # behind the array
-      assert len(list(pose_folder.read(folder, 'lsp'))) == 2
+      assert len(list(read(folder, 'lsp'))) == 2
       continue
     with pytest.raises(InputError, match='joints.mat: is no MATLAB file'):
-      list(pose_folder.read(folder, 'lsp'))
+      list(read(folder, 'lsp'))
 
 
 def test_bad_folders(tmp_path):
   with pytest.raises(InputError, match='joints.mat: this file is missing'):
-    list(pose_folder.read(tmp_path, 'lsp'))
+    list(read(tmp_path, 'lsp'))
   (tmp_path / 'joints.mat').write_bytes(b'MATLAB 5.0, no longer')
   with pytest.raises(InputError, match='joints.mat: is no MATLAB file'):
-    list(pose_folder.read(tmp_path, 'lsp'))
+    list(read(tmp_path, 'lsp'))
   folder = write(tmp_path, 'lsp', lsp(people(2), np.zeros((2, 14))), count=1)
   with pytest.raises(InputError, match='image 2: .*im0002.jpg is missing'):
-    list(pose_folder.read(folder, 'lsp'))
+    list(read(folder, 'lsp'))
   with pytest.raises(InputError, match="centric is 'left', valid for lsp: obs"):
-    list(pose_folder.read(folder, 'lsp', 'left'))
+    list(read(folder, 'lsp', 'left'))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +220,7 @@ def test_real_folders(tmp_path, name, sizes):
     record = builder.as_data_source('train')[0]
     assert record['landmarks'].shape == (14, 2)
     assert landmark_set(config) is LSP
-  rows = list(pose_folder.read(folder, name))
+  rows = list(read(folder, name))
   if name == 'parse':
     # By hand from labels.mat: the observer's left ankle of the first image.
     np.testing.assert_allclose(rows[0].landmarks[0], [79.97792, 194.4175])
@@ -232,7 +230,7 @@ def test_real_folders(tmp_path, name, sizes):
   known = sum((row.visibility == V).sum() for row in rows)
   assert known == (data[:, 2] == 1).sum()
   # Observer-centric: of all, upright people's right hips have smaller x.
-  person = list(pose_folder.read(folder, name, 'person'))
+  person = list(read(folder, name, 'person'))
   swapped = 0
   for ours, theirs in zip(rows, person, strict=True):
     right, left = (LSP.names.index(f'{s}_hip') for s in ('right', 'left'))

@@ -13,9 +13,11 @@ import tensorflow_datasets as tfds
 import test_coco_keypoints
 from PIL import Image
 
-from fld_jax import defaults, prepare, run
+from fld_jax import defaults, run
 from fld_jax.configs import base, pcloss
-from fld_jax.datasets import make_builder, prepared_builder, shards
+from fld_jax.datasets import prepare
+from fld_jax.datasets.common import shards
+from fld_jax.datasets.prepare import make_builder, prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.files import images
 

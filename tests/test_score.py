@@ -17,7 +17,7 @@ import test_fashion_ai
 from ml_collections import ConfigDict
 
 from fld_jax import defaults, evaluation_files, landmark_sets, metrics, schema
-from fld_jax.datasets import make_builder
+from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import Findings, InputError
 from fld_jax.score import score
 

@@ -6,7 +6,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from fld_jax import defaults, retrieval_metrics
-from fld_jax.datasets import prepared_builder, shop_folder
+from fld_jax.datasets.deepfashion import shops
+from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
 TRIPLE = (
@@ -243,13 +244,13 @@ def test_consumer_to_shop_records(tmp_path):
 def test_lists_that_need_not_be_there(tmp_path, name):
   absent = dict.fromkeys((ITEMS, C2S_ITEMS, NAMES, ATTRIBUTES))
   folder = write(tmp_path, name, absent)
-  rows = list(shop_folder.read(folder, name))
+  rows = list(shops.read(folder, name))
   assert [row.id for row in rows][:2] == [
     *{'in_shop': (TEE, TEE_BACK), 'consumer_to_shop': (STREET, STORE)}[name]
   ]
   assert len(rows) == len(IMAGES[name])
   assert all(row.attributes.shape == (0,) for row in rows)
-  assert shop_folder.read_attribute_names(folder, name) == []
+  assert shops.read_attribute_names(folder, name) == []
 
 
 def test_the_other_name_of_the_items(tmp_path):
@@ -257,7 +258,7 @@ def test_the_other_name_of_the_items(tmp_path):
   short = {C2S_ITEMS: None, 'Anno/list_item_consumer2shop.txt': '1\nid_1\n'}
   folder = write(tmp_path, 'consumer_to_shop', short)
   with pytest.raises(InputError, match="line 5, item_id: 'id_2' has no row"):
-    list(shop_folder.read(folder, 'consumer_to_shop'))
+    list(shops.read(folder, 'consumer_to_shop'))
 
 
 def test_retrieval_of_a_folder(tmp_path):
@@ -463,7 +464,7 @@ def test_mistakes(tmp_path, case):
   name, folder = damaged(tmp_path, case)
   file, line, field, problem, kind, *other = BAD[case][1:2] + BAD[case][4:]
   with pytest.raises(InputError) as raised:
-    list(shop_folder.read(folder, name))
+    list(shops.read(folder, name))
   message = str(raised.value)
   place = f'{folder / (other or [file])[0]}, line {line}, {field}: '
   assert message.startswith(place)
@@ -490,7 +491,7 @@ def test_mistakes(tmp_path, case):
 def test_after_a_mistake_it_goes_on_without_the_row(tmp_path, case, kept):
   name, folder = damaged(tmp_path, case)
   findings = Findings(strict=False)
-  rows = list(shop_folder.read(folder, name, findings))
+  rows = list(shops.read(folder, name, findings))
   assert len(rows) == kept and findings.mistakes
   assert not findings.left_out
   assert len({row.id for row in rows}) == kept
@@ -501,7 +502,7 @@ def test_images_in_no_pair_are_counted(tmp_path):
   changes = {SPLITS: text.replace('5\n', '4\n', 1)}
   findings = Findings()
   folder = write(tmp_path, 'consumer_to_shop', changes)
-  rows = list(shop_folder.read(folder, 'consumer_to_shop', findings))
+  rows = list(shops.read(folder, 'consumer_to_shop', findings))
   assert {row.id for row in rows} == {
     *(STREET, STREET_2, STORE, TEST, TEST_STORE)
   }
@@ -522,10 +523,10 @@ def test_all_missing_files_at_once_and_where_to_get_them(tmp_path, name):
   assert 'all lists of attributes or none' in message
   assert 'mmlab.ie.cuhk.edu.hk' in instructions and boxes in instructions
   with pytest.raises(InputError) as raised:
-    shop_folder.annotation_paths(folder, name)
+    shops.annotation_paths(folder, name)
   assert raised.value.kind == 'missing'
   with pytest.raises(InputError, match='no such folder.*Anno/ and Eval/'):
-    shop_folder.annotation_paths(folder / 'no', name)
+    shops.annotation_paths(folder / 'no', name)
 
 
 @pytest.mark.parametrize(
@@ -539,7 +540,7 @@ def test_damaged_images(tmp_path, damage, word):
   folder = write(tmp_path, 'consumer_to_shop')
   damage(folder / 'Img' / VAL_STORE)
   with pytest.raises(InputError, match=word) as raised:
-    list(shop_folder.read(folder, 'consumer_to_shop'))
+    list(shops.read(folder, 'consumer_to_shop'))
   place = f'{folder / SPLITS}, line 5, image_pair_name_2: '
   assert str(raised.value).startswith(place)
   assert raised.value.kind == 'image'
@@ -548,13 +549,13 @@ def test_damaged_images(tmp_path, damage, word):
 @pytest.mark.parametrize('name', FOLDERS)
 def test_the_digest_covers_every_list_and_image(tmp_path, name):
   folder = write(tmp_path, name)
-  found = {shop_folder.content_digest(folder, name)}
+  found = {shops.content_digest(folder, name)}
   files = [f for f in FOLDERS[name] if f != 'Anno/list_attr_type.txt']
   for i, file in enumerate(files, 2):
     (folder / file).write_text(FOLDERS[name][file] + '\n', encoding='utf-8')
-    found.add(shop_folder.content_digest(folder, name))
+    found.add(shops.content_digest(folder, name))
     assert len(found) == i, file
   for i, image in enumerate(IMAGES[name], len(found) + 1):
     (folder / 'Img' / image).write_bytes(b'shorter')
-    found.add(shop_folder.content_digest(folder, name))
+    found.add(shops.content_digest(folder, name))
     assert len(found) == i, image

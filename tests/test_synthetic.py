@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets import garment_photo, garments, synthetic
+from fld_jax.datasets.synthetic import builder as synthetic_builder
+from fld_jax.datasets.synthetic import garments, photo
 from fld_jax.errors import InputError
 
 SLOT = {name: i for i, name in enumerate(landmark_sets.FASHION_8.names)}
@@ -15,7 +16,7 @@ SLOT = {name: i for i, name in enumerate(landmark_sets.FASHION_8.names)}
 
 @pytest.fixture(scope='module')
 def records():
-  return [synthetic.example(0, 'train', i) for i in range(200)]
+  return [synthetic_builder.example(0, 'train', i) for i in range(200)]
 
 
 def stacked(records, key):
@@ -28,14 +29,14 @@ def seen_cloth(index):
   Only the cloth's colour differs between two renderings: where the pictures
   differ, there is garment. No outline is looked at.
   """
-  item, variation, shot = synthetic.photo(0, 'train', index)
+  item, variation, shot = synthetic_builder.photo(0, 'train', index)
   pictures = []
   for level in (40, 215):
     tile = np.full_like(item.tile, level)
     flat = dataclasses.replace(item, tile=tile, trim=(level,) * 3)
     rng = np.random.default_rng((0, 0, index))
-    rng.choice(5, p=list(synthetic.VARIATION_SHARES.values()))
-    pictures.append(garment_photo.draw_photo(rng, flat, variation).image)
+    rng.choice(5, p=list(synthetic_builder.VARIATION_SHARES.values()))
+    pictures.append(photo.draw_photo(rng, flat, variation).image)
   difference = np.abs(pictures[0].astype(int) - pictures[1]).sum(2)
   return difference > 60, item, shot
 
@@ -46,20 +47,20 @@ def cloths():
 
 
 def test_same_arguments_same_bytes_in_any_order():
-  first = [synthetic.example(3, 'val', i) for i in (0, 5, 9)]
-  synthetic._item.cache_clear()
-  again = [synthetic.example(3, 'val', i) for i in (9, 5, 0)][::-1]
+  first = [synthetic_builder.example(3, 'val', i) for i in (0, 5, 9)]
+  synthetic_builder._item.cache_clear()
+  again = [synthetic_builder.example(3, 'val', i) for i in (9, 5, 0)][::-1]
   for a, b in zip(first, again, strict=True):
     for key in a:
       np.testing.assert_array_equal(a[key], b[key])
   others = [(4, 'val', 0), (3, 'test', 0), (3, 'val', 1)]
-  images = {synthetic.example(*o)['image'] for o in others}
+  images = {synthetic_builder.example(*o)['image'] for o in others}
   assert len(images | {first[0]['image']}) == 4
 
 
 def test_prepared_set_reads_back_with_the_truth_intact(tmp_path):
   sizes = {'train': 9, 'val': 4}
-  builder = synthetic.Synthetic(sizes=sizes, seed=1, data_dir=tmp_path)
+  builder = synthetic_builder.Synthetic(sizes=sizes, seed=1, data_dir=tmp_path)
   builder.download_and_prepare(file_format='array_record')
   assert set(builder.info.features) == set(schema.features())
   names = builder.info.metadata['attribute_names']
@@ -68,7 +69,7 @@ def test_prepared_set_reads_back_with_the_truth_intact(tmp_path):
     got = {e['id'].decode(): e for e in builder.as_data_source(split)}
     assert len(got) == size
     for index in range(size):
-      want = synthetic.example(1, split, index)
+      want = synthetic_builder.example(1, split, index)
       record = got[want['id']]
       jpeg = np.frombuffer(want['image'], np.uint8)
       image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]
@@ -91,7 +92,8 @@ def test_other_settings_live_in_other_directories(tmp_path):
     {'sizes': {'train': 8, 'val': 8}},
   ]
   places = {
-    synthetic.Synthetic(data_dir=tmp_path, **s).data_dir for s in settings
+    synthetic_builder.Synthetic(data_dir=tmp_path, **s).data_dir
+    for s in settings
   }
   assert len(places) == len(settings)
 
@@ -107,7 +109,7 @@ def test_other_settings_live_in_other_directories(tmp_path):
 )
 def test_wrong_settings_are_named(tmp_path, settings, words):
   with pytest.raises(InputError, match=words):
-    synthetic.Synthetic(data_dir=tmp_path, **settings)
+    synthetic_builder.Synthetic(data_dir=tmp_path, **settings)
 
 
 def test_slots_coordinates_and_boxes_follow_the_schema(records):
@@ -199,7 +201,7 @@ def test_left_and_top_come_first_on_upright_garments():
   for clothes_type in landmark_sets.CLOTHES_TYPES:
     for _ in range(8):
       item = garments.draw_item(rng, clothes_type)
-      shot = garment_photo.draw_photo(rng, item, 1)
+      shot = photo.draw_photo(rng, item, 1)
       x, y = shot.landmarks.T
       has = shot.visibility != schema.ABSENT
       for left in (0, 2, 4, 6):
@@ -236,7 +238,7 @@ def test_items_stay_in_one_split_with_one_look(records):
     assert len({r['attributes'].tobytes() for r in group}) == 1
     assert len({r['image'] for r in group}) == 4
   for split in ('val', 'test'):
-    others = [synthetic.example(0, split, i) for i in range(8)]
+    others = [synthetic_builder.example(0, split, i) for i in range(8)]
     assert not groups.keys() & {r['item_id'] for r in others}
     assert not {r['id'] for r in records} & {r['id'] for r in others}
 
@@ -265,9 +267,9 @@ def test_attributes_are_one_hot_within_each_group(records):
 def test_long_sleeves_end_further_from_the_collar():
   reach = {}
   for index in range(0, 200, 4):
-    item, _, _ = synthetic.photo(0, 'train', index)
+    item, _, _ = synthetic_builder.photo(0, 'train', index)
     if item.clothes_type == garments.UPPER:
-      shot = garment_photo.draw_photo(np.random.default_rng(index), item, 1)
+      shot = photo.draw_photo(np.random.default_rng(index), item, 1)
       points = shot.landmarks
       length = np.hypot(*(points[2] - points[0]))
       width = np.hypot(*(points[7] - points[6]))
@@ -291,10 +293,14 @@ def test_the_mean_position_is_a_bad_guess(records):
 
 def test_contact_sheet_marks_the_landmarks(tmp_path):
   path = tmp_path / 'sheet.png'
-  synthetic.main(['synthetic', str(path)])
+  synthetic_builder.main(['synthetic', str(path)])
   sheet = cv2.imread(str(path))
   assert sheet.shape == (1000, 1520, 3)
-  green = (sheet == synthetic.VISIBILITY_RGB[schema.VISIBLE][::-1]).all(2)
+  green = (sheet == synthetic_builder.VISIBILITY_RGB[schema.VISIBLE][::-1]).all(
+    2
+  )
   assert green.sum() > 1000
   with pytest.raises(SystemExit, match='cannot write'):
-    synthetic.main(['synthetic', str(tmp_path / 'nowhere' / 'sheet.png')])
+    synthetic_builder.main(
+      ['synthetic', str(tmp_path / 'nowhere' / 'sheet.png')]
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets.rows import SPLITS
+from fld_jax.datasets.common.rows import SPLITS
 from fld_jax.errors import Findings, shown
 from fld_jax.files.text_lists import (
   columns_error,

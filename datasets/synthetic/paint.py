@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from fld_jax.datasets import garments
+from fld_jax.datasets.synthetic import garments
 
 SHIFT = 4  # fractional bits of OpenCV's polygon corners
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from fld_jax.datasets.rows import SPLITS
+from fld_jax.datasets.common.rows import SPLITS
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.text_lists import columns_error, error, one_of, read_rows
 

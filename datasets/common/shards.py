@@ -26,7 +26,7 @@ from pathlib import Path
 from array_record.python import array_record_module
 from tqdm import tqdm
 
-from fld_jax.datasets.rows import Row, read_image
+from fld_jax.datasets.common.rows import Row, read_image
 from fld_jax.errors import Findings
 
 # Files of so many records, and at most so many files, of which each is open

@@ -20,16 +20,16 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from fld_jax.datasets import deepfashion_lists as lists
-from fld_jax.datasets.deepfashion_files import (
+from fld_jax.datasets.common.joined_lists import Tables
+from fld_jax.datasets.common.rows import SPLITS, Row
+from fld_jax.datasets.deepfashion import lists
+from fld_jax.datasets.deepfashion.layout import (
   attribute_names,
   checked_row,
   complete,
   digest_of,
   existing_folder,
 )
-from fld_jax.datasets.rows import SPLITS, Row
-from fld_jax.datasets.tables import Tables
 from fld_jax.errors import Findings, InputError
 
 FINE = 'Anno_fine'

@@ -4,8 +4,8 @@ fashion_ai_folder.py has the layout and all that a user can get wrong.
 """
 
 from fld_jax import landmark_sets
-from fld_jax.datasets import fashion_ai_folder
-from fld_jax.datasets.folder_builder import FolderBuilder
+from fld_jax.datasets.common.folder_builder import FolderBuilder
+from fld_jax.datasets.fashion_ai import folder
 
 
 class FashionAi(FolderBuilder):
@@ -13,7 +13,7 @@ class FashionAi(FolderBuilder):
 
   def digest(self):
     """See `FolderBuilder`."""
-    return fashion_ai_folder.digest(self.manual_dir)
+    return folder.digest(self.manual_dir)
 
   def landmarks(self):
     """See `FolderBuilder`."""
@@ -21,4 +21,4 @@ class FashionAi(FolderBuilder):
 
   def read(self, findings):
     """See `FolderBuilder`."""
-    return fashion_ai_folder.read(self.manual_dir, findings)
+    return folder.read(self.manual_dir, findings)

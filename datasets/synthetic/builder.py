@@ -29,7 +29,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fld_jax import schema
-from fld_jax.datasets import garment_paint, garment_photo, garments
+from fld_jax.datasets.synthetic import garments, paint
+from fld_jax.datasets.synthetic.photo import Photo, draw_photo
 from fld_jax.errors import InputError
 
 SIZES = {'train': 1500, 'val': 300, 'test': 300}
@@ -45,7 +46,7 @@ def _item(seed: int, key: int, number: int) -> garments.Item:
 
 def photo(
   seed: int, split: str, index: int
-) -> tuple[garments.Item, int, garment_photo.Photo]:
+) -> tuple[garments.Item, int, Photo]:
   """Draws the photo of one example; a pure function of its arguments.
 
   Args:
@@ -61,7 +62,7 @@ def photo(
   rng = np.random.default_rng((seed, key, index))
   shares = list(VARIATION_SHARES.values())
   variation = int(rng.choice(list(VARIATION_SHARES), p=shares))
-  return item, variation, garment_photo.draw_photo(rng, item, variation)
+  return item, variation, draw_photo(rng, item, variation)
 
 
 def example(seed: int, split: str, index: int) -> dict:
@@ -69,7 +70,7 @@ def example(seed: int, split: str, index: int) -> dict:
   item, variation, shot = photo(seed, split, index)
   return {
     'id': f'{split}/{index:06d}.jpg',
-    'image': garment_paint.encode(shot.image),
+    'image': paint.encode(shot.image),
     'box': shot.box,
     'landmarks': shot.landmarks,
     'visibility': shot.visibility,

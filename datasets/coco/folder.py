@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets.rows import SPLITS, Row
+from fld_jax.datasets.common.rows import SPLITS, Row
 from fld_jax.errors import Findings, InputError, shown
 from fld_jax.files import coco
 from fld_jax.files.images import file_state, image_size

@@ -4,8 +4,8 @@ pose_folder.py has the layouts and all that a user can get wrong.
 """
 
 from fld_jax import landmark_sets
-from fld_jax.datasets import pose_folder
-from fld_jax.datasets.folder_builder import FolderBuilder
+from fld_jax.datasets.common.folder_builder import FolderBuilder
+from fld_jax.datasets.pose import folder
 
 
 class _Pose(FolderBuilder):
@@ -17,7 +17,7 @@ class _Pose(FolderBuilder):
 
   def digest(self):
     """See `FolderBuilder`."""
-    return pose_folder.digest(self.manual_dir, self.name, self.centric)
+    return folder.digest(self.manual_dir, self.name, self.centric)
 
   def landmarks(self):
     """See `FolderBuilder`."""
@@ -25,7 +25,7 @@ class _Pose(FolderBuilder):
 
   def read(self, findings):
     """See `FolderBuilder`."""
-    return pose_folder.read(self.manual_dir, self.name, self.centric, findings)
+    return folder.read(self.manual_dir, self.name, self.centric, findings)
 
 
 class Lsp(_Pose):

@@ -4,8 +4,9 @@ A record is an annotated object; its id is the file's name and the annotation's
 id. coco_folder.py has the layout and all that a user can get wrong.
 """
 
-from fld_jax.datasets import coco_detections, coco_folder
-from fld_jax.datasets.folder_builder import FolderBuilder
+from fld_jax.datasets.coco import detections as coco_detections
+from fld_jax.datasets.coco import folder
+from fld_jax.datasets.common.folder_builder import FolderBuilder
 
 
 class CocoKeypoints(FolderBuilder):
@@ -20,7 +21,7 @@ class CocoKeypoints(FolderBuilder):
 
   def digest(self):
     """See `FolderBuilder`."""
-    digest = coco_folder.content_digest(
+    digest = folder.content_digest(
       self.manual_dir, self.annotations, self.images
     )
     files = coco_detections.detection_files(self.manual_dir, self.detections)
@@ -28,16 +29,14 @@ class CocoKeypoints(FolderBuilder):
 
   def landmarks(self):
     """See `FolderBuilder`."""
-    return coco_folder.read_landmark_set(self.manual_dir, self.annotations)
+    return folder.read_landmark_set(self.manual_dir, self.annotations)
 
   def result_ids(self, ids):
     """See `FolderBuilder`; None if the files' are no numbers."""
     detections = coco_detections.detection_files(
       self.manual_dir, self.detections
     )
-    return coco_folder.result_ids(
-      self.manual_dir, self.annotations, ids, detections
-    )
+    return folder.result_ids(self.manual_dir, self.annotations, ids, detections)
 
   def read(self, findings):
     """See `FolderBuilder`."""
@@ -45,10 +44,10 @@ class CocoKeypoints(FolderBuilder):
     detections = coco_detections.detection_files(
       self.manual_dir, self.detections
     )
-    for split in coco_folder.annotation_files(*places[:2]):
+    for split in folder.annotation_files(*places[:2]):
       if split in detections:
         yield from coco_detections.read(
           *places, split, detections[split], findings
         )
       else:
-        yield from coco_folder.read(*places, split, findings)
+        yield from folder.read(*places, split, findings)

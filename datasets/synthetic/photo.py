@@ -10,10 +10,8 @@ import cv2
 import numpy as np
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets import garment_paint as paint
-from fld_jax.datasets import garment_shapes as shapes
-from fld_jax.datasets import garments
-from fld_jax.datasets.garment_scene import Layer, Scene
+from fld_jax.datasets.synthetic import garments, paint, shapes
+from fld_jax.datasets.synthetic.scene import Layer, Scene
 
 EMPTY = np.zeros((0, 2))
 RING = [(2 * np.cos(a), 2 * np.sin(a)) for a in np.arange(8) * np.pi / 4]

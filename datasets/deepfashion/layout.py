@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import landmark_sets
-from fld_jax.datasets import deepfashion_lists as lists
-from fld_jax.datasets.rows import Row
+from fld_jax.datasets.common.rows import Row
+from fld_jax.datasets.deepfashion import lists
 from fld_jax.errors import InputError
 from fld_jax.files.images import file_state, image_size
 from fld_jax.files.text_lists import error

@@ -28,17 +28,17 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets import deepfashion_lists as lists
-from fld_jax.datasets.deepfashion_files import (
+from fld_jax.datasets.common.joined_lists import Tables
+from fld_jax.datasets.common.rows import SPLITS, Row
+from fld_jax.datasets.deepfashion import lists
+from fld_jax.datasets.deepfashion.coarse import FINE
+from fld_jax.datasets.deepfashion.layout import (
   attribute_names,
   checked_row,
   complete,
   digest_of,
   existing_folder,
 )
-from fld_jax.datasets.deepfashion_folder import FINE
-from fld_jax.datasets.rows import SPLITS, Row
-from fld_jax.datasets.tables import Tables
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.text_lists import (
   columns_error,

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets import coco_folder
-from fld_jax.datasets.rows import Row
+from fld_jax.datasets.coco import folder
+from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError
 from fld_jax.files import coco
 from fld_jax.files.json_files import read_json
@@ -31,7 +31,7 @@ def detection_files(manual_dir, detections: str) -> dict[str, Path]:
   """
   if not detections:
     return {}
-  return coco_folder.files_of_splits(manual_dir, detections, 'detections')
+  return folder.files_of_splits(manual_dir, detections, 'detections')
 
 
 def add_to_digest(digest: str, files: dict[str, Path]) -> str:
@@ -71,7 +71,7 @@ def read(
   Raises:
     InputError: with its file, place and field.
   """
-  reader = coco_folder.Reader(manual_dir, annotations, images, split)
+  reader = folder.Reader(manual_dir, annotations, images, split)
   entries = read_json(path)
   if not isinstance(entries, list) or not entries:
     raise InputError(f'{path}: must be a list of detections that is not empty')

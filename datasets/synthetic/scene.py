@@ -8,8 +8,7 @@ import dataclasses
 import numpy as np
 
 from fld_jax import landmark_sets
-from fld_jax.datasets import garment_shapes as shapes
-from fld_jax.datasets import garments
+from fld_jax.datasets.synthetic import garments, shapes
 
 SKIN = ((236, 198, 172), (214, 168, 136), (176, 124, 92), (112, 76, 56))
 HAIR = ((34, 26, 24), (86, 56, 38), (178, 138, 84), (120, 116, 114))

@@ -30,18 +30,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fld_jax import landmark_sets
-from fld_jax.datasets import deepfashion_lists as lists
-from fld_jax.datasets import shop_lists
-from fld_jax.datasets.deepfashion_files import (
+from fld_jax.datasets.common.joined_lists import Tables
+from fld_jax.datasets.common.rows import Row
+from fld_jax.datasets.deepfashion import lists, shop_lists
+from fld_jax.datasets.deepfashion.layout import (
   attribute_names,
   checked_row,
   complete,
   digest_of,
   existing_folder,
 )
-from fld_jax.datasets.rows import Row
-from fld_jax.datasets.shop_lists import CONSUMER, SHOP, Listed
-from fld_jax.datasets.tables import Tables
+from fld_jax.datasets.deepfashion.shop_lists import CONSUMER, SHOP, Listed
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.text_lists import error
 

@@ -8,11 +8,11 @@ deepfashion_fine.py those of the files in Anno_fine.
 """
 
 from fld_jax import landmark_sets
-from fld_jax.datasets import deepfashion_fine, deepfashion_folder
-from fld_jax.datasets.folder_builder import FolderBuilder
+from fld_jax.datasets.common.folder_builder import FolderBuilder
+from fld_jax.datasets.deepfashion import coarse, fine, shops
 from fld_jax.errors import InputError
 
-READERS = {'coarse': deepfashion_folder, 'fine': deepfashion_fine}
+READERS = {'coarse': coarse, 'fine': fine}
 
 
 class Deepfashion(FolderBuilder):
@@ -53,3 +53,27 @@ class Deepfashion(FolderBuilder):
 
 class Fld(Deepfashion):
   """The Fashion Landmark Detection benchmark."""
+
+
+class InShop(FolderBuilder):
+  """In-shop Clothes Retrieval: train, query and gallery."""
+
+  def digest(self):
+    """See `FolderBuilder`."""
+    return shops.content_digest(self.manual_dir, self.name)
+
+  def landmarks(self):
+    """See `FolderBuilder`."""
+    return landmark_sets.FASHION_8
+
+  def attribute_names(self):
+    """See `FolderBuilder`."""
+    return shops.read_attribute_names(self.manual_dir, self.name)
+
+  def read(self, findings):
+    """See `FolderBuilder`."""
+    return shops.read(self.manual_dir, self.name, findings)
+
+
+class ConsumerToShop(InShop):
+  """Consumer-to-shop Clothes Retrieval: train, queries val, test, gallery."""

@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets.rows import Row
-from fld_jax.datasets.tables import Tables
+from fld_jax.datasets.common.joined_lists import Tables
+from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError, shown
 from fld_jax.files import text_lists
 from fld_jax.files.images import file_state, image_size

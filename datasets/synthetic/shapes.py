@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from fld_jax.datasets import garments
+from fld_jax.datasets.synthetic import garments
 
 HIP, CROTCH = 2.9, 3.25
 SHOULDER, SHOULDER_Y = 0.98, 0.28

@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import geometry, landmark_sets, schema
-from fld_jax.datasets import mat_files
-from fld_jax.datasets.rows import Row
+from fld_jax.datasets.common.rows import Row
+from fld_jax.datasets.pose import mat_files
 from fld_jax.errors import Findings, InputError, shown
 from fld_jax.files.images import file_state, image_size
 

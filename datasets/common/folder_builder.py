@@ -12,8 +12,8 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from fld_jax import schema
-from fld_jax.datasets import shards
-from fld_jax.datasets.rows import Row
+from fld_jax.datasets.common import shards
+from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.atomic import locked
 

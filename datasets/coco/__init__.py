@@ -1,0 +1,1 @@
+"""COCO-style keypoint annotations: COCO itself, and files of anyone."""

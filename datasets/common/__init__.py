@@ -1,0 +1,1 @@
+"""Shared by the builders: rows, joined lists, shards, builders of folders."""

@@ -1,0 +1,1 @@
+"""DeepFashion, FLD and the two retrieval benchmarks."""

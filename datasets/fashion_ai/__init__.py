@@ -1,0 +1,1 @@
+"""FashionAI (Tianchi 2018)."""

@@ -1,0 +1,1 @@
+"""Human pose: LSP, LSP extended and Image Parse."""

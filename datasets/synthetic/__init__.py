@@ -1,0 +1,1 @@
+"""Rendered garments with exact landmarks."""
