@@ -12,7 +12,7 @@ import time
 import numpy as np
 from sklearn.cluster import KMeans
 
-from fld_jax.kmeans import kmeans
+from fld_jax.ops.kmeans import kmeans
 from fld_jax.runtime.parallel import Parallel
 
 

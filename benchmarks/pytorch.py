@@ -255,8 +255,9 @@ def speed_of_torch(config, seconds: float) -> dict[str, float]:
 
 def train_torch(config) -> dict:
   """Macro NE on val, by our decoder and metric, and seconds."""
-  from fld_jax import evaluate, heatmaps, input_pipeline, schedules
+  from fld_jax import evaluate, input_pipeline, schedules
   from fld_jax.datasets.prepare import prepared_builder
+  from fld_jax.ops import heatmaps
 
   start = time.perf_counter()
   builder = prepared_builder(config.dataset)

@@ -413,8 +413,8 @@ def _measure_kmeans(number: int, space: str) -> None:
 
 def measure_together(port: str, process: int) -> None:
   """Prints STEP and ROUTE_PEAK, as one of two processes."""
-  from fld_jax import kmeans
   from fld_jax.cascade import joined_routes
+  from fld_jax.ops import kmeans
   from fld_jax.runtime import processes
   from fld_jax.runtime.parallel import Parallel
 

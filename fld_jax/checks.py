@@ -2,11 +2,12 @@
 
 import pathlib
 
-from fld_jax import heatmaps, pretrained, train_step
+from fld_jax import pretrained, train_step
 from fld_jax import stage as stage_lib
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
 from fld_jax.errors import InputError
+from fld_jax.ops import heatmaps
 
 
 def check_config(config) -> None:

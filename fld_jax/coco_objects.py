@@ -11,10 +11,10 @@ from collections import Counter
 
 import numpy as np
 
-from fld_jax import coco_metrics
 from fld_jax.datasets.coco import folder
 from fld_jax.errors import InputError
 from fld_jax.files import coco
+from fld_jax.metrics.coco import CocoState, Objects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,10 +167,8 @@ def figures(
       objects = _objects(annotations, (image, category), len(sigmas))
       here = found.get((image, category), [])
       points, scores = zip(*here, strict=True) if here else ((), ())
-      states.append(
-        coco_metrics.CocoState.from_image(points, scores, objects, sigmas)
-      )
-    by_category.append(coco_metrics.CocoState.merge(states).compute())
+      states.append(CocoState.from_image(points, scores, objects, sigmas))
+    by_category.append(CocoState.merge(states).compute())
   return {name: _mean(f[name] for f in by_category) for name in by_category[0]}
 
 
@@ -200,7 +198,7 @@ def _objects(annotations: Annotations, place, num_landmarks: int):
     if 'keypoints' in entry:  # a crowd may have none
       values = numbers('keypoints', entry['keypoints'], 3 * num_landmarks)
       triples[i] = values.reshape(-1, 3)
-  return coco_metrics.Objects(
+  return Objects(
     keypoints=triples[..., :2],
     labelled=triples[..., 2] > 0,
     areas=areas,

@@ -5,14 +5,16 @@ import collections
 import jax
 import numpy as np
 
-from fld_jax import geometry, input_pipeline, metrics
+from fld_jax import geometry, input_pipeline
 from fld_jax.datasets.catalog import landmark_set, only_type
 from fld_jax.errors import InputError
+from fld_jax.metrics import mean_state, normalised_error
+from fld_jax.metrics.predictions import Predictions, counted
 from fld_jax.predict import Cascade
 from fld_jax.runtime import processes
 
 
-def to_predictions(rows: dict, config) -> metrics.Predictions:
+def to_predictions(rows: dict, config) -> Predictions:
   """Maps a cascade's output back to the original images.
 
   Args:
@@ -27,7 +29,7 @@ def to_predictions(rows: dict, config) -> metrics.Predictions:
     geometry.denormalise(points.astype(np.float64), config.input.size),
   )
   known = np.isin(rows['visibility'], (0, 1))[..., None]
-  return metrics.Predictions(
+  return Predictions(
     ids=[name.decode() for name in rows['id'].tolist()],
     image_ids=rows['index'].astype(np.int64),
     boxes=rows['box'],
@@ -82,7 +84,7 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
     rows = _joined(parts)
     predictions = to_predictions(rows, config)
     return {
-      **metrics.evaluate(predictions),
+      **normalised_error.evaluate(predictions),
       'split': split,
       'num_corrupt': rows['num_corrupt'],
       'network_passes': rows['passes'],
@@ -124,8 +126,10 @@ def macro_ne(rows: dict, stage: str, config) -> tuple[float, float]:
 
   def errors_and_mask() -> tuple[np.ndarray, np.ndarray]:
     predictions = to_predictions(rows, config)
-    errors = metrics.normalised_errors(predictions, stage, landmarks.norm)
-    visible = metrics.counted(predictions.visibility) & np.isfinite(errors)
+    errors = normalised_error.normalised_errors(
+      predictions, stage, landmarks.norm
+    )
+    visible = counted(predictions.visibility) & np.isfinite(errors)
     return errors, visible
 
   shares = processes.from_all(errors_and_mask)
@@ -135,7 +139,7 @@ def macro_ne(rows: dict, stage: str, config) -> tuple[float, float]:
       f'None of {len(visible)} images has a visible landmark to measure NE by: '
       'let config.dataset.splits.tune have some, in another --workdir.'
     )
-  return metrics.macro_mean(errors, visible)
+  return mean_state.macro_mean(errors, visible)
 
 
 def _softmax(logits):

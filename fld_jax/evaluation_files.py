@@ -16,10 +16,15 @@ from typing import Any
 import numpy as np
 
 from fld_jax import defaults, schema
-from fld_jax import metrics as metrics_lib
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.files import atomic, json_files
+from fld_jax.metrics import mean_state
+from fld_jax.metrics.predictions import (
+  Predictions,
+  confidences,
+  corner_and_size,
+)
 from fld_jax.runtime import checkpoint, manifest
 
 # Fields of metrics.Predictions by how evaluation.npz holds them.
@@ -51,7 +56,7 @@ class Evaluation:
   """
 
   split: str
-  predictions: metrics_lib.Predictions
+  predictions: Predictions
   config: Any
   history: list[dict]
   centres: dict[str, np.ndarray]
@@ -112,7 +117,7 @@ def read_evaluation(path: pathlib.Path) -> Evaluation:
     for stage in about['stages']
     if f'{name}/{stage}' in arrays
   }
-  predictions = metrics_lib.Predictions(
+  predictions = Predictions(
     ids=arrays['ids'].tolist(),
     landmark_set=landmarks,
     **{name: arrays[name] for name in ARRAYS},
@@ -151,12 +156,12 @@ def coco_results(predictions, stage: str, ids=None) -> list[dict]:
     # A detected box has no truth: all slots count.
     present |= ~present.any(axis=1, keepdims=True)
   points = np.asarray(predictions.estimates[stage], np.float64)
-  scores = metrics_lib.confidences(predictions, stage)
-  mean = metrics_lib.MeanState.from_values(scores.T, present.T).compute()
+  scores = confidences(predictions, stage)
+  mean = mean_state.MeanState.from_values(scores.T, present.T).compute()
   if predictions.box_scores is not None:
     mean = mean * predictions.box_scores
   keypoints = np.dstack([points, np.where(present, scores, 0)])
-  corner, size = metrics_lib.corner_and_size(predictions.boxes)
+  corner, size = corner_and_size(predictions.boxes)
   boxes = np.concatenate([corner, size], axis=-1)[:, 0]
   return [
     {

@@ -28,7 +28,7 @@ from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
 from fld_jax.files.json_files import write_json
-from fld_jax.models import cpu
+from fld_jax.ops import cpu_kernels
 from fld_jax.predict import Cascade
 from fld_jax.runtime.manifest import read_manifest
 from fld_jax.runtime.parallel import Parallel
@@ -122,14 +122,16 @@ def write_export(
   image = jax.ShapeDtypeStruct(shape, np.uint8)
   function = lambda image: _outputs(cascade.forward(image), config)
   convert, load, versions = FORMATS[format]
-  with cpu.portable():  # whatever traces it first: JAX remembers the trace
+  with (
+    cpu_kernels.portable()
+  ):  # whatever traces it first: JAX remembers the trace
     manifest = _manifest(stages, config, image, function)
   manifest |= {'format': format, 'run': run}
   manifest['versions'] |= versions()
   with whole_folder(output) as folder:
     path = folder / f'model.{format}'
     with jax.default_device(device):
-      with cpu.portable():
+      with cpu_kernels.portable():
         convert(function, image, path, size)
       _check(load(path), cascade, crops, config)
     manifest['files'] = {

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fld_jax import evaluate, input_pipeline, metrics, photos, schema
+from fld_jax import evaluate, input_pipeline, photos, schema
 from fld_jax import stage as stage_lib
 from fld_jax.configs import trained
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
+from fld_jax.metrics.predictions import confidences
 from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
 
@@ -155,7 +156,7 @@ class Predictor:
     routes = self._cascade.routes(rows)
     final = list(predictions.estimates)[-1]
     slots = self.landmark_set.slots
-    confidence = metrics.confidences(predictions, final)
+    confidence = confidences(predictions, final)
     probs = predictions.visibility_probs.get(final)
     every = np.arange(self.landmark_set.num_landmarks)
     for i, place in enumerate(predictions.image_ids.tolist()):

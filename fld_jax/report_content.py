@@ -1,13 +1,13 @@
 """What the page of a report is filled with."""
 
 from fld_jax import (
-  metrics,
   report_data_plots,
   report_pictures,
   report_plots,
   report_tables,
   visualize,
 )
+from fld_jax.metrics import normalised_error
 from fld_jax.report_gallery import gallery
 from fld_jax.report_html import Content, Picture
 from fld_jax.report_pictures import photo_png, pixels, png
@@ -168,7 +168,7 @@ def _sides(run: Run) -> list[str]:
   """How much of the error is left and right taken for each other."""
   turned = run.exchanged[run.final]
   errors = run.errors[run.final]
-  outliers = errors > metrics.OUTLIER
+  outliers = errors > normalised_error.OUTLIER
   if not turned.any() or not outliers.any():
     return []
   share = float(outliers[turned].sum() / outliers.sum())

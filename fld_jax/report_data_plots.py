@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
-from fld_jax import metrics, schema
+from fld_jax import schema
+from fld_jax.metrics.predictions import corner_and_size
 from fld_jax.report_plots import COLOURS
 from fld_jax.report_runs import Run
 from fld_jax.report_tables import words
@@ -64,7 +65,7 @@ def plot_data(run: Run) -> Figure:
 def plot_places(run: Run) -> Figure:
   """Where each landmark lies in the box (DFA, Figure 1 b)."""
   predictions = run.predictions
-  corner, size = metrics.corner_and_size(predictions.boxes)
+  corner, size = corner_and_size(predictions.boxes)
   places = (np.asarray(predictions.landmarks) - corner) / size
   known = schema.has_position(predictions.visibility)
   columns = 4 if len(run.names) <= 8 else 6

@@ -8,7 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fld_jax import geometry, metrics, pseudo_labels, schema, visualize
+from fld_jax import geometry, pseudo_labels, schema, visualize
+from fld_jax.metrics import mean_state
 from fld_jax.report_data_plots import colour_of
 from fld_jax.report_runs import Run
 from fld_jax.report_tables import same_images, words
@@ -189,7 +190,7 @@ def _draw_centre(axes, run: Run, stage: str, cluster: int, rows, corner):
   codes = run.predictions.visibility[rows]
   known = schema.has_position(codes)
   truth = run.normalised(run.predictions.landmarks)[rows]
-  mean = metrics.MeanState.from_values(truth, known[..., None]).compute()
+  mean = mean_state.MeanState.from_values(truth, known[..., None]).compute()
   place = lambda points: (np.asarray(points) + 0.5) * TILE + corner
   slots = np.flatnonzero(known.mean(axis=0) > 0.25)
   colours = [colour_of(name) for name in run.names]

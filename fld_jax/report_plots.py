@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from fld_jax import metrics, schema, visualize
+from fld_jax import schema, visualize
+from fld_jax.metrics import normalised_error
 from fld_jax.papers import published
 from fld_jax.report_runs import Run
 from fld_jax.report_tables import (
@@ -59,9 +60,11 @@ def plot_errors(runs: list[Run]) -> Figure:
     values = np.minimum(values[np.isfinite(values)], LAST - 1e-9)
     counts = np.histogram(values, edges)[0] / max(1, values.size)
     axes.stairs(100 * counts, 100 * edges, label=name, linewidth=1.8)
-  axes.axvline(100 * metrics.OUTLIER, color=GREY, linestyle=':')
+  axes.axvline(100 * normalised_error.OUTLIER, color=GREY, linestyle=':')
   above = axes.get_xaxis_transform()
-  axes.text(100 * metrics.OUTLIER + 0.4, 0.5, 'outliers', transform=above)
+  axes.text(
+    100 * normalised_error.OUTLIER + 0.4, 0.5, 'outliers', transform=above
+  )
   axes.set(
     xlabel='NE of a landmark (%); the last bin has all above',
     ylabel='visible landmarks (%)',
@@ -223,7 +226,9 @@ def plot_routing(run: Run) -> Figure | None:
     values = [
       np.nan if ne is None else 100 * ne
       for ne in (
-        metrics.ne(run.errors[s][mask], run.counted[mask], run.names)['macro']
+        normalised_error.ne(run.errors[s][mask], run.counted[mask], run.names)[
+          'macro'
+        ]
         for s in run.stages
       )
     ]

@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fld_jax import evaluation_files, geometry, input_pipeline, metrics
+from fld_jax import evaluation_files, geometry, input_pipeline
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.files import images, json_files
+from fld_jax.metrics import normalised_error
+from fld_jax.metrics import predictions as metrics_predictions
 
 
 @dataclasses.dataclass(eq=False)
@@ -31,7 +33,7 @@ class Run:
   image: Callable[[int], np.ndarray]
 
   @property
-  def predictions(self) -> metrics.Predictions:
+  def predictions(self) -> metrics_predictions.Predictions:
     """The table of truth and estimates."""
     return self.evaluation.predictions
 
@@ -48,9 +50,9 @@ class Run:
   @functools.cached_property
   def counted(self) -> np.ndarray:
     """(n, N) mask of the landmarks that NE is measured of: visible ones."""
-    norm = metrics.normaliser(self.predictions, self.figures['norm'])
+    norm = normalised_error.normaliser(self.predictions, self.figures['norm'])
     known = np.isfinite(norm[:, :1])
-    return metrics.counted(self.predictions.visibility) & known
+    return metrics_predictions.counted(self.predictions.visibility) & known
 
   @functools.cached_property
   def errors(self) -> dict[str, np.ndarray]:
@@ -58,7 +60,7 @@ class Run:
     return {
       stage: np.where(
         self.counted,
-        metrics.normalised_errors(
+        normalised_error.normalised_errors(
           self.predictions, stage, self.figures['norm']
         ),
         np.nan,
@@ -70,7 +72,9 @@ class Run:
   def image_errors(self) -> dict[str, np.ndarray]:
     """Stage -> (n,) mean NE of each image's visible landmarks, or NaN."""
     return {
-      stage: metrics.image_errors(self.predictions, stage, self.figures['norm'])
+      stage: normalised_error.image_errors(
+        self.predictions, stage, self.figures['norm']
+      )
       for stage in self.stages
     }
 
@@ -89,7 +93,7 @@ class Run:
       },
     )
     return {
-      stage: metrics.image_errors(turned, stage, self.figures['norm'])
+      stage: normalised_error.image_errors(turned, stage, self.figures['norm'])
       < self.image_errors[stage]
       for stage in self.stages
     }

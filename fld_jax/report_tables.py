@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from fld_jax import metrics, schema
+from fld_jax import schema
+from fld_jax.metrics import normalised_error
+from fld_jax.metrics.predictions import corner_and_size
 from fld_jax.papers import published
 from fld_jax.report_runs import Run
 from fld_jax.report_table import Row, Table
@@ -121,7 +123,9 @@ def by_group(runs: list[Run], group: str) -> Table | None:
         of[name]['macro'],
         float(np.median(seen)) if seen.size else None,
         float(np.quantile(seen, 0.9)) if seen.size else None,
-        float(np.mean(values > metrics.OUTLIER)) if values.size else None,
+        float(np.mean(values > normalised_error.OUTLIER))
+        if values.size
+        else None,
       )
       rows.append(Row(cells))
   if not rows:
@@ -176,7 +180,9 @@ def routing(runs: list[Run]) -> Table | None:
     for name, mask in (('easy', ~hard), ('hard', hard)):
       cells = [run.label, name, f'{int(mask.sum()):,}', float(mask.mean())]
       for stage in run.stages[-2:]:
-        ne = metrics.ne(run.errors[stage][mask], run.counted[mask], run.names)
+        ne = normalised_error.ne(
+          run.errors[stage][mask], run.counted[mask], run.names
+        )
         cells.append(ne['macro'])
       rows.append(Row(tuple(cells)))
   if not rows:
@@ -238,7 +244,7 @@ def sureness(run: Run) -> dict[str, np.ndarray]:
   if len(run.stages) > 1:
     moved = predictions.estimates[final]
     moved = moved - predictions.estimates[run.stages[-2]]
-    moved = moved / metrics.corner_and_size(predictions.boxes)[1]
+    moved = moved / corner_and_size(predictions.boxes)[1]
     found['small move by the last stage'] = -np.linalg.norm(moved, axis=-1)
   if predictions.route_score is not None:
     score = -predictions.route_score[:, None]

@@ -9,20 +9,15 @@ from collections import Counter
 
 import numpy as np
 
-from fld_jax import (
-  coco_objects,
-  keypoint_metrics,
-  landmark_sets,
-  metrics,
-  prediction_files,
-  tables,
-)
+from fld_jax import coco_objects, landmark_sets, prediction_files, tables
 from fld_jax.datasets import catalog, prepare
 from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError, shown
 from fld_jax.files.atomic import write_file
 from fld_jax.files.images import image_size
 from fld_jax.files.json_files import write_json
+from fld_jax.metrics import keypoints, normalised_error
+from fld_jax.metrics.predictions import Predictions, counted
 
 STAGE = 'predictions'  # what tables of stages call the estimates
 PDJ_FRACTIONS = np.arange(51) / 100
@@ -67,7 +62,7 @@ def score(config_dataset, predictions_path, split: str, directory) -> dict:
     found['coco'] = coco_objects.figures(annotations, detections, sigmas)
   if ids is not None:
     predictions = _predictions(results, ids, rows, landmarks)
-    found |= metrics.evaluate(predictions)
+    found |= normalised_error.evaluate(predictions)
     found |= figures(predictions, config_dataset.centric)
   elif 'coco' not in found:
     problem = 'is missing' if results.ids is None else "is a detected box's"
@@ -83,7 +78,7 @@ def score(config_dataset, predictions_path, split: str, directory) -> dict:
   return found
 
 
-def figures(predictions: metrics.Predictions, centric: str) -> dict:
+def figures(predictions: Predictions, centric: str) -> dict:
   """What other evaluations report of the same predictions, JSON-ready.
 
   Args:
@@ -104,52 +99,52 @@ def figures(predictions: metrics.Predictions, centric: str) -> dict:
   """
   landmarks = predictions.landmark_set
   truth, estimate = predictions.landmarks, predictions.estimates[STAGE]
-  mask = metrics.counted(predictions.visibility, 'annotated')
-  pixels = keypoint_metrics.distances(estimate, truth)
-  sides = keypoint_metrics.distances(
-    estimate, truth, keypoint_metrics.longer_side(predictions.boxes)
+  mask = counted(predictions.visibility, 'annotated')
+  pixels = keypoints.distances(estimate, truth)
+  sides = keypoints.distances(
+    estimate, truth, keypoints.longer_side(predictions.boxes)
   )
   states = {
-    'pck': keypoint_metrics.pck(sides, mask),
-    'auc': keypoint_metrics.auc(pixels, mask),
-    'epe': keypoint_metrics.epe(pixels, mask),
+    'pck': keypoints.pck(sides, mask),
+    'auc': keypoints.auc(pixels, mask),
+    'epe': keypoints.epe(pixels, mask),
   }
   found = {name: s.summary(landmarks.names) for name, s in states.items()}
   found['ne_by_norm'] = {
     norm: _ne(predictions, norm)
-    for norm in metrics.NORMS
+    for norm in normalised_error.NORMS
     if norm != 'keypair' or landmarks.norm_pairs
   }
   if landmarks.sticks:
     found['pdj'] = {'centric': centric, **_pdj(predictions, mask)}
-    state = keypoint_metrics.pcp(estimate, truth, mask, landmarks)
-    summary = keypoint_metrics.pcp_summary(state, landmarks)
+    state = keypoints.pcp(estimate, truth, mask, landmarks)
+    summary = keypoints.pcp_summary(state, landmarks)
     found['pcp'] = {'centric': centric, **summary}
   return found
 
 
-def _ne(predictions: metrics.Predictions, norm: str) -> dict:
+def _ne(predictions: Predictions, norm: str) -> dict:
   """Of one norm, see `figures`."""
-  has_norm = np.isfinite(metrics.normaliser(predictions, norm)[:, :1])
-  errors = metrics.normalised_errors(predictions, STAGE, norm)
+  has_norm = np.isfinite(normalised_error.normaliser(predictions, norm)[:, :1])
+  errors = normalised_error.normalised_errors(predictions, STAGE, norm)
   found = {'num_without_norm': int((~has_norm).sum())}
   for kind in ('visible', 'annotated'):
-    mask = metrics.counted(predictions.visibility, kind) & has_norm
-    summary = metrics.ne(errors, mask, predictions.landmark_set.names)
+    mask = counted(predictions.visibility, kind) & has_norm
+    summary = normalised_error.ne(errors, mask, predictions.landmark_set.names)
     found[kind] = {key: summary[key] for key in ('macro', 'micro')}
   return found
 
 
-def _pdj(predictions: metrics.Predictions, mask) -> dict:
+def _pdj(predictions: Predictions, mask) -> dict:
   """See `figures`; mask: (n, N) which landmarks count."""
   landmarks, truth = predictions.landmark_set, predictions.landmarks
-  torso = keypoint_metrics.torso_diameter(truth, landmarks)
+  torso = keypoints.torso_diameter(truth, landmarks)
   ends = [landmarks.names.index(n) for n in ('right_shoulder', 'left_hip')]
   known = mask[:, ends].all(axis=1) & (torso > 0)
-  lengths = keypoint_metrics.distances(
+  lengths = keypoints.distances(
     predictions.estimates[STAGE], truth, np.where(known, torso, 1)
   )
-  at = lambda fraction: keypoint_metrics.pdj(
+  at = lambda fraction: keypoints.pdj(
     lengths, mask & known[:, None], fraction
   ).summary(landmarks.names)
   return {
@@ -209,7 +204,7 @@ def _predictions(results, ids, rows: list[Row], landmarks):
   sizes = {path: image_size(path, place) for path, place in files.items()}
   stack = lambda field: np.stack([getattr(row, field) for row in rows])
   probs = results.visibility_probs
-  return metrics.Predictions(
+  return Predictions(
     ids=[row.id for row in rows],
     image_ids=np.arange(len(rows)),
     boxes=stack('box').astype(np.float64),

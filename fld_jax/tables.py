@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fld_jax.metrics import PDL_MAIN
+from fld_jax.metrics.normalised_error import PDL_MAIN
 
 
 def format_table(metrics: dict) -> str:

@@ -16,9 +16,10 @@ import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from fld_jax import heatmaps, losses, pseudo_labels, schema
+from fld_jax import losses, pseudo_labels, schema
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
+from fld_jax.ops import heatmaps
 from fld_jax.runtime.parallel import AXIS, Parallel
 
 PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # methods 4.3

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from fld_jax import landmark_sets, metrics, schema, tables
+from fld_jax import landmark_sets, schema, tables
+from fld_jax.metrics import normalised_error
 
 # RGB, told apart also by colour-blind readers. Left is the annotation's left.
 LEFT, RIGHT = (255, 120, 0), (0, 130, 255)
@@ -86,7 +87,7 @@ def overlay_sheet(images, predictions, indices, *, norm='bbox_wh'):
     (H, W, 3) uint8 RGB.
   """
   stages = list(predictions.estimates)
-  errors = [metrics.image_errors(predictions, s, norm) for s in stages]
+  errors = [normalised_error.image_errors(predictions, s, norm) for s in stages]
   width, cells = _cells((images(i), predictions.boxes[i]) for i in indices)
   pictures, captions = [], []
   for index, cell in zip(indices, cells, strict=True):
@@ -247,12 +248,14 @@ def plot_pdl(results: dict) -> Figure:
   axes = figure.add_subplot()
   for stage, of in results['stages'].items():
     shares = [np.nan if s is None else 100 * s for s in of['pdl_curve']]
-    axes.plot(metrics.PDL_THRESHOLDS, shares, label=stage)
-  axes.axvline(metrics.PDL_MAIN, color='grey', linestyle=':', linewidth=1)
+    axes.plot(normalised_error.PDL_THRESHOLDS, shares, label=stage)
+  axes.axvline(
+    normalised_error.PDL_MAIN, color='grey', linestyle=':', linewidth=1
+  )
   axes.set(
-    xlabel=f'distance to the truth (pixels of {metrics.CROP_PIXELS})',
+    xlabel=f'distance to the truth (pixels of {normalised_error.CROP_PIXELS})',
     ylabel='detected landmarks (%)',
-    xlim=(0, metrics.PDL_THRESHOLDS[-1]),
+    xlim=(0, normalised_error.PDL_THRESHOLDS[-1]),
     ylim=(0, 100),
   )
   axes.grid(alpha=0.3)

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from fld_jax import landmark_sets, metrics, schema
+from fld_jax import landmark_sets, schema
 from fld_jax.configs import dfa, pcloss
 from fld_jax.evaluation_files import Evaluation
+from fld_jax.metrics import normalised_error
+from fld_jax.metrics.predictions import Predictions
 from fld_jax.report_runs import Run
 
 SPACES = ('absolute', 'offset', 'context_offset')
@@ -61,7 +63,7 @@ def make_run(
   for estimate in estimates.values():
     estimate[5:9] = estimate[5:9][:, landmarks.flip]
   score = rng.uniform(0.1, 0.4, count).astype(np.float32)
-  predictions = metrics.Predictions(
+  predictions = Predictions(
     ids=ids or [f'img/{i:03}.jpg' for i in range(count)],
     image_ids=np.arange(count),
     boxes=boxes,
@@ -94,7 +96,7 @@ def make_run(
     config = dfa.get_config(f'dataset=synthetic,size=tiny,stages={num_stages}')
   else:
     config = pcloss.get_config('dataset=synthetic,size=tiny')
-  figures = metrics.evaluate(predictions)
+  figures = normalised_error.evaluate(predictions)
   figures |= {'split': 'val', 'num_corrupt': 0}
   figures['network_passes'] = dict.fromkeys(names, count)
   lengths = {'absolute': 2 * size, 'offset': 2 * size}

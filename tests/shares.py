@@ -11,11 +11,12 @@ import sys
 
 import numpy as np
 
-from fld_jax import cascade, evaluate, kmeans, pseudo_labels
+from fld_jax import cascade, evaluate, pseudo_labels
 from fld_jax import stage as stage_lib
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.input_pipeline import Records
+from fld_jax.ops import kmeans
 from fld_jax.predict import Cascade
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel

@@ -10,8 +10,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fld_jax import coco_metrics, landmark_sets
+from fld_jax import landmark_sets
 from fld_jax.errors import InputError
+from fld_jax.metrics.coco import CocoState, Objects, oks
 
 FILES = pathlib.Path(__file__).parents[2] / 'shared/data/coco'
 SIGMAS = landmark_sets.COCO_17.sigmas
@@ -62,10 +63,10 @@ def our_figures(truth: dict, found: list) -> list[float]:
     mine = [d for d in found if d['image_id'] == image]
     estimates = np.array([d['keypoints'] for d in mine], float)
     states.append(
-      coco_metrics.CocoState.from_image(
+      CocoState.from_image(
         estimates.reshape(-1, 17, 3)[..., :2],
         [d['score'] for d in mine],
-        coco_metrics.Objects(
+        Objects(
           points[..., :2],
           points[..., 2] > 0,
           np.array([a['area'] for a in objects]),
@@ -75,8 +76,8 @@ def our_figures(truth: dict, found: list) -> list[float]:
         SIGMAS,
       )
     )
-  halves = [coco_metrics.CocoState.merge(s) for s in (states[:9], states[9:])]
-  figures = coco_metrics.CocoState.merge(halves).compute()
+  halves = [CocoState.merge(s) for s in (states[:9], states[9:])]
+  figures = CocoState.merge(halves).compute()
   order = ('', '50', '75', 'M', 'L')
   names = [name + at for name in ('AP', 'AR') for at in order]
   return [-1 if figures[name] is None else figures[name] for name in names]
@@ -134,35 +135,27 @@ def test_made_up_images(seed):
 
 
 def test_no_objects_and_no_detections():
-  nothing = coco_metrics.Objects(
-    *(np.zeros(s) for s in ((0, 17, 2), (0, 17), 0, (0, 4), 0))
-  )
-  state = coco_metrics.CocoState.from_image([], [], nothing, SIGMAS)
+  nothing = Objects(*(np.zeros(s) for s in ((0, 17, 2), (0, 17), 0, (0, 4), 0)))
+  state = CocoState.from_image([], [], nothing, SIGMAS)
   assert set(state.compute().values()) == {None}
-  one = coco_metrics.Objects(
+  one = Objects(
     np.ones((1, 17, 2)),
     np.ones((1, 17), bool),
     np.array([50.0**2]),
     np.array([[0, 0, 50, 50]]),
     np.zeros(1, bool),
   )
-  missed = coco_metrics.CocoState.from_image([], [], one, SIGMAS)
-  figures = coco_metrics.CocoState.merge([state, missed]).compute()
+  missed = CocoState.from_image([], [], one, SIGMAS)
+  figures = CocoState.merge([state, missed]).compute()
   assert figures['AP'] == figures['AR'] == figures['APM'] == 0
   assert figures['APL'] is None
-  exact = coco_metrics.CocoState.from_image(
-    one.keypoints, [0.3], one, SIGMAS
-  ).compute()
+  exact = CocoState.from_image(one.keypoints, [0.3], one, SIGMAS).compute()
   assert exact['AP'] == pytest.approx(1) and exact['AR'] == 1
 
 
 def test_bad_input():
-  nothing = coco_metrics.Objects(
-    *(np.zeros(s) for s in ((0, 17, 2), (0, 17), 0, (0, 4), 0))
-  )
+  nothing = Objects(*(np.zeros(s) for s in ((0, 17, 2), (0, 17), 0, (0, 4), 0)))
   with pytest.raises(InputError, match='3 sigmas for 17 landmarks'):
-    coco_metrics.oks(np.zeros((1, 17, 2)), nothing, (0.1, 0.1, 0.1))
+    oks(np.zeros((1, 17, 2)), nothing, (0.1, 0.1, 0.1))
   with pytest.raises(InputError, match='not finite'):
-    coco_metrics.CocoState.from_image(
-      np.full((1, 17, 2), np.nan), [1.0], nothing, SIGMAS
-    )
+    CocoState.from_image(np.full((1, 17, 2), np.nan), [1.0], nothing, SIGMAS)

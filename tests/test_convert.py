@@ -15,11 +15,12 @@ import pytest
 import test_pretrained
 from safetensors.numpy import save_file
 
-from fld_jax import caffe_files, convert, heatmaps, input_pipeline, run, stage
+from fld_jax import caffe_files, convert, input_pipeline, run, stage
 from fld_jax.configs import trained
 from fld_jax.datasets.catalog import landmark_set, only_type
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
+from fld_jax.ops import heatmaps
 from fld_jax.predict import Cascade
 from fld_jax.runtime import manifest
 from fld_jax.runtime.parallel import Parallel

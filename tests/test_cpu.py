@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fld_jax.models import cpu
 from fld_jax.models.layers import Conv, Deconv, relu
+from fld_jax.ops import cpu_kernels
 from fld_jax.runtime.parallel import Parallel
 
 
@@ -76,8 +76,8 @@ def deconv_4(x, kernel):
 @pytest.mark.parametrize(
   ('layer', 'definition', 'algorithm'),
   [
-    (Conv(136, (3, 3), padding=1), conv_3, cpu._CONV_3),
-    (Deconv(136), deconv_4, cpu._DECONV_4),
+    (Conv(136, (3, 3), padding=1), conv_3, cpu_kernels._CONV_3),
+    (Deconv(136), deconv_4, cpu_kernels._DECONV_4),
   ],
 )
 @pytest.mark.parametrize('size', [(1, 1), (2, 4), (5, 6), (8, 3)])
@@ -126,7 +126,7 @@ def test_what_is_portable_is_plain():
   for_cpu = str(jax.make_jaxpr(network)(variables, x))
   assert 'optimization_barrier' in for_cpu
   assert 'dot_general' in for_cpu
-  with cpu.portable():
+  with cpu_kernels.portable():
     plain = str(jax.make_jaxpr(lambda *args: network(*args))(variables, x))
   assert 'optimization_barrier' not in plain
   assert 'dot_general' not in plain

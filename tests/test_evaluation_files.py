@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from made_up_runs import OWN, make_run
 
-from fld_jax import evaluation_files, metrics
+from fld_jax import evaluation_files
 from fld_jax.datasets.catalog import LANDMARK_SETS
 from fld_jax.errors import InputError
 from fld_jax.evaluation_files import write_evaluation
+from fld_jax.metrics import predictions
 
 
 def test_results(tmp_path):
@@ -71,7 +72,7 @@ def test_all_is_read_back(tmp_path, cascade):
   assert read.history == written.history
   assert read.config.to_dict() == written.config.to_dict()
   assert list(read.predictions.estimates) == ['s9', 's10', 's1']
-  for field in dataclasses.fields(metrics.Predictions):
+  for field in dataclasses.fields(predictions.Predictions):
     mine = getattr(p, field.name)
     again = getattr(read.predictions, field.name)
     if isinstance(mine, dict):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fld_jax import landmark_sets, metrics, schema
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets.fashion_ai.folder import (
   NUM_VAL,
   annotation_files,
@@ -16,6 +16,8 @@ from fld_jax.datasets.fashion_ai.folder import (
 )
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
+from fld_jax.metrics import normalised_error
+from fld_jax.metrics.predictions import Predictions
 
 REAL = pathlib.Path(__file__).parents[2] / 'shared/data/fashionai'
 AI = landmark_sets.FASHION_AI_24
@@ -230,7 +232,7 @@ def test_normaliser_is_the_distance_of_a_pair(tmp_path):
   visibility[1, slot('waistband_right')] = schema.OCCLUDED  # counts as a pair
   visibility[2, slot('waistband_right')] = schema.ABSENT
   estimate = landmarks + np.array([3.0, 4.0])  # 5 pixels
-  predictions = metrics.Predictions(
+  predictions = Predictions(
     ids=['a', 'b', 'c'],
     image_ids=np.arange(3),
     boxes=np.array([[0, 0, 100, 100]] * 3),
@@ -243,7 +245,7 @@ def test_normaliser_is_the_distance_of_a_pair(tmp_path):
     visibility_probs={},
     landmark_set=AI,
   )
-  found = metrics.evaluate(predictions)
+  found = normalised_error.evaluate(predictions)
   assert found['norm'] == 'keypair' and found['num_without_norm'] == 1
   assert found['ne']['micro'] == pytest.approx(0.1)
   assert list(found['stages']['one']['ne_by_clothes_type']) == [
@@ -251,12 +253,12 @@ def test_normaliser_is_the_distance_of_a_pair(tmp_path):
   ]
   of_type = found['stages']['one']['ne_by_clothes_type']
   assert of_type['trousers']['macro'] is None
-  boxes = metrics.evaluate(predictions, norm='bbox_wh')
+  boxes = normalised_error.evaluate(predictions, norm='bbox_wh')
   assert boxes['ne']['micro'] == pytest.approx(0.05)
   assert boxes['num_without_norm'] == 0
   landmarks[0, slot('waistband_right')] = 10, 20
   with pytest.raises(InputError, match="'a' .* in one place"):
-    metrics.evaluate(predictions)
+    normalised_error.evaluate(predictions)
 
 
 def test_parts_of_the_paper():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fld_jax import heatmaps, landmark_sets
+from fld_jax import landmark_sets
 from fld_jax.errors import InputError
+from fld_jax.ops import heatmaps
 
 RNG = np.random.default_rng(0)
 

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from fld_jax import geometry, keypoint_metrics, landmark_sets, schema
+from fld_jax import geometry, landmark_sets, schema
 from fld_jax.errors import InputError
-from fld_jax.metrics import MeanState
+from fld_jax.metrics import keypoints
+from fld_jax.metrics.mean_state import MeanState
 
 LSP = landmark_sets.LSP_14
 RNG = np.random.default_rng(0)
@@ -37,30 +38,30 @@ def macro_and_micro(value_of, mask):
 def test_against_the_definitions():
   estimate, truth, mask = example()
   sides = RNG.uniform(40, 80, len(truth))
-  pixels = keypoint_metrics.distances(estimate, truth)
+  pixels = keypoints.distances(estimate, truth)
   length = lambda i, j: math.dist(estimate[i, j], truth[i, j])
   summary = lambda state: state.summary(LSP.names)
 
-  share = keypoint_metrics.distances(estimate, truth, sides)
-  found = summary(keypoint_metrics.pck(share, mask, 0.2))
+  share = keypoints.distances(estimate, truth, sides)
+  found = summary(keypoints.pck(share, mask, 0.2))
   expected = macro_and_micro(lambda i, j: length(i, j) < 0.2 * sides[i], mask)
   assert (found['macro'], found['micro']) == pytest.approx(expected)
 
-  found = summary(keypoint_metrics.auc(pixels, mask))
+  found = summary(keypoints.auc(pixels, mask))
   curve = [
     macro_and_micro(lambda i, j, t=t: length(i, j) < t / 20 * 30, mask)[0]
     for t in range(20)
   ]
   assert found['macro'] == pytest.approx(sum(curve) / 20)
 
-  found = summary(keypoint_metrics.epe(pixels, mask))
+  found = summary(keypoints.epe(pixels, mask))
   assert found['micro'] == pytest.approx(macro_and_micro(length, mask)[1])
   assert found['per_landmark']['left_hip'] is None
 
-  torso = keypoint_metrics.torso_diameter(truth, LSP)
+  torso = keypoints.torso_diameter(truth, LSP)
   assert torso[0] == pytest.approx(math.dist(truth[0, 8], truth[0, 3]))
-  share = keypoint_metrics.distances(estimate, truth, torso)
-  found = summary(keypoint_metrics.pdj(share, mask, 0.3))
+  share = keypoints.distances(estimate, truth, torso)
+  found = summary(keypoints.pdj(share, mask, 0.3))
   expected = macro_and_micro(
     lambda i, j: length(i, j) <= 0.3 * math.dist(truth[i, 8], truth[i, 3]), mask
   )
@@ -70,13 +71,13 @@ def test_against_the_definitions():
 def test_thresholds_are_strict_where_the_definition_is():
   truth = np.zeros((1, 3, 2))
   estimate = np.array([[[0.0, 3.0], [4.0, 0.0], [1.5, 0.0]]])
-  lengths = keypoint_metrics.distances(estimate, truth, 2.0)  # 1.5, 2, 0.75
+  lengths = keypoints.distances(estimate, truth, 2.0)  # 1.5, 2, 0.75
   every = np.ones((1, 3), bool)
   one = lambda state: state.compute().tolist()
-  assert one(keypoint_metrics.pck(lengths, every, 2.0)) == [1, 0, 1]
-  assert one(keypoint_metrics.pdj(lengths, every, 2.0)) == [1, 1, 1]
+  assert one(keypoints.pck(lengths, every, 2.0)) == [1, 0, 1]
+  assert one(keypoints.pdj(lengths, every, 2.0)) == [1, 1, 1]
   # Of the thresholds 0 and 1.5: a length of 0.75 is below one, 1.5 below none.
-  areas = keypoint_metrics.auc(lengths, every, limit=3.0, steps=2)
+  areas = keypoints.auc(lengths, every, limit=3.0, steps=2)
   assert one(areas) == [0, 0, 0.5]
 
 
@@ -113,11 +114,11 @@ def test_pcp_against_a_loop(all_known):
   estimate, truth, mask = example(200)
   if all_known:
     mask[:] = True
-  state = keypoint_metrics.pcp(estimate, truth, mask, LSP)
+  state = keypoints.pcp(estimate, truth, mask, LSP)
   expected = stick_loop(estimate, truth, mask)
   found = state.summary(tuple(LSP.sticks))['per_landmark']
   assert list(found.values()) == pytest.approx(expected)
-  summary = keypoint_metrics.pcp_summary(state, LSP)
+  summary = keypoints.pcp_summary(state, LSP)
   if not all_known:
     assert summary['torso'] is None and summary['lower_arm'] is not None
     return
@@ -143,7 +144,7 @@ def test_means_of_the_paper_follow_from_their_columns(row, mean):
   torso, head, *limbs = row
   shares = [torso, head, *np.repeat(limbs, 2)]
   state = MeanState(np.array(shares) * 10, np.full(10, 1000))
-  summary = keypoint_metrics.pcp_summary(state, LSP)
+  summary = keypoints.pcp_summary(state, LSP)
   assert 100 * summary['mean'] == pytest.approx(mean, abs=0.0501)
   assert 100 * summary['lower_leg'] == pytest.approx(row[-1])
 
@@ -199,8 +200,8 @@ def test_observer_centric_needs_the_torso():
 
 def test_parts_merge_into_the_whole():
   estimate, truth, mask = example(30)
-  lengths = keypoint_metrics.distances(estimate, truth)
-  for metric in (keypoint_metrics.auc, keypoint_metrics.epe):
+  lengths = keypoints.distances(estimate, truth)
+  for metric in (keypoints.auc, keypoints.epe):
     whole = metric(lengths, mask)
     parts = [metric(lengths[s], mask[s]) for s in (slice(7), slice(7, 30))]
     merged = parts[0].merge(parts[1])
@@ -212,8 +213,6 @@ def test_bad_input():
   with pytest.raises(
     InputError, match=r'\(2, 3, 2\) and the truth \(2, 4, 2\)'
   ):
-    keypoint_metrics.distances(np.zeros((2, 3, 2)), np.zeros((2, 4, 2)))
+    keypoints.distances(np.zeros((2, 3, 2)), np.zeros((2, 4, 2)))
   with pytest.raises(InputError, match='example 1 is 0 pixels'):
-    keypoint_metrics.distances(
-      np.zeros((2, 3, 2)), np.zeros((2, 3, 2)), [1.0, 0.0]
-    )
+    keypoints.distances(np.zeros((2, 3, 2)), np.zeros((2, 3, 2)), [1.0, 0.0])

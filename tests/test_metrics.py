@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from fld_jax import evaluate, evaluation_files, metrics, schema, tables
+from fld_jax import evaluate, evaluation_files, schema, tables
 from fld_jax.errors import InputError
+from fld_jax.metrics import mean_state, normalised_error
+from fld_jax.metrics.predictions import Predictions
 
 V, O, T, A = schema.VISIBLE, schema.OCCLUDED, schema.TRUNCATED, schema.ABSENT  # noqa: E741
 DEEPFASHION = pathlib.Path(__file__).parents[2] / 'shared/data/deepfashion'
@@ -29,7 +31,7 @@ def two_examples():
   estimate[0, 6] += [10, 0]  # 0.1
   estimate[1, 6] += [0, -15]  # 0.3
   estimate[1, 4] += [20, 0]  # 0.4
-  return metrics.Predictions(
+  return Predictions(
     ids=['a/0.jpg', 'a/1.jpg'],
     image_ids=np.arange(2),
     boxes=np.array([[10, 20, 110, 220], [0, 0, 50, 50]]),
@@ -56,21 +58,21 @@ def two_examples():
 )
 def test_normaliser(norm, expected):
   np.testing.assert_allclose(
-    metrics.normaliser(two_examples(), norm), expected, rtol=1e-12
+    normalised_error.normaliser(two_examples(), norm), expected, rtol=1e-12
   )
 
 
 def test_normaliser_refuses():
   with pytest.raises(InputError, match="'width'.*bbox_wh"):
-    metrics.normaliser(two_examples(), 'width')
+    normalised_error.normaliser(two_examples(), 'width')
   flat = dataclasses.replace(two_examples(), boxes=np.array([[0, 0, 9, 9]] * 2))
   flat.boxes[1, 2] = 0
   with pytest.raises(InputError, match="'a/1.jpg' is 0 x 9"):
-    metrics.normaliser(flat, 'bbox_wh')
+    normalised_error.normaliser(flat, 'bbox_wh')
 
 
 def test_ne_by_hand():
-  result = metrics.evaluate(two_examples())
+  result = normalised_error.evaluate(two_examples())
   ne = result['ne']
   assert ne['per_landmark'] == pytest.approx(
     {
@@ -94,7 +96,7 @@ def test_ne_by_hand():
 
 
 def test_groups_by_hand():
-  stage = metrics.evaluate(two_examples())['stages']['two']
+  stage = normalised_error.evaluate(two_examples())['stages']['two']
   by_type = stage['ne_by_clothes_type']
   assert list(by_type) == ['upper', 'lower']
   assert by_type['upper']['macro'] == pytest.approx(0.15 / 4)
@@ -111,7 +113,7 @@ def test_translation_and_scale_leave_ne_alone():
     landmarks=3 * base.landmarks + 7,
     estimates={k: 3 * v + 7 for k, v in base.estimates.items()},
   )
-  old, new = metrics.evaluate(base), metrics.evaluate(moved)
+  old, new = normalised_error.evaluate(base), normalised_error.evaluate(moved)
   assert new['ne']['macro'] == pytest.approx(old['ne']['macro'], rel=1e-12)
   assert new['ne']['micro'] == pytest.approx(old['ne']['micro'], rel=1e-12)
 
@@ -121,9 +123,11 @@ def test_merged_states_equal_the_whole():
   values, mask = rng.random((101, 8)), rng.random((101, 8)) < 0.6
   mask[:, 5] = False
   values[~mask] = np.nan  # what is masked is never read
-  state = metrics.MeanState.from_values(values[:17], mask[:17])
+  state = mean_state.MeanState.from_values(values[:17], mask[:17])
   for part in (slice(17, 17), slice(17, 60), slice(60, 101)):
-    state = state.merge(metrics.MeanState.from_values(values[part], mask[part]))
+    state = state.merge(
+      mean_state.MeanState.from_values(values[part], mask[part])
+    )
   oracle = [
     sum(v for v, m in zip(values[:, i], mask[:, i], strict=True) if m)
     / max(1, mask[:, i].sum())
@@ -145,13 +149,13 @@ def test_standard_error_of_the_macro_mean():
     return np.mean([column[counts].mean() for column, counts in columns])
 
   drawn = [mean(rng.integers(0, 200, 200)) for _ in range(4000)]
-  found = metrics.macro_mean(values, mask)
+  found = mean_state.macro_mean(values, mask)
   assert found[0] == pytest.approx(mean(np.arange(200)), abs=1e-12)
   assert found[1] == pytest.approx(np.std(drawn), rel=0.05)
   # One landmark of two examples: by hand.
-  found = metrics.macro_mean(np.array([[1.0], [3], [9]]), [[1], [1], [0]])
+  found = mean_state.macro_mean(np.array([[1.0], [3], [9]]), [[1], [1], [0]])
   assert found == pytest.approx((2, np.sqrt(2) / np.sqrt(2)))
-  assert metrics.macro_mean(np.ones((1, 2)), [[True, True]])[1] == np.inf
+  assert mean_state.macro_mean(np.ones((1, 2)), [[True, True]])[1] == np.inf
 
 
 def test_no_landmark_to_choose_a_checkpoint_by(tiny_config, monkeypatch):
@@ -166,15 +170,15 @@ def test_pdl_by_hand():
   errors = np.array([[0.0, 15.0, 999.0], [15.1, 40.0, 3.0]])
   mask = np.array([[True, True, False], [True, True, True]])
   np.testing.assert_allclose(
-    metrics.pdl(errors, mask, [0, 3, 14, 15, 16, 50]),
+    normalised_error.pdl(errors, mask, [0, 3, 14, 15, 16, 50]),
     [0.2, 0.4, 0.4, 0.6, 0.8, 1.0],
   )
-  assert np.isnan(metrics.pdl(errors, np.zeros_like(mask), [15])).all()
+  assert np.isnan(normalised_error.pdl(errors, np.zeros_like(mask), [15])).all()
 
 
 def test_pdl_of_evaluate():
   """Seven visible errors: 0, 0, 0, .05, .1, .3, .4, in 224 pixels 11.2, ..."""
-  stage = metrics.evaluate(two_examples())['stages']['two']
+  stage = normalised_error.evaluate(two_examples())['stages']['two']
   curve = stage['pdl_curve']
   assert len(curve) == 51
   assert curve[0] == pytest.approx(3 / 7)
@@ -187,7 +191,7 @@ def test_pdl_of_evaluate():
 def test_visibility_accuracy():
   codes = np.array([[V, V, V, O, T, A], [T, T, A, V, O, A]])
   guess = np.array([[V, V, O, O, V, V], [T, T, T, V, T, O]])
-  result = metrics.visibility_accuracy(np.eye(3)[guess], codes)
+  result = normalised_error.visibility_accuracy(np.eye(3)[guess], codes)
   assert result['overall'] == pytest.approx(6 / 9)
   assert result['per_class'] == pytest.approx(
     {'visible': 3 / 4, 'occluded': 1 / 2, 'truncated': 2 / 3}
@@ -196,19 +200,21 @@ def test_visibility_accuracy():
   codes, probs = rng.integers(-1, 3, (50, 8)), rng.random((50, 8, 3))
   present = codes >= 0
   matrix = confusion_matrix(codes[present], probs.argmax(-1)[present])
-  result = metrics.visibility_accuracy(probs, codes)
+  result = normalised_error.visibility_accuracy(probs, codes)
   assert result['overall'] == pytest.approx(np.trace(matrix) / matrix.sum())
   assert list(result['per_class'].values()) == pytest.approx(
     list(np.diag(matrix) / matrix.sum(axis=1))
   )
-  nobody = metrics.visibility_accuracy(np.eye(3)[[[V]]], np.array([[V]]))
+  nobody = normalised_error.visibility_accuracy(
+    np.eye(3)[[[V]]], np.array([[V]])
+  )
   assert nobody['per_class']['truncated'] is None
 
 
 def test_no_nan_in_json():
   empty = two_examples()
   empty.visibility[:] = T
-  result = metrics.evaluate(empty)
+  result = normalised_error.evaluate(empty)
   json.dumps(result, allow_nan=False)
   assert result['ne']['macro'] is None
   assert result['stages']['two']['pdl_at_15'] is None
@@ -218,21 +224,21 @@ def test_no_nan_in_json():
 def test_diverged_estimates_are_refused():
   bad = two_examples()
   bad.estimates['two'][0, 2] = np.nan  # truncated: nothing to measure
-  metrics.evaluate(bad)
+  normalised_error.evaluate(bad)
   bad.estimates['two'][1, 4, 0] = np.nan
   with pytest.raises(InputError, match="Stage 'two'.*'a/1.jpg'"):
-    metrics.evaluate(bad)
+    normalised_error.evaluate(bad)
 
 
 def test_outliers():
   # Of the seven visible landmarks of `two`, two are more than 0.2 away.
-  result = metrics.evaluate(two_examples())['stages']
+  result = normalised_error.evaluate(two_examples())['stages']
   assert result['two']['outlier_rate'] == pytest.approx(2 / 7)
   assert result['one']['outlier_rate'] == 0
   nothing = np.zeros((2, 8), bool)
-  assert metrics.outlier_rate(np.ones((2, 8)), nothing) is None
+  assert normalised_error.outlier_rate(np.ones((2, 8)), nothing) is None
   exactly = np.full((1, 8), 0.2)
-  assert metrics.outlier_rate(exactly, np.ones((1, 8))) == 0
+  assert normalised_error.outlier_rate(exactly, np.ones((1, 8))) == 0
 
 
 def test_duplicates():
@@ -248,13 +254,17 @@ def test_duplicates():
   found[0, :4] = [[50, 50], [52, 50], [50, 55.9], [50, 50]]
   found[1, :2] = 10
   # Distinct: 0-1, 0-2, 1-2; found 0.02, 0.0295 and 0.0356 apart.
-  assert metrics.duplicate_rate(predictions, 'two') == pytest.approx(2 / 3)
+  assert normalised_error.duplicate_rate(predictions, 'two') == pytest.approx(
+    2 / 3
+  )
   predictions.visibility[0] = A
-  assert metrics.duplicate_rate(predictions, 'two') is None
+  assert normalised_error.duplicate_rate(predictions, 'two') is None
 
 
 def test_table_shows_the_numbers():
-  lines = tables.format_table(metrics.evaluate(two_examples())).splitlines()
+  lines = tables.format_table(
+    normalised_error.evaluate(two_examples())
+  ).splitlines()
   assert max(map(len, lines)) <= 120
   rows = [line.split() for line in lines if line.startswith('two ')]
   assert rows[0] == ('two 5.00 - - 0.00 40.00 - 20.00 0.00 13.00 12.14'.split())
@@ -268,7 +278,7 @@ def test_table_fits_long_names():
   predictions = two_examples()
   predictions.estimates = {'s3 + plabels (c. offset)': predictions.landmarks}
   predictions.variation[:] = 4
-  text = tables.format_table(metrics.evaluate(predictions))
+  text = tables.format_table(normalised_error.evaluate(predictions))
   assert 's3 + plabels (c. offset) medium_zoom_in' in text
   assert max(map(len, text.splitlines())) <= 120
 
@@ -288,7 +298,9 @@ def test_mean_position_by_hand():
   )
   # Type 1: mean of (.1, .1) and (.3, .9) = (.2, .5); slot 1 has no example.
   expected = [[[120, 300], [150, 300]], [[5, 1], [5, 5]], [[1, 1], [1, 1]]]
-  np.testing.assert_allclose(metrics.mean_position(train, test), expected)
+  np.testing.assert_allclose(
+    normalised_error.mean_position(train, test), expected
+  )
 
 
 def test_coco_results():
@@ -330,7 +342,7 @@ def read_deepfashion(split):
     triples = np.reshape([int(text) for text in row[2:]], (-1, 3))
     visibility[i, slots[row[1]]] = triples[:, 0]
     landmarks[i, slots[row[1]]] = triples[:, 1:]
-  return metrics.Predictions(
+  return Predictions(
     ids=[row[0] for row in found],
     image_ids=np.arange(len(found)),
     boxes=np.array([boxes[row[0]] for row in found], np.float64),
@@ -347,6 +359,6 @@ def read_deepfashion(split):
 @pytest.mark.skipif(not DEEPFASHION.is_dir(), reason='no DeepFashion part here')
 def test_mean_position_on_deepfashion():
   train, val = read_deepfashion('train'), read_deepfashion('val')
-  val.estimates['mean position'] = metrics.mean_position(train, val)
+  val.estimates['mean position'] = normalised_error.mean_position(train, val)
   # The data's own description states 14.9 %.
-  assert round(100 * metrics.evaluate(val)['ne']['macro'], 1) == 14.9
+  assert round(100 * normalised_error.evaluate(val)['ne']['macro'], 1) == 14.9

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from random_networks import random_variables
 
-from fld_jax import evaluate, input_pipeline, metrics
+from fld_jax import evaluate, input_pipeline
 from fld_jax.errors import InputError
+from fld_jax.metrics import normalised_error
 from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.stage import Stage, build_model
@@ -178,7 +179,9 @@ def flatten(tree):
 
 def test_metrics_do_not_depend_on_batches_or_devices(predict, tiny_config):
   tables = [
-    flatten(metrics.evaluate(evaluate.to_predictions(rows, tiny_config())))
+    flatten(
+      normalised_error.evaluate(evaluate.to_predictions(rows, tiny_config()))
+    )
     for rows, _ in (
       predict(1),
       predict(7),
@@ -278,7 +281,7 @@ def test_back_to_image_pixels(predict, records, tiny_config):
       predictions.visibility[i], record['visibility']
     )
   # Without errors the truth's own figures are 0.
-  results = metrics.evaluate(predictions)
+  results = normalised_error.evaluate(predictions)
   assert results['stages']['truth']['ne']['macro'] < 1e-5
   assert results['stages']['free']['ne']['macro'] > 0.1
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from fld_jax import retrieval_metrics
 from fld_jax.errors import InputError
+from fld_jax.metrics import retrieval
 
 RNG = np.random.default_rng(0)
 
@@ -15,7 +15,7 @@ def test_attribute_recall_against_a_loop():
   scores = RNG.normal(size=(60, 12))
   labels = RNG.choice([-1, 0, 1], size=(60, 12), p=[0.4, 0.3, 0.3])
   labels[:, 5] = -1  # an attribute that no image has
-  found = retrieval_metrics.attribute_recall(scores, labels, 4)
+  found = retrieval.attribute_recall(scores, labels, 4)
   hits, true = [0] * 12, [0] * 12
   for i in range(60):
     best = sorted(range(12), key=lambda a, i=i: -scores[i, a])[:4]
@@ -37,9 +37,7 @@ def test_retrieval_against_a_loop():
   query_items = RNG.integers(0, 45, 270)  # some have no image in the gallery
   queries = RNG.normal(size=(270, 8))
   queries[:250] = places[query_items[:250] % 40] + 0.5 * queries[:250]
-  found = retrieval_metrics.retrieval_accuracy(
-    queries, query_items, gallery, items, 7
-  )
+  found = retrieval.retrieval_accuracy(queries, query_items, gallery, items, 7)
   right = 0
   for query, item in zip(queries, query_items, strict=True):
     nearest = sorted(
@@ -49,9 +47,7 @@ def test_retrieval_against_a_loop():
   assert found.total.tolist() == [right] and found.count.tolist() == [270]
   assert 0.1 < right / 270 < 0.9
   parts = [
-    retrieval_metrics.retrieval_accuracy(
-      queries[s], query_items[s], gallery, items, 7
-    )
+    retrieval.retrieval_accuracy(queries[s], query_items[s], gallery, items, 7)
     for s in (slice(0), slice(11), slice(11, None))
   ]
   assert parts[0].merge(parts[1]).merge(parts[2]).total.tolist() == [right]
@@ -60,10 +56,10 @@ def test_retrieval_against_a_loop():
 def test_bad_input():
   square = np.zeros((3, 3))
   with pytest.raises(InputError, match=r'\(3, 3\) and the labels \(3, 4\)'):
-    retrieval_metrics.attribute_recall(square, np.zeros((3, 4)))
+    retrieval.attribute_recall(square, np.zeros((3, 4)))
   with pytest.raises(InputError, match='k is 5; there are 3 attributes'):
-    retrieval_metrics.attribute_recall(square, square)
+    retrieval.attribute_recall(square, square)
   with pytest.raises(InputError, match='k is 0; there are 3 images'):
-    retrieval_metrics.retrieval_accuracy(square, [1] * 3, square, [1] * 3, 0)
+    retrieval.retrieval_accuracy(square, [1] * 3, square, [1] * 3, 0)
   with pytest.raises(InputError, match=r'\(3, 3\) and the gallery \(3, 2\)'):
-    retrieval_metrics.retrieval_accuracy(square, [1] * 3, square[:, :2], [1], 1)
+    retrieval.retrieval_accuracy(square, [1] * 3, square[:, :2], [1], 1)

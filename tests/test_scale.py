@@ -149,7 +149,8 @@ def test_network_is_as_large_as_stated():
 
 
 def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config):
-  from fld_jax import cascade, kmeans, pseudo_labels
+  from fld_jax import cascade, pseudo_labels
+  from fld_jax.ops import kmeans
   from fld_jax.runtime.parallel import Parallel
 
   config = tiny_config()

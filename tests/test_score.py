@@ -16,9 +16,11 @@ import test_deepfashion
 import test_fashion_ai
 from ml_collections import ConfigDict
 
-from fld_jax import defaults, evaluation_files, landmark_sets, metrics, schema
+from fld_jax import defaults, evaluation_files, landmark_sets, schema
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import Findings, InputError
+from fld_jax.metrics import normalised_error
+from fld_jax.metrics.predictions import Predictions
 from fld_jax.score import score
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -180,7 +182,7 @@ def test_own_predictions_score_as_they_were_evaluated(fashion, tmp_path):
   config, truth = fashion
   points = truth.landmarks.astype(float)
   noise = np.random.default_rng(0).normal(0, 5, points.shape)
-  predictions = metrics.Predictions(
+  predictions = Predictions(
     ids=truth.id.tolist(),
     image_ids=np.array([8, 3]),
     boxes=truth.box,
@@ -193,7 +195,7 @@ def test_own_predictions_score_as_they_were_evaluated(fashion, tmp_path):
     estimates={'predictions': np.round(points + noise, 6)},
     visibility_probs={},
   )
-  expected = metrics.evaluate(predictions)
+  expected = normalised_error.evaluate(predictions)
   evaluation_files.write_evaluation(tmp_path, predictions, expected)
   found = score(config, tmp_path / 'predictions.json', 'train', tmp_path)
   assert {key: found[key] for key in expected} == expected
@@ -214,7 +216,7 @@ def test_norm_of_pairs(tmp_path):
   points = truth.landmarks + np.array([3.0, 0])
   path = write_npz(tmp_path / 'p.npz', truth.id, points)
   found = score(config, path, split, tmp_path)
-  assert set(found['ne_by_norm']) == set(metrics.NORMS)
+  assert set(found['ne_by_norm']) == set(normalised_error.NORMS)
   pair = found['ne_by_norm']['keypair']
   assert pair['num_without_norm'] == found['num_without_norm'] == 1
   assert pair['visible']['macro'] == found['ne']['macro'] == pytest.approx(0.1)
@@ -261,7 +263,7 @@ def test_mean_position_of_real_garments(tmp_path):
   """The data's own description states 14.9 %."""
   config = config_of('deepfashion', shared('deepfashion'), tmp_path)
   train, val = read(config, 'train'), read(config, 'val')
-  points = metrics.mean_position(train, val)
+  points = normalised_error.mean_position(train, val)
   path = write_npz(tmp_path / 'p.npz', val.id, points)
   found = score(config, path, 'val', tmp_path)
   assert found['num_examples'] == 1000

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fld_jax import defaults, retrieval_metrics
+from fld_jax import defaults
 from fld_jax.datasets.deepfashion import shops
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
+from fld_jax.metrics import retrieval
 
 TRIPLE = (
   'landmark_visibility_{0} landmark_location_x_{0} landmark_location_y_{0}'
@@ -275,11 +276,11 @@ def test_retrieval_of_a_folder(tmp_path):
   places = {'id_02': [0.0, 0.0], 'id_03': [1.0, 0.0]}
   queries = [places[item] for item in items['query']]
   gallery = [places[item] for item in items['gallery']]
-  found = retrieval_metrics.retrieval_accuracy(
+  found = retrieval.retrieval_accuracy(
     queries, items['query'], gallery, items['gallery'], k=1
   )
   assert (found.total.tolist(), found.count.tolist()) == ([2], [2])
-  wrong = retrieval_metrics.retrieval_accuracy(
+  wrong = retrieval.retrieval_accuracy(
     queries[::-1], items['query'], gallery, items['gallery'], k=1
   )
   assert wrong.total.tolist() == [0]

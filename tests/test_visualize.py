@@ -2,7 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fld_jax import landmark_sets, metrics, papers, schema, tables, visualize
+from fld_jax import landmark_sets, papers, schema, tables, visualize
+from fld_jax.metrics import normalised_error
+from fld_jax.metrics.predictions import Predictions
 
 HISTORY = [
   {'stage': stage, 'step': step, 'images': 8 * step, 'loss': 1 / step, **extra}
@@ -21,7 +23,7 @@ def fake_predictions(count=5):
     name: landmarks + rng.normal(0, spread, landmarks.shape)
     for name, spread in (('one', 9), ('s2 direct regression', 4))
   }
-  return metrics.Predictions(
+  return Predictions(
     ids=[f'img/{i}<&>.jpg' for i in range(count)],
     image_ids=np.arange(count),
     boxes=np.tile([50.0, 50, 150, 150], (count, 1)),
@@ -191,7 +193,7 @@ def test_paper_table():
 
 
 def test_curves_hold_the_numbers():
-  results = metrics.evaluate(fake_predictions())
+  results = normalised_error.evaluate(fake_predictions())
   axes = visualize.plot_pdl(results).axes[0]
   for line in axes.lines[:2]:
     shares = results['stages'][line.get_label()]['pdl_curve']

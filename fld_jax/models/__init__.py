@@ -1,11 +1,11 @@
 """Networks by the name that a config gives them."""
 
-from fld_jax.models import dfa, fpn, regression, simple_baselines
+from fld_jax.models import dfa, fashionnet, fpn, simple_baselines
 
 MODELS = {
   'dfa': dfa.DFA,
-  'fashionnet': regression.FashionNet,
+  'fashionnet': fashionnet.FashionNet,
   'fpn': fpn.FPN,
-  'resnet_regression': regression.ResNetRegression,
+  'resnet_regression': fashionnet.ResNetRegression,
   'simple_baselines': simple_baselines.SimpleBaselines,
 }

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fld_jax.models import cpu
+from fld_jax.ops import cpu_kernels
 from fld_jax.runtime.parallel import AXIS
 
 
@@ -130,7 +130,7 @@ def _normalise_forward(x, mean, inverse, scale, bias):
 
 def _normalise_backward(residuals, gradient):
   x, mean, inverse, scale = residuals
-  gradient = cpu.store(gradient)
+  gradient = cpu_kernels.store(gradient)
   total = len(x) * _mean_of_rows(gradient)
   moment = len(x) * _mean_of_rows(gradient * (x - mean))
   return (
@@ -147,10 +147,10 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 def relu(x):
   """ReLU, stored on a CPU (`cpu.store`): convolutions come after it."""
-  return cpu.store(nn.relu(x))
+  return cpu_kernels.store(nn.relu(x))
 
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=cpu.convolve)
+Conv = functools.partial(nn.Conv, conv_general_dilated=cpu_kernels.convolve)
 
 
 def max_pool_2x2(x):
@@ -216,7 +216,7 @@ class Deconv(nn.Module):
     # A phase sums over 2x2 of the 4x4 places.
     init = nn.initializers.variance_scaling(8.0, 'fan_in', 'normal')
     kernel = self.param('kernel', init, shape).astype(self.dtype)
-    return cpu.deconvolve(x.astype(self.dtype), kernel)
+    return cpu_kernels.deconvolve(x.astype(self.dtype), kernel)
 
 
 def heatmap_head(x, num_landmarks: int):

@@ -5,12 +5,12 @@ depends on how the crops were made or batched. "DFA" is Liu et al., "Fashion
 Landmark Detection in the Wild", ECCV 2016.
 """
 
-import dataclasses
-
 import numpy as np
 
 from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
+from fld_jax.metrics.mean_state import MeanState
+from fld_jax.metrics.predictions import Predictions, corner_and_size, counted
 
 NORMS = (
   'bbox_wh',
@@ -26,140 +26,6 @@ PDL_THRESHOLDS = np.arange(51)
 PDL_MAIN = 15
 OUTLIER = 0.2  # NE
 DUPLICATE_TRUE, DUPLICATE_FOUND = 0.1, 0.03  # shares of the box's sides
-
-
-@dataclasses.dataclass
-class Predictions:
-  """Truth and estimates of a split on the host; n examples, N landmarks.
-
-  Attributes:
-    ids: n names.
-    image_ids: (n,) int64, the position in the split (COCO wants an integer).
-    boxes: (n, 4) x1, y1, x2, y2 in image pixels.
-    image_sizes: (n, 2) width, height in pixels.
-    landmarks: (n, N, 2) true x, y in image pixels.
-    visibility: (n, N) true codes of fld_jax.schema.
-    clothes_type: (n,) codes, 0 where not known.
-    variation: (n,) codes, 0 where not known.
-    estimates: stage name -> (n, N, 2) image pixels; the last is the final one.
-    visibility_probs: stage name -> (n, N, 3) probabilities in the order of
-      schema.VISIBILITY_NAMES; a stage that predicts none has no entry.
-    landmark_set: the N landmarks.
-    confidences: stage name -> (n, N) in [0, 1], of stages with heatmaps.
-    box_scores: (n,) of the detector that found the boxes; None if annotated.
-    pseudo_labels: stage name -> (n, K) predicted, of stages with pseudo-labels.
-    route_score: (n,) G of DFA section 3.3, of a routed cascade.
-    hard: (n,) bool, which images went to the hard branch; of a routed cascade.
-  """
-
-  ids: list[str]
-  image_ids: np.ndarray
-  boxes: np.ndarray
-  image_sizes: np.ndarray
-  landmarks: np.ndarray
-  visibility: np.ndarray
-  clothes_type: np.ndarray
-  variation: np.ndarray
-  estimates: dict[str, np.ndarray]
-  visibility_probs: dict[str, np.ndarray]
-  landmark_set: schema.LandmarkSet = landmark_sets.FASHION_8
-  confidences: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  box_scores: np.ndarray | None = None
-  pseudo_labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  route_score: np.ndarray | None = None
-  hard: np.ndarray | None = None
-
-
-def confidences(predictions: Predictions, stage: str) -> np.ndarray:
-  """How sure a stage is of each landmark, (n, N) in [0, 1].
-
-  The height of the heatmap; of a network without any, the probability that the
-  landmark is not truncated; 1 if it does not predict that either.
-  """
-  if stage in predictions.confidences:
-    return np.asarray(predictions.confidences[stage], np.float64)
-  if stage in predictions.visibility_probs:
-    probs = np.asarray(predictions.visibility_probs[stage], np.float64)
-    return 1 - probs[..., schema.TRUNCATED]
-  return np.ones(predictions.visibility.shape)
-
-
-@dataclasses.dataclass(frozen=True)
-class MeanState:
-  """A mean per landmark that can be merged with others, e.g. over processes.
-
-  Attributes:
-    total: (N,) sums of the counted values.
-    count: (N,) how many were counted.
-  """
-
-  total: np.ndarray
-  count: np.ndarray
-
-  @classmethod
-  def from_values(cls, values, mask):
-    """State of (n, N) values, counted where the (n, N) mask is True."""
-    mask = np.asarray(mask, bool)
-    # where, not a product: what is not counted may be NaN.
-    values = np.where(mask, np.asarray(values, np.float64), 0.0)
-    return cls(values.sum(axis=0), mask.sum(axis=0))
-
-  def merge(self, other):
-    """State of both sets of values together."""
-    return MeanState(self.total + other.total, self.count + other.count)
-
-  def compute(self):
-    """(N,) means, NaN for a landmark that nothing was counted for."""
-    nothing = np.full(self.total.shape, np.nan)
-    return np.divide(self.total, self.count, out=nothing, where=self.count > 0)
-
-  def summary(self, names=landmark_sets.FASHION_8.names) -> dict:
-    """JSON-ready means, None where nothing was counted.
-
-    Args:
-      names: N landmark names.
-
-    Returns:
-      `macro`, the mean of the landmarks' means (the published tables' average);
-      `micro`, the mean over all values; `per_landmark`, name -> mean.
-    """
-    means = self.compute()
-    counted = self.count > 0
-    seen = counted.any()
-    return {
-      'macro': float(means[counted].mean()) if seen else None,
-      'micro': float(self.total.sum() / self.count.sum()) if seen else None,
-      'per_landmark': {
-        name: float(mean) if has else None
-        for name, mean, has in zip(names, means, counted, strict=True)
-      },
-    }
-
-
-def macro_mean(values, mask) -> tuple[float, float]:
-  """The mean of the landmarks' means, and its standard error over examples.
-
-  That is of the mean as a sum of what each example adds to it, to the first
-  order: the landmarks of one example are not independent.
-
-  Args:
-    values: (n, N).
-    mask: (n, N) bool, True where one counts, for at least one.
-
-  Returns:
-    Mean and standard error, which is infinite for a single example.
-  """
-  mask = np.asarray(mask, bool)
-  whole = MeanState.from_values(values, mask)
-  means, counted = whole.compute(), whole.count > 0
-  parts = np.where(mask, values - means, 0) / np.maximum(whole.count, 1)
-  parts = parts.sum(axis=1) / counted.sum()
-  examples = mask.any(axis=1).sum()
-  if examples > 1:
-    error = np.sqrt(examples / (examples - 1) * (parts**2).sum())
-  else:
-    error = np.inf
-  return float(means[counted].mean()), float(error)
 
 
 def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
@@ -225,26 +91,6 @@ def _pair_distance(predictions: Predictions) -> np.ndarray:
       'are in one place.'
     )
   return distance
-
-
-def corner_and_size(boxes):
-  """(n, 1, 2) top-left corners and (n, 1, 2) sizes."""
-  boxes = np.asarray(boxes, np.float64)[:, None]
-  return boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
-
-
-def counted(visibility, mask: str = 'visible') -> np.ndarray:
-  """Mask of the landmarks that an error is measured for.
-
-  Args:
-    visibility: codes, any shape.
-    mask: 'visible' or 'annotated' (visible and occluded).
-  """
-  choices = {
-    'visible': lambda codes: codes == schema.VISIBLE,
-    'annotated': schema.has_position,
-  }
-  return choices[mask](np.asarray(visibility))
 
 
 def normalised_errors(

@@ -8,7 +8,7 @@ size, merge into the whole.
 import numpy as np
 
 from fld_jax.errors import InputError
-from fld_jax.metrics import MeanState
+from fld_jax.metrics.mean_state import MeanState
 
 
 def distances(estimate, truth, reference=1.0) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fld_jax.errors import InputError
-from fld_jax.metrics import MeanState
+from fld_jax.metrics.mean_state import MeanState
 
 
 def attribute_recall(scores, labels, k: int = 5) -> MeanState:

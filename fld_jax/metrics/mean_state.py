@@ -1,0 +1,85 @@
+"""Means as mergeable pairs of a sum and a count."""
+
+import dataclasses
+
+import numpy as np
+
+from fld_jax import landmark_sets
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanState:
+  """A mean per landmark that can be merged with others, e.g. over processes.
+
+  Attributes:
+    total: (N,) sums of the counted values.
+    count: (N,) how many were counted.
+  """
+
+  total: np.ndarray
+  count: np.ndarray
+
+  @classmethod
+  def from_values(cls, values, mask):
+    """State of (n, N) values, counted where the (n, N) mask is True."""
+    mask = np.asarray(mask, bool)
+    # where, not a product: what is not counted may be NaN.
+    values = np.where(mask, np.asarray(values, np.float64), 0.0)
+    return cls(values.sum(axis=0), mask.sum(axis=0))
+
+  def merge(self, other):
+    """State of both sets of values together."""
+    return MeanState(self.total + other.total, self.count + other.count)
+
+  def compute(self):
+    """(N,) means, NaN for a landmark that nothing was counted for."""
+    nothing = np.full(self.total.shape, np.nan)
+    return np.divide(self.total, self.count, out=nothing, where=self.count > 0)
+
+  def summary(self, names=landmark_sets.FASHION_8.names) -> dict:
+    """JSON-ready means, None where nothing was counted.
+
+    Args:
+      names: N landmark names.
+
+    Returns:
+      `macro`, the mean of the landmarks' means (the published tables' average);
+      `micro`, the mean over all values; `per_landmark`, name -> mean.
+    """
+    means = self.compute()
+    counted = self.count > 0
+    seen = counted.any()
+    return {
+      'macro': float(means[counted].mean()) if seen else None,
+      'micro': float(self.total.sum() / self.count.sum()) if seen else None,
+      'per_landmark': {
+        name: float(mean) if has else None
+        for name, mean, has in zip(names, means, counted, strict=True)
+      },
+    }
+
+
+def macro_mean(values, mask) -> tuple[float, float]:
+  """The mean of the landmarks' means, and its standard error over examples.
+
+  That is of the mean as a sum of what each example adds to it, to the first
+  order: the landmarks of one example are not independent.
+
+  Args:
+    values: (n, N).
+    mask: (n, N) bool, True where one counts, for at least one.
+
+  Returns:
+    Mean and standard error, which is infinite for a single example.
+  """
+  mask = np.asarray(mask, bool)
+  whole = MeanState.from_values(values, mask)
+  means, counted = whole.compute(), whole.count > 0
+  parts = np.where(mask, values - means, 0) / np.maximum(whole.count, 1)
+  parts = parts.sum(axis=1) / counted.sum()
+  examples = mask.any(axis=1).sum()
+  if examples > 1:
+    error = np.sqrt(examples / (examples - 1) * (parts**2).sum())
+  else:
+    error = np.inf
+  return float(means[counted].mean()), float(error)

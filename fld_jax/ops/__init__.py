@@ -1,0 +1,1 @@
+"""Operations on arrays; each is tested against an independent oracle."""
