@@ -11,10 +11,11 @@ import sys
 
 import numpy as np
 
-from fld_jax import evaluate, input_pipeline, stage
+from fld_jax import evaluate, input_pipeline
+from fld_jax.cascade import store
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.configs import trained
 from fld_jax.datasets.prepare import prepared_builder
-from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
 
 DEVIATIONS = (0.0, 0.02, 0.05, 0.1)  # of a side, in box widths or heights
@@ -37,7 +38,7 @@ def main():
   """Predicts val once for each run and deviation."""
   for workdir in sys.argv[1:]:
     config = trained.get_config(workdir)
-    stages, _ = stage.load_cascade(config, pathlib.Path(workdir))
+    stages, _ = store.load_cascade(config, pathlib.Path(workdir))
     cascade = Cascade(stages, config, Parallel())
     records = NoisyBoxes(prepared_builder(config.dataset), 'val')
     boxes, found = None, []

@@ -48,11 +48,11 @@ def step(arguments) -> None:
   import jax
   from pytorch import example_batch
 
-  from fld_jax import schedules, train_step
-  from fld_jax import stage as stage_lib
+  from fld_jax.cascade import stage as stage_lib
   from fld_jax.configs import dfa
   from fld_jax.runtime import checkpoint, processes
   from fld_jax.runtime.parallel import Parallel
+  from fld_jax.training import schedules, train_step
 
   jax.config.update('jax_num_cpu_devices', arguments.devices)
   if arguments.coordinator:

@@ -24,9 +24,10 @@ os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from fld_jax import photos, stage  # noqa: E402
+from fld_jax import photos
+from fld_jax.cascade import stage  # noqa: E402
+from fld_jax.cascade.cascade import Cascade  # noqa: E402
 from fld_jax.configs import dfa  # noqa: E402
-from fld_jax.predict import Cascade  # noqa: E402
 from fld_jax.predictor import Predictor  # noqa: E402
 from fld_jax.runtime.parallel import Parallel  # noqa: E402
 
@@ -109,14 +110,12 @@ def networks(arguments) -> None:
 
 def _one_network(part, config, parallel, images, estimate):
   """A call that runs one network on a batch, as the cascade runs it."""
-  from fld_jax import train_step
+  from fld_jax.cascade import forward
 
   def run(variables, batch):
-    shown = train_step.normalise_images(
-      batch, config.input.mean, config.input.std
-    )
+    shown = forward.normalise_images(batch, config.input.mean, config.input.std)
     before = batch['estimate'] if part.model.use_estimate else None
-    return train_step.apply_stage(part.model, variables, shown, before, config)
+    return forward.apply_stage(part.model, variables, shown, before, config)
 
   compiled = parallel.wrap(run, sharded_in=(False, True), sharded_out=True)
   variables = parallel.replicate(part.networks['all'])

@@ -13,10 +13,11 @@ import sys
 import jax
 import numpy as np
 
-from fld_jax import input_pipeline, pseudo_labels, stage
+from fld_jax import input_pipeline
+from fld_jax.cascade import pseudo_labels, store
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.configs import trained
 from fld_jax.datasets.prepare import prepared_builder
-from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
 
 
@@ -24,7 +25,7 @@ def main():
   """Predicts the training set once and writes a file a stage."""
   workdir, out = map(pathlib.Path, sys.argv[1:3])
   config = trained.get_config(str(workdir))
-  stages, _ = stage.load_cascade(config, workdir)
+  stages, _ = store.load_cascade(config, workdir)
   records = input_pipeline.Records(
     prepared_builder(config.dataset), config.dataset.splits.train
   )

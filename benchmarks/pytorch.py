@@ -97,10 +97,11 @@ def speed_of_ours(config, seconds: float) -> dict:
   """Images/s of forward passes and train steps, and what PCLoss adds."""
   import jax
 
-  from fld_jax import schedules, train_step
-  from fld_jax import stage as stage_lib
+  from fld_jax.cascade import stage as stage_lib
+  from fld_jax.cascade.forward import normalise_images
   from fld_jax.runtime import checkpoint
   from fld_jax.runtime.parallel import Parallel
+  from fld_jax.training import schedules, train_step
 
   (stage,), parallel = config.stages, Parallel('shard_map')
   model = stage_lib.build_model(config, stage, 0)
@@ -110,7 +111,7 @@ def speed_of_ours(config, seconds: float) -> dict:
   mean, std = config.input.mean, config.input.std
 
   def forward(variables, batch):
-    batch = train_step.normalise_images(batch, mean, std)
+    batch = normalise_images(batch, mean, std)
     return model.apply(variables, batch, train=False)['heatmaps']
 
   forward = parallel.wrap(forward, sharded_in=(False, True), sharded_out=True)
@@ -234,7 +235,7 @@ class Torch:
 
 def first_variables(config, seed: int) -> dict:
   """The random weights that our training with this seed starts from."""
-  from fld_jax import stage as stage_lib
+  from fld_jax.cascade import stage as stage_lib
 
   model = stage_lib.build_model(config, config.stages[0], 0)
   return stage_lib.init_variables(model, config, seed)
@@ -255,9 +256,10 @@ def speed_of_torch(config, seconds: float) -> dict[str, float]:
 
 def train_torch(config) -> dict:
   """Macro NE on val, by our decoder and metric, and seconds."""
-  from fld_jax import evaluate, input_pipeline, schedules
+  from fld_jax import evaluate, input_pipeline
   from fld_jax.datasets.prepare import prepared_builder
   from fld_jax.ops import heatmaps
+  from fld_jax.training import schedules
 
   start = time.perf_counter()
   builder = prepared_builder(config.dataset)

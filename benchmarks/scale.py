@@ -207,7 +207,7 @@ def tables(count: int = 100_000_000) -> list[str]:
   step = lambda pod: training(pod, 1)
   every = lambda pod: SAVE_EVERY * step(pod)['step']
   last = lambda pod: between(pod, 3, count)
-  whole = lambda pod: cascade(pod, count)
+  whole = lambda pod: train_cascade(pod, count)
   work = lambda pod: whole(pod)['train'] + whole(pod)['passes']
   return [
     _table(
@@ -331,7 +331,7 @@ def _measure_network(config):
   """Prints PARAMS and FORWARD; shapes of the parameters."""
   import jax
 
-  from fld_jax import stage as stage_lib
+  from fld_jax.cascade import stage as stage_lib
 
   model = stage_lib.build_model(config, config.stages[0], 0)
   size = config.input.size
@@ -353,9 +353,10 @@ def _measure_input(config, builder) -> None:
   import cv2
   from PIL import Image
 
-  from fld_jax import cascade, input_pipeline
+  from fld_jax import input_pipeline
   from fld_jax.files import images as files_images
   from fld_jax.runtime.parallel import Parallel
+  from fld_jax.training import train_cascade
 
   records = input_pipeline.Records(builder, 'train')
   files = pathlib.Path(builder.data_path).glob('*-train.*')
@@ -375,7 +376,7 @@ def _measure_input(config, builder) -> None:
   run = lambda some: [example(record, rng) for record in some]
   print('EXAMPLE', _seconds(lambda: run(small)) / len(small))
   print('CATALOGUE', _seconds(lambda: run(large)) / len(large))
-  trainer = cascade._Trainer(config, builder, pathlib.Path(), Parallel())
+  trainer = train_cascade._Trainer(config, builder, pathlib.Path(), Parallel())
   some = input_pipeline.Records(builder, 'train', np.arange(64))
   rows = trainer._rows(some, augment=True)
   size = sum(getattr(x, 'nbytes', 0) for x in rows.values()) / len(some)
@@ -387,7 +388,7 @@ def _measure_kmeans(number: int, space: str) -> None:
   """Prints KMEANS of a stage whose vectors are of `space`."""
   import jax
 
-  from fld_jax import pseudo_labels
+  from fld_jax.cascade import pseudo_labels
   from fld_jax.runtime.parallel import Parallel
 
   rng, count = np.random.default_rng(0), 200_000
@@ -413,10 +414,10 @@ def _measure_kmeans(number: int, space: str) -> None:
 
 def measure_together(port: str, process: int) -> None:
   """Prints STEP and ROUTE_PEAK, as one of two processes."""
-  from fld_jax.cascade import joined_routes
   from fld_jax.ops import kmeans
   from fld_jax.runtime import processes
   from fld_jax.runtime.parallel import Parallel
+  from fld_jax.training.train_cascade import joined_routes
 
   processes.start(f'127.0.0.1:{port}', 2, process)
   rng, steps = np.random.default_rng(process), 500

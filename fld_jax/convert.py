@@ -7,13 +7,13 @@ import shutil
 import jax
 
 from fld_jax import defaults, landmark_sets, pretrained
-from fld_jax import stage as stage_lib
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.forward import Variables
+from fld_jax.cascade.stage import ALL, EASY, HARD
 from fld_jax.configs import dfa, pcloss
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.runtime import checkpoint, manifest
-from fld_jax.stage import ALL, EASY, HARD
-from fld_jax.train_step import Variables
 
 # The release's weights: stage -> network -> file.
 _WEIGHTS = {

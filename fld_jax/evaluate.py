@@ -6,11 +6,11 @@ import jax
 import numpy as np
 
 from fld_jax import geometry, input_pipeline
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.datasets.catalog import landmark_set, only_type
 from fld_jax.errors import InputError
 from fld_jax.metrics import mean_state, normalised_error
 from fld_jax.metrics.predictions import Predictions, counted
-from fld_jax.predict import Cascade
 from fld_jax.runtime import processes
 
 

@@ -22,14 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from fld_jax import export_files, geometry, input_pipeline, schema
-from fld_jax import stage as stage_lib
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade import store
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.datasets.catalog import landmark_set, only_type
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
 from fld_jax.files.json_files import write_json
 from fld_jax.ops import cpu_kernels
-from fld_jax.predict import Cascade
 from fld_jax.runtime.manifest import read_manifest
 from fld_jax.runtime.parallel import Parallel
 
@@ -70,7 +71,7 @@ def export(
       f'--output is {output}, which is there already: give the name of a new '
       'folder.'
     )
-  stages, _ = stage_lib.load_cascade(config, workdir)
+  stages, _ = store.load_cascade(config, workdir)
   crops, source = _crops(config)
   trained = read_manifest(workdir)
   run = {

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fld_jax import evaluate, input_pipeline, photos, schema
-from fld_jax import stage as stage_lib
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade import store
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.configs import trained
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.metrics.predictions import confidences
-from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
 
 PIECE = 4096  # items whose outputs are held at a time
@@ -96,7 +97,7 @@ class Predictor:
     """
     workdir = pathlib.Path(workdir).expanduser()
     config = config or trained.get_config(str(workdir))
-    stages, _ = stage_lib.load_cascade(config, workdir)
+    stages, _ = store.load_cascade(config, workdir)
     return cls(config, stages)
 
   def __call__(

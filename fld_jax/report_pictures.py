@@ -8,7 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fld_jax import geometry, pseudo_labels, schema, visualize
+from fld_jax import geometry, schema, visualize
+from fld_jax.cascade import pseudo_labels
 from fld_jax.metrics import mean_state
 from fld_jax.report_data_plots import colour_of
 from fld_jax.report_runs import Run

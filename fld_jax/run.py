@@ -8,24 +8,23 @@ import jax
 
 from fld_jax import (
   ablation,
-  cascade,
-  checks,
   evaluate,
   evaluation_files,
   input_pipeline,
   report,
   report_runs,
-  stage,
   tables,
 )
+from fld_jax.cascade import store
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.datasets.catalog import only_type
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.files import atomic, json_files
-from fld_jax.predict import Cascade
 from fld_jax.runtime import manifest, processes
 from fld_jax.runtime.parallel import Parallel
+from fld_jax.training import checks, train_cascade
 
 
 def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
@@ -73,8 +72,8 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   with contextlib.ExitStack() as stack:
     processes.from_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
-      cascade.train_cascade(config, builder, workdir, parallel)
-    stages, history = stage.load_cascade(config, workdir)
+      train_cascade.train_cascade(config, builder, workdir, parallel)
+    stages, history = store.load_cascade(config, workdir)
     trained = Cascade(stages, config, parallel)
     return {
       split: evaluate_and_report(

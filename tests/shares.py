@@ -11,15 +11,17 @@ import sys
 
 import numpy as np
 
-from fld_jax import cascade, evaluate, pseudo_labels
-from fld_jax import stage as stage_lib
+from fld_jax import evaluate
+from fld_jax.cascade import pseudo_labels
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.input_pipeline import Records
 from fld_jax.ops import kmeans
-from fld_jax.predict import Cascade
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
+from fld_jax.training import train_cascade
 
 
 class Spoilt(Records):
@@ -83,7 +85,7 @@ def predict(inputs: dict, which: int, shares: int) -> dict:
   config, variables = inputs['config'], inputs['variables']
   builder = prepared_builder(config.dataset)
   parallel = Parallel()
-  trainer = cascade._Trainer(config, builder, pathlib.Path(), parallel)
+  trainer = train_cascade._Trainer(config, builder, pathlib.Path(), parallel)
   rows = {'before stage 1': trainer._rows(trainer.records, augment=True)}
   model = stage_lib.build_model(config, config.stages[0], 0)
   clusters = {'errors': np.arange(4, dtype=np.float32)}

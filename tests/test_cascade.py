@@ -9,15 +9,9 @@ import numpy as np
 import pytest
 from random_networks import random_variables
 
-from fld_jax import (
-  cascade,
-  checks,
-  input_pipeline,
-  landmark_sets,
-  run,
-  train_step,
-)
-from fld_jax import stage as stage_lib
+from fld_jax import input_pipeline, landmark_sets, run
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade import store, warm_start
 from fld_jax.errors import InputError
 from fld_jax.runtime.manifest import (
   compare_configs,
@@ -25,6 +19,7 @@ from fld_jax.runtime.manifest import (
   write_manifest,
 )
 from fld_jax.runtime.parallel import Parallel
+from fld_jax.training import checks, train_cascade, train_step
 
 NETWORKS = ('stage1/all', 'stage2/all', 'stage3/easy', 'stage3/hard')
 
@@ -108,7 +103,7 @@ def test_evaluation_files(finished):
 
 def test_history_is_of_every_network(finished, tiny_config):
   workdir, _ = finished
-  stages, history = stage_lib.load_cascade(tiny_config(), workdir)
+  stages, history = store.load_cascade(tiny_config(), workdir)
   steps = {}
   for point in history:
     steps.setdefault(point['stage'], []).append(point['step'])
@@ -193,10 +188,10 @@ def test_evaluation_needs_the_same_networks_only(finished, tiny_config):
   config = tiny_config()
   CHANGES['seed'](config)
   CHANGES['stages.1.weights.pseudo_label'](config)
-  stage_lib.load_cascade(config, workdir)
+  store.load_cascade(config, workdir)
   CHANGES['input.size'](config)
   with pytest.raises(InputError, match=r'manifest.json .*config.input.size'):
-    stage_lib.load_cascade(config, workdir)
+    store.load_cascade(config, workdir)
 
 
 def test_free_fields_may_change(finished, tiny_config):
@@ -215,7 +210,9 @@ def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
   write_manifest(folder, tiny_config(), 'older/data', {}, {})
   parallel = Parallel('shard_map')
   with pytest.raises(InputError, match='trained on older/data'):
-    cascade.train_cascade(tiny_config(), synthetic_builder, folder, parallel)
+    train_cascade.train_cascade(
+      tiny_config(), synthetic_builder, folder, parallel
+    )
   data = read_manifest(workdir)['data']
   assert data == synthetic_builder.info.full_name
 
@@ -257,8 +254,8 @@ def test_stage_from_another_run(finished, tiny_config, tmp_path):
   config = from_run(tiny_config(stages=2), workdir, 1)
   results = run.run(config, tmp_path, mode='train', splits=('test',))
   assert not (tmp_path / 'stages' / 'stage1').exists()
-  new, _ = stage_lib.load_cascade(config, tmp_path)
-  old, _ = stage_lib.load_cascade(tiny_config(), workdir)
+  new, _ = store.load_cascade(config, tmp_path)
+  old, _ = store.load_cascade(tiny_config(), workdir)
   # The second stage sees what it saw in the first run, so it becomes the same.
   for index in (0, 1):
     assert_same(new[index].networks, old[index].networks)
@@ -273,11 +270,11 @@ def test_dropout_does_not_matter_to_a_trained_stage(finished, tiny_config):
   workdir, _ = finished
   config = tiny_config()
   config.model.dropout += 0.25
-  stages, _ = stage_lib.load_cascade(config, workdir)
+  stages, _ = store.load_cascade(config, workdir)
   assert [stage.name for stage in stages] == ['stage1', 'stage2', 'stage3']
   config.model.hidden *= 2
   with pytest.raises(InputError, match='config.model.hidden was'):
-    stage_lib.load_cascade(config, workdir)
+    store.load_cascade(config, workdir)
 
 
 def test_stages_that_cannot_be_taken(finished, tiny_config, tmp_path):
@@ -352,7 +349,7 @@ def test_stage_2_starts_with_the_landmarks_of_stage_1(three_networks):
   source['params']['fc8_landmarks']['kernel'][weak] = 0
   for i in range(1, 9):
     source['params'][f'fc8_visibility_{i}']['kernel'][weak] = 0
-  new = stage_lib.start_from(fresh, source, offset_scale=5.0)
+  new = warm_start.start_from(fresh, source, offset_scale=5.0)
   old = run_network(models[0], source, batch)
   assert np.std(old['landmarks']) > 0.1
   outputs = run_network(models[1], new, batch)
@@ -373,7 +370,7 @@ def test_stage_2_starts_with_the_landmarks_of_stage_1(three_networks):
 
 def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
   models, (_, source, fresh), batch = three_networks
-  new = stage_lib.start_from(fresh, source, offset_scale=5.0)
+  new = warm_start.start_from(fresh, source, offset_scale=5.0)
   old = run_network(models[1], source, batch)
   outputs = run_network(models[2], new, batch)
   for name in ('landmarks', 'visibility'):

@@ -15,13 +15,14 @@ import pytest
 import test_pretrained
 from safetensors.numpy import save_file
 
-from fld_jax import caffe_files, convert, input_pipeline, run, stage
+from fld_jax import caffe_files, convert, input_pipeline, run
+from fld_jax.cascade import store
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.configs import trained
 from fld_jax.datasets.catalog import landmark_set, only_type
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.ops import heatmaps
-from fld_jax.predict import Cascade
 from fld_jax.runtime import manifest
 from fld_jax.runtime.parallel import Parallel
 
@@ -113,7 +114,7 @@ def release(tmp_path_factory):
 def predict(workdir, tiny_config):
   """(crops, rows) of the run's networks on all synthetic test images."""
   config = trained.get_config(str(workdir))
-  stages, history = stage.load_cascade(config, workdir)
+  stages, history = store.load_cascade(config, workdir)
   assert history == []
   kind = config.dataset.clothes_type
   config.dataset.update(tiny_config().dataset)
@@ -166,7 +167,7 @@ def test_what_a_run_says_of_itself(release):
   assert config.input.crop == 'pad_square' and config.input.margin == 0
   assert config.input.mean == (122.7717, 115.9465, 102.9801)  # RGB
   assert config.routing.mode == 'average' and config.offset_scale == 5
-  stages, _ = stage.load_cascade(config, workdir)
+  stages, _ = store.load_cascade(config, workdir)
   assert [sorted(s.networks) for s in stages] == [
     *(['all'], ['all'], ['easy', 'hard']),
   ]
@@ -234,7 +235,7 @@ def test_old_files_are_read_alike(release, tmp_path):
 
 
 def assert_same_run(one, other):
-  load = lambda workdir: stage.load_cascade(
+  load = lambda workdir: store.load_cascade(
     trained.get_config(str(workdir)), workdir
   )[0]
   for a, b in zip(load(one), load(other), strict=True):
@@ -588,7 +589,7 @@ def test_mmpose(kind, version, tmp_path, capsys):
   assert config.input.std == (58.395, 57.12, 57.375)
   assert config.input.margin == 0.125 and config.input.crop == 'pad_square'
   assert config.heatmap.sigma == 2 and config.heatmap.amplitude == 1
-  ((only,), _) = stage.load_cascade(config, tmp_path / 'W')
+  ((only,), _) = store.load_cascade(config, tmp_path / 'W')
   params = only.networks['all']['params']
   head = ('keypoint_head', 'head')[version]
   weight = arrays[f'{head}.deconv_layers.3.weight']

@@ -16,13 +16,13 @@ import scipy.special
 from random_networks import random_variables
 
 from fld_jax import export, export_files, input_pipeline, landmark_sets, schema
+from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.stage import Stage, build_model
 from fld_jax.configs import pcloss, trained
 from fld_jax.errors import InputError
 from fld_jax.files import images
-from fld_jax.predict import Cascade
 from fld_jax.predictor import Predictor
 from fld_jax.runtime.parallel import Parallel
-from fld_jax.stage import Stage, build_model
 
 REAL = pathlib.Path(__file__).parents[2] / 'shared/data/deepfashion'
 FORMATS = ('stablehlo', 'onnx')

@@ -13,13 +13,14 @@ import pytest
 from launching import events, listing, log, run_to_end, started
 from tensorboardX.proto.event_pb2 import SessionLog
 
-from fld_jax import input_pipeline, run, train_step
-from fld_jax import stage as stage_lib
-from fld_jax.curves import Curves
+from fld_jax import input_pipeline, run
+from fld_jax.cascade import store
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.files import atomic
 from fld_jax.runtime import checkpoint
+from fld_jax.training import train_step
+from fld_jax.training.tensorboard import Curves
 
 
 def state_of(step: int):
@@ -226,7 +227,7 @@ def test_or_is_left_out(
   assert all(name.decode() in message for message in left_out)
   metrics = json.loads((tmp_path / 'eval/test/metrics.json').read_text())
   assert np.isfinite(metrics['ne']['macro'])
-  _, history = stage_lib.load_cascade(config, tmp_path)
+  _, history = store.load_cascade(config, tmp_path)
   assert all(np.isfinite(point['loss']) for point in history)
 
 

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from fld_jax import losses
 from fld_jax.errors import InputError
 from fld_jax.landmark_sets import FASHION_8
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
+from fld_jax.training import losses
 
 B, N, K = 5, 8, 6
 RNG = np.random.default_rng(0)

@@ -10,20 +10,14 @@ import pytest
 from ml_collections import ConfigDict
 from random_networks import random_variables
 
-from fld_jax import (
-  ablation,
-  checks,
-  landmark_sets,
-  papers,
-  run,
-  schedules,
-  train_step,
-)
-from fld_jax import stage as stage_lib
+from fld_jax import ablation, landmark_sets, papers, run
+from fld_jax.cascade import forward
+from fld_jax.cascade import stage as stage_lib
 from fld_jax.config import difference
 from fld_jax.configs import pcloss, pcloss_figure8, pcloss_table1, pcloss_table4
 from fld_jax.errors import InputError
 from fld_jax.runtime.parallel import Parallel
+from fld_jax.training import checks, objective, schedules, train_step
 
 MODELS = pcloss.MODELS
 FLIP = landmark_sets.FASHION_8.flip
@@ -174,7 +168,7 @@ def test_position_constraint_of_heatmaps(tiny, space, scale, mask):
   visibility = rng.choice([0, 1, 2], (3, 8)).astype(np.int32)
   visibility[2] = 1  # occluded: annotated, not visible
   batch = {'landmarks': truth, 'visibility': visibility}
-  losses, counts = train_step.stage_losses(
+  losses, counts = objective.stage_losses(
     {'heatmaps': maps}, batch, None, {}, config.stages[0], config
   )['position_constraint']
   assert list(np.asarray(counts)) == [True, True, mask == 'annotated']
@@ -207,7 +201,7 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
 
   def apply(image, flip):
     batch = {'image': image, 'position': np.arange(2, dtype=np.int32)}
-    stage = train_step.apply_stage(model, variables, batch, None, config, flip)
+    stage = forward.apply_stage(model, variables, batch, None, config, flip)
     return np.asarray(stage['estimate'])
 
   one, other = apply(image, FLIP), apply(image[:, :, ::-1], FLIP)

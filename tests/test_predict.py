@@ -6,11 +6,11 @@ import pytest
 from random_networks import random_variables
 
 from fld_jax import evaluate, input_pipeline
+from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.stage import Stage, build_model
 from fld_jax.errors import InputError
 from fld_jax.metrics import normalised_error
-from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
-from fld_jax.stage import Stage, build_model
 
 SIZE, NUM_EASY, NUM_HARD = 32, 7, 9
 ERRORS = np.float32([0.1, 0.5, 0.9, 0.3])  # of the second stage's clusters

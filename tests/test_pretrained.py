@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fld_jax import checks, pretrained, run, stage
+from fld_jax import pretrained, run
+from fld_jax.cascade import stage, store
 from fld_jax.configs import dfa, pcloss
 from fld_jax.errors import InputError
+from fld_jax.training import checks
 
 # torchvision's numbers of VGG-16's convolutions, without and with
 # normalisation.
@@ -356,7 +358,7 @@ def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):
     each.optimizer.learning_rate = 0.0
     each.train_steps = each.eval_steps = 1
   run.run(config, tmp_path / 'W', mode='train', splits=('test',))
-  stages, _ = stage.load_cascade(config, tmp_path / 'W')
+  stages, _ = store.load_cascade(config, tmp_path / 'W')
   for i, each in enumerate(stages):
     _, expected, _ = start(config, path, i)
     (found,) = each.networks.values()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans as Reference
 
-from fld_jax import pseudo_labels as pl
+from fld_jax.cascade import pseudo_labels as pl
 from fld_jax.errors import InputError
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE

@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from launching import listing, log, started
 
-from fld_jax import stage as stage_lib
-from fld_jax import train_step
+from fld_jax.cascade import store
 from fld_jax.files import atomic
 from fld_jax.runtime import checkpoint
+from fld_jax.training import train_step
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = int(os.environ.get('FLD_KILLS', 2))
@@ -268,8 +268,7 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config, processes):
     name = f'eval/test/{name}'
     assert (killed / name).read_bytes() == (unbroken / name).read_bytes(), name
   (stages, history), (expected, expected_history) = (
-    stage_lib.load_cascade(tiny_config(), workdir)
-    for workdir in (killed, unbroken)
+    store.load_cascade(tiny_config(), workdir) for workdir in (killed, unbroken)
   )
   for stage, other in zip(stages, expected, strict=True):
     jax.tree.map(np.testing.assert_array_equal, stage.networks, other.networks)

@@ -119,7 +119,7 @@ def test_failures_agree_with_the_closed_form():
 
 
 def test_network_is_as_large_as_stated():
-  from fld_jax import stage
+  from fld_jax.cascade import stage
   from fld_jax.configs import dfa
 
   config = dfa.get_config('dataset=deepfashion,size=full')
@@ -149,12 +149,13 @@ def test_network_is_as_large_as_stated():
 
 
 def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config):
-  from fld_jax import cascade, pseudo_labels
+  from fld_jax.cascade import pseudo_labels
   from fld_jax.ops import kmeans
   from fld_jax.runtime.parallel import Parallel
+  from fld_jax.training import train_cascade
 
   config = tiny_config()
-  trainer = cascade._Trainer(
+  trainer = train_cascade._Trainer(
     config, synthetic_builder, pathlib.Path(), Parallel()
   )
   rows = trainer._rows(trainer.tune, augment=True)
@@ -163,7 +164,9 @@ def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config):
   # estimate (8, 2) float32, and after stage 2 a score
   assert scale.ROWS[2] == scale.ROWS[1] + 4 * 16
   assert scale.ROWS[3] == scale.ROWS[2] + 4
-  score, index = cascade.joined_routes(np.float32([3, 4]), np.int32([0, 1]))
+  score, index = train_cascade.joined_routes(
+    np.float32([3, 4]), np.int32([0, 1])
+  )
   assert (score.nbytes + index.nbytes) / 2 == scale.ROUTE
   assert scale.CHUNK == pseudo_labels.CHUNK
   assert scale.SHARE == {s: kmeans._SHARE // d for s, d in NUMBERS.items()}

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from fld_jax import defaults, schedules
+from fld_jax import defaults
 from fld_jax.errors import InputError
+from fld_jax.training import schedules
 
 
 def rates(total=100, steps=range(101), **fields):

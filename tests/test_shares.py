@@ -14,9 +14,9 @@ from random_networks import random_variables
 from test_pseudo_labels import blobs, lloyd_loop
 
 from fld_jax import evaluate, input_pipeline
-from fld_jax import stage as stage_lib
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.cascade import Cascade
 from fld_jax.config import XLA_CPU_FLAGS
-from fld_jax.predict import Cascade
 from fld_jax.runtime.parallel import Parallel
 
 MODES = ('shard_map', 'pmap')

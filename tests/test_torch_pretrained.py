@@ -11,7 +11,8 @@ import pytest
 import test_pretrained
 from test_torch import nchw, nhwc, run
 
-from fld_jax import convert, pretrained, stage, torch_files
+from fld_jax import convert, pretrained, torch_files
+from fld_jax.cascade import stage, store
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
@@ -183,7 +184,7 @@ def test_mmpose(depth, n, version, old, tmp_path):
   convert.convert(path, tmp_path / 'W')
   config = trained.get_config(str(tmp_path / 'W'))
   assert config.model.depth == depth and config.model.width == 16
-  ((only,), _) = stage.load_cascade(config, tmp_path / 'W')
+  ((only,), _) = store.load_cascade(config, tmp_path / 'W')
   x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
   model = SimpleBaselines(n, depth, 16, 24)
   assert only.model == model

@@ -9,10 +9,12 @@ import optax
 import pytest
 from random_networks import random_variables
 
-from fld_jax import schedules, schema, train_step
+from fld_jax import schema
+from fld_jax.cascade import forward
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
 from fld_jax.runtime.parallel import AXIS, Parallel
+from fld_jax.training import objective, schedules, train_step
 
 SIZE, ROWS, STEPS, CLUSTERS = 16, 16, 20, 5
 N = 8
@@ -323,7 +325,7 @@ class Fixed:
 def test_offsets_are_subtracted(config):
   assert config.offset_scale == 5
   first, second, third = Fixed(0.2), Fixed(0.5), Fixed(-1.0)
-  outputs = train_step.apply_chain(
+  outputs = forward.apply_stages(
     [first, second, third], ['a', 'b', 'c'], {'image': None}, config
   )
   assert first.shown is None
@@ -346,10 +348,10 @@ def test_weight_without_output(config, clusters, missing):
     'pseudo_label': np.zeros((2, CLUSTERS)),
   }
   arguments = (batch, None, clusters, stage, config)
-  assert set(train_step.stage_losses(outputs, *arguments)) == set(outputs)
+  assert set(objective.stage_losses(outputs, *arguments)) == set(outputs)
   del outputs[missing]
   with pytest.raises(InputError) as raised:
-    train_step.stage_losses(outputs, *arguments)
+    objective.stage_losses(outputs, *arguments)
   message = str(raised.value)
   assert f"loss '{missing}' of stage '{stage.name}'" in message
   assert f"no output '{missing}'" in message
@@ -361,7 +363,7 @@ def test_losses_without_weight_are_left_out(config):
   outputs = {'landmarks': np.zeros((2, N, 2))}
   batch = make_batch(60, rows=2, masked=())
   stage.weights.visibility = stage.weights.pseudo_label = 0.0
-  values = train_step.stage_losses(outputs, batch, None, {}, stage, config)
+  values = objective.stage_losses(outputs, batch, None, {}, stage, config)
   assert list(values) == ['landmarks']
 
 
@@ -378,7 +380,7 @@ def test_position_constraint_of_a_stage(config, space, scale):
   batch = make_batch(70, rows=3, masked=())
   rng = np.random.default_rng(0)
   estimate, offset = rng.normal(size=(2, 3, N, 2))
-  values = train_step.stage_losses(
+  values = objective.stage_losses(
     {'landmarks': offset}, batch, estimate, {}, stage, config
   )
   assert list(values) == ['landmarks', 'position_constraint']

@@ -2,12 +2,13 @@
 
 import pathlib
 
-from fld_jax import pretrained, train_step
-from fld_jax import stage as stage_lib
+from fld_jax import pretrained
+from fld_jax.cascade import stage as stage_lib
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
 from fld_jax.errors import InputError
 from fld_jax.ops import heatmaps
+from fld_jax.training import objective
 
 
 def check_config(config) -> None:
@@ -28,12 +29,12 @@ def check_config(config) -> None:
       )
 
   options = config.position_constraint
-  check('position_constraint.space', options.space, train_step.PC_SPACES)
+  check('position_constraint.space', options.space, objective.PC_SPACES)
   landmarks = landmark_set(config.dataset)
   check(
     'position_constraint.partition', options.partition, landmarks.partitions
   )
-  check('position_constraint.mask', options.mask, train_step.PC_MASKS)
+  check('position_constraint.mask', options.mask, objective.PC_MASKS)
   check('on_nan', config.on_nan, ('stop', 'skip'))
   check('heatmap.decoder', config.heatmap.decoder, heatmaps.DECODERS)
   if options.k < 1:
@@ -51,7 +52,7 @@ def check_config(config) -> None:
   for index, stage in enumerate(config.stages):
     model = stage_lib.build_model(config, stage, index)
     shapes = stage_lib.output_shapes(model, config)
-    train_step.check_outputs(shapes, stage, config)
+    objective.check_outputs(shapes, stage, config)
     if 'heatmaps' in shapes:
       _check_heatmaps(config, stage, side=shapes['heatmaps'][1])
     check(f'stages[{index}].landmark_loss', stage.landmark_loss, ('l1', 'l2'))

@@ -1,7 +1,6 @@
 """The loop that trains one network."""
 
 import contextlib
-import itertools
 import logging
 import pathlib
 import sys
@@ -10,17 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.struct
-import jax
-import numpy as np
 from clu import parameter_overview
 from tqdm import tqdm
 
-from fld_jax import input_pipeline, pretrained, schedules, train_step
-from fld_jax import stage as stage_lib
-from fld_jax.curves import Curves
-from fld_jax.errors import InputError, Preempted
+from fld_jax import input_pipeline, pretrained
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade import warm_start
+from fld_jax.errors import Preempted
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.parallel import Parallel
+from fld_jax.training import schedules, train_step
+from fld_jax.training.step_log import StepLog
+from fld_jax.training.tensorboard import Curves
 
 logger = logging.getLogger('fld_jax')
 
@@ -98,7 +98,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     # --- state and step -----------------------------------------------------
     variables = stage_lib.init_variables(job.model, config, job.seed)
     if job.initial is not None:
-      variables = stage_lib.start_from(
+      variables = warm_start.start_from(
         variables, job.initial, config.offset_scale
       )
     elif config.pretrained and not done:
@@ -111,7 +111,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     iterator = input_pipeline.train_batches(
       job.records, config, seed=job.seed, share=share
     )
-    history, seen = [], Seen()
+    history, seen = [], StepLog()
     if done:
       state, progress, history = checkpoints.restore_last(state)
       iterator.set_state(progress['iterator'])
@@ -237,83 +237,3 @@ def _pretrained(job: Job, config, variables: dict) -> dict:
     ', '.join(k for k in left_out if not k.endswith('tracked')) or 'nothing',
   )
   return variables
-
-
-class Seen:
-  """What the steps since the last log said."""
-
-  def __init__(self):
-    self._steps, self._metrics, self._ids = [], [], []
-    self._corrupt = 0
-
-  def __len__(self) -> int:
-    return len(self._steps)
-
-  def add(self, step: int, metrics: dict, batch: dict) -> None:
-    """Adds a step: its metrics, on the devices or not, and its batch."""
-    self._steps.append(step)
-    self._metrics.append(metrics)
-    self._ids.append(batch['id'])
-    self._corrupt += int(batch['corrupt'].sum())
-
-  def means(self) -> dict[str, float]:
-    """Means over the steps; of those left out for a loss that is no number."""
-    self._metrics = jax.device_get(self._metrics)
-    return {
-      **{
-        name: float(np.nanmean([m[name] for m in self._metrics]))
-        for name in self._metrics[0]
-      },
-      'corrupt_images': self._corrupt,
-    }
-
-  def clear(self) -> None:
-    """Forgets the steps; corrupt images are counted on."""
-    self._steps, self._metrics, self._ids = [], [], []
-
-  def check(self, name: str, on_nan: str, last_step) -> None:
-    """Refuses a loss that is not finite.
-
-    Args:
-      name: of the network.
-      on_nan: 'stop', or 'skip': the step has left it out.
-      last_step: function to the last saved step.
-
-    Raises:
-      InputError: naming the first such step, its examples and the last good
-        checkpoint.
-    """
-    self._metrics = jax.device_get(self._metrics)
-    for step, metrics, ids in zip(
-      self._steps, self._metrics, self._ids, strict=True
-    ):
-      if np.isfinite(metrics['loss']):
-        continue
-      parts = processes.gather([i.decode() for i in ids.tolist()])
-      examples = ', '.join(itertools.chain(*parts))
-      text = f'{name}: the loss of step {step} is {metrics["loss"]}'
-      if on_nan == 'skip':
-        logger.warning('%s; left out. Its examples: %s.', text, examples)
-        continue
-      raise InputError(
-        f'{text}. The last good checkpoint is of step {last_step()}. Lower '
-        "the learning rate, or set config.on_nan to 'skip' to leave such "
-        f'updates out. Its examples: {examples}.'
-      )
-
-  def to_json(self) -> dict:
-    """For a checkpoint; float32 survives JSON."""
-    metrics = [
-      {name: float(value) for name, value in step.items()}
-      for step in jax.device_get(self._metrics)
-    ]
-    return {'steps': self._steps, 'metrics': metrics, 'corrupt': self._corrupt}
-
-  def restore(self, saved: dict) -> None:
-    """Takes up what `to_json` gave."""
-    self._steps, self._corrupt = saved['steps'], saved['corrupt']
-    self._metrics = [
-      {name: np.float32(value) for name, value in step.items()}
-      for step in saved['metrics']
-    ]
-    self._ids = [np.zeros(0)] * len(self._steps)

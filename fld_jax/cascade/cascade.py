@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fld_jax import input_pipeline, pseudo_labels, train_step
+from fld_jax import input_pipeline
+from fld_jax.cascade import pseudo_labels
+from fld_jax.cascade.forward import apply_stage, apply_stages, normalise_images
+from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
-from fld_jax.stage import ALL, EASY, HARD, Stage
 
 MODES = ('route', 'average', 'two_branch')
 
@@ -69,7 +71,7 @@ class Cascade:
 
   def _chain_fn(self, variables, batch):
     batch = self._prepare(batch)
-    outputs = train_step.apply_chain(
+    outputs = apply_stages(
       [stage.model for stage in self._chain],
       variables,
       batch,
@@ -80,7 +82,7 @@ class Cascade:
 
   def _branch_fn(self, variables, batch):
     estimate = batch['estimate']
-    out = train_step.apply_stage(
+    out = apply_stage(
       self._last.model,
       variables,
       self._prepare(batch),
@@ -131,7 +133,7 @@ class Cascade:
 
   def _prepare(self, batch):
     mean, std = self._config.input.mean, self._config.input.std
-    return train_step.normalise_images(batch, mean, std)
+    return normalise_images(batch, mean, std)
 
   def predict(self, batches: Iterable[dict]) -> dict:
     """Runs the cascade.

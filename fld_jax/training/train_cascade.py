@@ -8,19 +8,21 @@ import pathlib
 
 import numpy as np
 
-from fld_jax import evaluate, input_pipeline, pseudo_labels, train
-from fld_jax import stage as stage_lib
+from fld_jax import evaluate, input_pipeline
+from fld_jax.cascade import pseudo_labels, store
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
 from fld_jax.datasets.catalog import only_type
 from fld_jax.datasets.prepare import identity
 from fld_jax.errors import InputError
-from fld_jax.predict import Cascade
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   compare_configs,
   read_manifest,
   write_manifest,
 )
-from fld_jax.stage import ALL, EASY, HARD, Stage
+from fld_jax.training import train_network
 
 logger = logging.getLogger('fld_jax')
 
@@ -85,10 +87,10 @@ class _Trainer:
   def add_stage(self, index: int, stage) -> dict:
     """Trains, or takes from another run, one stage; its manifest entry."""
     if stage.checkpoint:
-      taken, entry = stage_lib.take_stage(self.config, stage, index)
+      taken, entry = store.take_stage(self.config, stage, index)
       self.stages.append(taken)
       return entry
-    directory = stage_lib.stage_directory(self.workdir, stage)
+    directory = store.stage_directory(self.workdir, stage)
     model = stage_lib.build_model(self.config, stage, index)
     rows = _Lazy(lambda: self._rows(self.records, augment=True))
     clusters = self._clusters(stage, directory, rows)
@@ -97,8 +99,8 @@ class _Trainer:
     networks = {}
     for branch, subset in subsets.items():
       job = self._job(index, stage, directory, model, clusters, branch, subset)
-      train.train_network(job, self.config, self.parallel, self.workdir)
-      networks[branch], _ = stage_lib.load_network(
+      train_network.train_network(job, self.config, self.parallel, self.workdir)
+      networks[branch], _ = store.load_network(
         job.directory, model, self.config
       )
     self.stages.append(Stage(stage.name, model, networks, clusters, epsilon))
@@ -229,7 +231,7 @@ class _Trainer:
     initial = None
     if stage.init == 'previous' and self.stages:
       initial = self.stages[-1].networks[ALL]
-    return train.Job(
+    return train_network.Job(
       name=stage.name if branch == ALL else f'{stage.name}/{branch}',
       directory=directory / branch,
       model=model,

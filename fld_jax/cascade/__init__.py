@@ -1,0 +1,1 @@
+"""What a method is once trained: stages, their forward pass, pseudo-labels."""
