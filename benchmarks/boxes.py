@@ -11,11 +11,12 @@ import sys
 
 import numpy as np
 
-from fld_jax import evaluate, input_pipeline
+from fld_jax import input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.configs import trained
 from fld_jax.datasets.prepare import prepared_builder
+from fld_jax.evaluation import evaluate
 from fld_jax.runtime.parallel import Parallel
 
 DEVIATIONS = (0.0, 0.02, 0.05, 0.1)  # of a side, in box widths or heights

@@ -256,8 +256,9 @@ def speed_of_torch(config, seconds: float) -> dict[str, float]:
 
 def train_torch(config) -> dict:
   """Macro NE on val, by our decoder and metric, and seconds."""
-  from fld_jax import evaluate, input_pipeline
+  from fld_jax import input_pipeline
   from fld_jax.datasets.prepare import prepared_builder
+  from fld_jax.evaluation import evaluate
   from fld_jax.ops import heatmaps
   from fld_jax.training import schedules
 

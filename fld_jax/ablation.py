@@ -5,10 +5,11 @@ import pathlib
 
 from ml_collections.config_flags import config_path
 
-from fld_jax import tables, visualize
 from fld_jax.config import difference
 from fld_jax.errors import InputError
+from fld_jax.evaluation import text_tables
 from fld_jax.files.atomic import write_file
+from fld_jax.visualization import curves
 
 
 def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
@@ -108,11 +109,11 @@ def run_rows(config, workdir: pathlib.Path, run_row, split: str) -> dict:
       shown = row.to_dict()
       del shown['change'], shown['num_stages']
       entry = rows.setdefault(slug, {**shown, 'runs': {}})
-      entry['runs'][seed] = tables.figures(metrics)
-      table = tables.compare_with_paper(rows, config.about)
+      entry['runs'][seed] = text_tables.figures(metrics)
+      table = text_tables.compare_with_paper(rows, config.about)
       write_file(workdir / 'table.txt', table.encode())
       write_file(workdir / 'table.json', json.dumps(rows, indent=2).encode())
       if 'beta' in row:
-        visualize.plot_sweep(rows).savefig(workdir / 'sweep.png', dpi=120)
+        curves.plot_sweep(rows).savefig(workdir / 'sweep.png', dpi=120)
   print(f'\n{table}\nTable: {workdir}/table.txt')
   return {row['title']: row['runs'] for row in rows.values()}

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fld_jax import schema, visualize
+from fld_jax import schema
 from fld_jax.datasets.common.rows import Row
 from fld_jax.files.images import decode_image
+from fld_jax.visualization import drawing
 
 NUM_DUPLICATES = 12  # pairs in duplicates.png
 COLUMNS = {'contact_sheet.png': 6, 'duplicates.png': 4}
@@ -50,5 +51,5 @@ def _save(path: Path, examples, captions, names) -> None:
   path.unlink(missing_ok=True)
   if examples:
     columns = COLUMNS[path.name]
-    sheet = visualize.contact_sheet(examples, captions, names, columns)
+    sheet = drawing.contact_sheet(examples, captions, names, columns)
     Image.fromarray(sheet).save(path)

@@ -131,7 +131,7 @@ def _run() -> int | None:
 
     export.export(config, workdir, path(_OUTPUT.value), _FORMAT.value)
   elif mode == 'report':
-    from fld_jax import report
+    from fld_jax.report import report
 
     workdirs = [path(text) for text in _WORKDIRS.value]
     report.report(workdirs, path(_OUTPUT.value), _SPLIT.value)
@@ -171,7 +171,7 @@ def _work_on_dataset(config, workdir: pathlib.Path) -> int | None:
 
     return 0 if doctor.examine(config.dataset, workdir)['ok'] else 1
   else:
-    from fld_jax import score
+    from fld_jax.evaluation import score
 
     predictions = pathlib.Path(_PREDICTIONS.value).expanduser()
     split = _SPLIT.value or config.eval_splits[0]

@@ -23,12 +23,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fld_jax import item_boxes, photos, visualize
+from fld_jax import item_boxes, photos
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_file, write_file
 from fld_jax.files.images import read
 from fld_jax.files.json_files import rounded
 from fld_jax.predictor import Landmarks, Predictor
+from fld_jax.visualization import drawing
 
 LONGEST = 1024  # pixels of an overlay's longer side
 THREADS = 8  # that draw
@@ -258,8 +259,8 @@ def overlay(image: np.ndarray, found: list[Landmarks]) -> np.ndarray:
     last = small - 1
     corner = (int(max(x1, 0)), int(max(y1, 0)))
     end = (int(min(x2, last[0])), int(min(y2, last[1])))
-    cv2.rectangle(image, corner, end, visualize.WHITE, 1)
-    image = visualize.draw_landmarks(
+    cv2.rectangle(image, corner, end, drawing.WHITE, 1)
+    image = drawing.draw_landmarks(
       image, item.positions * small / size, item.codes, names=item.names
     )
   return image

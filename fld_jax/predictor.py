@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fld_jax import evaluate, input_pipeline, photos, schema
+from fld_jax import input_pipeline, photos, schema
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.configs import trained
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
+from fld_jax.evaluation import evaluate
 from fld_jax.metrics.predictions import confidences
 from fld_jax.runtime.parallel import Parallel
 

@@ -6,22 +6,17 @@ import pathlib
 
 import jax
 
-from fld_jax import (
-  ablation,
-  evaluate,
-  evaluation_files,
-  input_pipeline,
-  report,
-  report_runs,
-  tables,
-)
+from fld_jax import ablation, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.datasets.catalog import only_type
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
+from fld_jax.evaluation import evaluate, evaluated_run, text_tables
+from fld_jax.evaluation.results import Evaluation, write_evaluation
 from fld_jax.files import atomic, json_files
+from fld_jax.report import report
 from fld_jax.runtime import manifest, processes
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import checks, train_cascade
@@ -124,8 +119,8 @@ def evaluate_and_report(
   ids = None
   if isinstance(builder, FolderBuilder):
     ids = builder.result_ids(predictions.ids)
-  evaluation_files.write_evaluation(directory, predictions, results, ids)
-  evaluation = evaluation_files.Evaluation(
+  write_evaluation(directory, predictions, results, ids)
+  evaluation = Evaluation(
     split=split,
     predictions=predictions,
     config=config,
@@ -138,14 +133,14 @@ def evaluate_and_report(
     epsilon=trained.stages[-1].epsilon,
   )
   evaluation.save(directory / 'evaluation.npz')
-  run_of = report_runs.Run(
+  run_of = evaluated_run.EvaluatedRun(
     label=directory.absolute().parents[1].name,
     evaluation=evaluation,
     figures=json_files.rounded(results),  # as metrics.json has them
-    image=report_runs.image_reader(builder, evaluation),
+    image=evaluated_run.image_reader(builder, evaluation),
   )
   report.write_report([run_of], directory)
-  print(f'\n{split}: NE in % of the box\n{tables.format_table(results)}')
+  print(f'\n{split}: NE in % of the box\n{text_tables.format_table(results)}')
   print(
     f'Figures: {directory}/metrics.json\n'
     f'Predictions: {directory}/predictions.json\n'

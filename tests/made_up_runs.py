@@ -4,10 +4,10 @@ import numpy as np
 
 from fld_jax import landmark_sets, schema
 from fld_jax.configs import dfa, pcloss
-from fld_jax.evaluation_files import Evaluation
+from fld_jax.evaluation.evaluated_run import EvaluatedRun
+from fld_jax.evaluation.results import Evaluation
 from fld_jax.metrics import normalised_error
 from fld_jax.metrics.predictions import Predictions
-from fld_jax.report_runs import Run
 
 SPACES = ('absolute', 'offset', 'context_offset')
 OWN = schema.LandmarkSet(
@@ -31,7 +31,7 @@ def make_run(
   num_stages=3,
   cascade=True,
   ids=None,
-) -> Run:
+) -> EvaluatedRun:
   """A run; `cascade` tells whether it has what only DFA's stages have.
 
   The truth depends on `count` and `landmarks` alone, so runs can be compared.
@@ -124,7 +124,7 @@ def make_run(
     else {},
     epsilon=0.3 if cascade else None,
   )
-  return Run(label, evaluation, figures, picture)
+  return EvaluatedRun(label, evaluation, figures, picture)
 
 
 def loop_errors(run, stage=None) -> np.ndarray:

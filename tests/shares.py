@@ -11,12 +11,12 @@ import sys
 
 import numpy as np
 
-from fld_jax import evaluate
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
+from fld_jax.evaluation import evaluate
 from fld_jax.input_pipeline import Records
 from fld_jax.ops import kmeans
 from fld_jax.runtime import processes

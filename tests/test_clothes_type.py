@@ -12,8 +12,8 @@ from fld_jax.configs import trained
 from fld_jax.datasets import prepare
 from fld_jax.datasets.catalog import LANDMARK_SETS, landmark_set, only_type
 from fld_jax.errors import InputError
+from fld_jax.evaluation.score import score
 from fld_jax.landmark_sets import FASHION_8
-from fld_jax.score import score
 
 __all__ = ['fashion']  # the fixture
 # Methods 6.1: the slots and codes of each type.

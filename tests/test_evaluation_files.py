@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from made_up_runs import OWN, make_run
 
-from fld_jax import evaluation_files
 from fld_jax.datasets.catalog import LANDMARK_SETS
 from fld_jax.errors import InputError
-from fld_jax.evaluation_files import write_evaluation
+from fld_jax.evaluation import results
+from fld_jax.evaluation.results import write_evaluation
 from fld_jax.metrics import predictions
 
 
@@ -58,7 +58,7 @@ def test_all_is_read_back(tmp_path, cascade):
   ids = ['ä/0.jpg', '</script>', 'b c', 'd', 'e', 'f']
   written = make_run(count=6, ids=ids, cascade=cascade).evaluation
   p = written.predictions
-  for name in evaluation_files.BY_STAGE:
+  for name in results.BY_STAGE:
     of = getattr(p, name)
     if of:
       renamed = dict(zip(('s9', 's10', 's1'), of.values(), strict=True))
@@ -67,7 +67,7 @@ def test_all_is_read_back(tmp_path, cascade):
     written.save(tmp_path / name / 'evaluation.npz')
   one, two = ((tmp_path / n / 'evaluation.npz').read_bytes() for n in 'ab')
   assert one == two
-  read = evaluation_files.read_evaluation(tmp_path / 'a' / 'evaluation.npz')
+  read = results.read_evaluation(tmp_path / 'a' / 'evaluation.npz')
   assert read.split == 'val' and read.epsilon == written.epsilon
   assert read.history == written.history
   assert read.config.to_dict() == written.config.to_dict()
@@ -99,7 +99,7 @@ def test_other_landmarks_than_then_are_refused(tmp_path, monkeypatch):
   make_run(count=3).evaluation.save(tmp_path / 'evaluation.npz')
   monkeypatch.setitem(LANDMARK_SETS, 'synthetic', OWN)
   with pytest.raises(InputError, match='collar_left.*cuff_left.*again'):
-    evaluation_files.read_evaluation(tmp_path / 'evaluation.npz')
+    results.read_evaluation(tmp_path / 'evaluation.npz')
 
 
 def test_a_broken_file_is_told(tmp_path):
@@ -110,4 +110,4 @@ def test_a_broken_file_is_told(tmp_path):
   for content in broken:
     path.write_bytes(content)
     with pytest.raises(InputError, match='evaluation.npz is not what an eval'):
-      evaluation_files.read_evaluation(path)
+      results.read_evaluation(path)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from fld_jax import evaluate, evaluation_files, schema, tables
+from fld_jax import schema
 from fld_jax.errors import InputError
+from fld_jax.evaluation import evaluate, text_tables
+from fld_jax.evaluation.results import coco_results
 from fld_jax.metrics import mean_state, normalised_error
 from fld_jax.metrics.predictions import Predictions
 
@@ -218,7 +220,7 @@ def test_no_nan_in_json():
   json.dumps(result, allow_nan=False)
   assert result['ne']['macro'] is None
   assert result['stages']['two']['pdl_at_15'] is None
-  assert '-' in tables.format_table(result).splitlines()[-1]
+  assert '-' in text_tables.format_table(result).splitlines()[-1]
 
 
 def test_diverged_estimates_are_refused():
@@ -262,7 +264,7 @@ def test_duplicates():
 
 
 def test_table_shows_the_numbers():
-  lines = tables.format_table(
+  lines = text_tables.format_table(
     normalised_error.evaluate(two_examples())
   ).splitlines()
   assert max(map(len, lines)) <= 120
@@ -278,7 +280,7 @@ def test_table_fits_long_names():
   predictions = two_examples()
   predictions.estimates = {'s3 + plabels (c. offset)': predictions.landmarks}
   predictions.variation[:] = 4
-  text = tables.format_table(normalised_error.evaluate(predictions))
+  text = text_tables.format_table(normalised_error.evaluate(predictions))
   assert 's3 + plabels (c. offset) medium_zoom_in' in text
   assert max(map(len, text.splitlines())) <= 120
 
@@ -309,9 +311,7 @@ def test_coco_results():
   probs[..., T], probs[..., V] = 0.25, 0.75
   probs[0, 0] = [0, 0.1, 0.9]
   predictions.visibility_probs['two'] = probs
-  results = json.loads(
-    json.dumps(evaluation_files.coco_results(predictions, 'two'))
-  )
+  results = json.loads(json.dumps(coco_results(predictions, 'two')))
   for i, result in enumerate(results):
     keypoints = np.reshape(result['keypoints'], (8, 3))
     np.testing.assert_allclose(

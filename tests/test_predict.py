@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from random_networks import random_variables
 
-from fld_jax import evaluate, input_pipeline
+from fld_jax import input_pipeline
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.stage import Stage, build_model
 from fld_jax.errors import InputError
+from fld_jax.evaluation import evaluate
 from fld_jax.metrics import normalised_error
 from fld_jax.runtime.parallel import Parallel
 

@@ -13,21 +13,15 @@ import numpy as np
 import pytest
 from made_up_runs import OWN, loop_errors, make_run
 
-from fld_jax import (
-  landmark_sets,
-  report,
-  report_content,
-  report_gallery,
-  report_pictures,
-  report_plots,
-  report_runs,
-  report_tables,
-  schema,
-)
+from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
+from fld_jax.evaluation import analysis, evaluated_run
+from fld_jax.evaluation.analysis import confusion, kept_ne
 from fld_jax.papers import published
-from fld_jax.report_html import Content, page
-from fld_jax.report_table import Row, Table
+from fld_jax.report import content, gallery, report, sections
+from fld_jax.report.render import Content, page
+from fld_jax.report.table import Row, Table
+from fld_jax.visualization import error_plots, pictures
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +71,7 @@ def test_table_formats_have_the_same_cells():
 
 
 def test_ne_by_landmark(run):
-  rows = read_csv(report_tables.by_landmark([run]))
+  rows = read_csv(sections.by_landmark([run]))
   assert rows[0][:3] == ['stage', 'collar left', 'collar right']
   for row, stage in zip(rows[1:4], run.stages, strict=True):
     errors = loop_errors(run, stage)
@@ -115,18 +109,18 @@ def test_papers_are_told_apart(run):
   """Of data that the papers have, their rows stand below and are marked."""
   ours = make_run()
   ours.evaluation.config.dataset.name = 'deepfashion'
-  table = report_tables.by_landmark([ours, run])
+  table = sections.by_landmark([ours, run])
   assert [row.kind for row in table.rows[-5:]] == ['final', *4 * ['paper']]
   assert table.rows[-1].cells[0] == 'paper'
   assert 'DFA on' not in table.csv().split('\n')[1]
-  values = report_content.values([ours])
+  values = content.values([ours])
   assert 'not comparable' in values['papers']
-  assert 'papers' not in report_content.values([run])
+  assert 'papers' not in content.values([run])
 
 
 def test_groups(run):
   errors, p = loop_errors(run), run.predictions
-  rows = read_csv(report_tables.by_group([run], 'clothes_type'))
+  rows = read_csv(sections.by_group([run], 'clothes_type'))
   types = landmark_sets.CLOTHES_TYPES.items()
   for row, (code, name) in zip(rows[1:], types, strict=True):
     mask = p.clothes_type == code
@@ -141,16 +135,14 @@ def test_groups(run):
       percent(np.quantile(images, 0.9)),
       percent(values > 0.2),
     ]
-  names = [
-    row[0] for row in read_csv(report_tables.by_group([run], 'variation'))
-  ]
+  names = [row[0] for row in read_csv(sections.by_group([run], 'variation'))]
   assert names == ['variation', 'normal pose', 'medium pose', 'large pose']
   plain = make_run(cascade=False, num_stages=1)
-  assert report_tables.by_group([plain], 'variation') is None
+  assert sections.by_group([plain], 'variation') is None
 
 
 def test_routing(run):
-  rows = read_csv(report_tables.routing([run]))
+  rows = read_csv(sections.routing([run]))
   hard = run.predictions.route_score >= 0.3
   assert 0 < hard.sum() < 40
   names = ('easy', 'hard')
@@ -158,7 +150,7 @@ def test_routing(run):
     before = of(loop_errors(run, 'stage2'), mask)
     after = of(loop_errors(run, 'stage3'), mask)
     assert row == [name, str(mask.sum()), percent(mask), before, after]
-  assert report_tables.routing([make_run(cascade=False, num_stages=1)]) is None
+  assert sections.routing([make_run(cascade=False, num_stages=1)]) is None
 
 
 def test_visibility(run):
@@ -168,8 +160,8 @@ def test_visibility(run):
     if p.visibility[i, j] >= 0:
       probs = p.visibility_probs['stage3'][i, j].tolist()
       counts[p.visibility[i, j], probs.index(max(probs))] += 1
-  np.testing.assert_array_equal(report_tables.confusion(run), counts)
-  rows = read_csv(report_tables.visibility([run]))
+  np.testing.assert_array_equal(confusion(run), counts)
+  rows = read_csv(sections.visibility([run]))
   for row, line in zip(rows[1:], counts, strict=True):
     assert row[1] == str(line.sum())
     assert row[2:] == [percent(n / line.sum()) for n in line]
@@ -177,7 +169,7 @@ def test_visibility(run):
 
 def test_data(run):
   p = run.predictions
-  types, variations, states = map(read_csv, report_tables.data(run))
+  types, variations, states = map(read_csv, sections.data(run))
   counts = [int((p.clothes_type == code).sum()) for code in (1, 2, 3)]
   assert [row[1] for row in types[1:]] == list(map(str, counts))
   assert [row[2] for row in types[1:]] == [percent(n / 40) for n in counts]
@@ -189,13 +181,13 @@ def test_data(run):
 
 def test_kept_by_hand():
   errors, scores = np.array([4.0, 1, 2, 5]), np.array([0.1, 0.9, 0.5, 0.2])
-  found = report_tables.kept_ne(errors, scores, (1.0, 0.75, 0.5, 0.1))
+  found = kept_ne(errors, scores, (1.0, 0.75, 0.5, 0.1))
   assert found == [3.0, 8 / 3, 1.5, 1.0]
-  assert report_tables.kept_ne(errors[:0], scores[:0], (0.5,)) == [None]
+  assert kept_ne(errors[:0], scores[:0], (0.5,)) == [None]
 
 
 def test_trust(run):
-  rows = read_csv(report_tables.trust([run]))
+  rows = read_csv(sections.trust([run]))
   assert [row[0] for row in rows[1:]] == [
     'probability of visible',
     'small move by the last stage',
@@ -215,7 +207,7 @@ def test_trust(run):
 def test_difference_is_of_the_same_images(run):
   ids = [f'img/{i:03}.jpg' for i in range(30, 70)]  # ten in common
   other = make_run('b', seed=1, ids=ids)
-  (row,) = read_csv(report_tables.difference([run, other]))[1:]
+  (row,) = read_csv(sections.difference([run, other]))[1:]
   image = lambda of: np.array(
     [np.nanmean(x) if np.isfinite(x).any() else np.nan for x in of]
   )
@@ -226,7 +218,7 @@ def test_difference_is_of_the_same_images(run):
   error = change.std(ddof=1) / 3
   expected = [a[known].mean(), b[known].mean(), change.mean(), error]
   assert row == ['b', '9', *map(percent, [*expected, (change < 0).mean()])]
-  lead = report_content.values([run, other])['lead']
+  lead = content.values([run, other])['lead']
   assert 'b has 10 of its 40 images in common with a' in lead
 
 
@@ -243,7 +235,7 @@ def test_exchanged_sides(run):
   expected[seen] = np.nanmean(turned[seen], 1) < np.nanmean(plain[seen], 1)
   np.testing.assert_array_equal(run.exchanged['stage3'], expected)
   assert expected[5:9].all() and not expected[9:].any()
-  lines = report_content.findings([run])
+  lines = content.findings([run])
   share = percent((plain[expected] > 0.2).sum() / (plain > 0.2).sum())
   assert f'{share} % of the outliers' in lines[-1]
 
@@ -253,19 +245,19 @@ def test_exchanged_sides(run):
 
 def test_choice_by_hand():
   errors = np.array([5.0, np.nan, 1, 9, 3, 7, 2, 8, 4, 6])
-  chosen = report_gallery.choose(errors, 6)
+  chosen = gallery.choose(errors, 6)
   why = lambda name: sorted(row for row, w in chosen.items() if w == name)
   assert why('worst') == [3, 7]  # 9 and 8
   assert why('best') == [2, 6]  # 1 and 2
   assert why('spread') == [4, 5]  # of 3 to 7 the ends
-  everything = report_gallery.choose(errors, 100)
+  everything = gallery.choose(errors, 100)
   assert sorted(everything) == [0, 2, 3, 4, 5, 6, 7, 8, 9]
   assert list(everything.values()).count('worst') == 3
-  assert report_gallery.choose(np.full(3, np.nan), 6) == {}
+  assert gallery.choose(np.full(3, np.nan), 6) == {}
 
 
 def test_gallery_positions_and_errors(run):
-  data = report_gallery.gallery([run])
+  data = gallery.gallery([run])
   assert len(data['images']) == 39  # one has no NE
   p = run.predictions
   for entry in data['images'][:5]:
@@ -300,12 +292,12 @@ def test_gallery_positions_and_errors(run):
 
 def test_runs_share_the_images_of_the_gallery(run):
   other = make_run('b', seed=1, cascade=False, num_stages=1)
-  data = report_gallery.gallery([run, other])
+  data = gallery.gallery([run, other])
   assert len(data['images']) == 39
   assert all(len(entry['runs']) == 2 for entry in data['images'])
   assert [r['stages'] for r in data['runs']][1] == ['stage1']
   other.predictions.boxes += 1  # a detector's: other pictures
-  assert len(report_gallery.gallery([run, other])['images']) == 78
+  assert len(gallery.gallery([run, other])['images']) == 78
 
 
 # --- pictures and plots ------------------------------------------------------
@@ -314,7 +306,7 @@ def test_runs_share_the_images_of_the_gallery(run):
 @pytest.mark.parametrize('stage', ['stage1', 'stage2', 'stage3'])
 def test_nearest_centres(run, stage):
   """By loops, in pixels of the stretched crop of 224."""
-  p, labels = run.predictions, report_pictures.nearest_clusters(run, stage)
+  p, labels = run.predictions, analysis.nearest_clusters(run, stage)
   before = {'stage2': 'stage1', 'stage3': 'stage2'}.get(stage)
   assert run.evaluation.config.input.crop == 'bbox_wh'
   margin = run.evaluation.config.input.margin
@@ -343,7 +335,7 @@ def test_pattern_of_errors():
   products = np.outer(pattern.ravel(), pattern.ravel()).ravel()
   signed = np.sign(products) * np.sqrt(np.abs(products))
   for centre, transform in ((products, 'raw'), (signed, 'signed_sqrt')):
-    found = report_pictures.error_pattern(centre, transform)
+    found = analysis.error_pattern(centre, transform)
     sign = np.sign(found[1, 1])
     np.testing.assert_allclose(sign * found, pattern, atol=1e-6)
 
@@ -362,7 +354,7 @@ def test_patches_are_centred_on_the_landmark(run):
     return picture
 
   marked.image = image
-  _, patches = report_pictures.crops_and_patches(marked, rows)
+  _, patches = pictures.crops_and_patches(marked, rows)
   patch = patches[2].astype(float)
   assert patch[30:34, 30:34].min() > 200
   assert patch[:15].max() < 40 and patch[:, -15:].max() < 40
@@ -372,12 +364,12 @@ def test_patches_are_centred_on_the_landmark(run):
 
 
 def test_bars_are_the_numbers(run):
-  axes = report_plots.plot_landmarks([run]).axes[0]
+  axes = error_plots.plot_landmarks([run]).axes[0]
   errors = loop_errors(run, 'stage3')
   found = [bar.get_width() for bar in axes.patches[-8:]]
   expected = [100 * x[np.isfinite(x)].mean() for x in errors.T]
   np.testing.assert_allclose(found, expected)
-  axes = report_plots.plot_groups([run]).axes[0]
+  axes = error_plots.plot_groups([run]).axes[0]
   found = [bar.get_height() for bar in axes.patches[-3:]]
   types = run.predictions.clothes_type
   expected = [float(of(errors, types == code)) for code in (1, 2, 3)]
@@ -414,10 +406,10 @@ def test_without_any_visible_landmark(tmp_path):
   """Nothing can be measured, and it is said so."""
   one = make_run(count=4)
   one.predictions.visibility[:] = schema.TRUNCATED
-  one = report_runs.Run(
+  one = evaluated_run.EvaluatedRun(
     'a',
     one.evaluation,
-    {**report_runs.metrics.evaluate(one.predictions), 'network_passes': {}},
+    {**evaluated_run.metrics.evaluate(one.predictions), 'network_passes': {}},
     one.image,
   )
   text = report.write_report([one], tmp_path).read_text()
@@ -449,9 +441,9 @@ def test_files(run, tmp_path):
 def test_nothing_of_the_data_is_taken_for_the_page():
   bad = ['</script><script>alert(1)</script>', '{{page gallery}}', '<!--', 'd']
   one = make_run('{{value macro}} <i>', count=4, ids=bad)
-  tables = {'overview': [report_tables.overview([one])]}
-  words = report_content.values([one])
-  data = report_gallery.gallery([one])
+  tables = {'overview': [sections.overview([one])]}
+  words = content.values([one])
+  data = gallery.gallery([one])
   text = page(Content(tables=tables, values=words, gallery=data))
   assert text.count('<script') == 2 and 'alert(1)</script>' not in text
   assert '{{value macro}} &lt;i&gt;' in text and '<i>' not in text
@@ -487,8 +479,8 @@ def test_bounded_size(tmp_path):
 
 def test_labels():
   paths = [pathlib.Path(p) for p in ('/r/a/seed0', '/r/b/seed0')]
-  assert report_runs.labels(paths) == ['a/seed0', 'b/seed0']
-  assert report_runs.labels(paths[:1]) == ['seed0']
+  assert evaluated_run.labels(paths) == ['a/seed0', 'b/seed0']
+  assert evaluated_run.labels(paths[:1]) == ['seed0']
 
 
 def test_again_from_the_folder(trained_workdir, tmp_path):
@@ -539,16 +531,16 @@ def test_moved_images(tmp_path):
 
 
 def test_other_landmarks_are_not_compared(trained_workdir, monkeypatch):
-  read = report_runs._read_run
+  read = evaluated_run._read_run
 
   def other(label, place, split):
     if label == 'b':
       return make_run(landmarks=OWN)
     return read(label, place, split)
 
-  monkeypatch.setattr(report_runs, '_read_run', other)
+  monkeypatch.setattr(evaluated_run, '_read_run', other)
   with pytest.raises(InputError, match='cuff_left.*collar_left.*one of each'):
-    report_runs.read_runs([trained_workdir, pathlib.Path('/x/b')], 'test')
+    evaluated_run.read_runs([trained_workdir, pathlib.Path('/x/b')], 'test')
 
 
 def test_the_pages_files_are_installed():

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from made_up_runs import loop_errors, make_run
 
-from fld_jax import landmark_sets, report_content, report_gallery, report_tables
-from fld_jax.report_html import Content, Picture, page
+from fld_jax import landmark_sets
+from fld_jax.report import content as report_content
+from fld_jax.report import gallery, sections
+from fld_jax.report.render import Content, Picture, page
 
 BROWSER = next(
   filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'chrome'))),
@@ -62,11 +64,11 @@ def address(runs, tmp_path_factory):
   content = Content(
     figures={'errors': [Picture('wide', 'A caption.', 'nothing', png)]},
     tables={
-      'overview': [report_tables.overview(runs)],
-      'by_landmark': [report_tables.by_landmark(runs)],
+      'overview': [sections.overview(runs)],
+      'by_landmark': [sections.by_landmark(runs)],
     },
     values={**report_content.values(runs), 'gallery': 'The images.'},
-    gallery=report_gallery.gallery(runs),
+    gallery=gallery.gallery(runs),
   )
   path = tmp_path_factory.mktemp('page') / 'report.html'
   path.write_text(page(content))

@@ -16,12 +16,13 @@ import test_deepfashion
 import test_fashion_ai
 from ml_collections import ConfigDict
 
-from fld_jax import defaults, evaluation_files, landmark_sets, schema
+from fld_jax import defaults, landmark_sets, schema
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import Findings, InputError
+from fld_jax.evaluation.results import write_evaluation
+from fld_jax.evaluation.score import score
 from fld_jax.metrics import normalised_error
 from fld_jax.metrics.predictions import Predictions
-from fld_jax.score import score
 
 ROOT = pathlib.Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared/data'
@@ -196,7 +197,7 @@ def test_own_predictions_score_as_they_were_evaluated(fashion, tmp_path):
     visibility_probs={},
   )
   expected = normalised_error.evaluate(predictions)
-  evaluation_files.write_evaluation(tmp_path, predictions, expected)
+  write_evaluation(tmp_path, predictions, expected)
   found = score(config, tmp_path / 'predictions.json', 'train', tmp_path)
   assert {key: found[key] for key in expected} == expected
 

@@ -13,10 +13,11 @@ from launching import ROOT, free_port
 from random_networks import random_variables
 from test_pseudo_labels import blobs, lloyd_loop
 
-from fld_jax import evaluate, input_pipeline
+from fld_jax import input_pipeline
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.config import XLA_CPU_FLAGS
+from fld_jax.evaluation import evaluate
 from fld_jax.runtime.parallel import Parallel
 
 MODES = ('shard_map', 'pmap')

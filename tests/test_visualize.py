@@ -2,9 +2,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fld_jax import landmark_sets, papers, schema, tables, visualize
+from fld_jax import landmark_sets, papers, schema
+from fld_jax.evaluation import text_tables
 from fld_jax.metrics import normalised_error
 from fld_jax.metrics.predictions import Predictions
+from fld_jax.visualization import curves, drawing
 
 HISTORY = [
   {'stage': stage, 'step': step, 'images': 8 * step, 'loss': 1 / step, **extra}
@@ -57,12 +59,12 @@ def test_drawn_where_the_landmark_is():
   image = grey_image(0)
   landmarks = np.tile([20.5, 30.5], (8, 1)) + 18 * np.arange(8)[:, None]
   visibility = np.array([0, 0, 1, 1, 2, 2, -1, -1])
-  drawn = visualize.draw_landmarks(image, landmarks, visibility)
+  drawn = drawing.draw_landmarks(image, landmarks, visibility)
   assert (image == 90).all()  # a copy was drawn on
   for i in range(8):
     x, y = np.floor(landmarks[i]).astype(int)
     left = landmark_sets.FASHION_8.names[i].endswith('_left')
-    colour = visualize.LEFT if left else visualize.RIGHT
+    colour = drawing.LEFT if left else drawing.RIGHT
     expected = colour if i < 4 else (90, 90, 90)
     assert tuple(drawn[y, x]) == expected, i
 
@@ -73,7 +75,7 @@ def test_circles_are_centred_to_a_fraction_of_a_pixel():
     image = np.zeros((120, 120, 3), np.uint8)
     landmarks = np.array([point] + [(0, 0)] * 7)
     codes = np.array([0] + [-1] * 7)
-    drawn = visualize.draw_landmarks(image, landmarks, codes).astype(float)
+    drawn = drawing.draw_landmarks(image, landmarks, codes).astype(float)
     weight = drawn[..., 0]  # the rim and LEFT are both 255 in red
     y, x = np.mgrid[:120, :120] + 0.5
     mass = [(weight * x).sum(), (weight * y).sum()] / weight.sum()
@@ -85,35 +87,35 @@ def test_truth_is_hollow_and_joined():
   landmarks = np.full((8, 2), 40.5)
   truth = np.full((8, 2), 40.5) + [100, 0]
   codes = np.array([0] + [-1] * 7)
-  drawn = visualize.draw_landmarks(image, landmarks, codes, truth=truth)
-  assert tuple(drawn[40, 40]) == visualize.LEFT
+  drawn = drawing.draw_landmarks(image, landmarks, codes, truth=truth)
+  assert tuple(drawn[40, 40]) == drawing.LEFT
   # The line, smoothed at its edges.
-  np.testing.assert_allclose(drawn[40, 90], visualize.LEFT, atol=25)
+  np.testing.assert_allclose(drawn[40, 90], drawing.LEFT, atol=25)
   assert tuple(drawn[42, 140]) == (90, 90, 90)  # inside of the ring
   ring = drawn[25:56, 134:156].astype(int)
-  near = np.abs(ring - visualize.LEFT).max(axis=-1) < 80
+  near = np.abs(ring - drawing.LEFT).max(axis=-1) < 80
   assert near.sum() > 10
 
 
 def test_wild_estimates_can_be_drawn():
   landmarks = np.full((8, 2), 1e12)
-  drawn = visualize.draw_landmarks(grey_image(0), landmarks, np.zeros(8, int))
+  drawn = drawing.draw_landmarks(grey_image(0), landmarks, np.zeros(8, int))
   assert drawn.shape == (180, 200, 3)
 
 
 def test_overlay_sheet_grid():
   predictions = fake_predictions()
-  one = visualize.overlay_sheet(grey_image, predictions, [1])
-  three = visualize.overlay_sheet(grey_image, predictions, [1, 2, 0])
+  one = drawing.overlay_sheet(grey_image, predictions, [1])
+  three = drawing.overlay_sheet(grey_image, predictions, [1, 2, 0])
   assert one.dtype == np.uint8 and one.shape[1] == three.shape[1]
   assert one.shape[1] % 3 == 0  # truth and two stages
   np.testing.assert_array_equal(three[: len(one)], one)
-  row = len(one) - visualize.TEXT_HEIGHT
-  assert len(three) == visualize.TEXT_HEIGHT + 3 * row
+  row = len(one) - drawing.TEXT_HEIGHT
+  assert len(three) == drawing.TEXT_HEIGHT + 3 * row
   for column in np.split(one, 3, axis=1):
-    assert count_pixels(column, visualize.LEFT) > 100
+    assert count_pixels(column, drawing.LEFT) > 100
   # Nothing is drawn for the example of which every landmark is truncated.
-  assert count_pixels(three[-row:], visualize.LEFT) == 0
+  assert count_pixels(three[-row:], drawing.LEFT) == 0
 
 
 def run_of(macro, collar=None, outliers=0.1, duplicates=None):
@@ -144,7 +146,7 @@ def table_rows():
 
 
 def test_compare_with_paper():
-  text = tables.compare_with_paper(table_rows(), 'About it.')
+  text = text_tables.compare_with_paper(table_rows(), 'About it.')
   lines = text.splitlines()
   assert max(map(len, lines)) <= 120
   row = lambda start, nth=0: [
@@ -166,7 +168,7 @@ def test_compare_with_paper():
 
 def test_a_table_without_bases_is_one_table():
   rows = {'a': table_rows()['a']}
-  lines = tables.compare_with_paper(rows, 'About.').splitlines()
+  lines = text_tables.compare_with_paper(rows, 'About.').splitlines()
   assert [line.split(':')[0] for line in lines].count('plain') == 2
   assert 'outlier' not in ''.join(lines)
 
@@ -179,7 +181,7 @@ def test_sweep_is_drawn(tmp_path):
   for row in rows.values():
     for run in row['runs'].values():
       run['duplicate_rate'] = 0.01
-  visualize.plot_sweep(rows).savefig(tmp_path / 'sweep.png')
+  curves.plot_sweep(rows).savefig(tmp_path / 'sweep.png')
   image = decode(tmp_path / 'sweep.png')
   assert image.shape[1] > 800 and image.std() > 5
 
@@ -194,11 +196,11 @@ def test_paper_table():
 
 def test_curves_hold_the_numbers():
   results = normalised_error.evaluate(fake_predictions())
-  axes = visualize.plot_pdl(results).axes[0]
+  axes = curves.plot_pdl(results).axes[0]
   for line in axes.lines[:2]:
     shares = results['stages'][line.get_label()]['pdl_curve']
     np.testing.assert_allclose(line.get_ydata(), 100 * np.array(shares))
-  loss, ne = visualize.plot_training(HISTORY).axes
+  loss, ne = curves.plot_training(HISTORY).axes
   assert [line.get_label() for line in loss.lines] == ['one', 'two']
   np.testing.assert_allclose(loss.lines[0].get_xdata(), [8, 16, 24])
   np.testing.assert_allclose(ne.lines[1].get_ydata(), [20, 10])

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from fld_jax import evaluate, input_pipeline
+from fld_jax import input_pipeline
 from fld_jax.cascade import pseudo_labels, store
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
@@ -16,6 +16,7 @@ from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
 from fld_jax.datasets.catalog import only_type
 from fld_jax.datasets.prepare import identity
 from fld_jax.errors import InputError
+from fld_jax.evaluation import evaluate
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   compare_configs,

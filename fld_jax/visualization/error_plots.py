@@ -3,17 +3,18 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from fld_jax import schema, visualize
-from fld_jax.metrics import normalised_error
-from fld_jax.papers import published
-from fld_jax.report_runs import Run
-from fld_jax.report_tables import (
+from fld_jax import schema
+from fld_jax.evaluation.analysis import (
   confusion,
   kept_ne,
   same_images,
   sureness,
   words,
 )
+from fld_jax.evaluation.evaluated_run import EvaluatedRun
+from fld_jax.metrics import normalised_error
+from fld_jax.papers import published
+from fld_jax.visualization import curves
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
@@ -43,14 +44,14 @@ LINES = ('-', '--', ':', '-.', (0, (6, 1)))
 LAST = 0.4  # NE, where the histogram ends
 
 
-def series(runs: list[Run]) -> dict[str, tuple[Run, str]]:
+def series(runs: list[EvaluatedRun]) -> dict[str, tuple[EvaluatedRun, str]]:
   """What a plot compares: the stages of one run, or the runs' final stages."""
   if len(runs) == 1:
     return {stage: (runs[0], stage) for stage in runs[0].stages}
   return {run.label: (run, run.final) for run in runs}
 
 
-def plot_errors(runs: list[Run]) -> Figure:
+def plot_errors(runs: list[EvaluatedRun]) -> Figure:
   """Histogram of the NE of single landmarks; the last bin has all above."""
   figure = Figure(figsize=(7, 4))
   axes = figure.add_subplot()
@@ -70,11 +71,11 @@ def plot_errors(runs: list[Run]) -> Figure:
     ylabel='visible landmarks (%)',
     xlim=(0, 100 * LAST),
   )
-  visualize.legend(figure, axes, 'center right')
+  curves.legend(figure, axes, 'center right')
   return figure
 
 
-def plot_landmarks(runs: list[Run]) -> Figure | None:
+def plot_landmarks(runs: list[EvaluatedRun]) -> Figure | None:
   """Mean, median and 90 % quantile of the NE by landmark.
 
   None if there is nothing to measure.
@@ -129,7 +130,7 @@ def _first(errors) -> int:
   return int(np.isfinite(errors).any(axis=0).argmax())
 
 
-def plot_groups(runs: list[Run]) -> Figure | None:
+def plot_groups(runs: list[EvaluatedRun]) -> Figure | None:
   """Macro NE by clothes type and by variation; None if neither is known."""
   kinds = series(runs)
   found = {}
@@ -173,7 +174,7 @@ def plot_groups(runs: list[Run]) -> Figure | None:
   return figure
 
 
-def plot_confusion(runs: list[Run]) -> Figure | None:
+def plot_confusion(runs: list[EvaluatedRun]) -> Figure | None:
   """Predicted by true visibility; None if no run predicts it."""
   tables = {run.label: confusion(run) for run in runs}
   tables = {k: counts for k, counts in tables.items() if counts is not None}
@@ -206,7 +207,7 @@ def plot_confusion(runs: list[Run]) -> Figure | None:
   return figure
 
 
-def plot_routing(run: Run) -> Figure | None:
+def plot_routing(run: EvaluatedRun) -> Figure | None:
   """Routing score and threshold; NE of both branches; None if not routed."""
   score, hard = run.predictions.route_score, run.predictions.hard
   if hard is None:
@@ -246,7 +247,7 @@ def plot_routing(run: Run) -> Figure | None:
   return figure
 
 
-def plot_trust(runs: list[Run]) -> Figure | None:
+def plot_trust(runs: list[EvaluatedRun]) -> Figure | None:
   """NE of what is kept of the landmarks, the surest first.
 
   None if no run says how sure it is.
@@ -274,11 +275,11 @@ def plot_trust(runs: list[Run]) -> Figure | None:
     xlim=(0, 100),
     ylim=(0, None),
   )
-  visualize.legend(figure, axes, 'best')
+  curves.legend(figure, axes, 'best')
   return figure
 
 
-def plot_difference(runs: list[Run]) -> Figure | None:
+def plot_difference(runs: list[EvaluatedRun]) -> Figure | None:
   """Each image's NE by the first run and by the others; None if none shared."""
   pairs = {run.label: (run, *same_images(runs[0], run)) for run in runs[1:]}
   pairs = {label: pair for label, pair in pairs.items() if pair[1].size}

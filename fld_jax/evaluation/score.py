@@ -9,10 +9,11 @@ from collections import Counter
 
 import numpy as np
 
-from fld_jax import coco_objects, landmark_sets, prediction_files, tables
+from fld_jax import landmark_sets
 from fld_jax.datasets import catalog, prepare
 from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError, shown
+from fld_jax.evaluation import coco_annotations, prediction_files, text_tables
 from fld_jax.files.atomic import write_file
 from fld_jax.files.images import image_size
 from fld_jax.files.json_files import write_json
@@ -52,14 +53,16 @@ def score(config_dataset, predictions_path, split: str, directory) -> dict:
   found = {'dataset': config_dataset.name, 'split': split}
   ids, scores = results.ids, results.scores
   if config_dataset.name == 'coco_keypoints':
-    annotations = coco_objects.read(config_dataset, split)
-    ids, places = coco_objects.tie(annotations, results, [r.id for r in rows])
+    annotations = coco_annotations.read(config_dataset, split)
+    ids, places = coco_annotations.tie(
+      annotations, results, [r.id for r in rows]
+    )
   if ids is not None:
     _check_ids(results.path, ids, rows, split)
   if landmarks.names == landmark_sets.COCO_17.names and scores is not None:
     detections = list(zip(places, results.landmarks, scores, strict=True))
     sigmas = landmark_sets.COCO_17.sigmas
-    found['coco'] = coco_objects.figures(annotations, detections, sigmas)
+    found['coco'] = coco_annotations.figures(annotations, detections, sigmas)
   if ids is not None:
     predictions = _predictions(results, ids, rows, landmarks)
     found |= normalised_error.evaluate(predictions)
@@ -71,7 +74,7 @@ def score(config_dataset, predictions_path, split: str, directory) -> dict:
       f"example, like '{rows[0].id}'"
     )
   directory = pathlib.Path(directory)
-  text = tables.format_score(found)
+  text = text_tables.format_score(found)
   write_json(directory / 'score.json', found)
   write_file(directory / 'score.txt', text.encode())
   print(text, end='')

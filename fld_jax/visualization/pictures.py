@@ -8,29 +8,28 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fld_jax import geometry, schema, visualize
+from fld_jax import geometry, schema
 from fld_jax.cascade import pseudo_labels
+from fld_jax.evaluation.analysis import (
+  error_pattern,
+  nearest_clusters,
+  same_images,
+  spread,
+  words,
+)
+from fld_jax.evaluation.evaluated_run import EvaluatedRun
 from fld_jax.metrics import mean_state
-from fld_jax.report_data_plots import colour_of
-from fld_jax.report_runs import Run
-from fld_jax.report_tables import same_images, words
+from fld_jax.visualization import drawing
+from fld_jax.visualization.data_plots import colour_of
 
-MAX_IMAGES = 600  # that means are taken of, evenly spread over the split
 TILE, GAP, TEXT = 116, 14, 18  # pixels of a cluster's tile
 EXAMPLES = 2
 PATCH, PATCH_SHARE = 64, 0.3  # pixels; of the box's longer side
-MAX_MEMORY = 2e7  # numbers at a time
 
 
-def sample(run: Run) -> np.ndarray:
-  """Rows of the images that means are taken of."""
-  count = len(run.predictions.ids)
-  return np.unique(
-    np.linspace(0, count - 1, min(count, MAX_IMAGES)).astype(int)
-  )
-
-
-def crops_and_patches(run: Run, rows) -> tuple[np.ndarray, list[np.ndarray]]:
+def crops_and_patches(
+  run: EvaluatedRun, rows
+) -> tuple[np.ndarray, list[np.ndarray]]:
   """What the means are taken of, with each image decoded once.
 
   Args:
@@ -82,7 +81,7 @@ def _surrounded(image, box, more: float):
   return wide, np.array([pad, pad])
 
 
-def plot_patches(run: Run, patches) -> Figure:
+def plot_patches(run: EvaluatedRun, patches) -> Figure:
   """The mean surroundings of each landmark (DFA, Figure 1 c)."""
   columns = 8
   lines = -(-len(patches) // columns)
@@ -97,32 +96,9 @@ def plot_patches(run: Run, patches) -> Figure:
   return figure
 
 
-def nearest_clusters(run: Run, stage: str) -> np.ndarray:
-  """(n,) which centre of a stage's pseudo-labels each image's truth is at."""
-  names = run.stages
-  config = run.evaluation.config.stages[names.index(stage)].pseudo_label
-  centres = run.evaluation.centres[stage]
-  predictions = run.predictions
-  truth = run.normalised(predictions.landmarks).astype(np.float32)
-  before = None
-  if names.index(stage):
-    before = predictions.estimates[names[names.index(stage) - 1]]
-    before = run.normalised(before).astype(np.float32)
-  labels, step = [], max(1, int(MAX_MEMORY / centres.size))
-  for start in range(0, len(truth), step):
-    part = slice(start, start + step)
-    z, mask = pseudo_labels.label_vectors(
-      truth[part],
-      predictions.visibility[part],
-      None if before is None else before[part],
-      space=config.space,
-      context_transform=config.context_transform,
-    )
-    labels.append(np.asarray(pseudo_labels.hard_label(z, mask, centres)))
-  return np.concatenate(labels)
-
-
-def plot_clusters(run: Run, stage: str, rows, crops) -> tuple[Figure, list]:
+def plot_clusters(
+  run: EvaluatedRun, stage: str, rows, crops
+) -> tuple[Figure, list]:
   """Each cluster of a stage: mean image with its centre, and examples.
 
   Args:
@@ -183,7 +159,9 @@ def plot_clusters(run: Run, stage: str, rows, crops) -> tuple[Figure, list]:
   return figure, table
 
 
-def _draw_centre(axes, run: Run, stage: str, cluster: int, rows, corner):
+def _draw_centre(
+  axes, run: EvaluatedRun, stage: str, cluster: int, rows, corner
+):
   """Draws a centre onto the mean image of its members."""
   names = run.stages
   config = run.evaluation.config.stages[names.index(stage)].pseudo_label
@@ -221,36 +199,7 @@ def _draw_centre(axes, run: Run, stage: str, cluster: int, rows, corner):
     axes.plot(*end, 'o', color=colours[slot], markeredgecolor='white', ms=4)
 
 
-def error_pattern(centre, transform: str) -> np.ndarray:
-  """The errors that a centre of 'context_offset' stands for, up to their sign.
-
-  Args:
-    centre: (4N^2,), the mean of products of two coordinates of the offsets.
-    transform: that was applied to the products.
-
-  Returns:
-    (N, 2) in pixels of a 224 input: the pattern whose own products are nearest
-    to the centre's, by the largest eigenvalue.
-  """
-  side = int(np.sqrt(len(centre)))
-  products = np.asarray(centre, np.float64).reshape(side, side)
-  if transform == 'signed_sqrt':
-    products = np.sign(products) * products**2
-  values, vectors = np.linalg.eigh((products + products.T) / 2)
-  return (np.sqrt(max(values[-1], 0)) * vectors[:, -1]).reshape(-1, 2)
-
-
-def spread(run: Run, count: int) -> np.ndarray:
-  """Rows evenly from the final stage's smallest to its largest error."""
-  errors = run.image_errors[run.final]
-  order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]
-  if not order.size:
-    return order
-  picks = np.linspace(0, order.size - 1, min(count, order.size))
-  return order[np.rint(picks).astype(int)]
-
-
-def overlays(run: Run, first: Run, count: int) -> np.ndarray:
+def overlays(run: EvaluatedRun, first: EvaluatedRun, count: int) -> np.ndarray:
   """(H, W, 3): a line an image, truth and the estimate of each stage.
 
   Args:
@@ -263,7 +212,7 @@ def overlays(run: Run, first: Run, count: int) -> np.ndarray:
   rows = [place[row] for row in spread(first, count).tolist() if row in place]
   rows = rows or spread(run, count)
   norm = run.figures['norm']
-  return visualize.overlay_sheet(run.image, run.predictions, rows, norm=norm)
+  return drawing.overlay_sheet(run.image, run.predictions, rows, norm=norm)
 
 
 def png(figure: Figure) -> bytes:

@@ -15,8 +15,8 @@ import itertools
 import re
 import struct
 
-from fld_jax.report_gallery import embed
-from fld_jax.report_table import Table
+from fld_jax.report.gallery import embed
+from fld_jax.report.table import Table
 
 _SECTION = re.compile(r'<section\b.*?</section>\n?', re.DOTALL)
 _HOLDER = re.compile(r'\{\{(figure|table|list|value|page) (\w+)\}\}')

@@ -10,11 +10,11 @@ import time
 
 import matplotlib
 
+from fld_jax.evaluation.evaluated_run import EvaluatedRun, read_runs
 from fld_jax.files import atomic
-from fld_jax.report_content import collect
-from fld_jax.report_html import page
-from fld_jax.report_plots import STYLE
-from fld_jax.report_runs import Run, read_runs
+from fld_jax.report.content import collect
+from fld_jax.report.render import page
+from fld_jax.visualization.error_plots import STYLE
 
 
 def report(
@@ -43,7 +43,9 @@ def report(
   return path
 
 
-def write_report(runs: list[Run], output: pathlib.Path) -> pathlib.Path:
+def write_report(
+  runs: list[EvaluatedRun], output: pathlib.Path
+) -> pathlib.Path:
   """Writes the page, the figures and the tables of runs.
 
   Args:

@@ -8,16 +8,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fld_jax import evaluation_files, geometry, input_pipeline
+from fld_jax import geometry, input_pipeline
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
+from fld_jax.evaluation import results
 from fld_jax.files import images, json_files
 from fld_jax.metrics import normalised_error
 from fld_jax.metrics import predictions as metrics_predictions
 
 
 @dataclasses.dataclass(eq=False)
-class Run:
+class EvaluatedRun:
   """One evaluated run; n images, N landmarks.
 
   Attributes:
@@ -28,7 +29,7 @@ class Run:
   """
 
   label: str
-  evaluation: evaluation_files.Evaluation
+  evaluation: results.Evaluation
   figures: dict
   image: Callable[[int], np.ndarray]
 
@@ -122,7 +123,9 @@ class Run:
     return geometry.normalise(geometry.transform(self.affines, points), size)
 
 
-def read_runs(workdirs: list[pathlib.Path], split: str | None) -> list[Run]:
+def read_runs(
+  workdirs: list[pathlib.Path], split: str | None
+) -> list[EvaluatedRun]:
   """Reads the evaluations of one split, of runs with the same landmarks.
 
   Args:
@@ -167,7 +170,7 @@ def _usual_split(place: pathlib.Path) -> str:
   return names[0] if len(names) == 1 else 'val'
 
 
-def _read_run(label: str, place: pathlib.Path, split: str) -> Run:
+def _read_run(label: str, place: pathlib.Path, split: str) -> EvaluatedRun:
   folder = place / 'eval' / split
   if not place.is_dir():
     raise InputError(f'--workdirs names {place}, which is no folder.')
@@ -179,7 +182,7 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> Run:
       f'be made of{has}: make it by python -m fld_jax.main --mode=evaluate '
       f'--workdir={shlex.quote(str(place))} --split={shlex.quote(split)}'
     )
-  evaluation = evaluation_files.read_evaluation(folder / 'evaluation.npz')
+  evaluation = results.read_evaluation(folder / 'evaluation.npz')
   try:
     builder = prepared_builder(evaluation.config.dataset)
   except InputError as error:
@@ -187,7 +190,7 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> Run:
       f'The images that {place} was evaluated on cannot be read: {error}\n'
       'If they were moved, evaluate it again with --manual_dir=FOLDER.'
     ) from error
-  return Run(
+  return EvaluatedRun(
     label=label,
     evaluation=evaluation,
     figures=json_files.read_json(folder / 'metrics.json'),

@@ -7,8 +7,9 @@ import json
 import numpy as np
 from PIL import Image
 
-from fld_jax import schema, visualize
-from fld_jax.report_runs import Run
+from fld_jax import schema
+from fld_jax.evaluation.evaluated_run import EvaluatedRun
+from fld_jax.visualization import drawing
 
 MAX_IMAGES = 240  # in all runs together
 HEIGHT, WIDTH, QUALITY = 200, 240, 78  # of a thumbnail: pixels, JPEG
@@ -41,7 +42,7 @@ def choose(errors, count: int) -> dict[int, str]:
   return chosen
 
 
-def gallery(runs: list[Run]) -> dict:
+def gallery(runs: list[EvaluatedRun]) -> dict:
   """What the page's gallery shows, JSON-ready.
 
   Positions are in pixels of the thumbnail, NE in per cent, None where it is not
@@ -86,7 +87,7 @@ def embed(value) -> str:
   return text.replace('<', r'\u003c')
 
 
-def _keys(run: Run) -> list:
+def _keys(run: EvaluatedRun) -> list:
   boxes = np.round(run.predictions.boxes, 3).tolist()
   return list(zip(run.predictions.ids, map(tuple, boxes), strict=True))
 
@@ -96,13 +97,13 @@ def _side(name: str) -> str:
   return next((side for side in ('left', 'right') if side in parts), 'middle')
 
 
-def _image(runs: list[Run], rows: list, whys: list[dict]) -> dict:
+def _image(runs: list[EvaluatedRun], rows: list, whys: list[dict]) -> dict:
   """One entry; `rows` are those of the runs, None where a run has it not."""
   run, row = next(
     (run, row) for run, row in zip(runs, rows, strict=True) if row is not None
   )
   predictions = run.predictions
-  thumbnail, corner, scale = visualize.cut_out(
+  thumbnail, corner, scale = drawing.cut_out(
     run.image(row), predictions.boxes[row], height=HEIGHT, width=WIDTH
   )
   place = lambda points: np.round((points - corner) * scale, 1)
@@ -125,7 +126,7 @@ def _image(runs: list[Run], rows: list, whys: list[dict]) -> dict:
   }
 
 
-def _of_run(run: Run, row: int, why: str | None, place) -> dict:
+def _of_run(run: EvaluatedRun, row: int, why: str | None, place) -> dict:
   predictions = run.predictions
   clip = lambda points: np.clip(points, -9 * HEIGHT, 9 * HEIGHT)
   hard = predictions.hard

@@ -1,24 +1,21 @@
 """What the page of a report is filled with."""
 
-from fld_jax import (
-  report_data_plots,
-  report_pictures,
-  report_plots,
-  report_tables,
-  visualize,
-)
+from fld_jax.evaluation import analysis
+from fld_jax.evaluation.analysis import same_images, words
+from fld_jax.evaluation.evaluated_run import EvaluatedRun
 from fld_jax.metrics import normalised_error
-from fld_jax.report_gallery import gallery
-from fld_jax.report_html import Content, Picture
-from fld_jax.report_pictures import photo_png, pixels, png
-from fld_jax.report_runs import Run
-from fld_jax.report_table import Row, Table, text
-from fld_jax.report_tables import words
+from fld_jax.report import sections
+from fld_jax.report.gallery import gallery
+from fld_jax.report.render import Content, Picture
+from fld_jax.report.table import Row, Table, text
+from fld_jax.visualization import data_plots, error_plots, pictures
+from fld_jax.visualization.curves import plot_pdl, plot_training
+from fld_jax.visualization.pictures import photo_png, pixels, png
 
 OVERLAYS = 6  # lines of examples, of all runs together
 
 
-def collect(runs: list[Run]) -> Content:
+def collect(runs: list[EvaluatedRun]) -> Content:
   """All that the page of some runs shows."""
   content = Content(values=values(runs), gallery=gallery(runs))
   _add_tables(content, runs)
@@ -35,7 +32,7 @@ def collect(runs: list[Run]) -> Content:
   return content
 
 
-def values(runs: list[Run]) -> dict[str, str]:
+def values(runs: list[EvaluatedRun]) -> dict[str, str]:
   """The words of the page."""
   first, figures = runs[0], runs[0].figures
   found = {
@@ -58,7 +55,7 @@ def values(runs: list[Run]) -> dict[str, str]:
       'images': f'{figures["num_examples"]:,}',
       'corrupt': f'{figures.get("num_corrupt", 0):,}',
     }
-  if report_tables.by_landmark(runs).rows[-1].kind == 'paper':
+  if sections.by_landmark(runs).rows[-1].kind == 'paper':
     found['beside'] = ', beside the papers'
     found['papers'] = (
       'The grey rows are what the papers print. They are not comparable as '
@@ -68,14 +65,14 @@ def values(runs: list[Run]) -> dict[str, str]:
   return found
 
 
-def _lead(runs: list[Run]) -> str:
+def _lead(runs: list[EvaluatedRun]) -> str:
   places = dict.fromkeys(
     f'split {run.evaluation.split} of {run.evaluation.config.dataset.name}'
     for run in runs
   )
   lead = f'Evaluated on {" and ".join(places)}. '
   for run in runs[1:]:
-    common = len(report_tables.same_images(runs[0], run)[0])
+    common = len(same_images(runs[0], run)[0])
     if common < max(len(r.predictions.ids) for r in (run, runs[0])):
       lead += (
         f'{run.label} has {common:,} of its {len(run.predictions.ids):,} '
@@ -89,21 +86,21 @@ def _percent(value) -> str:
   return f'{text(value)} %' if value is not None else 'not measured'
 
 
-def _add_tables(content: Content, runs: list[Run]) -> None:
+def _add_tables(content: Content, runs: list[EvaluatedRun]) -> None:
   content.lists['findings'] = findings(runs)
   tables = {
-    'overview': report_tables.overview(runs),
-    'by_landmark': report_tables.by_landmark(runs),
-    'shares': report_tables.shares(runs),
-    'by_clothes_type': report_tables.by_group(runs, 'clothes_type'),
-    'by_variation': report_tables.by_group(runs, 'variation'),
-    'difference': report_tables.difference(runs),
-    'trust': report_tables.trust(runs),
-    'visibility': report_tables.visibility(runs),
-    'routing': report_tables.routing(runs),
+    'overview': sections.overview(runs),
+    'by_landmark': sections.by_landmark(runs),
+    'shares': sections.shares(runs),
+    'by_clothes_type': sections.by_group(runs, 'clothes_type'),
+    'by_variation': sections.by_group(runs, 'variation'),
+    'difference': sections.difference(runs),
+    'trust': sections.trust(runs),
+    'visibility': sections.visibility(runs),
+    'routing': sections.routing(runs),
   }
   content.tables = {k: [table] for k, table in tables.items() if table}
-  content.tables['data'] = report_tables.data(runs[0])
+  content.tables['data'] = sections.data(runs[0])
   if 'routing' in content.tables:
     rows = [
       Row((run.label, network, f'{count:,}'))
@@ -114,11 +111,11 @@ def _add_tables(content: Content, runs: list[Run]) -> None:
     caption = 'Images that went through each network'
     columns = ('run', 'network', 'images')
     content.tables['passes'] = [
-      report_tables.by_run(runs, 'network_passes', caption, columns, rows)
+      sections.by_run(runs, 'network_passes', caption, columns, rows)
     ]
 
 
-def findings(runs: list[Run]) -> list[str]:
+def findings(runs: list[EvaluatedRun]) -> list[str]:
   """Where to look first: in one run, or among several."""
   if len(runs) > 1:
     return _best(runs)
@@ -144,7 +141,7 @@ def findings(runs: list[Run]) -> list[str]:
   return sentences + _sides(run)
 
 
-def _best(runs: list[Run]) -> list[str]:
+def _best(runs: list[EvaluatedRun]) -> list[str]:
   """Which run is the best by what."""
   sentences = []
   finals = {run.label: run.figures['stages'][run.final] for run in runs}
@@ -164,7 +161,7 @@ def _macro(groups: dict) -> dict:
   return {name: values['macro'] for name, values in groups.items()}
 
 
-def _sides(run: Run) -> list[str]:
+def _sides(run: EvaluatedRun) -> list[str]:
   """How much of the error is left and right taken for each other."""
   turned = run.exchanged[run.final]
   errors = run.errors[run.final]
@@ -179,10 +176,10 @@ def _sides(run: Run) -> list[str]:
   ]
 
 
-def _add_plots(content: Content, runs: list[Run]) -> None:
+def _add_plots(content: Content, runs: list[EvaluatedRun]) -> None:
   one = len(runs) == 1
   of = 'each stage' if one else 'the final stage of each run'
-  kinds = report_plots.series(runs)
+  kinds = error_plots.series(runs)
   curves = {
     'stages': {
       label: run.figures['stages'][stage]
@@ -201,70 +198,70 @@ def _add_plots(content: Content, runs: list[Run]) -> None:
   plots = (
     (
       'errors',
-      report_plots.plot_errors(runs),
+      error_plots.plot_errors(runs),
       f'How large the errors of single visible landmarks are, of {of}; NE in % '
       'of the box.',
       f'Histogram of the NE of landmarks; macro NE {macro}.',
     ),
     (
       'pdl',
-      visualize.plot_pdl(curves),
+      plot_pdl(curves),
       'Share of the visible landmarks within a distance of the truth (PDL), '
       f'of {of}; the dotted line is at 15 of 224 pixels.',
       f'Curves of detected landmarks by distance, of {", ".join(kinds)}.',
     ),
     (
       'landmarks',
-      report_plots.plot_landmarks(runs),
+      error_plots.plot_landmarks(runs),
       f'NE by landmark, of {of}: mean, median and what 90 % are below.',
       'Bars of the NE of each landmark; the figures are in the table of NE by '
       'landmark.',
     ),
     (
       'groups',
-      report_plots.plot_groups(runs),
+      error_plots.plot_groups(runs),
       f'Macro NE by clothes type and by variation, of {of}.',
       'Bars of macro NE by clothes type and variation; the figures of the '
       'final stage are in the tables below.',
     ),
     (
       'difference',
-      report_plots.plot_difference(runs),
+      error_plots.plot_difference(runs),
       f'NE of each image by {runs[0].label} and by the others; below the line '
       'the other is better.',
       'Scatter of the images’ NE of two runs; the table above has the means.',
     ),
     (
       'trust',
-      report_plots.plot_trust(runs),
+      error_plots.plot_trust(runs),
       'Micro NE of the visible landmarks that are kept, of the final stage.',
       'Curves of the micro NE over the share of landmarks kept; figures are in '
       'the table below.',
     ),
     (
       'confusion',
-      report_plots.plot_confusion(runs),
+      error_plots.plot_confusion(runs),
       'Predicted visibility of the landmarks of each true class, final stage: '
       'share of the line, and how many.',
       'Confusion matrix of visibility; the figures are in the table below.',
     ),
     (
       'training',
-      visualize.plot_training(history) if history else None,
+      plot_training(history) if history else None,
       'Training loss, and macro NE on the held-out images that choose the '
       'checkpoint, over the images seen by each network.',
       'Curves of training loss and held-out NE.',
     ),
     (
       'data',
-      report_data_plots.plot_data(runs[0]),
+      data_plots.plot_data(runs[0]),
       f'The images that {runs[0].label} was evaluated on: shares of types, of '
       'variations, and of the visibility of each landmark.',
       'Bars of the shares; the figures are in the tables below.',
     ),
     (
       'places',
-      report_data_plots.plot_places(runs[0]),
+      data_plots.plot_places(runs[0]),
       'True positions of each landmark in its box, visible and occluded ones; '
       'the ellipse is at two standard deviations. The box is 0 to 1.',
       'Scatter plots of the landmarks’ positions in the box.',
@@ -276,18 +273,20 @@ def _add_plots(content: Content, runs: list[Run]) -> None:
       content.figures[slug] = [picture]
 
 
-def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
+def _add_run(
+  content: Content, run: EvaluatedRun, number: int | None, runs
+) -> None:
   """The figures that are of one run alone."""
   end = '' if number is None else f'_{number + 1}'
   who = '' if number is None else f'{run.label}: '
   add = lambda name, *about: content.figures.setdefault(name, []).append(
     Picture(*about)
   )
-  sheet = report_pictures.overlays(run, runs[0], max(2, OVERLAYS // len(runs)))
+  sheet = pictures.overlays(run, runs[0], max(2, OVERLAYS // len(runs)))
   caption = f'{who}Truth and the estimate of each stage; NE in % of the box.'
   alt = f'{who}Example images with true and predicted landmarks.'
   add('overlays', f'overlays{end}', caption, alt, photo_png(sheet))
-  figure = report_plots.plot_routing(run)
+  figure = error_plots.plot_routing(run)
   if figure:
     alt = f'{who}Histogram of the routing score, and NE of both branches.'
     caption = (
@@ -295,20 +294,20 @@ def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
       'macro NE of the images of each branch after each stage.'
     )
     add('routing', f'routing{end}', caption, alt, png(figure))
-  rows = report_pictures.sample(run)
+  rows = analysis.sample(run)
   if not number or run.evaluation.centres:
-    crops, patches = report_pictures.crops_and_patches(run, rows)
+    crops, patches = pictures.crops_and_patches(run, rows)
   if not number:  # of the data, as the first run has them
-    figure = report_pictures.plot_patches(run, patches)
+    figure = pictures.plot_patches(run, patches)
     caption = (
       f'Mean surroundings of each visible landmark, of {len(rows):,} images; a '
-      f'side is {100 * report_pictures.PATCH_SHARE:.0f} % of the box’s longer '
+      f'side is {100 * pictures.PATCH_SHARE:.0f} % of the box’s longer '
       'side, the contrast is stretched.'
     )
     alt = 'Mean image patches: the blurrier, the more its looks vary.'
     add('patches', 'patches', caption, alt, png(figure))
   for stage in run.evaluation.centres:
-    figure, table = report_pictures.plot_clusters(run, stage, rows, crops)
+    figure, table = pictures.plot_clusters(run, stage, rows, crops)
     slug = f'clusters_{stage}{end}'
     space = _stage_config(run, stage).pseudo_label.space
     drawn = {
@@ -330,5 +329,5 @@ def _add_run(content: Content, run: Run, number: int | None, runs) -> None:
     )
 
 
-def _stage_config(run: Run, stage: str):
+def _stage_config(run: EvaluatedRun, stage: str):
   return run.evaluation.config.stages[run.stages.index(stage)]

@@ -3,21 +3,23 @@
 import numpy as np
 
 from fld_jax import schema
+from fld_jax.evaluation.analysis import (
+  KEPT,
+  confusion,
+  kept_ne,
+  same_images,
+  sureness,
+  words,
+)
+from fld_jax.evaluation.evaluated_run import EvaluatedRun
 from fld_jax.metrics import normalised_error
-from fld_jax.metrics.predictions import corner_and_size
 from fld_jax.papers import published
-from fld_jax.report_runs import Run
-from fld_jax.report_table import Row, Table
-
-KEPT = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)  # shares of `trust`
+from fld_jax.report.table import Row, Table
 
 
-def words(name: str) -> str:
-  """'collar_left' -> 'collar left'."""
-  return name.replace('_', ' ')
-
-
-def by_run(runs: list[Run], slug, caption, columns, rows, heads: int = 2):
+def by_run(
+  runs: list[EvaluatedRun], slug, caption, columns, rows, heads: int = 2
+):
   """A table whose first column is the run; without it if there is one run."""
   if len(runs) == 1:
     rows = [Row(row.cells[1:], row.kind) for row in rows]
@@ -25,7 +27,7 @@ def by_run(runs: list[Run], slug, caption, columns, rows, heads: int = 2):
   return Table(slug, _unit(caption, runs), tuple(columns), rows, heads)
 
 
-def overview(runs: list[Run]) -> Table:
+def overview(runs: list[EvaluatedRun]) -> Table:
   """A row a run."""
   rows = []
   for run in runs:
@@ -56,7 +58,7 @@ def overview(runs: list[Run]) -> Table:
   return Table('overview', _unit(caption, runs), columns, rows)
 
 
-def by_landmark(runs: list[Run]) -> Table:
+def by_landmark(runs: list[EvaluatedRun]) -> Table:
   """NE of every stage by landmark, and the papers' below."""
   rows, papers = [], {}
   for run in runs:
@@ -78,7 +80,7 @@ def by_landmark(runs: list[Run]) -> Table:
   return by_run(runs, 'ne_by_landmark', caption, columns, rows)
 
 
-def shares(runs: list[Run]) -> Table:
+def shares(runs: list[EvaluatedRun]) -> Table:
   """Detected, wrong and doubled landmarks of every stage."""
   rows = []
   for run in runs:
@@ -101,7 +103,7 @@ def shares(runs: list[Run]) -> Table:
   return by_run(runs, 'shares', caption, columns, rows)
 
 
-def by_group(runs: list[Run], group: str) -> Table | None:
+def by_group(runs: list[EvaluatedRun], group: str) -> Table | None:
   """The final stage by 'clothes_type' or 'variation'; None where not known."""
   rows = []
   for run in runs:
@@ -136,22 +138,7 @@ def by_group(runs: list[Run], group: str) -> Table | None:
   return by_run(runs, f'by_{group}', caption, columns, rows)
 
 
-def confusion(run: Run) -> np.ndarray | None:
-  """(3, 3) counts of the final stage, true by predicted visibility.
-
-  None if no stage predicts it.
-  """
-  probs = run.predictions.visibility_probs
-  if not probs:
-    return None
-  found = np.argmax(list(probs.values())[-1], axis=-1)
-  truth = run.predictions.visibility
-  return np.array(
-    [[np.sum((truth == a) & (found == b)) for b in range(3)] for a in range(3)]
-  )
-
-
-def visibility(runs: list[Run]) -> Table | None:
+def visibility(runs: list[EvaluatedRun]) -> Table | None:
   """What was predicted for each true class; None if no run predicts it."""
   rows = []
   for run in runs:
@@ -170,7 +157,7 @@ def visibility(runs: list[Run]) -> Table | None:
   return by_run(runs, 'visibility', caption, columns, rows)
 
 
-def routing(runs: list[Run]) -> Table | None:
+def routing(runs: list[EvaluatedRun]) -> Table | None:
   """The images of each branch; None if no run is routed."""
   rows = []
   for run in runs:
@@ -193,7 +180,7 @@ def routing(runs: list[Run]) -> Table | None:
   return by_run(runs, 'routing', caption, columns, rows)
 
 
-def data(run: Run) -> list[Table]:
+def data(run: EvaluatedRun) -> list[Table]:
   """Shares of types and variations, and of visibility by landmark."""
   predictions, tables = run.predictions, []
   total = len(predictions.ids)
@@ -228,49 +215,7 @@ def data(run: Run) -> list[Table]:
   return tables
 
 
-def sureness(run: Run) -> dict[str, np.ndarray]:
-  """What may tell how good each landmark of the final stage is.
-
-  Returns:
-    name -> (n, N), higher is surer; first the network's own word, if it has
-    one.
-  """
-  final, predictions, found = run.final, run.predictions, {}
-  if final in predictions.confidences:
-    found['height of the heatmap'] = predictions.confidences[final]
-  if final in predictions.visibility_probs:
-    probs = predictions.visibility_probs[final]
-    found['probability of visible'] = probs[..., schema.VISIBLE]
-  if len(run.stages) > 1:
-    moved = predictions.estimates[final]
-    moved = moved - predictions.estimates[run.stages[-2]]
-    moved = moved / corner_and_size(predictions.boxes)[1]
-    found['small move by the last stage'] = -np.linalg.norm(moved, axis=-1)
-  if predictions.route_score is not None:
-    score = -predictions.route_score[:, None]
-    found['low routing score'] = np.broadcast_to(score, run.counted.shape)
-  return found
-
-
-def kept_ne(errors, scores, kept) -> list[float | None]:
-  """Mean error of the share of values with the highest scores.
-
-  Args:
-    errors: (m,) of the landmarks that count.
-    scores: (m,), high for what is to be kept.
-    kept: shares in (0, 1].
-  """
-  order = np.argsort(-scores, kind='stable')
-  means = np.cumsum(errors[order]) / np.arange(1, len(errors) + 1)
-  return [
-    float(means[max(1, round(share * len(errors))) - 1])
-    if len(errors)
-    else None
-    for share in kept
-  ]
-
-
-def trust(runs: list[Run]) -> Table | None:
+def trust(runs: list[EvaluatedRun]) -> Table | None:
   """Micro NE of what is kept when the least sure landmarks are left out."""
   rows = []
   for run in runs:
@@ -285,18 +230,7 @@ def trust(runs: list[Run]) -> Table | None:
   return by_run(runs, 'trust', caption, columns, rows)
 
 
-def same_images(one: Run, other: Run) -> tuple[np.ndarray, np.ndarray]:
-  """Rows of the images that two runs were both evaluated on, in one order."""
-  places = {name: row for row, name in enumerate(other.predictions.ids)}
-  pairs = [
-    (row, places[name])
-    for row, name in enumerate(one.predictions.ids)
-    if name in places
-  ]
-  return tuple(np.array(pairs, int).reshape(-1, 2).T)
-
-
-def difference(runs: list[Run]) -> Table | None:
+def difference(runs: list[EvaluatedRun]) -> Table | None:
   """Each run against the first, on the images that both have."""
   rows = []
   for run in runs[1:]:
@@ -329,7 +263,7 @@ def difference(runs: list[Run]) -> Table | None:
   return Table('difference', _unit(caption, runs), columns, rows)
 
 
-def _unit(caption: str, runs: list[Run]) -> str:
+def _unit(caption: str, runs: list[EvaluatedRun]) -> str:
   """The caption with what NE is divided by, if that is not the box."""
   keypair = runs[0].figures['norm'] == 'keypair'
   return caption.replace('the box', 'the pair') if keypair else caption

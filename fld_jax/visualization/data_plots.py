@@ -5,10 +5,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from fld_jax import schema
+from fld_jax.evaluation.analysis import words
+from fld_jax.evaluation.evaluated_run import EvaluatedRun
 from fld_jax.metrics.predictions import corner_and_size
-from fld_jax.report_plots import COLOURS
-from fld_jax.report_runs import Run
-from fld_jax.report_tables import words
+from fld_jax.visualization.error_plots import COLOURS
 
 # As the page draws them.
 LEFT, RIGHT, MIDDLE = '#D55E00', '#0072B2', '#009E73'
@@ -21,7 +21,7 @@ def colour_of(name: str) -> str:
   return next((sides[part] for part in parts if part in sides), MIDDLE)
 
 
-def plot_data(run: Run) -> Figure:
+def plot_data(run: EvaluatedRun) -> Figure:
   """Shares of types, variations and visibility states (DFA, Figure 2 c)."""
   predictions = run.predictions
   groups = {
@@ -62,7 +62,7 @@ def plot_data(run: Run) -> Figure:
   return figure
 
 
-def plot_places(run: Run) -> Figure:
+def plot_places(run: EvaluatedRun) -> Figure:
   """Where each landmark lies in the box (DFA, Figure 1 b)."""
   predictions = run.predictions
   corner, size = corner_and_size(predictions.boxes)

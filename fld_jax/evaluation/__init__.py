@@ -1,0 +1,1 @@
+"""From a split to predictions, metrics and the files of an evaluation."""
