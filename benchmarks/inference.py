@@ -24,11 +24,11 @@ os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from fld_jax import photos
 from fld_jax.cascade import stage  # noqa: E402
 from fld_jax.cascade.cascade import Cascade  # noqa: E402
 from fld_jax.configs import dfa  # noqa: E402
-from fld_jax.predictor import Predictor  # noqa: E402
+from fld_jax.inference import photos
+from fld_jax.inference.predictor import Predictor  # noqa: E402
 from fld_jax.runtime.parallel import Parallel  # noqa: E402
 
 BATCH = 64

@@ -152,10 +152,10 @@ def speed_of_ours(config, seconds: float) -> dict:
 
 def train_ours(config, workdir) -> dict:
   """Macro NE on val and seconds."""
-  from fld_jax import run
+  from fld_jax import experiment
 
   start = time.perf_counter()
-  result = run.run(config, workdir, mode='train', splits=('val',))['val']
+  result = experiment.run(config, workdir, mode='train', splits=('val',))['val']
   return {'ne': result['ne']['macro'], 's': time.perf_counter() - start}
 
 

@@ -119,7 +119,7 @@ def _run() -> int | None:
   # Whoever sets XLA_FLAGS decides for themselves.
   os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
   if mode == 'predict':
-    from fld_jax import predict_files
+    from fld_jax.inference import predict_files
 
     output, boxes = path(_OUTPUT.value), _BOXES.value and path(_BOXES.value)
     found = predict_files.predict_files(
@@ -127,7 +127,7 @@ def _run() -> int | None:
     )
     return 0 if found['ok'] else 1
   if mode == 'export':
-    from fld_jax import export
+    from fld_jax.inference import export
 
     export.export(config, workdir, path(_OUTPUT.value), _FORMAT.value)
   elif mode == 'report':
@@ -136,17 +136,17 @@ def _run() -> int | None:
     workdirs = [path(text) for text in _WORKDIRS.value]
     report.report(workdirs, path(_OUTPUT.value), _SPLIT.value)
   elif mode == 'convert':
-    from fld_jax import convert
+    from fld_jax.pretrained import convert
 
     convert.convert(path(_SOURCE.value), path(_OUTPUT.value))
   else:
-    from fld_jax import run
+    from fld_jax import experiment
     from fld_jax.runtime import processes
 
     _join_processes()
     splits = (_SPLIT.value,) if _SPLIT.value else config.eval_splits
     processes.run_together(
-      lambda: run.run(config, workdir, mode=mode, splits=splits)
+      lambda: experiment.run(config, workdir, mode=mode, splits=splits)
     )
   return None
 
@@ -167,9 +167,9 @@ def _work_on_dataset(config, workdir: pathlib.Path) -> int | None:
 
     prepare.prepare(config.dataset)
   elif _MODE.value == 'doctor':
-    from fld_jax import doctor
+    from fld_jax.doctor import examine
 
-    return 0 if doctor.examine(config.dataset, workdir)['ok'] else 1
+    return 0 if examine.examine(config.dataset, workdir)['ok'] else 1
   else:
     from fld_jax.evaluation import score
 

@@ -53,8 +53,8 @@ def synthetic_builder(tiny_config):
 @pytest.fixture(scope='session')
 def trained_workdir(tiny_config, tmp_path_factory):
   """The folder of a finished run: `tiny_config`'s three stages, evaluated."""
-  from fld_jax import run
+  from fld_jax import experiment
 
   workdir = tmp_path_factory.mktemp('trained') / 'run'
-  run.run(tiny_config(), workdir, mode='train', splits=('test',))
+  experiment.run(tiny_config(), workdir, mode='train', splits=('test',))
   return workdir

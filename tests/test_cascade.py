@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from random_networks import random_variables
 
-from fld_jax import input_pipeline, landmark_sets, run
+from fld_jax import experiment, input_pipeline, landmark_sets
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store, warm_start
 from fld_jax.errors import InputError
@@ -28,7 +28,9 @@ NETWORKS = ('stage1/all', 'stage2/all', 'stage3/easy', 'stage3/hard')
 def finished(tiny_config, synthetic_builder, tmp_path_factory):
   """(workdir, metrics) of a trained and evaluated cascade of three stages."""
   workdir = tmp_path_factory.mktemp('run')
-  results = run.run(tiny_config(), workdir, mode='train', splits=('test',))
+  results = experiment.run(
+    tiny_config(), workdir, mode='train', splits=('test',)
+  )
   return workdir, results
 
 
@@ -136,7 +138,7 @@ def test_again_trains_nothing(finished, tiny_config, no_training):
     (workdir / 'manifest.json').read_bytes(),
   )
   metrics.unlink()
-  run.run(tiny_config(), workdir, mode='train', splits=('test',))
+  experiment.run(tiny_config(), workdir, mode='train', splits=('test',))
   assert metrics.read_bytes() == content
   assert (workdir / 'manifest.json').read_bytes() == manifest
   assert state() == before
@@ -146,7 +148,7 @@ def test_evaluate_alone_and_on_another_split(
   finished, tiny_config, no_training
 ):
   workdir, trained = finished
-  results = run.run(
+  results = experiment.run(
     tiny_config(), workdir, mode='evaluate', splits=('val', 'train[:25%]')
   )
   assert results['val']['num_examples'] == 16
@@ -158,7 +160,7 @@ def test_evaluate_alone_and_on_another_split(
     )
     assert written['split'] == split
   with pytest.raises(InputError, match="no split 'nope'.*train, val"):
-    run.run(tiny_config(), workdir, mode='evaluate', splits=('nope',))
+    experiment.run(tiny_config(), workdir, mode='evaluate', splits=('nope',))
 
 
 CHANGES = {
@@ -177,7 +179,7 @@ def test_another_config_is_refused(finished, tiny_config, field):
   CHANGES[field](config)
   before = (workdir / 'manifest.json').read_bytes()
   with pytest.raises(InputError) as raised:
-    run.run(config, workdir, mode='train', splits=('test',))
+    experiment.run(config, workdir, mode='train', splits=('test',))
   assert f'{workdir}/manifest.json' in str(raised.value)
   assert f'config.{field} was' in str(raised.value)
   assert (workdir / 'manifest.json').read_bytes() == before
@@ -219,7 +221,7 @@ def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
 
 def test_evaluate_without_a_finished_cascade(finished, tiny_config, tmp_path):
   with pytest.raises(InputError, match="no finished stage 'stage1'.*train"):
-    run.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
+    experiment.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
   workdir, _ = finished
   shutil.copytree(workdir / 'stages', tmp_path / 'stages')
   manifest = read_manifest(workdir)
@@ -228,7 +230,7 @@ def test_evaluate_without_a_finished_cascade(finished, tiny_config, tmp_path):
     tmp_path, tiny_config(), manifest['data'], {}, manifest['stages']
   )
   with pytest.raises(InputError, match="no finished stage 'stage3'.*train"):
-    run.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
+    experiment.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
 
 
 def from_run(config, workdir, count):
@@ -246,13 +248,13 @@ def test_a_branch_without_images(
   config = from_run(tiny_config(), workdir, 2)
   config.routing.quantile, config.routing.epsilon = 0.0, epsilon
   with pytest.raises(InputError, match=f"branch '{empty}' .*routing.quantile"):
-    run.run(config, tmp_path, mode='train', splits=('test',))
+    experiment.run(config, tmp_path, mode='train', splits=('test',))
 
 
 def test_stage_from_another_run(finished, tiny_config, tmp_path):
   workdir, _ = finished
   config = from_run(tiny_config(stages=2), workdir, 1)
-  results = run.run(config, tmp_path, mode='train', splits=('test',))
+  results = experiment.run(config, tmp_path, mode='train', splits=('test',))
   assert not (tmp_path / 'stages' / 'stage1').exists()
   new, _ = store.load_cascade(config, tmp_path)
   old, _ = store.load_cascade(tiny_config(), workdir)
@@ -284,7 +286,7 @@ def test_stages_that_cannot_be_taken(finished, tiny_config, tmp_path):
     config = from_run(tiny_config(stages=2), workdir, 1)
     change(config)
     folder = tmp_path / change.__name__
-    run.run(config, folder, mode='train', splits=('test',))
+    experiment.run(config, folder, mode='train', splits=('test',))
 
   def elsewhere(config):
     config.stages[0].checkpoint = str(tmp_path / 'stages' / 'stage1')

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from test_score import config_of, fashion, write_npz
 
-from fld_jax import defaults, doctor, input_pipeline, run
+from fld_jax import defaults, experiment, input_pipeline
 from fld_jax.configs import trained
 from fld_jax.datasets import prepare
 from fld_jax.datasets.catalog import LANDMARK_SETS, landmark_set, only_type
+from fld_jax.doctor import examine
 from fld_jax.errors import InputError
 from fld_jax.evaluation.score import score
 from fld_jax.landmark_sets import FASHION_8
@@ -135,7 +136,9 @@ def test_a_run_of_one_type(tiny_config, tmp_path, capsys):
   config.dataset.splits.tune = 'train'
   for each in config.stages:
     each.train_steps = each.eval_steps = 1
-  found = run.run(config, tmp_path, mode='train', splits=('train',))['train']
+  found = experiment.run(config, tmp_path, mode='train', splits=('train',))[
+    'train'
+  ]
   names = ['hem_left', 'hem_right', 'waist_left', 'waist_right']
   assert sorted(found['ne']['per_landmark']) == names
   manifest = json.loads((tmp_path / 'manifest.json').read_text())
@@ -144,13 +147,15 @@ def test_a_run_of_one_type(tiny_config, tmp_path, capsys):
   assert len(results) == found['num_examples']
   assert all(len(entry['keypoints']) == 3 * 4 for entry in results)
   own = trained.get_config(str(tmp_path))
-  again = run.run(own, tmp_path, mode='evaluate', splits=('train',))['train']
+  again = experiment.run(own, tmp_path, mode='evaluate', splits=('train',))[
+    'train'
+  ]
   assert again == found
   own.dataset.clothes_type = ''
   with pytest.raises(
     InputError, match="clothes_type was 'lower' and now is ''"
   ):
-    run.run(own, tmp_path, mode='evaluate', splits=('train',))
+    experiment.run(own, tmp_path, mode='evaluate', splits=('train',))
 
 
 def test_runs_from_before_the_field_go_on(trained_workdir, tiny_config, capsys):
@@ -162,7 +167,7 @@ def test_runs_from_before_the_field_go_on(trained_workdir, tiny_config, capsys):
   try:
     path.write_text(json.dumps(manifest))
     config = tiny_config()
-    run.run(config, trained_workdir, mode='train', splits=('test',))
+    experiment.run(config, trained_workdir, mode='train', splits=('test',))
   finally:
     path.write_text(text)
 
@@ -204,7 +209,7 @@ def test_folders_are_prepared_and_examined_whole(fashion, tmp_path, capsys):
   config.clothes_type = 'lower'
   config.data_dir = str(tmp_path / 'again')
   assert prepare.prepare(config)['splits'] == whole
-  assert doctor.examine(config, tmp_path / 'doctor')['ok']
+  assert examine.examine(config, tmp_path / 'doctor')['ok']
 
 
 def test_a_split_without_the_type(tiny_config, synthetic_builder):

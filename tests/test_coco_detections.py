@@ -7,7 +7,7 @@ import pytest
 import test_coco_keypoints
 from test_coco_keypoints import LAYOUT, config_of
 
-from fld_jax import run
+from fld_jax import experiment
 from fld_jax.configs import pcloss
 from fld_jax.datasets.coco import detections
 from fld_jax.datasets.coco.folder import result_ids
@@ -136,7 +136,9 @@ def test_trained_on_annotated_boxes_and_evaluated_on_detected(folder, tmp_path):
   config.model.width, config.model.channels = 8, 8
   stage = config.stages[0]
   stage.train_epochs = stage.eval_epochs = 1.0
-  metrics = run.run(config, tmp_path / 'w', mode='train', splits=('val',))
+  metrics = experiment.run(
+    config, tmp_path / 'w', mode='train', splits=('val',)
+  )
   assert metrics['val']['num_examples'] == 3
   assert metrics['val']['ne']['macro'] is None  # there is no truth
   path = tmp_path / 'w/eval/val/predictions.json'

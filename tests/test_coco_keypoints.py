@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fld_jax import landmark_sets, run, schema
+from fld_jax import experiment, landmark_sets, schema
 from fld_jax.configs import base, pcloss
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.datasets.coco import folder as coco_folder
@@ -479,7 +479,9 @@ def test_trains_and_evaluates_from_one_config(tmp_path):
   config.flip_test = True
   stage = config.stages[0]
   stage.train_epochs = stage.eval_epochs = 1.0
-  results = run.run(config, tmp_path / 'w', mode='train', splits=('val',))
+  results = experiment.run(
+    config, tmp_path / 'w', mode='train', splits=('val',)
+  )
   assert results['val']['num_examples'] == 8
   errors = results['val']['ne']['per_landmark']
   assert list(errors) == [*('left_cup', 'right_cup', 'strap_top'), *NAMES[3:]]

@@ -15,7 +15,7 @@ import pytest
 import test_pretrained
 from safetensors.numpy import save_file
 
-from fld_jax import caffe_files, convert, input_pipeline, run
+from fld_jax import experiment, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.configs import trained
@@ -23,6 +23,7 @@ from fld_jax.datasets.catalog import landmark_set, only_type
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.ops import heatmaps
+from fld_jax.pretrained import caffe_files, convert
 from fld_jax.runtime import manifest
 from fld_jax.runtime.parallel import Parallel
 
@@ -91,7 +92,7 @@ def opencv4():
       check=True,
     )
 
-  return run
+  return experiment
 
 
 @pytest.fixture(scope='session')
@@ -184,7 +185,7 @@ def test_the_program_evaluates_a_converted_run(release, tiny_config, capsys):
   config = trained.get_config(str(workdir))
   config.dataset.update(tiny_config().dataset)
   config.dataset.clothes_type, config.batch_size = 'lower', 8
-  metrics = run.run(config, workdir, mode='evaluate', splits=('train',))[
+  metrics = experiment.run(config, workdir, mode='evaluate', splits=('train',))[
     'train'
   ]
   assert set(metrics['ne']['per_landmark']) == {
@@ -195,10 +196,10 @@ def test_the_program_evaluates_a_converted_run(release, tiny_config, capsys):
   capsys.readouterr()
   config.dataset.clothes_type = 'upper'
   with pytest.raises(InputError, match="clothes_type was 'lower' and now is"):
-    run.run(config, workdir, mode='evaluate', splits=('test',))
+    experiment.run(config, workdir, mode='evaluate', splits=('test',))
   config.dataset.clothes_type = 'lower'
   with pytest.raises(InputError, match='manifest.json is of another config'):
-    run.run(tiny_config(), workdir, mode='train', splits=('test',))
+    experiment.run(tiny_config(), workdir, mode='train', splits=('test',))
 
 
 def test_old_files_are_read_alike(release, tmp_path):

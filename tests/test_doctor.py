@@ -14,10 +14,12 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fld_jax import doctor, landmark_sets, near_duplicates, schema, sides
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets.deepfashion.coarse import read_annotations
 from fld_jax.datasets.synthetic import builder
 from fld_jax.defaults import base
+from fld_jax.doctor import examine as doctor_examine
+from fld_jax.doctor import near_duplicates, sides
 from fld_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -82,7 +84,9 @@ def config_of(folder, dataset='deepfashion', **fields):
 
 
 def examine(folder, out=None, **fields):
-  return doctor.examine(config_of(folder, **fields), out or folder / 'out')
+  return doctor_examine.examine(
+    config_of(folder, **fields), out or folder / 'out'
+  )
 
 
 def wrong(found):
@@ -207,7 +211,7 @@ def test_many_mistakes_are_counted_and_few_are_kept(tmp_path, garments):
   found = examine(folder)
   assert wrong(found) == {'split': NUM['val']}
   examples = found['mistakes']['split']['examples']
-  assert len(examples) == doctor.EXAMPLES and 'line 63' in examples[0]
+  assert len(examples) == doctor_examine.EXAMPLES and 'line 63' in examples[0]
   assert found['counts']['splits'] == {'train': NUM['train']}
 
 
@@ -348,7 +352,7 @@ def test_items_of_two_splits(tmp_path, garments, monkeypatch, splits, expected):
   rows = list(read_annotations(write(tmp_path, garments)))
   for i, split in enumerate(splits):
     rows[i] = dataclasses.replace(rows[i], split=split, item_id='id_1')
-  monkeypatch.setattr(doctor, 'make_builder', lambda config: Stub(rows))
+  monkeypatch.setattr(doctor_examine, 'make_builder', lambda config: Stub(rows))
   found = examine(tmp_path)
   assert wrong(found) == expected
   if expected:
@@ -363,7 +367,7 @@ def test_files_of_two_splits(tmp_path, garments, monkeypatch):
   again = [dataclasses.replace(rows[i], split='test', id='b') for i in (1, 0)]
   more = [dataclasses.replace(rows[2], id='c')]  # two garments of one image
   stub = Stub(rows + again + more)
-  monkeypatch.setattr(doctor, 'make_builder', lambda config: stub)
+  monkeypatch.setattr(doctor_examine, 'make_builder', lambda config: stub)
   found = examine(tmp_path)
   assert wrong(found) == {'same_file': 2}
   assert found['overlaps']['same_file']['examples'] == [

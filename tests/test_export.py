@@ -15,13 +15,14 @@ import pytest
 import scipy.special
 from random_networks import random_variables
 
-from fld_jax import export, export_files, input_pipeline, landmark_sets, schema
+from fld_jax import input_pipeline, landmark_sets, schema
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.stage import Stage, build_model
 from fld_jax.configs import pcloss, trained
 from fld_jax.errors import InputError
 from fld_jax.files import images
-from fld_jax.predictor import Predictor
+from fld_jax.inference import export, export_formats, export_templates
+from fld_jax.inference.predictor import Predictor
 from fld_jax.runtime.parallel import Parallel
 
 REAL = pathlib.Path(__file__).parents[2] / 'shared/data/deepfashion'
@@ -219,7 +220,7 @@ def test_crops_are_equal_to_the_pixel(
   config = tiny_config()
   config.input.crop, config.input.margin, config.input.size = mode, 0.1, 57
   path = tmp_path / f'crop_{mode}.py'
-  path.write_text(export_files.crop_module(config.input))
+  path.write_text(export_templates.crop_module(config.input))
   assert 'fld_jax' not in path.read_text().partition('"""\n\nimport')[2]
   spec = importlib.util.spec_from_file_location(path.stem, path)
   crop = importlib.util.module_from_spec(spec)
@@ -367,7 +368,7 @@ def test_bfloat16_is_exported_in_float32(tiny_config, format, tmp_path):
 def test_a_wrong_file_is_not_written(tiny_config, tmp_path, monkeypatch):
   config = tiny_config(stages=1)
   stages = random_stages(config)
-  convert, *rest = export.FORMATS['stablehlo']
+  convert, *rest = export_formats.FORMATS['stablehlo']
   wrong = lambda function, *arguments: convert(
     lambda image: {
       **function(image),
@@ -375,7 +376,7 @@ def test_a_wrong_file_is_not_written(tiny_config, tmp_path, monkeypatch):
     },
     *arguments,
   )
-  monkeypatch.setitem(export.FORMATS, 'stablehlo', (wrong, *rest))
+  monkeypatch.setitem(export_formats.FORMATS, 'stablehlo', (wrong, *rest))
   with pytest.raises(RuntimeError, match="of 1 'landmarks' is 0.5 away"):
     export.write_export(
       stages, config, noise(config), tmp_path / 'x', 'stablehlo', {}
@@ -427,7 +428,7 @@ def test_bad_outputs(config, trained_workdir, tmp_path):
 
 
 def test_large_networks(tiny_config, tmp_path, monkeypatch):
-  monkeypatch.setattr(export, 'LIMIT', 2**17)
+  monkeypatch.setattr(export_formats, 'LIMIT', 2**17)
   config = tiny_config(stages=1)
   stages = random_stages(config)
   with pytest.raises(InputError, match='GiB, .*: take --format=onnx'):

@@ -13,7 +13,7 @@ import pytest
 from launching import events, listing, log, run_to_end, started
 from tensorboardX.proto.event_pb2 import SessionLog
 
-from fld_jax import input_pipeline, run
+from fld_jax import experiment, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
@@ -104,7 +104,7 @@ def copied(trained_workdir, tmp_path):
 
 
 def go_on(config, workdir):
-  return run.run(config, workdir, mode='train', splits=('test',))
+  return experiment.run(config, workdir, mode='train', splits=('test',))
 
 
 def test_a_run_goes_on_after_damage(
@@ -147,14 +147,14 @@ def test_evaluation_of_damaged_files(copied, tiny_config, name, words):
   content = (copied / name).read_bytes()
   (copied / name).write_bytes(content[: len(content) // 2])
   with pytest.raises(InputError, match=words):
-    run.run(tiny_config(), copied, mode='evaluate', splits=('test',))
+    experiment.run(tiny_config(), copied, mode='evaluate', splits=('test',))
 
 
 def test_one_run_at_a_time(copied, tiny_config):
   with atomic.locked(copied, lambda: None):
     for mode in ('train', 'evaluate'):
       with pytest.raises(InputError, match='is used by another run'):
-        run.run(tiny_config(), copied, mode=mode, splits=('test',))
+        experiment.run(tiny_config(), copied, mode=mode, splits=('test',))
   go_on(tiny_config(), copied)
 
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from fld_jax import item_boxes, landmark_sets
+from fld_jax import landmark_sets
 from fld_jax.errors import InputError
+from fld_jax.inference import item_boxes
 
 TYPES = landmark_sets.FASHION_8.types
 

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from random_networks import random_variables
 
-from fld_jax import ablation, landmark_sets, papers, run
+from fld_jax import ablation, experiment, landmark_sets, papers
 from fld_jax.cascade import forward
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.config import difference
@@ -218,7 +218,7 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
 @pytest.mark.parametrize('name', MODELS)
 def test_trains_and_evaluates(tiny, tmp_path, name):
   config = tiny(name)
-  results = run.run(config, tmp_path, mode='train', splits=('test',))
+  results = experiment.run(config, tmp_path, mode='train', splits=('test',))
   assert results['test']['num_examples'] == 16
   accuracy = results['test']['stages']['stage1']['visibility_accuracy']
   assert (accuracy['overall'] is None) == (name not in pcloss.REGRESSION)
@@ -231,15 +231,17 @@ def test_trains_and_evaluates(tiny, tmp_path, name):
   assert f'<dd>{100 * macro:.2f} %</dd>' in page
   if name == 'simple_baselines':
     config.flip_test = True
-    flipped = run.run(config, tmp_path, mode='evaluate', splits=('test',))
+    flipped = experiment.run(
+      config, tmp_path, mode='evaluate', splits=('test',)
+    )
     assert flipped['test']['ne'] != results['test']['ne']
     # The same network and weights; only the maps mean something else.
     config.heatmap.alpha = 1.0
     with pytest.raises(InputError, match='drawn to the middle'):
-      run.run(config, tmp_path, mode='evaluate', splits=('test',))
+      experiment.run(config, tmp_path, mode='evaluate', splits=('test',))
     config.heatmap.alpha = 30.0
     with pytest.raises(InputError, match='heatmap.alpha'):
-      run.run(config, tmp_path, mode='evaluate', splits=('test',))
+      experiment.run(config, tmp_path, mode='evaluate', splits=('test',))
 
 
 def test_devices_agree(tiny):
@@ -410,9 +412,9 @@ def test_an_ablation_runs(tiny, tmp_path):
   def run_row(row, folder):
     next(calls)
     assert row.seed in (5, 6) and 'rows' not in row
-    return run.run(row, folder, mode='train', splits=('test',))
+    return experiment.run(row, folder, mode='train', splits=('test',))
 
-  run.ablation.run_rows(config, tmp_path, run_row, 'test')
+  experiment.ablation.run_rows(config, tmp_path, run_row, 'test')
   assert next(calls) == 4
   for slug, seed in itertools.product(('beta0', 'beta3'), (5, 6)):
     manifest = tmp_path / slug / f'seed{seed}' / 'manifest.json'

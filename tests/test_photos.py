@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fld_jax import photos
 from fld_jax.errors import InputError
 from fld_jax.files.images import read
+from fld_jax.inference import photos
 
 
 def gradient(height=6, width=4):

@@ -9,17 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fld_jax import (
-  input_pipeline,
-  landmark_sets,
-  predict_files,
-  predictor,
-  schema,
-)
+from fld_jax import input_pipeline, landmark_sets, schema
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.files.images import decode
-from fld_jax.predictor import Predictor
+from fld_jax.inference import predict_files, predictor
+from fld_jax.inference.predictor import Predictor
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 import test_coco_keypoints
 from PIL import Image
 
-from fld_jax import defaults, run
+from fld_jax import defaults, experiment
 from fld_jax.configs import base, pcloss
 from fld_jax.datasets import prepare
 from fld_jax.datasets.common import shards
@@ -277,7 +277,7 @@ def test_a_split_that_is_not_there_is_refused_before_training(folder, tmp_path):
   config.dataset.manual_dir = str(folder)
   config.dataset.data_dir = str(tmp_path / 'data')
   with pytest.raises(InputError, match="no split 'val'.*test, train"):
-    run.run(config, tmp_path / 'w', mode='train', splits=('val',))
+    experiment.run(config, tmp_path / 'w', mode='train', splits=('val',))
   assert not (tmp_path / 'w').exists()
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from fld_jax import pretrained, run
+from fld_jax import experiment
 from fld_jax.cascade import stage, store
 from fld_jax.configs import dfa, pcloss
 from fld_jax.errors import InputError
+from fld_jax.pretrained import torchvision
 from fld_jax.training import checks
 
 # torchvision's numbers of VGG-16's convolutions, without and with
@@ -123,7 +124,7 @@ def start(config, path, index=0):
   """(fresh variables, those that start from the file, what is left out)."""
   model = stage.build_model(config, config.stages[index], index)
   fresh = stage.init_variables(model, config, 0)
-  return fresh, *pretrained.start_trunk(path, fresh, config.model.name)
+  return fresh, *torchvision.start_trunk(path, fresh, config.model.name)
 
 
 def test_vgg(tiny_config, tmp_path):
@@ -224,7 +225,7 @@ def test_resnets(depth, blocks, bottleneck, tiny_config, tmp_path):
   config = heatmaps(tiny_config, path, depth=depth, width=2)
   model = stage.build_model(config, config.stages[0], 0)
   shapes = stage.variable_shapes(model, config)
-  found, left_out = pretrained.start_trunk(path, shapes, 'simple_baselines')
+  found, left_out = torchvision.start_trunk(path, shapes, 'simple_baselines')
   assert len(left_out) == 2 + sum(k.endswith('tracked') for k in arrays)
   params = found['params']['resnet']
   last = f'layer3_{blocks[2] - 1}'
@@ -357,7 +358,7 @@ def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):
     each.init = 'random'
     each.optimizer.learning_rate = 0.0
     each.train_steps = each.eval_steps = 1
-  run.run(config, tmp_path / 'W', mode='train', splits=('test',))
+  experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
   stages, _ = store.load_cascade(config, tmp_path / 'W')
   for i, each in enumerate(stages):
     _, expected, _ = start(config, path, i)
@@ -369,14 +370,14 @@ def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):
         expected['params'][name],
       )
   path.unlink()  # what is trained no longer needs it
-  run.run(config, tmp_path / 'W', mode='train', splits=('test',))
-  run.run(config, tmp_path / 'W', mode='evaluate', splits=('test',))
+  experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
+  experiment.run(config, tmp_path / 'W', mode='evaluate', splits=('test',))
 
 
 def test_a_wrong_file_stops_before_anything_is_written(tiny_config, tmp_path):
   config = tiny(tiny_config, tmp_path / 'nothing.pth')
   with pytest.raises(InputError, match='nothing.pth: cannot be read'):
-    run.run(config, tmp_path / 'W', mode='train', splits=('test',))
+    experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
   assert not (tmp_path / 'W').exists()
 
 

@@ -12,8 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from fld_jax import torch_files
 from fld_jax.errors import InputError
+from fld_jax.pretrained import torch_files
 
 FILES = pathlib.Path(__file__).parent / 'torch_files'
 COUNT = np.arange(24, dtype=np.float32)

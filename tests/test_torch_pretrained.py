@@ -11,7 +11,6 @@ import pytest
 import test_pretrained
 from test_torch import nchw, nhwc, run
 
-from fld_jax import convert, pretrained, torch_files
 from fld_jax.cascade import stage, store
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
@@ -19,6 +18,8 @@ from fld_jax.models.dfa import DFA
 from fld_jax.models.resnet import ResNetFeatures
 from fld_jax.models.simple_baselines import SimpleBaselines
 from fld_jax.models.vgg import VGG16
+from fld_jax.pretrained import convert, torch_files
+from fld_jax.pretrained.torchvision import start_trunk
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 safetensors = pytest.importorskip('safetensors.torch')
@@ -76,7 +77,7 @@ def check_vgg(theirs, path, blocks, hidden, batch_norm, size, count):
   }
   config = type('Config', (), {'input': type('Input', (), {'size': size})})
   fresh = stage.init_variables(model, config, 0)
-  variables, _ = pretrained.start_trunk(path, fresh, 'dfa')
+  variables, _ = start_trunk(path, fresh, 'dfa')
   found, _ = run(model, variables, batch, train=False)
   with torch.no_grad():
     maps = theirs.features(nchw(batch['image']))
@@ -121,7 +122,7 @@ def check_resnet(theirs, path, depth, width, count=2, side=64):
     lambda: model.init(test_pretrained.jax.random.key(0), x, train=False)
   )
   nested = {key: {'resnet': tree} for key, tree in fresh.items()}
-  filled, _ = pretrained.start_trunk(path, nested, 'fpn')
+  filled, _ = start_trunk(path, nested, 'fpn')
   variables = {key: tree['resnet'] for key, tree in filled.items()}
   found, _ = run(model, variables, x, train=False)
   with torch.no_grad():

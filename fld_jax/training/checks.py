@@ -2,12 +2,12 @@
 
 import pathlib
 
-from fld_jax import pretrained
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
 from fld_jax.errors import InputError
 from fld_jax.ops import heatmaps
+from fld_jax.pretrained import torchvision
 from fld_jax.training import objective
 
 
@@ -87,7 +87,7 @@ def check_pretrained(config) -> None:
     if config.pretrained and starts_here:
       model = stage_lib.build_model(config, stage, index)
       shapes = stage_lib.variable_shapes(model, config)
-      pretrained.start_trunk(path, shapes, config.model.name)
+      torchvision.start_trunk(path, shapes, config.model.name)
 
 
 def _check_heatmaps(config, stage, side: int) -> None:

@@ -12,10 +12,11 @@ import flax.struct
 from clu import parameter_overview
 from tqdm import tqdm
 
-from fld_jax import input_pipeline, pretrained
+from fld_jax import input_pipeline
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import warm_start
 from fld_jax.errors import Preempted
+from fld_jax.pretrained import torchvision
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import schedules, train_step
@@ -227,7 +228,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
 def _pretrained(job: Job, config, variables: dict) -> dict:
   """The fresh variables, with the trunk of the file `config.pretrained`."""
   path = pathlib.Path(config.pretrained).expanduser()
-  variables, left_out = pretrained.start_trunk(
+  variables, left_out = torchvision.start_trunk(
     path, variables, config.model.name
   )
   logger.info(

@@ -17,20 +17,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fld_jax import (
-  doctor_sheets,
-  doctor_table,
-  near_duplicates,
-  schema,
-  sides,
-)
+from fld_jax import schema
 from fld_jax.datasets.catalog import SOURCES
 from fld_jax.datasets.common.shards import num_cores
 from fld_jax.datasets.prepare import make_builder
+from fld_jax.doctor import near_duplicates, sheets, sides, summary
+from fld_jax.doctor.row_index import RowIndex
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.atomic import write_file
 from fld_jax.files.images import decode_image
-from fld_jax.row_index import RowIndex
 
 # What InputError's kinds are called. Kind 'config' is no mistake of a folder.
 KINDS = {
@@ -95,7 +90,7 @@ class _Tally:
   def __init__(self, landmarks: schema.LandmarkSet):
     self.landmarks = landmarks
     self.slots = sides.pairs(landmarks)
-    codes = list(doctor_table.VISIBILITY)
+    codes = list(summary.VISIBILITY)
     self.codes = np.array(codes)[:, None]
     self.visibility = np.zeros((len(codes), landmarks.num_landmarks), np.int64)
     self.sides: dict[tuple, np.ndarray] = {}
@@ -112,7 +107,7 @@ class _Tally:
 
   def name(self, clothes_type: int) -> str:
     """Of a clothes type."""
-    return self.landmarks.types.get(clothes_type, doctor_table.UNKNOWN)
+    return self.landmarks.types.get(clothes_type, summary.UNKNOWN)
 
 
 def examine(config_dataset, directory) -> dict:
@@ -158,7 +153,7 @@ def examine(config_dataset, directory) -> dict:
     }
     found['ok'] = _ok(found)
     directory.mkdir(parents=True, exist_ok=True)
-    doctor_sheets.write(
+    sheets.write(
       directory,
       index.spread(NUM_PICTURES),
       found['near_duplicates']['pairs'],
@@ -166,7 +161,7 @@ def examine(config_dataset, directory) -> dict:
     )
   text = json.dumps(found, indent=2)
   write_file(directory / 'doctor.json', f'{text}\n'.encode())
-  table = doctor_table.text(found)
+  table = summary.text(found)
   write_file(directory / 'doctor.txt', table.encode())
   print(f'\n{table}\nWritten to {directory}', flush=True)
   return found
@@ -225,7 +220,7 @@ def _counts(index: RowIndex, tally: _Tally, left_out) -> dict:
   for split, kind, variation, count in index.groups():
     splits[split] += count
     types.setdefault(split, Counter())[tally.name(kind)] += count
-    name = schema.VARIATIONS.get(variation, doctor_table.UNKNOWN)
+    name = schema.VARIATIONS.get(variation, summary.UNKNOWN)
     variations.setdefault(split, Counter())[name] += count
   return {
     'rows': splits.total(),
@@ -234,7 +229,7 @@ def _counts(index: RowIndex, tally: _Tally, left_out) -> dict:
     'clothes_types': {split: dict(of) for split, of in types.items()},
     'variations': {split: dict(of) for split, of in variations.items()},
     'visibility': {
-      name: dict(zip(doctor_table.VISIBILITY.values(), of, strict=True))
+      name: dict(zip(summary.VISIBILITY.values(), of, strict=True))
       for name, of in zip(
         tally.landmarks.names, tally.visibility.T.tolist(), strict=True
       )
@@ -302,6 +297,6 @@ def _ok(found: dict) -> bool:
     *(of['count'] for of in found['mistakes'].values()),
     *(of['count'] for of in found['overlaps'].values()),
     found['near_duplicates']['count'],
-    *(len(found['sides'][key]) for key in doctor_table.SIDES),
+    *(len(found['sides'][key]) for key in summary.SIDES),
   ]
   return found['counts']['rows'] > 0 and not any(wrong)

@@ -7,7 +7,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from fld_jax.row_index import RowIndex
+from fld_jax.doctor.row_index import RowIndex
 
 # Bits of 64 in which the coarse hashes of "the same" picture may differ. Of 600
 # DeepFashion images, saved again at quality 30 to 80 and 0.6 to 1.2 times the

@@ -6,13 +6,14 @@ import shutil
 
 import jax
 
-from fld_jax import defaults, landmark_sets, pretrained
+from fld_jax import defaults, landmark_sets
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.forward import Variables
 from fld_jax.cascade.stage import ALL, EASY, HARD
 from fld_jax.configs import dfa, pcloss
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
+from fld_jax.pretrained import dfa_release, mmpose
 from fld_jax.runtime import checkpoint, manifest
 
 # The release's weights: stage -> network -> file.
@@ -86,9 +87,9 @@ def _dfa_release(folder: pathlib.Path):
   Returns:
     (config, stage -> network -> variables, lines of a report).
   """
-  net = pretrained.read_dfa_net(folder / 'stage1.prototxt', use_estimate=False)
+  net = dfa_release.read_dfa_net(folder / 'stage1.prototxt', use_estimate=False)
   path = folder / 'cascade.prototxt'
-  other = pretrained.read_dfa_net(path, use_estimate=True)
+  other = dfa_release.read_dfa_net(path, use_estimate=True)
   for field, value in vars(net).items():
     if getattr(other, field) != value:
       raise InputError(
@@ -103,7 +104,7 @@ def _dfa_release(folder: pathlib.Path):
     shapes = stage_lib.variable_shapes(model, config)
     networks[stage.name] = {}
     for name, file in _WEIGHTS[stage.name].items():
-      variables, left_out = pretrained.read_dfa_weights(
+      variables, left_out = dfa_release.read_dfa_weights(
         folder / file, shapes, use_estimate=index > 0
       )
       networks[stage.name][name] = variables
@@ -112,7 +113,7 @@ def _dfa_release(folder: pathlib.Path):
   return config, networks, report
 
 
-def _dfa_config(folder: pathlib.Path, net: pretrained.DfaNet):
+def _dfa_config(folder: pathlib.Path, net: dfa_release.DfaNet):
   """The config of a run of the release."""
   config = dfa.get_config('dataset=fld')
   place = f'{folder}/stage1.prototxt, layer fc8_landmarks'
@@ -133,7 +134,7 @@ def _dfa_config(folder: pathlib.Path, net: pretrained.DfaNet):
 
 def _mmpose(path: pathlib.Path):
   """A run of mmpose's heatmap estimator; returns what `_dfa_release` does."""
-  net, arrays = pretrained.read_mmpose(path)
+  net, arrays = mmpose.read_mmpose(path)
   config = pcloss.get_config('dataset=deepfashion,heatmap=unit,pcloss=none')
   place = f'{path}, head.final_layer.weight'
   config.dataset.clothes_type = _clothes_type(place, net.num_landmarks)
@@ -157,7 +158,7 @@ def _mmpose(path: pathlib.Path):
   (stage,) = config.stages
   model = stage_lib.build_model(config, stage, 0)
   shapes = stage_lib.variable_shapes(model, config)
-  variables, left_out = pretrained.fill_mmpose(path, arrays, shapes)
+  variables, left_out = mmpose.fill_mmpose(path, arrays, shapes)
   report = [
     f"mmpose's SimpleBaselines for '{config.dataset.clothes_type}', "
     f'{net.num_landmarks} landmarks, ResNet-{net.depth}:',

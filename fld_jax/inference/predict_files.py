@@ -18,20 +18,18 @@ import itertools
 import json
 import pathlib
 
-import cv2
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from fld_jax import item_boxes, photos
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_file, write_file
 from fld_jax.files.images import read
 from fld_jax.files.json_files import rounded
-from fld_jax.predictor import Landmarks, Predictor
-from fld_jax.visualization import drawing
+from fld_jax.inference import item_boxes, photos
+from fld_jax.inference.landmarks import Landmarks, overlay
+from fld_jax.inference.predictor import Predictor
 
-LONGEST = 1024  # pixels of an overlay's longer side
 THREADS = 8  # that draw
 TOLD = 5  # failures that are printed
 
@@ -234,33 +232,3 @@ class _Painter(contextlib.ExitStack):
     Image.fromarray(picture).save(encoded, 'JPEG', quality=90)
     ending = '' if name.lower().endswith(('.jpg', '.jpeg')) else '.jpg'
     write_file(self._directory / f'{name}{ending}', encoded.getvalue())
-
-
-def overlay(image: np.ndarray, found: list[Landmarks]) -> np.ndarray:
-  """An image with the landmarks and boxes of its items drawn on it.
-
-  Args:
-    image: (H, W, 3) uint8 RGB.
-    found: its items.
-
-  Returns:
-    (H', W', 3) uint8, the longer side at most LONGEST.
-  """
-  size = np.array(image.shape[1::-1])
-  scale = min(1, LONGEST / max(size))
-  small = np.maximum(np.round(size * scale), 1).astype(int)
-  if scale < 1:
-    image = cv2.resize(
-      image, tuple(map(int, small)), interpolation=cv2.INTER_AREA
-    )
-  image = np.ascontiguousarray(image).copy()
-  for item in found:
-    x1, y1, x2, y2 = np.round(item.box * np.tile(small / size, 2)).astype(int)
-    last = small - 1
-    corner = (int(max(x1, 0)), int(max(y1, 0)))
-    end = (int(min(x2, last[0])), int(min(y2, last[1])))
-    cv2.rectangle(image, corner, end, drawing.WHITE, 1)
-    image = drawing.draw_landmarks(
-      image, item.positions * small / size, item.codes, names=item.names
-    )
-  return image

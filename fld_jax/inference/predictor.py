@@ -1,13 +1,12 @@
 """A trained run, ready to find landmarks on anyone's images."""
 
-import dataclasses
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fld_jax import input_pipeline, photos, schema
+from fld_jax import input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
@@ -15,52 +14,12 @@ from fld_jax.configs import trained
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
+from fld_jax.inference import photos
+from fld_jax.inference.landmarks import Landmarks
 from fld_jax.metrics.predictions import confidences
 from fld_jax.runtime.parallel import Parallel
 
 PIECE = 4096  # items whose outputs are held at a time
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Landmarks:
-  """The N landmarks of one item, in pixels of its image.
-
-  Attributes:
-    names: of the landmarks.
-    box: (4,) x1, y1, x2, y2 of the item.
-    positions: (N, 2) float64 x, y from the top-left corner; they may lie
-      outside of the image.
-    present: (N,) bool, False for those that the clothes type, if it is known,
-      has not.
-    visibility: N of 'visible', 'occluded' and 'truncated' (not in the image);
-      None if the network does not tell.
-    visibility_probs: (N, 3), of each of these; or None.
-    confidence: (N,) in [0, 1]: the height of the heatmap; of a network without
-      any the probability that the landmark is in the image; 1 if it does not
-      tell.
-    score: () in [0, 1], the mean confidence of what is present.
-    route: the networks that the image went through.
-    stages: name -> (N, 2), what each stage of a cascade estimated.
-  """
-
-  names: tuple[str, ...]
-  box: np.ndarray
-  positions: np.ndarray
-  present: np.ndarray
-  visibility: tuple[str, ...] | None
-  visibility_probs: np.ndarray | None
-  confidence: np.ndarray
-  score: float
-  route: tuple[str, ...]
-  stages: dict[str, np.ndarray]
-
-  @property
-  def codes(self) -> np.ndarray:
-    """(N,) visibility codes of `schema`, as drawing functions want them."""
-    codes = np.full(len(self.names), schema.VISIBLE)
-    if self.visibility_probs is not None:
-      codes = np.argmax(self.visibility_probs, axis=-1)
-    return np.where(self.present, codes, schema.ABSENT)
 
 
 class Predictor:

@@ -11,17 +11,14 @@ model, the weights as constants. Its graph is that of `Cascade.forward`.
 
 import dataclasses
 import hashlib
-import importlib.metadata
-import logging
 import pathlib
-import warnings
 
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from fld_jax import export_files, geometry, input_pipeline, schema
+from fld_jax import geometry, input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
@@ -30,13 +27,12 @@ from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
 from fld_jax.files.json_files import write_json
+from fld_jax.inference import export_templates
+from fld_jax.inference.export_formats import FORMATS, LIMIT, package_version
 from fld_jax.ops import cpu_kernels
 from fld_jax.runtime.manifest import read_manifest
 from fld_jax.runtime.parallel import Parallel
 
-PLATFORMS = ('cpu', 'cuda', 'tpu')  # that StableHLO is lowered for
-OPSET = 23  # of ONNX
-LIMIT = 2**31  # bytes of weights that a file of either format cannot hold
 TOLERANCE = 1e-3  # pixels of the crop, or of a probability
 # ... or this share of a value: at 224 pixels two orders of adding up VGG-16's
 # sums differ by 4e-6 of a coordinate.
@@ -140,9 +136,9 @@ def write_export(
       for path in sorted(folder.iterdir())
     }
     write_json(folder / 'manifest.json', manifest)
-    crop = export_files.crop_module(config.input)
+    crop = export_templates.crop_module(config.input)
     write_file(folder / 'crop.py', crop.encode())
-    write_file(folder / 'load.py', export_files.loader(format).encode())
+    write_file(folder / 'load.py', export_templates.loader(format).encode())
 
 
 def _outputs(stages: dict[str, dict], config) -> dict:
@@ -182,7 +178,7 @@ def _manifest(stages: list, config, image, function) -> dict:
       'std': list(config.input.std),
     },
     'method': _method(stages, config),
-    'versions': {name: _version(name) for name in ('fld_jax', 'jax')},
+    'versions': {name: package_version(name) for name in ('fld_jax', 'jax')},
   }
 
 
@@ -296,94 +292,6 @@ def _check(run, cascade: Cascade, crops: np.ndarray, config) -> None:
           f"{size} '{name}' is {gap.max():.2g} away from that of "
           'Cascade.predict.'
         )
-
-
-def _to_stablehlo(function, image, path: pathlib.Path, size: int) -> None:
-  del size
-  exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(image)
-  path.write_bytes(exported.serialize())
-
-
-def _load_stablehlo(path: pathlib.Path):
-  call = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
-  return lambda crops: jax.device_get(call(crops))
-
-
-def _to_onnx(function, image, path: pathlib.Path, size: int) -> None:
-  jax2onnx, onnx_ir, _ = _onnx_packages()
-  names = sorted(jax.eval_shape(function, image))  # JAX's order of a dict
-  # The converter warns of what it does itself.
-  level = logging.root.manager.disable
-  logging.disable(logging.WARNING)
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      model = jax2onnx.to_onnx(
-        function,
-        [image],
-        model_name='fld_jax',
-        opset=OPSET,
-        input_names=['image'],
-        output_names=names,
-        return_mode='ir',
-      )
-      # A network that is run twice, for the mirror image, has its weights once.
-      unify = onnx_ir.passes.common.DeduplicateInitializersPass(LIMIT)
-      # Beside it, if the weights are too large to be in it.
-      data = f'{path.name}.data' if size >= LIMIT else None
-      onnx_ir.save(unify(model).model, path, external_data=data)
-  finally:
-    logging.disable(level)
-
-
-def _load_onnx(path: pathlib.Path):
-  onnxruntime = _onnx_packages()[-1]
-  options = onnxruntime.SessionOptions()
-  options.log_severity_level = 3  # errors
-  session = onnxruntime.InferenceSession(
-    path, options, providers=['CPUExecutionProvider']
-  )
-  names = [output.name for output in session.get_outputs()]
-  return lambda crops: dict(
-    zip(names, session.run(names, {'image': crops}), strict=True)
-  )
-
-
-def _onnx_versions() -> dict:
-  _onnx_packages()  # has words for one that is missing
-  return {'opset': OPSET, 'jax2onnx': _version('jax2onnx')}
-
-
-def _onnx_packages():
-  try:
-    import jax2onnx
-    import onnx_ir.passes.common
-    import onnxruntime
-  except ImportError as error:
-    raise InputError(
-      f'--format=onnx needs {error.name}, which is not installed: install '
-      "fld_jax's extra onnx, pip install 'fld_jax[onnx]'."
-    ) from error
-  return jax2onnx, onnx_ir, onnxruntime
-
-
-# Format -> how to write a file, how to load it, the versions it is of.
-FORMATS = {
-  'stablehlo': (
-    _to_stablehlo,
-    _load_stablehlo,
-    lambda: {'platforms': list(PLATFORMS)},
-  ),
-  'onnx': (
-    _to_onnx,
-    _load_onnx,
-    _onnx_versions,
-  ),
-}
-
-
-def _version(package: str) -> str:
-  return importlib.metadata.version(package)
 
 
 def _sha256(path: pathlib.Path) -> str:

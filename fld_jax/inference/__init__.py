@@ -1,0 +1,1 @@
+"""Landmarks of anyone's images, and files to deploy."""

@@ -1,0 +1,1 @@
+"""Weights trained elsewhere: readers, and how they fill our networks."""

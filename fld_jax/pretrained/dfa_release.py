@@ -1,0 +1,143 @@
+"""The DFA authors' Caffe release."""
+
+import dataclasses
+import pathlib
+import re
+
+import numpy as np
+
+from fld_jax.errors import InputError, shown
+from fld_jax.pretrained import caffe_files
+from fld_jax.pretrained.matching import fill, some
+
+# The release's convolutions in each block, methods 1.2.
+_DFA_BLOCKS = (2, 2, 3, 3, 3)
+
+
+# Its heads for pseudo-labels go by several names; nothing at test reads them.
+_DFA_LABEL = r'fc8_(soft|hard)label(_stage\d)?'
+
+
+@dataclasses.dataclass(frozen=True)
+class DfaNet:
+  """What a .prototxt of the release leaves open.
+
+  Attributes:
+    num_landmarks: N.
+    size: side of the image.
+    blocks: (convolutions, channels) of each block of the VGG.
+    hidden: width of fc6 and fc7.
+  """
+
+  num_landmarks: int
+  size: int
+  blocks: tuple[tuple[int, int], ...]
+  hidden: int
+
+
+def read_dfa_net(path: pathlib.Path, use_estimate: bool) -> DfaNet:
+  """Reads a .prototxt of the release, that of `models.DFA`.
+
+  Args:
+    path: of the file.
+    use_estimate: False for stage 1, True for the network of the others.
+
+  Raises:
+    InputError: naming the layer, what it is and what it must be.
+  """
+  net = caffe_files.read_net(path)
+  for name in ('conv1_1', 'fc6', 'fc8_landmarks'):
+    if name not in net.widths:
+      raise InputError(
+        f'{path}, layer {name}: is missing; the file has {some(net.layers)}'
+      )
+  blocks = tuple(
+    (count, net.widths.get(f'conv{i}_1', 0))
+    for i, count in enumerate(_DFA_BLOCKS, 1)
+  )
+  hidden, coordinates = net.widths['fc6'], net.widths['fc8_landmarks']
+  size = (net.inputs.get('data') or (0,))[-1]
+  found = DfaNet(coordinates // 2, size, blocks, hidden)
+  inputs, layers, output = _dfa_layers(found, use_estimate)
+  for name, shape in net.inputs.items():
+    if shape[1:] != inputs.get(name) or size % 32 or not 32 <= size <= 1024:
+      raise InputError(
+        f'{path}, input {shown(name)}: has shape {shape}, must have '
+        f'(1, 3, S, S) for data, S a multiple of 32 up to 1024, and (1, 1, 1, '
+        f'{2 * found.num_landmarks}) for prediction after stage 1'
+      )
+  labels = [name for name in net.layers if re.fullmatch(_DFA_LABEL, name)]
+  ours = {k: v for k, v in net.layers.items() if k not in labels}
+  for name in layers | ours:
+    if layers.get(name) != ours.get(name):
+      raise InputError(
+        f'{path}, layer {shown(name)}: is {shown(ours.get(name, "missing"))}; '
+        f'must be {layers.get(name, "missing")}'
+      )
+  of_labels = {*labels, *(f'softmax({name})' for name in labels)}
+  outputs = [what for what in net.outputs.values() if what not in of_labels]
+  if outputs != [output]:
+    raise InputError(
+      f'{path}, outputs: are {shown("; ".join(outputs))}, must be {output}'
+    )
+  return found
+
+
+def _dfa_layers(net: DfaNet, use_estimate: bool):
+  """Inputs, layers and output of the release, in the words of `caffe_files`."""
+  layers, x, n = {}, 'data', net.num_landmarks
+  for i, (count, channels) in enumerate(net.blocks, 1):
+    for j in range(1, count + 1):
+      name = f'conv{i}_{j}'
+      layers[name] = f'Convolution {channels}, 3x3, pad 1 of {x}'
+      x = f'relu({name})'
+    x = f'max_pool[2x2 stride 2x2]({x})'
+  inputs = {'data': (3, net.size, net.size)}
+  layers['fc6'] = f'InnerProduct {net.hidden} of {x}'
+  x, fc7 = 'fc6', 'fc7'
+  if use_estimate:
+    inputs['prediction'] = (1, 1, 2 * n)
+    layers['fc_pre'] = f'InnerProduct {net.hidden // 8} of prediction'
+    x, fc7 = 'concat(fc6, fc_pre)', 'fc7_pre'
+  layers[fc7] = f'InnerProduct {net.hidden} of relu({x})'
+  heads = {'fc8_landmarks': 2 * n}
+  heads |= {f'fc8_visibility_{i}': 3 for i in range(1, n + 1)}
+  for name, width in heads.items():
+    layers[name] = f'InnerProduct {width} of relu({fc7})'
+  return inputs, layers, f'concat({", ".join(heads)})'
+
+
+def read_dfa_weights(path: pathlib.Path, shapes: dict, use_estimate: bool):
+  """Reads a .caffemodel of the release.
+
+  Args:
+    path: of the file.
+    shapes: of the variables of `models.DFA` without pseudo-labels.
+    use_estimate: see `read_dfa_net`.
+
+  Returns:
+    (variables, the file's names that were left out).
+
+  Raises:
+    InputError: see `fill`.
+  """
+  blobs = {'kernel': 0, 'bias': 1}
+  layer = {'fc7': 'fc7_pre'} if use_estimate else {}
+
+  def key_of(place):
+    *_, name, kind = place
+    return f'{layer.get(name, name)}[{blobs[kind]}]'
+
+  trunk = shapes['params']['vgg']
+  last = max(trunk)  # conv5_3
+  variables, left_out = fill(
+    path,
+    caffe_files.read_weights(path),
+    shapes,
+    key_of,
+    rf'{_DFA_LABEL}\[[01]\]',
+    channels=trunk[last]['kernel'].shape[-1],
+  )
+  first = variables['params']['vgg']['conv1_1']
+  first['kernel'] = np.ascontiguousarray(first['kernel'][:, :, ::-1])  # BGR
+  return variables, left_out

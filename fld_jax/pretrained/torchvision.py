@@ -1,0 +1,228 @@
+"""torchvision's VGG-16 and ResNet weights."""
+
+import itertools
+import pathlib
+import re
+
+import numpy as np
+from flax import traverse_util
+
+from fld_jax.errors import InputError
+from fld_jax.models.resnet import LAYOUTS
+from fld_jax.pretrained import torch_files
+from fld_jax.pretrained.matching import fill, some
+
+# Our names of what a layer has, and PyTorch's.
+LEAVES = {
+  'kernel': 'weight',
+  'scale': 'weight',
+  'bias': 'bias',
+  'mean': 'running_mean',
+  'var': 'running_var',
+}
+
+
+def start_trunk(
+  path: pathlib.Path, variables: dict, model: str
+) -> tuple[dict, list[str]]:
+  """Variables of a network whose trunk, and perhaps more, is a file's.
+
+  Of VGG-16 that is the convolutions, and fc6 and fc7 if the network has layers
+  of these names, inputs and widths: those of DFA's stage 1 at 224 pixels.
+
+  Args:
+    path: of torchvision's weights.
+    variables: of the network, fresh; anything with shapes if only the file's
+      fit is of interest.
+    model: the network's `config.model.name`, for messages.
+
+  Returns:
+    (variables, the file's names that were left out).
+
+  Raises:
+    InputError: for anything but the same trunk.
+  """
+  params = variables['params']
+  trunk = 'vgg' if 'vgg' in params else 'resnet'
+  arrays = torch_files.read(path)
+  kind = kind_of_weights(arrays)
+  if kind != trunk:
+    names = {
+      'vgg': "a VGG's weights",
+      'resnet': "a ResNet's weights",
+      'mmpose': "a pose estimator's weights, for --mode=convert",
+      '': f'of names that are not known here ({some(arrays)})',
+    }
+    raise InputError(
+      f"{path}: is {names[kind]}, and the network '{model}' has a "
+      f"{'VGG' if trunk == 'vgg' else 'ResNet'}: must be torchvision's weights "
+      'of one'
+    )
+  if kind == 'vgg':
+    return _start_vgg(path, arrays, variables)
+  _check_resnet(path, arrays, '', params['resnet'])
+  filled, left_out = fill(
+    path,
+    arrays,
+    _part(variables, 'resnet'),
+    lambda place: resnet_key(place[2:]),
+    r'fc\..*|.*\.num_batches_tracked',
+  )
+  return _replaced(variables, filled), left_out
+
+
+def kind_of_weights(arrays) -> str:
+  """Whose names these are: 'vgg', 'resnet', 'mmpose' or ''."""
+  if 'features.0.weight' in arrays:
+    return 'vgg'
+  if 'layer1.0.conv1.weight' in arrays:
+    return 'resnet'
+  return 'mmpose' if any(k.startswith('backbone.') for k in arrays) else ''
+
+
+def _part(variables: dict, *names: str) -> dict:
+  """The variables of some modules alone."""
+  return {
+    collection: {name: tree[name] for name in names if name in tree}
+    for collection, tree in variables.items()
+    if any(name in tree for name in names)
+  }
+
+
+def _replaced(variables: dict, filled: dict) -> dict:
+  """The variables, with those modules that are filled."""
+  return {k: {**tree, **filled.get(k, {})} for k, tree in variables.items()}
+
+
+def _start_vgg(path, arrays: dict[str, np.ndarray], variables: dict):
+  """See `start_trunk`."""
+  vgg = variables['params']['vgg']
+  ours, theirs = 'bn1_1' in vgg, 'features.1.running_mean' in arrays
+  if ours != theirs:
+    raise InputError(
+      f'{path}: is of a VGG {"with" if theirs else "without"} batch '
+      f'normalisation, and config.model.batch_norm is {ours}: set it to '
+      f'{theirs}'
+    )
+  names = [name for name in sorted(vgg) if name.startswith('conv')]
+  grouped = itertools.groupby(names, lambda name: name[:5])  # conv1_1, conv1_2
+  blocks = tuple(
+    (len(block), vgg[block[-1]]['kernel'].shape[-1])
+    for block in (list(group) for _, group in grouped)
+  )
+  numbers = _vgg_blocks(arrays, step=3 if theirs else 2)
+  of_file = tuple(
+    (len(block), arrays[f'features.{block[-1]}.weight'].shape[0])
+    for block in numbers
+  )
+  if blocks != of_file:
+    raise InputError(
+      f'{path}: is of a VGG of the blocks {of_file}, and config.model.blocks '
+      f'is {blocks}: set it to them'
+    )
+  places = {}
+  for name, number in zip(names, sum(numbers, []), strict=True):
+    places[name] = f'features.{number}'
+    if theirs:
+      places[name.replace('conv', 'bn')] = f'features.{number + 1}'
+      # Here a normalised convolution has no bias: the mean takes it in.
+      mean = f'features.{number + 1}.running_mean'
+      bias = arrays.pop(f'features.{number}.bias', 0)
+      if np.shape(bias) == np.shape(arrays.get(mean)):
+        arrays[mean] = arrays[mean] - bias
+  parts = ['vgg']
+  for name, key in (('fc6', 'classifier.0'), ('fc7', 'classifier.3')):
+    layer = variables['params'].get(name, {})
+    weight = arrays.get(f'{key}.weight')
+    if {*layer} == {'kernel', 'bias'} and weight is not None:
+      if weight.shape == layer['kernel'].shape[::-1]:
+        parts.append(name)
+        places[name] = key
+  filled, left_out = fill(
+    path,
+    arrays,
+    _part(variables, *parts),
+    lambda place: f'{places[place[-2]]}.{LEAVES[place[-1]]}',
+    r'classifier\..*|.*\.num_batches_tracked',
+    channels=blocks[-1][1],
+  )
+  return _replaced(variables, filled), left_out
+
+
+def _vgg_blocks(arrays, step: int) -> list[list[int]]:
+  """Numbers of the convolutions of each block; a pool stands between blocks.
+
+  Args:
+    arrays: torchvision's; it numbers all layers, those without weights too.
+    step: from a convolution to the next one of its block.
+  """
+  found = [re.fullmatch(r'features\.(\d+)\.weight', key) for key in arrays]
+  numbers = sorted(
+    int(match[1]) for match in found if match and arrays[match[0]].ndim == 4
+  )
+  blocks = []
+  for number in numbers:
+    if blocks and number - blocks[-1][-1] == step:
+      blocks[-1].append(number)
+    else:
+      blocks.append([number])
+  return blocks
+
+
+def resnet_key(place: tuple[str, ...]) -> str:
+  """The name in a file of ('layer1_0', 'downsample_conv', 'kernel')."""
+  path = '.'.join([*place[:-1], LEAVES[place[-1]]])
+  path = re.sub(r'^layer(\d)_(\d+)', r'layer\1.\2', path)
+  return path.replace('downsample_conv', 'downsample.0').replace(
+    'downsample_bn', 'downsample.1'
+  )
+
+
+def read_resnet(path, arrays: dict[str, np.ndarray], prefix: str):
+  """(depth, width) of the ResNet whose weights these are.
+
+  Args:
+    path: of the file, for messages.
+    arrays: the file's.
+    prefix: of the ResNet's names.
+
+  Raises:
+    InputError: for a ResNet that is none of `models.resnet.LAYOUTS`.
+  """
+  stem = arrays.get(f'{prefix}conv1.weight')
+  found = [
+    re.match(rf'{re.escape(prefix)}layer(\d)\.(\d+)\.conv(\d)', key)
+    for key in arrays
+  ]
+  found = [tuple(map(int, match.groups())) for match in found if match]
+  blocks = tuple(
+    1 + max((b for layer, b, _ in found if layer == i), default=-1)
+    for i in range(1, 5)
+  )
+  layout = blocks, any(conv == 3 for *_, conv in found)
+  depths = [depth for depth, known in LAYOUTS.items() if known == layout]
+  if not depths or stem is None or stem.ndim != 4:
+    raise InputError(
+      f'{path}: has {blocks} blocks in its four stages, must be a ResNet of '
+      f'{", ".join(map(str, LAYOUTS))} layers'
+    )
+  return depths[0], stem.shape[0]
+
+
+def _check_resnet(path, arrays, prefix: str, params: dict) -> None:
+  """Refuses a ResNet of another depth or width than a network's."""
+  names = {'/'.join(place) for place in traverse_util.flatten_dict(params)}
+  blocks = tuple(
+    sum(re.fullmatch(rf'layer{i}_\d+', name) is not None for name in params)
+    for i in range(1, 5)
+  )
+  layout = blocks, 'layer1_0/conv3/kernel' in names
+  (depth,) = (depth for depth, known in LAYOUTS.items() if known == layout)
+  ours = depth, params['conv1']['kernel'].shape[-1]
+  theirs = read_resnet(path, arrays, prefix)
+  for field, a, b in zip(('depth', 'width'), ours, theirs, strict=True):
+    if a != b:
+      raise InputError(
+        f'{path}: is of a ResNet of {theirs[0]} layers and width {theirs[1]}, '
+        f'and config.model.{field} is {a}: set it to {b}'
+      )
