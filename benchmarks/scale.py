@@ -207,7 +207,7 @@ def tables(count: int = 100_000_000) -> list[str]:
   step = lambda pod: training(pod, 1)
   every = lambda pod: SAVE_EVERY * step(pod)['step']
   last = lambda pod: between(pod, 3, count)
-  whole = lambda pod: train_cascade(pod, count)
+  whole = lambda pod: cascade(pod, count)
   work = lambda pod: whole(pod)['train'] + whole(pod)['passes']
   return [
     _table(

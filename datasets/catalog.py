@@ -36,8 +36,6 @@ class Source:
 
 
 _DEEPFASHION = 'http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion'
-
-
 SOURCES = {
   'deepfashion': Source(
     f'{_DEEPFASHION}/AttributePrediction.html',
@@ -221,6 +219,7 @@ def instructions(name: str):
 
 
 def check_manual_dir(config) -> None:
+  """Raises InputError if a config names no folder of original files."""
   if not config.manual_dir:
     raise InputError(
       "config.dataset.manual_dir is empty: give the dataset's folder, "

@@ -19,8 +19,6 @@ DATASETS = (
   'lspet',
   'parse',
 )
-
-
 # What a trained network is evaluated on, of datasets that have no val.
 EVAL_SPLITS = {
   'in_shop': ('query',),
@@ -28,16 +26,10 @@ EVAL_SPLITS = {
   'lspet': ('train[95%:]',),  # there is only train
   'parse': ('test',),
 }
-
-
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
-
-
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
-
-
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 

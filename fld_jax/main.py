@@ -251,7 +251,7 @@ def main() -> None:
 def _end(status: int, word: str, **options) -> NoReturn:
   print(word, file=sys.stderr, flush=True)
   # Not imported before there is JAX; then there is no other process either.
-  processes = sys.modules.get('fld_jax.processes')
+  processes = sys.modules.get('fld_jax.runtime.processes')
   if processes is None:
     sys.exit(status)
   processes.leave(status, **options)

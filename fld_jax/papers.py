@@ -3,8 +3,58 @@
 "DFA": Liu et al., ECCV 2016; "PCLoss": Song et al., Pattern Recognition 2021.
 """
 
-from fld_jax import papers
-
+# NE on FLD. The paper does not show the waist's columns, so the printed average
+# is close to, but not, the mean of the six that it shows.
+FASHION_8_ORDER = (
+  'collar_left',
+  'collar_right',
+  'sleeve_left',
+  'sleeve_right',
+  'hem_left',
+  'hem_right',
+)
+# Row -> the six landmarks, then the average.
+DFA_TABLE_2 = {
+  's1 direct regression': (0.071, 0.071, 0.134, 0.130, 0.103, 0.102, 0.102),
+  's1 - visibility': (0.104, 0.102, 0.213, 0.212, 0.141, 0.143, 0.153),
+  's1 + plabels (T=1)': (0.065, 0.065, 0.113, 0.112, 0.094, 0.095, 0.091),
+  's1 + plabels (T=20)': (0.057, 0.058, 0.106, 0.104, 0.088, 0.089, 0.084),
+  's2 direct regression': (0.051, 0.051, 0.098, 0.096, 0.082, 0.080, 0.078),
+  's2 + plabels (abs.)': (0.050, 0.051, 0.097, 0.096, 0.080, 0.079, 0.076),
+  's2 + plabels (offset)': (0.049, 0.050, 0.095, 0.093, 0.077, 0.078, 0.074),
+  's3 direct regression': (0.049, 0.049, 0.094, 0.093, 0.074, 0.076, 0.073),
+  's3 + two-branch': (0.048, 0.049, 0.094, 0.093, 0.073, 0.075, 0.072),
+  's3 + auto-routing': (0.048, 0.049, 0.092, 0.091, 0.071, 0.073, 0.070),
+  's3 + plabels (offset)': (0.048, 0.048, 0.091, 0.090, 0.071, 0.073, 0.069),
+  's3 + plabels (c. offset)': (0.048, 0.048, 0.091, 0.089, 0.071, 0.072, 0.068),
+}
+# Model -> PCLoss -> NE in per cent on DeepFashion; left and right of collar,
+# sleeve, waist and hem, then the average.
+PCLOSS_TABLE_1 = {
+  'fashionnet': {
+    'none': (8.54, 9.02, 9.73, 9.35, 8.54, 8.45, 8.12, 8.23, 8.75),
+    'skeleton': (2.33, 2.40, 4.00, 4.17, 5.81, 6.01, 2.13, 2.20, 3.63),
+  },
+  'fpn': {
+    'none': (2.19, 2.19, 3.28, 3.31, 4.81, 4.87, 2.09, 2.11, 3.11),
+    'skeleton': (2.04, 2.05, 3.18, 3.19, 4.72, 4.81, 1.90, 1.96, 2.98),
+  },
+  'simple_baselines': {
+    'none': (2.07, 2.10, 3.18, 3.13, 4.83, 4.83, 1.75, 1.77, 2.96),
+    'skeleton': (2.03, 2.06, 3.00, 3.04, 4.64, 4.75, 1.50, 1.53, 2.82),
+  },
+  'integral': {'none': (), 'skeleton': ()},
+}
+# Model -> PCLoss -> NE on FashionAI's val.
+PCLOSS_TABLE_4 = {
+  'fashionnet': {'none': 0.101724, 'whole': 0.098295, 'skeleton': 0.097078},
+  'fpn': {
+    'none': 0.041219,
+    'whole': 0.039646,
+    'top_bottom': 0.039597,
+    'skeleton': 0.039110,
+  },
+}
 # Left and right of collar, sleeve, waist and hem, then the average, in per
 # cent: PCLoss, Tables 1 and 2.
 DFA_DEEPFASHION = (6.28, 6.37, 6.58, 6.21, 7.26, 7.02, 6.58, 6.63, 6.62)
@@ -60,8 +110,8 @@ def published(
   rows = {}
   if model == 'dfa':
     for stage, title in STAGES.items():
-      *of, average = papers.DFA_TABLE_2[title]
-      by_name = dict(zip(papers.FASHION_8_ORDER, of, strict=True))
+      *of, average = DFA_TABLE_2[title]
+      by_name = dict(zip(FASHION_8_ORDER, of, strict=True))
       values = [by_name.get(name) for name in names]
       rows[f'DFA paper, Table 2: {stage}, on FLD'] = [*values, average]
     # On FLD that is stage 3 again, from another paper.
@@ -89,63 +139,3 @@ def _title(model: str, pcloss: str, where: str) -> str:
 
 def _fractions(values) -> list:
   return [None if value is None else value / 100 for value in values]
-
-
-# NE on FLD. The paper does not show the waist's columns, so the printed average
-# is close to, but not, the mean of the six that it shows.
-FASHION_8_ORDER = (
-  'collar_left',
-  'collar_right',
-  'sleeve_left',
-  'sleeve_right',
-  'hem_left',
-  'hem_right',
-)
-
-
-# Row -> the six landmarks, then the average.
-DFA_TABLE_2 = {
-  's1 direct regression': (0.071, 0.071, 0.134, 0.130, 0.103, 0.102, 0.102),
-  's1 - visibility': (0.104, 0.102, 0.213, 0.212, 0.141, 0.143, 0.153),
-  's1 + plabels (T=1)': (0.065, 0.065, 0.113, 0.112, 0.094, 0.095, 0.091),
-  's1 + plabels (T=20)': (0.057, 0.058, 0.106, 0.104, 0.088, 0.089, 0.084),
-  's2 direct regression': (0.051, 0.051, 0.098, 0.096, 0.082, 0.080, 0.078),
-  's2 + plabels (abs.)': (0.050, 0.051, 0.097, 0.096, 0.080, 0.079, 0.076),
-  's2 + plabels (offset)': (0.049, 0.050, 0.095, 0.093, 0.077, 0.078, 0.074),
-  's3 direct regression': (0.049, 0.049, 0.094, 0.093, 0.074, 0.076, 0.073),
-  's3 + two-branch': (0.048, 0.049, 0.094, 0.093, 0.073, 0.075, 0.072),
-  's3 + auto-routing': (0.048, 0.049, 0.092, 0.091, 0.071, 0.073, 0.070),
-  's3 + plabels (offset)': (0.048, 0.048, 0.091, 0.090, 0.071, 0.073, 0.069),
-  's3 + plabels (c. offset)': (0.048, 0.048, 0.091, 0.089, 0.071, 0.072, 0.068),
-}
-
-
-# Model -> PCLoss -> NE in per cent on DeepFashion; left and right of collar,
-# sleeve, waist and hem, then the average.
-PCLOSS_TABLE_1 = {
-  'fashionnet': {
-    'none': (8.54, 9.02, 9.73, 9.35, 8.54, 8.45, 8.12, 8.23, 8.75),
-    'skeleton': (2.33, 2.40, 4.00, 4.17, 5.81, 6.01, 2.13, 2.20, 3.63),
-  },
-  'fpn': {
-    'none': (2.19, 2.19, 3.28, 3.31, 4.81, 4.87, 2.09, 2.11, 3.11),
-    'skeleton': (2.04, 2.05, 3.18, 3.19, 4.72, 4.81, 1.90, 1.96, 2.98),
-  },
-  'simple_baselines': {
-    'none': (2.07, 2.10, 3.18, 3.13, 4.83, 4.83, 1.75, 1.77, 2.96),
-    'skeleton': (2.03, 2.06, 3.00, 3.04, 4.64, 4.75, 1.50, 1.53, 2.82),
-  },
-  'integral': {'none': (), 'skeleton': ()},
-}
-
-
-# Model -> PCLoss -> NE on FashionAI's val.
-PCLOSS_TABLE_4 = {
-  'fashionnet': {'none': 0.101724, 'whole': 0.098295, 'skeleton': 0.097078},
-  'fpn': {
-    'none': 0.041219,
-    'whole': 0.039646,
-    'top_bottom': 0.039597,
-    'skeleton': 0.039110,
-  },
-}

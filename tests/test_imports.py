@@ -1,6 +1,7 @@
 """Imports point one way, and TensorFlow is never among them."""
 
 import ast
+import graphlib
 import os
 import pathlib
 import subprocess
@@ -11,146 +12,51 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'fld_jax'
 
-# A module may import modules of earlier layers only.
-LAYERS = (
-  ('errors', 'schema', 'geometry', 'parallel', 'processes', 'config', 'files'),
-  (
-    'caffe_files',
-    'coco_metrics',
-    'configs',
-    'curves',
-    'datasets',
-    'doctor_table',
-    'heatmaps',
-    'keypoint_metrics',
-    'kmeans',
-    'losses',
-    'metrics',
-    'models',
-    'models.cpu',
-    'models.dfa',
-    'models.fpn',
-    'models.layers',
-    'models.regression',
-    'models.resnet',
-    'models.simple_baselines',
-    'models.vgg',
-    'pseudo_labels',
-    'report_table',
-    'retrieval_metrics',
-    'schedules',
-    'sides',
-    'tables',
-    'torch_files',
-    'visualize',
-  ),
-  (
-    'checkpoint',
-    'coco_objects',
-    'doctor_sheets',
-    'export_files',
-    'input_pipeline',
-    'item_boxes',
-    'photos',
-    'prediction_files',
-    'pretrained',
-    'report_papers',
-    'row_index',
-    'train_step',
-  ),
-  ('evaluation_files', 'near_duplicates', 'score', 'stage'),
-  ('checks', 'convert', 'doctor', 'evaluate', 'predict', 'prepare'),
-  ('export', 'predictor', 'train'),
-  (
-    'cascade',
-    'predict_files',
-    'report',
-    'report_content',
-    'report_data_plots',
-    'report_gallery',
-    'report_html',
-    'report_pictures',
-    'report_plots',
-    'report_runs',
-    'report_tables',
-  ),
-  ('ablation',),
-  ('run',),
-  ('main',),
+# A file or folder of the package may import from those before it, and a file of
+# a folder from any other of its own folder, without circles.
+ORDER = (
+  'errors',
+  'schema',
+  'landmark_sets',
+  'geometry',
+  'config',
+  'defaults',
+  'papers',
+  'files',
+  'configs',
+  'runtime',
+  'datasets',
+  'metrics',
+  'ops',
+  'models',
+  'input_pipeline',
+  'cascade',
+  'pretrained',
+  'evaluation',
+  'training',
+  'visualization',
+  'report',
+  'doctor',
+  'inference',
+  'ablation',
+  'experiment',
+  'main',
 )
-# And these, of its own layer.
-SAME_LAYER = {
-  ('config', 'errors'),
-  ('evaluate', 'predict'),
-  ('files', 'errors'),
-  ('geometry', 'errors'),
-  ('geometry', 'schema'),
-  ('keypoint_metrics', 'metrics'),
-  ('models', 'models.dfa'),
-  ('models', 'models.fpn'),
-  ('models', 'models.regression'),
-  ('models', 'models.simple_baselines'),
-  ('models.dfa', 'models.layers'),
-  ('models.dfa', 'models.vgg'),
-  ('models.fpn', 'models.layers'),
-  ('models.fpn', 'models.resnet'),
-  ('models.layers', 'models.cpu'),
-  ('models.regression', 'models.layers'),
-  ('models.regression', 'models.resnet'),
-  ('models.regression', 'models.vgg'),
-  ('models.resnet', 'models.layers'),
-  ('models.simple_baselines', 'models.layers'),
-  ('models.simple_baselines', 'models.resnet'),
-  ('models.vgg', 'models.layers'),
-  ('parallel', 'errors'),
-  ('processes', 'errors'),
-  ('pseudo_labels', 'kmeans'),
-  ('report', 'report_content'),
-  ('report', 'report_html'),
-  ('report', 'report_plots'),
-  ('report', 'report_runs'),
-  ('report_content', 'report_data_plots'),
-  ('report_content', 'report_gallery'),
-  ('report_content', 'report_html'),
-  ('report_content', 'report_pictures'),
-  ('report_content', 'report_plots'),
-  ('report_content', 'report_runs'),
-  ('report_content', 'report_tables'),
-  ('report_data_plots', 'report_plots'),
-  ('report_data_plots', 'report_runs'),
-  ('report_data_plots', 'report_tables'),
-  ('report_gallery', 'report_runs'),
-  ('report_html', 'report_gallery'),
-  ('report_pictures', 'report_data_plots'),
-  ('report_pictures', 'report_runs'),
-  ('report_pictures', 'report_tables'),
-  ('report_plots', 'report_runs'),
-  ('report_plots', 'report_tables'),
-  ('report_tables', 'report_runs'),
-  ('retrieval_metrics', 'metrics'),
-  ('schema', 'errors'),
-  ('tables', 'metrics'),
-  ('visualize', 'metrics'),
-  ('visualize', 'tables'),
-}
-LAYER = {name: i for i, names in enumerate(LAYERS) for name in names}
-# Folders of which any file may import any other.
-FOLDERS = ('configs', 'datasets')
 
 
-def unit(dotted):
-  """'fld_jax.models.vgg' -> 'models.vgg'; 'fld_jax.datasets.x' -> 'datasets'"""
-  parts = dotted.split('.')[1:]
-  return parts[0] if parts[0] in FOLDERS else '.'.join(parts)
+def room(dotted):
+  """'fld_jax.models.vgg' -> 'models'"""
+  return dotted.split('.')[1]
 
 
 def source_files():
-  # glob, not rglob: datasets/ and configs/ are links, which rglob passes by.
-  for path in [*PACKAGE.glob('*.py'), *PACKAGE.glob('*/*.py')]:
-    parts = path.relative_to(ROOT).with_suffix('').parts
-    dotted = '.'.join(parts).removesuffix('.__init__')
-    if dotted != 'fld_jax':
-      yield dotted, path
+  # Patterns, not rglob: datasets/ and configs/ are links, which it passes by.
+  for pattern in ('*.py', '*/*.py', '*/*/*.py'):
+    for path in PACKAGE.glob(pattern):
+      parts = path.relative_to(ROOT).with_suffix('').parts
+      dotted = '.'.join(parts).removesuffix('.__init__')
+      if dotted != 'fld_jax':
+        yield dotted, path
 
 
 def imported(source):
@@ -172,17 +78,17 @@ IMPORTS = {
   name: set(imported(path.read_text())) for name, path in FILES.items()
 }
 EDGES = {
-  (unit(name), unit(target))
+  (name, target)
   for name, targets in IMPORTS.items()
   for target in targets
-  if target.startswith('fld_jax.') and unit(name) != unit(target)
+  if target.startswith('fld_jax.') and target != name
 }
 
 
 def test_the_reader_sees_every_form_of_import():
   source = """
 import numpy as np, fld_jax.schema
-from fld_jax import losses
+from fld_jax.training import losses
 from fld_jax.models.vgg import VGG
 def f():
   from tensorflow import data
@@ -190,35 +96,38 @@ def f():
   assert set(imported(source)) == {
     'numpy',
     'fld_jax.schema',
-    'fld_jax.losses',
+    'fld_jax.training.losses',
     'fld_jax.models.vgg',
     'tensorflow',
   }
 
 
-def test_every_module_has_a_place_in_the_order():
-  assert {unit(name) for name in FILES} == set(LAYER)
+def test_every_file_and_folder_has_a_place_in_the_order():
+  assert {room(name) for name in FILES} == set(ORDER)
 
 
 def test_imports_point_one_way():
+  place = {name: i for i, name in enumerate(ORDER)}
   wrong = [
     f'{importer} imports {target}'
-    for importer, target in sorted(EDGES - SAME_LAYER)
-    if LAYER[target] >= LAYER[importer]
+    for importer, target in sorted(EDGES)
+    if place[room(target)] > place[room(importer)]
   ]
   assert not wrong
 
 
-def test_every_listed_exception_is_within_a_layer_and_in_use():
-  assert all(LAYER[a] == LAYER[b] for a, b in SAME_LAYER)
-  assert SAME_LAYER <= EDGES
-  assert not {(b, a) for a, b in SAME_LAYER} & SAME_LAYER
+def test_no_files_import_each_other_in_a_circle():
+  graph = {name: set() for name in FILES}
+  for importer, target in EDGES:
+    graph[importer].add(target)
+  # Raises CycleError, which names the files.
+  list(graphlib.TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize(
   ('package', 'importers'),
   [
-    ('orbax', {'fld_jax.checkpoint', 'fld_jax.processes'}),
+    ('orbax', {'fld_jax.runtime.checkpoint', 'fld_jax.runtime.processes'}),
     ('tensorflow', set()),
     ('torch', set()),
   ],

@@ -18,7 +18,7 @@ from fld_jax.configs import base, pcloss
 from fld_jax.datasets import prepare
 from fld_jax.datasets.common import shards
 from fld_jax.datasets.prepare import make_builder, prepared_builder
-from fld_jax.errors import InputError
+from fld_jax.errors import Findings, InputError
 from fld_jax.files import images
 
 NUM_IMAGES = 60
@@ -114,7 +114,7 @@ def test_records_and_order_are_tfds_own(folder, tmp_path, monkeypatch):
   monkeypatch.setattr(shards, 'MIN_RECORDS', 7)
   builder = prepared_builder(config_of(folder, tmp_path / 'ours'))
   assert builder.info.splits['train'].shard_lengths == [7] * 5 + [5]
-  rows = list(builder.read(shards.Findings()))
+  rows = list(builder.read(Findings()))
   plain = Plain(rows, builder.info.features, data_dir=tmp_path / 'plain')
   plain.download_and_prepare()
   assert records(builder) == records(plain)

@@ -547,14 +547,14 @@ def test_the_pages_files_are_installed():
   """They are no modules, so pyproject.toml has to name them."""
   top = pathlib.Path(__file__).parents[1]
   project = tomllib.loads((top / 'pyproject.toml').read_text())
-  patterns = project['tool']['setuptools']['package-data']['fld_jax']
-  folder = top / 'fld_jax'
+  patterns = project['tool']['setuptools']['package-data']['fld_jax.report']
+  folder = top / 'fld_jax/report'
   others = {
     path.relative_to(folder).as_posix()
-    for path in folder.glob('report_page/*')
+    for path in folder.glob('assets/*')
     if path.suffix != '.py'
   }
-  assert {'report_page/page.html', 'report_page/page.js'} < others
+  assert {'assets/page.html', 'assets/page.js'} < others
   named = {
     path.relative_to(folder).as_posix()
     for pattern in patterns

@@ -217,7 +217,7 @@ def test_killed_before_the_sums_were_written(tmp_path):
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, state, {}, [], 0.1, 0.0)
   (tmp_path / '1' / checkpoint.SUMS).unlink()
-  atomic = [path for path in (tmp_path / '1').rglob('*') if path.is_file()]
+  files = [path for path in (tmp_path / '1').rglob('*') if path.is_file()]
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.seal()
     assert checkpoints.last_step() == 1
@@ -225,7 +225,7 @@ def test_killed_before_the_sums_were_written(tmp_path):
     path.relative_to(tmp_path / '1').as_posix(): hashlib.sha256(
       path.read_bytes()
     ).hexdigest()
-    for path in atomic
+    for path in files
   }
 
 

@@ -86,8 +86,6 @@ def same_images(
 
 
 MAX_IMAGES = 600  # that means are taken of, evenly spread over the split
-
-
 MAX_MEMORY = 2e7  # numbers at a time
 
 

@@ -10,11 +10,7 @@ import jax.export
 from fld_jax.errors import InputError
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')  # that StableHLO is lowered for
-
-
 OPSET = 23  # of ONNX
-
-
 LIMIT = 2**31  # bytes of weights that a file of either format cannot hold
 
 
@@ -103,4 +99,5 @@ FORMATS = {
 
 
 def package_version(package: str) -> str:
+  """The version of an installed package."""
   return importlib.metadata.version(package)

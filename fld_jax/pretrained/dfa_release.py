@@ -12,8 +12,6 @@ from fld_jax.pretrained.matching import fill, some
 
 # The release's convolutions in each block, methods 1.2.
 _DFA_BLOCKS = (2, 2, 3, 3, 3)
-
-
 # Its heads for pseudo-labels go by several names; nothing at test reads them.
 _DFA_LABEL = r'fc8_(soft|hard)label(_stage\d)?'
 

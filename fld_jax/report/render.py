@@ -1,4 +1,4 @@
-"""The page of a report: report_page/ filled with figures, tables and data.
+"""The page of a report: assets/ filled with figures, tables and data.
 
 page.html is made of <section> elements. `{{figure NAME}}`, `{{table NAME}}`,
 `{{list NAME}}` and `{{value NAME}}` stand for what `Content` holds under the
@@ -113,5 +113,5 @@ def page(content: Content) -> str:
 
 
 def _read(name: str) -> str:
-  folder = importlib.resources.files('fld_jax') / 'report_page'
+  folder = importlib.resources.files('fld_jax.report') / 'assets'
   return (folder / name).read_text('utf-8')

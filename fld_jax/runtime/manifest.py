@@ -21,13 +21,9 @@ FREE_FIELDS = (
   'on_nan',
   'parallel',
 )
-
-
 # All that the networks' shapes, inputs and the meaning of their outputs depend
 # on: what evaluation compares.
 INPUT_FIELDS = r'(input|model)\.(?!dropout)|offset_scale|dataset\.clothes_type'
-
-
 NETWORK_FIELDS = (
   INPUT_FIELDS
   + r'|heatmap\.(?!decoder)'

@@ -11,8 +11,6 @@ from fld_jax.ops import heatmaps
 from fld_jax.training import losses
 
 PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # methods 4.3
-
-
 PC_MASKS = {  # methods 4.5
   'annotated': schema.has_position,
   'visible': lambda visibility: visibility == schema.VISIBLE,

@@ -1,13 +1,15 @@
 """The metrics of the steps since the last log entry."""
 
 import itertools
+import logging
 
 import jax
 import numpy as np
 
 from fld_jax.errors import InputError
 from fld_jax.runtime import processes
-from fld_jax.training.train_network import logger
+
+logger = logging.getLogger('fld_jax')
 
 
 class StepLog:
