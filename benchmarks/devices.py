@@ -90,7 +90,7 @@ def step(arguments) -> None:
   def seconds() -> float:
     nonlocal state
     begin = time.perf_counter()
-    processes.wait('step')
+    processes.barrier('step')
     state, metrics = run(state, previous, clusters, parallel.shard(batch))
     jax.block_until_ready((state, metrics))
     return time.perf_counter() - begin

@@ -117,9 +117,9 @@ def _one_network(part, config, parallel, images, estimate):
     before = batch['estimate'] if part.model.use_estimate else None
     return forward.apply_stage(part.model, variables, shown, before, config)
 
-  compiled = parallel.wrap(run, sharded_in=(False, True), sharded_out=True)
+  compiled = parallel.compile(run, sharded_in=(False, True), sharded_out=True)
   variables = parallel.replicate(part.networks['all'])
-  return lambda: parallel.gather(
+  return lambda: parallel.to_host(
     compiled(variables, parallel.shard({'image': images, 'estimate': estimate}))
   )
 

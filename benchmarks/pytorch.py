@@ -86,7 +86,7 @@ def example_batch(count: int, side: int) -> dict:
     'landmarks': rng.uniform(-0.4, 0.4, (count, 8, 2)).astype(np.float32),
     'visibility': np.zeros((count, 8), np.int32),
     'mask': np.ones(count, np.float32),
-    'position': np.arange(count, dtype=np.int32),
+    'example_index': np.arange(count, dtype=np.int32),
   }
 
 
@@ -114,7 +114,9 @@ def speed_of_ours(config, seconds: float) -> dict:
     batch = normalise_images(batch, mean, std)
     return model.apply(variables, batch, train=False)['heatmaps']
 
-  forward = parallel.wrap(forward, sharded_in=(False, True), sharded_out=True)
+  forward = parallel.compile(
+    forward, sharded_in=(False, True), sharded_out=True
+  )
   placed = parallel.replicate(variables)
 
   def trainer(weight: float):

@@ -337,7 +337,7 @@ def _measure_network(config):
   size = config.input.size
   batch = {
     'image': np.zeros((1, size, size, 3), np.float32),
-    'position': np.zeros(1, np.int32),
+    'example_index': np.zeros(1, np.int32),
   }
   init = lambda key: model.init(key, batch, train=False)
   variables = jax.eval_shape(init, jax.random.key(0))
@@ -435,7 +435,7 @@ def measure_together(port: str, process: int) -> None:
   tracemalloc.start()
   joined_routes(score, index)
   peak = tracemalloc.get_traced_memory()[1] / (2 * len(index))
-  processes.wait('the end')
+  processes.barrier('the end')
   if processes.is_main():
     print('STEP', (times[2] - times[1]) / 10 / steps)
     print('ROUTE_PEAK', peak)

@@ -136,7 +136,7 @@ def landmark_set(config) -> schema.LandmarkSet:
     InputError: for an unknown name or clothes type; for coco_keypoints,
       anything wrong with the files' category.
   """
-  whole, only = whole_set(config), only_type(config)
+  whole, only = whole_set(config), selected_type(config)
   return whole if only is None else whole.of_type(only.code)
 
 
@@ -154,7 +154,7 @@ class ClothesType(NamedTuple):
   slots: tuple[int, ...]
 
 
-def only_type(config) -> ClothesType | None:
+def selected_type(config) -> ClothesType | None:
   """The one clothes type that a config asks for, None for all.
 
   Args:

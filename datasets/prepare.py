@@ -68,7 +68,7 @@ def prepared_builder(config):
   return builder
 
 
-def identity(builder) -> str:
+def content_id(builder) -> str:
   """A name of a prepared dataset that is the same for the same records.
 
   Unlike the place of the prepared files, which changes with the images' times

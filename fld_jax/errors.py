@@ -30,7 +30,7 @@ class Preempted(Exception):
   """The run was asked to end (SIGTERM) and has saved what it can go on from."""
 
 
-def shown(text: str, longest: int = 200) -> str:
+def printable(text: str, longest: int = 200) -> str:
   """A file's own text as messages show it: in one line, and not for pages.
 
   Args:

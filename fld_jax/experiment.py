@@ -9,7 +9,7 @@ import jax
 from fld_jax import ablation, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.datasets.catalog import only_type
+from fld_jax.datasets.catalog import selected_type
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
@@ -59,13 +59,13 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   parallel.check_batch_size(config.batch_size)
   # The main process prepares the data, the others find them prepared.
   prepare = lambda: bool(prepared_builder(config.dataset))
-  processes.from_main(prepare, seconds=processes.LONG_SECONDS)
+  processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
   for split in splits:
     # Refuses one that there is not.
-    input_pipeline.Records(builder, split, only=only_type(config.dataset))
+    input_pipeline.Records(builder, split, only=selected_type(config.dataset))
   with contextlib.ExitStack() as stack:
-    processes.from_main(lambda: _lock(workdir, mode, stack))
+    processes.call_on_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
       train_cascade.train_cascade(config, builder, workdir, parallel)
     stages, history = store.load_cascade(config, workdir)

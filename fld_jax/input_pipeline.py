@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from fld_jax import geometry, schema
 from fld_jax.datasets.catalog import landmark_set
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError, printable
 from fld_jax.files.images import decode
 
 logger = logging.getLogger('fld_jax')
@@ -109,7 +109,8 @@ def _read(source, parts, index: int) -> dict:
     ends = np.cumsum([part.take for part in parts])
     file = parts[np.searchsorted(ends, index, side='right')].filename
     raise InputError(
-      f'{file}: these records are cut off or damaged ({shown(str(error))}). '
+      f'{file}: these records are cut off or damaged '
+      f'({printable(str(error))}). '
       f'Remove {os.path.dirname(file)} and start again: they are made anew.'
     ) from error
 
@@ -312,4 +313,4 @@ def device_part(batch: dict, share=(0, 1)) -> dict:
   """
   which, shares = share
   place = which + shares * np.arange(len(batch['mask']), dtype=np.int32)
-  return {**{key: batch[key] for key in DEVICE_KEYS}, 'position': place}
+  return {**{key: batch[key] for key in DEVICE_KEYS}, 'example_index': place}

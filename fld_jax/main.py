@@ -243,7 +243,7 @@ def main() -> None:
   except InputError as error:
     _end(2, f'error: {error}')
   except LostProcess as error:
-    _end(1, f'error: {error}', meet=False)
+    _end(1, f'error: {error}', wait_for_others=False)
   except Preempted as word:
     _end(START_AGAIN, f'{word} Start the same command again.')
 

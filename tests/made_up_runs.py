@@ -90,7 +90,7 @@ def make_run(
     if cascade
     else {},
     route_score=score if cascade else None,
-    hard=score >= 0.3 if cascade else None,
+    is_hard=score >= 0.3 if cascade else None,
   )
   if cascade:
     config = dfa.get_config(f'dataset=synthetic,size=tiny,stages={num_stages}')

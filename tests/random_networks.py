@@ -16,7 +16,7 @@ def random_variables(model, size: int, seed: int, head: float = 0.01) -> dict:
   batch = {
     'image': np.zeros((1, size, size, 3), np.float32),
     'estimate': np.zeros((1, model.num_landmarks, 2), np.float32),
-    'position': np.zeros((1,), np.int32),
+    'example_index': np.zeros((1,), np.int32),
   }
   shapes = jax.eval_shape(
     lambda key: model.init(key, batch, train=False), jax.random.key(0)

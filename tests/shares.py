@@ -116,12 +116,12 @@ if __name__ == '__main__':
   folder, port, process = sys.argv[1:]
   folder = pathlib.Path(folder)
   processes.start(f'127.0.0.1:{port}', 2, int(process))
-  processes.PIECE = 7
-  long = processes.gather(process * 20)
+  processes.CHUNK_BYTES = 7
+  long = processes.all_gather(process * 20)
   assert long == ['0' * 20, '1' * 20]
   expected = [] if int(process) else ['0' * 14, '']
-  assert processes.to_main('' if int(process) else '0' * 14) == expected
-  processes.PIECE = 1000
+  assert processes.gather_to_main('' if int(process) else '0' * 14) == expected
+  processes.CHUNK_BYTES = 1000
   inputs = pickle.loads((folder / 'inputs').read_bytes())
   output = processes.run_together(lambda: work(inputs))
   (folder / f'output{process}').write_bytes(pickle.dumps(output))

@@ -333,7 +333,7 @@ def three_networks(tiny_config):
   batch = {
     'image': rng.normal(size=(4, size, size, 3)).astype(np.float32),
     'estimate': rng.normal(size=(4, 8, 2)).astype(np.float32),
-    'position': np.arange(4),
+    'example_index': np.arange(4),
   }
   return models, variables, batch
 

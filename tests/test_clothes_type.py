@@ -10,7 +10,7 @@ from test_score import config_of, fashion, write_npz
 from fld_jax import defaults, experiment, input_pipeline
 from fld_jax.configs import trained
 from fld_jax.datasets import prepare
-from fld_jax.datasets.catalog import LANDMARK_SETS, landmark_set, only_type
+from fld_jax.datasets.catalog import LANDMARK_SETS, landmark_set, selected_type
 from fld_jax.doctor import examine
 from fld_jax.errors import InputError
 from fld_jax.evaluation.score import score
@@ -56,7 +56,7 @@ def test_a_typed_split_is_the_slice_of_the_whole(
   kind, split, tiny_config, synthetic_builder
 ):
   code, slots = TYPES[kind]
-  only = only_type(dataset(tiny_config, kind))
+  only = selected_type(dataset(tiny_config, kind))
   whole = input_pipeline.Records(synthetic_builder, split)
   typed = input_pipeline.Records(synthetic_builder, split, only=only)
   expected = [r for r in map(whole.__getitem__, range(len(whole)))]
@@ -73,7 +73,7 @@ def test_a_typed_split_is_the_slice_of_the_whole(
 
 def test_some_records_of_a_type(tiny_config, synthetic_builder):
   """As a branch is trained on."""
-  only = only_type(dataset(tiny_config, 'upper'))
+  only = selected_type(dataset(tiny_config, 'upper'))
   typed = input_pipeline.Records(synthetic_builder, 'train', only=only)
   some = typed.indices[[3, 1]]
   found = input_pipeline.Records(synthetic_builder, 'train', some, only)
@@ -89,7 +89,7 @@ def test_batches_are_the_slice_of_the_whole(tiny_config, synthetic_builder):
   config.batch_size = len(whole)
   (rows,) = input_pipeline.eval_batches(whole, config)
   config.dataset.clothes_type = 'upper'
-  only = only_type(config.dataset)
+  only = selected_type(config.dataset)
   typed = input_pipeline.Records(synthetic_builder, 'train', only=only)
   config.batch_size = len(typed)
   (found,) = input_pipeline.eval_batches(typed, config)
@@ -106,7 +106,7 @@ def test_mirrored_crops_swap_within_the_type(tiny_config, synthetic_builder):
   config = tiny_config()
   config.dataset.clothes_type = 'lower'
   config.augment.update(scale=0.0, rotation=0.0, shift=0.0, colour=0.0)
-  only = only_type(config.dataset)
+  only = selected_type(config.dataset)
   records = input_pipeline.Records(synthetic_builder, 'train', only=only)
   plain = input_pipeline.Example(config, augment=False)
   mirrored = input_pipeline.Example(config, augment=True)
@@ -213,7 +213,7 @@ def test_folders_are_prepared_and_examined_whole(fashion, tmp_path, capsys):
 
 
 def test_a_split_without_the_type(tiny_config, synthetic_builder):
-  only = only_type(dataset(tiny_config, 'lower'))
+  only = selected_type(dataset(tiny_config, 'lower'))
   only = only._replace(code=9)
   with pytest.raises(InputError, match="'test' of synthetic.*clothes_type 'lo"):
     input_pipeline.Records(synthetic_builder, 'test', only=only)

@@ -19,7 +19,7 @@ from fld_jax import experiment, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.configs import trained
-from fld_jax.datasets.catalog import landmark_set, only_type
+from fld_jax.datasets.catalog import landmark_set, selected_type
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.ops import heatmaps
@@ -124,7 +124,7 @@ def predict(workdir, tiny_config):
     prepared_builder(config.dataset),
     'test',
     range(16),  # of any type: more images
-    only_type(config.dataset),
+    selected_type(config.dataset),
   )
   batches = list(input_pipeline.eval_batches(records, config))
   rows = Cascade(stages, config, Parallel('shard_map')).predict(batches)

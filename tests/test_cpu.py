@@ -138,6 +138,6 @@ def test_what_is_portable_is_plain():
 
 def test_a_cpu_stores_what_comes_before_a_convolution():
   """XLA heeds the barrier, by an option whose name may change with it."""
-  run = Parallel().wrap(lambda x: relu(x).T, (True,), True)
+  run = Parallel().compile(lambda x: relu(x).T, (True,), True)
   text = run.lower(jnp.ones((8, 4))).compile().as_text()
   assert 'opt-barrier' in text

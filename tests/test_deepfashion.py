@@ -14,7 +14,7 @@ from PIL import Image
 
 from fld_jax.datasets.deepfashion import coarse
 from fld_jax.datasets.deepfashion.builders import Deepfashion
-from fld_jax.datasets.prepare import identity
+from fld_jax.datasets.prepare import content_id
 from fld_jax.errors import InputError
 
 REAL = Path(__file__).parents[2] / 'shared/data/deepfashion'
@@ -388,8 +388,8 @@ def test_corrected_folder_is_prepared_anew(tmp_path):
   third = prepare(folder, data)
   assert len({b.data_dir for b in (first, second, third)}) == 3
   # For a run, equal records are the same data, whenever they were copied.
-  names = [identity(builder) for builder in (first, second, third)]
-  assert names[0] != names[1] == names[2] == identity(prepare(folder, data))
+  names = [content_id(builder) for builder in (first, second, third)]
+  assert names[0] != names[1] == names[2] == content_id(prepare(folder, data))
   # The older ones still stand beside it.
   np.testing.assert_array_equal(read(first)['val', B]['box'], [10, 8, 60, 39])
 

@@ -410,7 +410,9 @@ def test_garments_are_there_without_the_data(config):
   config.dataset.name, config.dataset.manual_dir = 'deepfashion', '/nowhere'
   crops, source = export._crops(config)
   assert source == 'rendered garments'
-  assert crops.shape == (export.SEEN, 32, 32, 3) and crops.std() > 10
+  assert (
+    crops.shape == (export.NUM_CHECK_IMAGES, 32, 32, 3) and crops.std() > 10
+  )
 
 
 def test_bad_outputs(config, trained_workdir, tmp_path):

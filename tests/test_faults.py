@@ -61,7 +61,7 @@ def test_every_damaged_file_gives_way_to_the_step_before(
   names = [path.relative_to(two_steps) for path in files_of(two_steps / '2')]
   assert len(names) > 10
   for number, name in enumerate(names):
-    if damage is pathlib.Path.unlink and name.name == checkpoint.SUMS:
+    if damage is pathlib.Path.unlink and name.name == checkpoint.CHECKSUMS:
       continue
     folder = tmp_path / str(number)
     shutil.copytree(two_steps, folder)
@@ -127,7 +127,7 @@ def test_the_next_start_completes_what_a_kill_left(
   copied, trained_workdir, tiny_config
 ):
   """A checkpoint without its sums, a file and a folder half written."""
-  sums = 'stages/stage3/hard/6/sums.json'
+  sums = 'stages/stage3/hard/6/checksums.json'
   (copied / sums).unlink()
   (copied / '.manifest.json.1.tmp').write_bytes(b'{')
   (copied / 'eval/.test.1.tmp').mkdir()
@@ -312,8 +312,8 @@ def test_a_full_disk(small_disk, tmp_path):
   steps = [p for p in tmp_path.glob('run/stages/*/*/*') if p.name.isdigit()]
   assert steps, 'nothing was saved before the disk was full'
   for step in steps:
-    sums = json.loads((step / checkpoint.SUMS).read_text())
-    assert checkpoint._sums(step) == sums
+    sums = json.loads((step / checkpoint.CHECKSUMS).read_text())
+    assert checkpoint._checksums(step) == sums
   small_disk(100, 'remount')
   run_to_end(tmp_path)
   assert (tmp_path / 'run/eval/test/metrics.json').exists()

@@ -337,11 +337,11 @@ def test_device_part_has_what_the_step_needs(records, config):
     'landmarks': ((8, 8, 2), 'float32'),
     'visibility': ((8, 8), 'int32'),
     'mask': ((8,), 'float32'),
-    'position': ((8,), 'int32'),
+    'example_index': ((8,), 'int32'),
   }
-  assert part['position'].tolist() == [*range(8)]
+  assert part['example_index'].tolist() == [*range(8)]
   # Of three processes with eight examples each, the second's.
   shared = input_pipeline.device_part(batch, share=(1, 3))
-  assert shared['position'].tolist() == [*range(1, 24, 3)]
+  assert shared['example_index'].tolist() == [*range(1, 24, 3)]
   positions = part['landmarks'][schema.has_position(part['visibility'])]
   assert np.abs(positions).max() <= 0.5

@@ -29,7 +29,7 @@ def batch_of(batch, size, landmarks=8):
   return {
     'image': jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32),
     'estimate': jax.ShapeDtypeStruct((batch, landmarks, 2), jnp.float32),
-    'position': jax.ShapeDtypeStruct((batch,), jnp.int32),
+    'example_index': jax.ShapeDtypeStruct((batch,), jnp.int32),
   }
 
 
@@ -239,7 +239,7 @@ def fc7_of():
     key: np.zeros(leaf.shape, leaf.dtype)
     for key, leaf in batch_of(20, 4).items()
   }
-  batch['position'] = np.arange(20, dtype=np.int32)
+  batch['example_index'] = np.arange(20, dtype=np.int32)
   _, zeros = shapes(model, size=4, batch=20)
   zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), zeros)
 

@@ -200,7 +200,7 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
   image = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
 
   def apply(image, flip):
-    batch = {'image': image, 'position': np.arange(2, dtype=np.int32)}
+    batch = {'image': image, 'example_index': np.arange(2, dtype=np.int32)}
     stage = forward.apply_stage(model, variables, batch, None, config, flip)
     return np.asarray(stage['estimate'])
 
@@ -268,7 +268,7 @@ def test_devices_agree(tiny):
   for devices in (1, 4):
     parallel = Parallel('shard_map', jax.devices()[:devices])
     optimizer = optax.sgd(1e-2)
-    step = parallel.wrap(
+    step = parallel.compile(
       train_step.make_train_step(
         model, (), config, stage, lambda _: weights, optimizer, 0
       ),

@@ -24,8 +24,8 @@ class Counting(Parallel):
     super().__init__(*args)
     self.calls = []
 
-  def wrap(self, fn, **kwargs):
-    compiled, index = super().wrap(fn, **kwargs), len(self.calls)
+  def compile(self, fn, **kwargs):
+    compiled, index = super().compile(fn, **kwargs), len(self.calls)
     self.calls.append(0)
 
     def call(*args):
@@ -65,7 +65,7 @@ def direct(tiny_config, records, networks):
 
   @jax.jit
   def run(variables):
-    shown = {'image': image, 'position': np.arange(16)}
+    shown = {'image': image, 'example_index': np.arange(16)}
     apply = lambda model, name, estimate: model.apply(
       variables[name], {**shown, 'estimate': estimate}, train=False
     )

@@ -216,7 +216,7 @@ def test_asked_to_end(tmp_path, processes, distributed):
   (step,) = re.findall(
     r'stage1 is saved at step (\d+) of 100000', log(tmp_path)
   )
-  assert (tmp_path / 'run/stages/stage1/all' / step / 'sums.json').exists()
+  assert (tmp_path / 'run/stages/stage1/all' / step / 'checksums.json').exists()
   with started(tmp_path, processes, **options) as running:
     wait_for_step(tmp_path, running, int(step) + 1)
   assert f'stage1 continues from step {step} of' in log(tmp_path)
@@ -261,8 +261,8 @@ from fld_jax.errors import LostProcess
 
 me = int(sys.argv[2])
 processes.start(f'127.0.0.1:{sys.argv[1]}', 2, me)
-assert processes.gather(me) == [0, 1]
-assert processes.gather('x' * me) == ['', 'x']
+assert processes.all_gather(me) == [0, 1]
+assert processes.all_gather('x' * me) == ['', 'x']
 assert processes.from_main(lambda: me) == 0
 try:
   processes.from_main(lambda: 1 / 0)
@@ -274,7 +274,7 @@ try:
   processes.wait('the next step', seconds=2)
 except LostProcess as error:
   print(error, flush=True)
-  processes.leave(1, meet=False)
+  processes.leave(1, wait_for_others=False)
 """
 
 

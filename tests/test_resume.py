@@ -216,12 +216,12 @@ def test_killed_before_the_sums_were_written(tmp_path):
   state = train_step.TrainState(np.int32(1), {'a': np.ones(3)}, ())
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, state, {}, [], 0.1, 0.0)
-  (tmp_path / '1' / checkpoint.SUMS).unlink()
+  (tmp_path / '1' / checkpoint.CHECKSUMS).unlink()
   files = [path for path in (tmp_path / '1').rglob('*') if path.is_file()]
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
-    checkpoints.seal()
+    checkpoints.write_missing_checksums()
     assert checkpoints.last_step() == 1
-  assert json.loads((tmp_path / '1' / checkpoint.SUMS).read_text()) == {
+  assert json.loads((tmp_path / '1' / checkpoint.CHECKSUMS).read_text()) == {
     path.relative_to(tmp_path / '1').as_posix(): hashlib.sha256(
       path.read_bytes()
     ).hexdigest()

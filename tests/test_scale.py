@@ -126,7 +126,7 @@ def test_network_is_as_large_as_stated():
   model = stage.build_model(config, config.stages[0], 0)
   batch = {
     'image': np.zeros((1, 224, 224, 3), np.float32),
-    'position': np.zeros(1, np.int32),
+    'example_index': np.zeros(1, np.int32),
   }
   variables = jax.eval_shape(
     lambda key: model.init(key, batch, train=False), jax.random.key(0)

@@ -73,7 +73,7 @@ def check_vgg(theirs, path, blocks, hidden, batch_norm, size, count):
   images = np.random.default_rng(0).normal(size=(count, size, size, 3))
   batch = {
     'image': images.astype(np.float32),
-    'position': np.zeros(count, np.int32),
+    'example_index': np.zeros(count, np.int32),
   }
   config = type('Config', (), {'input': type('Input', (), {'size': size})})
   fresh = stage.init_variables(model, config, 0)

@@ -41,7 +41,7 @@ def make_batch(seed, rows=ROWS, masked=(3, 10, 15)):
     'landmarks': rng.uniform(-0.5, 0.5, (rows, N, 2)).astype(np.float32),
     'visibility': rng.integers(-1, 3, (rows, N)).astype(np.int32),
     'mask': np.ones(rows, np.float32),
-    'position': np.arange(rows, dtype=np.int32),
+    'example_index': np.arange(rows, dtype=np.int32),
   }
   batch['mask'][list(masked)] = 0
   return batch
@@ -102,7 +102,7 @@ class Setup:
       optimizer,
       seed=3,
     )
-    self.step = parallel.wrap(
+    self.step = parallel.compile(
       self.of_share,
       sharded_in=(False, False, False, True),
       sharded_out=(False, False),
@@ -227,7 +227,10 @@ def normalise(image):
 def whole_batch(model, variables, batch, estimate, train):
   """Runs a network on a whole batch; its device axis has one entry."""
   rows = len(batch['mask'])
-  inputs = {'image': normalise(batch['image']), 'position': np.arange(rows)}
+  inputs = {
+    'image': normalise(batch['image']),
+    'example_index': np.arange(rows),
+  }
   if estimate is not None:
     inputs['estimate'] = estimate
   apply = lambda _: model.apply(

@@ -14,7 +14,7 @@ import numpy as np
 
 from fld_jax import schema
 from fld_jax.datasets.common.rows import SPLITS, Row
-from fld_jax.errors import Findings, InputError, shown
+from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files import coco
 from fld_jax.files.images import file_state, image_size
 from fld_jax.files.json_files import read_json
@@ -240,7 +240,7 @@ def _checked_size(file: str, place: str, announced):
     sides = ' x '.join(map(coco.short, announced))
     raise InputError(
       f'{place}, width and height: are {sides}, but '
-      f'{shown(file, 4096)} is {size[0]} x {size[1]}',
+      f'{printable(file, 4096)} is {size[0]} x {size[1]}',
       'image',
     )
   return size

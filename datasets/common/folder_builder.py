@@ -12,7 +12,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from fld_jax import schema
-from fld_jax.datasets.common import shards
+from fld_jax.datasets.common import rows, shards
 from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.atomic import locked
@@ -89,10 +89,11 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     """Folder of what a killed preparation has finished.
 
     Not in the one that TFDS removes if anything goes wrong. Its rows hold the
-    places of the images, in the form of this version.
+    places of the images, in the form of this version of the records and of
+    `rows.FORMAT`.
     """
     place = hashlib.sha256(os.fsencode(self.manual_dir)).hexdigest()[:8]
-    name = f'{self._digest}-{self.VERSION}-{place}.partial'
+    name = f'{self._digest}-{self.VERSION}-{place}.{rows.FORMAT}.partial'
     return Path(self._data_dir_root, self.name, name)
 
   def summary(self) -> dict:

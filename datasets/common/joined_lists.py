@@ -5,11 +5,11 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from fld_jax.errors import Findings, InputError, shown
+from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files.text_lists import error
 
 
-class Tables:
+class JoinedLists:
   """Rows of several lists by name; large ones lie in a file that ends with it.
 
   A context manager.
@@ -22,7 +22,7 @@ class Tables:
     self._paths: dict[str, Any] = {}
     self._fields: dict[str, str] = {}
 
-  def __enter__(self) -> 'Tables':
+  def __enter__(self) -> 'JoinedLists':
     return self
 
   def __exit__(self, *error) -> None:
@@ -62,7 +62,7 @@ class Tables:
         if again:
           mistake = again(name, line, value, first, known)
         else:
-          problem = f"'{shown(name)}' is in line {first} already"
+          problem = f"'{printable(name)}' is in line {first} already"
           mistake = error(path, line, field, problem, 'split')
         if mistake:
           findings.mistake(mistake)
@@ -83,7 +83,7 @@ class Tables:
     """Finds names of `here` that `there` does not have."""
     for name, line in self.names_without(here, there):
       problem = (
-        f"'{shown(name)}' has no row in {self._paths[there]}, must have one"
+        f"'{printable(name)}' has no row in {self._paths[there]}, must have one"
       )
       findings.mistake(
         error(self._paths[here], line, self._fields[here], problem)

@@ -6,6 +6,9 @@ import numpy as np
 
 from fld_jax.files.images import decode_image
 
+# Of pickled rows: raise it when `Row` moves or changes, so that a preparation
+# that was killed before is begun anew.
+FORMAT = 2
 SPLITS = ('train', 'val', 'test')  # of most datasets
 
 

@@ -20,7 +20,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from fld_jax.datasets.common.joined_lists import Tables
+from fld_jax.datasets.common.joined_lists import JoinedLists
 from fld_jax.datasets.common.rows import SPLITS, Row
 from fld_jax.datasets.deepfashion import lists
 from fld_jax.datasets.deepfashion.layout import (
@@ -63,7 +63,7 @@ def read_annotations(
       num_attributes=len(read_attribute_names(manual_dir)),
     ),
   }
-  with Tables() as tables:
+  with JoinedLists() as tables:
     for key, read in readers.items():
       if key in paths:
         rows = read(paths[key], findings=findings)

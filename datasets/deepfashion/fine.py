@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets.common.joined_lists import Tables
+from fld_jax.datasets.common.joined_lists import JoinedLists
 from fld_jax.datasets.common.rows import SPLITS, Row
 from fld_jax.datasets.deepfashion import lists
 from fld_jax.datasets.deepfashion.coarse import FINE
@@ -89,7 +89,7 @@ def read_annotations(
     types = types['types']
   names = read_attribute_names(manual_dir)
   splits = [split for split in SPLITS if split in paths]
-  with Tables() as tables:
+  with JoinedLists() as tables:
     for i, split in enumerate(splits):
       of_split = _of_split(paths, split)
       parse = functools.partial(_parse, of_split, types, len(names))
@@ -179,7 +179,9 @@ def _clothes_type(shown, of_category: int | None) -> int:
   return of_category if of_category in holding else FULL
 
 
-def _check_new(tables: Tables, earlier, paths, image: str, line: int) -> None:
+def _check_new(
+  tables: JoinedLists, earlier, paths, image: str, line: int
+) -> None:
   """Refuses an image that an earlier split has."""
   for split, path in earlier.items():
     cell = tables.get(split, image)

@@ -4,7 +4,7 @@ import numpy as np
 
 from fld_jax import landmark_sets, schema
 from fld_jax.datasets.common.rows import SPLITS
-from fld_jax.errors import Findings, shown
+from fld_jax.errors import Findings, printable
 from fld_jax.files.text_lists import (
   columns_error,
   error,
@@ -104,7 +104,7 @@ def read_landmarks(path, findings: Findings):
     header.append('variation_type')
   expected = header + [f'{field}_1' for field in LANDMARK_FIELDS]
   if columns[: len(expected)] != expected:
-    found = shown(' '.join(columns[: len(expected)]))
+    found = printable(' '.join(columns[: len(expected)]))
     problem = f"are '{found}', must begin with '{' '.join(expected)}'"
     raise error(path, 2, 'column names', problem)
 

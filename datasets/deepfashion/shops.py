@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fld_jax import landmark_sets
-from fld_jax.datasets.common.joined_lists import Tables
+from fld_jax.datasets.common.joined_lists import JoinedLists
 from fld_jax.datasets.common.rows import Row
 from fld_jax.datasets.deepfashion import lists, shop_lists
 from fld_jax.datasets.deepfashion.layout import (
@@ -118,7 +118,7 @@ def read(
   """
   findings = findings or Findings()
   paths = annotation_paths(manual_dir, name)
-  with Tables() as tables:
+  with JoinedLists() as tables:
     _fill(tables, paths, name, findings)
     tables.check_same_names('box', 'landmarks', findings)
     tables.check_names('split', 'box', findings)
@@ -137,7 +137,7 @@ def read(
           yield row
 
 
-def _fill(tables: Tables, paths, name: str, findings: Findings) -> None:
+def _fill(tables: JoinedLists, paths, name: str, findings: Findings) -> None:
   """Reads all lists: `split`, `box`, `landmarks`, `items`, `attributes`."""
   layout = LAYOUTS[name]
   path = paths['split']
@@ -170,7 +170,7 @@ def _fill(tables: Tables, paths, name: str, findings: Findings) -> None:
 
 
 def _row(
-  manual_dir, paths, tables: Tables, image: str, split, box, landmarks
+  manual_dir, paths, tables: JoinedLists, image: str, split, box, landmarks
 ) -> Row | None:
   """The row of an image; the last three are (line, value) of a list.
 

@@ -28,9 +28,9 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import landmark_sets, schema
-from fld_jax.datasets.common.joined_lists import Tables
+from fld_jax.datasets.common.joined_lists import JoinedLists
 from fld_jax.datasets.common.rows import Row
-from fld_jax.errors import Findings, InputError, shown
+from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files import text_lists
 from fld_jax.files.images import file_state, image_size
 
@@ -121,7 +121,9 @@ def read_labels(path: Path, findings: Findings | None = None):
     wrong = next(
       (i for i, x in enumerate(COLUMNS) if header[i : i + 1] != [x]), 26
     )
-    found = f"'{shown(header[wrong])}'" if wrong < len(header) else 'nothing'
+    found = (
+      f"'{printable(header[wrong])}'" if wrong < len(header) else 'nothing'
+    )
     wanted = f"'{COLUMNS[wrong]}'" if wrong < 26 else 'nothing'
     raise InputError(
       f'{path}, line {line}, column {wrong + 1}: is {found}, must be {wanted}'
@@ -172,12 +174,12 @@ def _labels(path, line: int, cells: list[str]) -> Labels:
   image, category, *marks = cells
   if not image or '\0' in image:
     raise InputError(
-      f"{path}, line {line}, image_id: is '{shown(image)}', must be a path"
+      f"{path}, line {line}, image_id: is '{printable(image)}', must be a path"
     )
   if category not in CATEGORIES:
     raise InputError(
-      f"{path}, line {line}, image_category: is '{shown(category)}', must be "
-      f'one of {", ".join(CATEGORIES)}'
+      f"{path}, line {line}, image_category: is '{printable(category)}', "
+      f'must be one of {", ".join(CATEGORIES)}'
     )
   points = np.zeros((len(marks), 2), np.float32)
   codes = np.full(len(marks), schema.ABSENT, np.int32)
@@ -186,8 +188,8 @@ def _labels(path, line: int, cells: list[str]) -> Labels:
     x, y, v = map(int, match.groups()) if match else (0, 0, None)
     if v not in VISIBILITY:
       raise InputError(
-        f"{path}, line {line}, {name}: is '{shown(cell)}', must be x_y_v with "
-        'whole numbers, v one of 1, 0, -1',
+        f"{path}, line {line}, {name}: is '{printable(cell)}', must be x_y_v "
+        'with whole numbers, v one of 1, 0, -1',
         'visibility' if match else 'form',
       )
     codes[i] = VISIBILITY[v]
@@ -213,7 +215,7 @@ def read(manual_dir, findings: Findings | None = None) -> Iterator[Row]:
   """
   findings = findings or Findings()
   roots = _image_roots(manual_dir)
-  with Tables() as tables:
+  with JoinedLists() as tables:
     lines = _distinct_lines(manual_dir, tables, findings)
     tables.add('lines', manual_dir, lines, findings)
     places = lambda: (cells['lines'][1] for _, cells in tables.join())
@@ -239,7 +241,7 @@ def read(manual_dir, findings: Findings | None = None) -> Iterator[Row]:
         yield row
 
 
-def _distinct_lines(manual_dir, tables: Tables, findings: Findings):
+def _distinct_lines(manual_dir, tables: JoinedLists, findings: Findings):
   """Yields (image, line, (path, Labels)), each image once."""
   for path in annotation_files(manual_dir):
     for labels in read_labels(path, findings):
@@ -255,7 +257,7 @@ def _distinct_lines(manual_dir, tables: Tables, findings: Findings):
       ):
         findings.mistake(
           InputError(
-            f'{path}, line {labels.line}, image_id: {shown(labels.image)} '
+            f'{path}, line {labels.line}, image_id: {printable(labels.image)} '
             f'stands in {other_path}, line {other.line}, with other landmarks',
             'split',
           )

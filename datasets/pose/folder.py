@@ -27,7 +27,7 @@ import numpy as np
 from fld_jax import geometry, landmark_sets, schema
 from fld_jax.datasets.common.rows import Row
 from fld_jax.datasets.pose import mat_files
-from fld_jax.errors import Findings, InputError, shown
+from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files.images import file_state, image_size
 
 LANDMARKS = landmark_sets.LSP_14
@@ -202,7 +202,7 @@ def _load(path: Path, layout: Layout) -> np.ndarray:
   try:
     array = mat_files.read_array(path, layout.key)
   except ValueError as error:
-    problem = shown(str(error))
+    problem = printable(str(error))
     raise InputError(f'{path}: is no MATLAB file ({problem})') from None
   lengths = {'j': 14, 'c': layout.rows}
   shape = array.shape

@@ -49,16 +49,16 @@ class Cascade:
         "trained as 'two_branch' and has no threshold: valid are 'two_branch' "
         "and 'average'."
       )
-    self._run_chain = self._parallel.wrap(
+    self._run_chain = self._parallel.compile(
       self._chain_fn, sharded_in=(False, True), sharded_out=True
     )
     if branched:
-      self._run_branch = self._parallel.wrap(
+      self._run_branch = self._parallel.compile(
         self._branch_fn, sharded_in=(False, True), sharded_out=True
       )
-    self.refresh()
+    self.put_variables()
 
-  def refresh(self) -> None:
+  def put_variables(self) -> None:
     """Puts the stages' present variables on the devices."""
     self._chain_variables = self._parallel.replicate(
       [stage.networks[ALL] for stage in self._chain]
@@ -78,7 +78,7 @@ class Cascade:
       self._config,
       self._flip,
     )
-    return [_wanted(out) for out in outputs]
+    return [_select(out) for out in outputs]
 
   def _branch_fn(self, variables, batch):
     estimate = batch['estimate']
@@ -90,7 +90,7 @@ class Cascade:
       self._config,
       self._flip,
     )
-    return _wanted(out)
+    return _select(out)
 
   def forward(self, images) -> dict[str, dict]:
     """The whole cascade as one pure function, with the weights in it.
@@ -148,7 +148,7 @@ class Cascade:
       -> {`estimate` (n, N, 2) normalised, and if the network has it
       `visibility` (n, N, 3) logits, `pseudo_label` (n, K), `confidence`
       (n, N) in [0, 1]};
-      `route_score` (n,) and `hard` (n,) bool, the branch, in mode route;
+      `route_score` (n,) and `is_hard` (n,) bool, the branch, in mode route;
       `passes`: network -> number of images that went through it;
       `num_corrupt`.
     """
@@ -173,7 +173,7 @@ class Cascade:
         passes[stage.name] = passes.get(stage.name, 0) + int(valid.sum())
       if self._last:
         estimate = outputs[-1]['estimate'][valid]
-        for branch, takes in self._shares(chunk).items():
+        for branch, takes in self._assign_branches(chunk).items():
           images.put(
             branch,
             batch['image'][valid][takes],
@@ -225,14 +225,16 @@ class Cascade:
       rows.update(own)
       return count
 
-    _check_count(sum(processes.from_all(predict)))
+    _check_count(sum(processes.call_on_all(predict)))
     return rows
 
   def _chain_outputs(self, batch: dict) -> list[dict]:
     if not self._chain:
       return []
     images = self._parallel.shard({'image': batch['image']})
-    return self._parallel.gather(self._run_chain(self._chain_variables, images))
+    return self._parallel.to_host(
+      self._run_chain(self._chain_variables, images)
+    )
 
   def route_score(self, outputs: dict):
     """G of P1: the expected error of a sample after the last but one stage."""
@@ -247,11 +249,11 @@ class Cascade:
     if not self._last:
       return [chain] * count
     name = lambda branch: f'{self._last.name}/{branch}'
-    if 'hard' not in rows:  # every image passes every branch
+    if 'is_hard' not in rows:  # every image passes every branch
       return [(*chain, *map(name, self._last.networks))] * count
-    return [(*chain, name(HARD if hard else EASY)) for hard in rows['hard']]
+    return [(*chain, name(HARD if hard else EASY)) for hard in rows['is_hard']]
 
-  def _shares(self, chunk: dict) -> dict[str, np.ndarray]:
+  def _assign_branches(self, chunk: dict) -> dict[str, np.ndarray]:
     """For each branch, which of the rows pass it."""
     if self._config.routing.mode != 'route':
       everything = np.ones(len(chunk['mask']), bool)
@@ -259,12 +261,12 @@ class Cascade:
     outputs = chunk['stages'][self._chain[-1].name]
     score = np.asarray(self.route_score(outputs))
     easy = score < self._last.epsilon
-    chunk['route_score'], chunk['hard'] = score, ~easy
+    chunk['route_score'], chunk['is_hard'] = score, ~easy
     return {EASY: easy, HARD: ~easy}
 
   def _run_branches(self, groups, results: dict, passes: dict) -> None:
     for branch, image, estimate, places in groups:
-      out = self._parallel.gather(
+      out = self._parallel.to_host(
         self._run_branch(
           self._branch_variables[branch],
           self._parallel.shard({'image': image, 'estimate': estimate}),
@@ -284,7 +286,7 @@ def _check_count(count: int) -> None:
     raise InputError('There is no valid example to predict.')
 
 
-def _wanted(outputs: dict) -> dict:
+def _select(outputs: dict) -> dict:
   keys = ('estimate', 'visibility', 'pseudo_label', 'confidence')
   return {key: outputs[key] for key in keys if key in outputs}
 

@@ -64,7 +64,7 @@ def apply_stage(model, variables, batch, estimate, config, flip=None):
   # Only dropout asks for the position.
   run = lambda batch, estimate: model.apply(
     variables,
-    {'position': None, **batch, 'estimate': estimate},
+    {'example_index': None, **batch, 'estimate': estimate},
     train=False,
   )
   views = [run(batch, estimate)]

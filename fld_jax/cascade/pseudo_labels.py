@@ -157,7 +157,7 @@ def cluster_errors(labels, errors, num_clusters: int) -> np.ndarray:
     np.bincount(labels, weights=errors, minlength=num_clusters),
     errors.sum(),
   )
-  counts, totals, total = map(sum, zip(*processes.gather(own), strict=True))
+  counts, totals, total = map(sum, zip(*processes.all_gather(own), strict=True))
   mean = total / counts.sum()
   means = np.where(counts > 0, totals / np.maximum(counts, 1), mean)
   return means.astype(np.float32)

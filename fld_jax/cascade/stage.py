@@ -113,7 +113,7 @@ def _example(model, config) -> dict:
   return {
     'image': np.zeros((1, size, size, 3), np.float32),
     'estimate': np.zeros((1, model.num_landmarks, 2), np.float32),
-    'position': np.zeros((1,), np.int32),
+    'example_index': np.zeros((1,), np.int32),
   }
 
 

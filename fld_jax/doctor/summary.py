@@ -10,7 +10,7 @@ VISIBILITY = {
 }
 UNKNOWN = 'not known'
 SIDES = ('opposite_groups', 'opposite_pairs')  # of `sides`, what is wrong
-SHOWN = 3  # examples of a finding
+MAX_EXAMPLES = 3  # examples of a finding
 
 
 def text(found: dict) -> str:
@@ -42,7 +42,7 @@ def text(found: dict) -> str:
   width = max(len(check) for check, *_ in checks)
   lines.append('')
   for check, number, examples in checks:
-    first, *others = examples[:SHOWN] or ['']
+    first, *others = examples[:MAX_EXAMPLES] or ['']
     lines.append(f'{check:{width}}  {number:>9}  {first}'.rstrip())
     lines += [' ' * (width + 13) + example for example in others]
   lines += ['', 'ok: nothing is wrong' if found['ok'] else 'not ok']

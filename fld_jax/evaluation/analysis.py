@@ -7,7 +7,7 @@ from fld_jax.cascade import pseudo_labels
 from fld_jax.evaluation.evaluated_run import EvaluatedRun
 from fld_jax.metrics.predictions import corner_and_size
 
-KEPT = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)  # shares of `trust`
+KEPT_SHARES = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)  # shares of `trust`
 
 
 def words(name: str) -> str:

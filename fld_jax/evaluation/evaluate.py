@@ -7,7 +7,7 @@ import numpy as np
 
 from fld_jax import geometry, input_pipeline
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.datasets.catalog import landmark_set, only_type
+from fld_jax.datasets.catalog import landmark_set, selected_type
 from fld_jax.errors import InputError
 from fld_jax.metrics import mean_state, normalised_error
 from fld_jax.metrics.predictions import Predictions, counted
@@ -50,7 +50,7 @@ def to_predictions(rows: dict, config) -> Predictions:
     box_scores=rows['score'],
     pseudo_labels=_each(rows, 'pseudo_label'),
     route_score=rows.get('route_score'),
-    hard=rows.get('hard'),
+    is_hard=rows.get('is_hard'),
   )
 
 
@@ -74,9 +74,9 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
     `split`, `num_corrupt` and `network_passes` (images that went through each
     network).
   """
-  only = only_type(config.dataset)
+  only = selected_type(config.dataset)
   records = input_pipeline.Records(builder, split, only=only)
-  parts = processes.to_main(cascade.predict_records(records))
+  parts = processes.gather_to_main(cascade.predict_records(records))
   predictions = None
 
   def measure() -> dict:
@@ -90,7 +90,7 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
       'network_passes': rows['passes'],
     }
 
-  results = processes.from_main(measure, processes.LONG_SECONDS)
+  results = processes.call_on_main(measure, processes.LONG_SECONDS)
   return predictions, results
 
 
@@ -132,7 +132,7 @@ def macro_ne(rows: dict, stage: str, config) -> tuple[float, float]:
     visible = counted(predictions.visibility) & np.isfinite(errors)
     return errors, visible
 
-  shares = processes.from_all(errors_and_mask)
+  shares = processes.call_on_all(errors_and_mask)
   errors, visible = map(np.concatenate, zip(*shares, strict=True))
   if not visible.any():
     raise InputError(

@@ -37,7 +37,7 @@ ARRAYS = (
   'variation',
   'visibility',
 )
-PERHAPS = ('box_scores', 'hard', 'route_score')
+PERHAPS = ('box_scores', 'is_hard', 'route_score')
 _DAMAGE = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
 BY_STAGE = ('confidences', 'estimates', 'pseudo_labels', 'visibility_probs')
 
@@ -99,6 +99,8 @@ def read_evaluation(path: pathlib.Path) -> Evaluation:
       arrays = dict(file)
     about = json.loads(str(arrays['about']))
     arrays['landmarks'] = arrays.pop('truth')
+    if 'hard' in arrays:  # its name before 0.1.0
+      arrays['is_hard'] = arrays.pop('hard')
   except _DAMAGE as error:
     raise InputError(
       f'{path} is not what an evaluation left ({error}): evaluate again.'

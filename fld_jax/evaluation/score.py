@@ -12,7 +12,7 @@ import numpy as np
 from fld_jax import landmark_sets
 from fld_jax.datasets import catalog, prepare
 from fld_jax.datasets.common.rows import Row
-from fld_jax.errors import Findings, InputError, shown
+from fld_jax.errors import Findings, InputError, printable
 from fld_jax.evaluation import coco_annotations, prediction_files, text_tables
 from fld_jax.files.atomic import write_file
 from fld_jax.files.images import image_size
@@ -167,7 +167,7 @@ def _rows(config_dataset, split: str) -> list[Row]:
     )
   config = config_dataset.copy_and_resolve_references()
   config.detections = ''  # boxes are no truth
-  only = catalog.only_type(config)
+  only = catalog.selected_type(config)
   splits, rows = Counter(), []
   for row in prepare.make_builder(config).read(Findings()):
     if only and row.clothes_type != only.code:
@@ -233,7 +233,7 @@ def _check_ids(path, names, rows: list[Row], split: str) -> None:
   }
   for what, ids in mistakes.items():
     if ids:
-      first = ', '.join(f"'{shown(name)}'" for name in ids[:3])
+      first = ', '.join(f"'{printable(name)}'" for name in ids[:3])
       raise InputError(
         f"{path}: {len(ids)} {what} of the split '{split}': {first}"
         f'{" and so on" if len(ids) > 3 else ""}. Each of its {len(rows)} '

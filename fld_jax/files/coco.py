@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError, printable
 from fld_jax.files.json_files import read_json
 
 VISIBILITY = {2: schema.VISIBLE, 1: schema.OCCLUDED, 0: schema.ABSENT}
@@ -37,7 +37,7 @@ def error(
   path, place: str, field: str, problem: str, kind: str = 'form'
 ) -> InputError:
   """The InputError for a field of one place, for the caller to raise."""
-  problem = shown(problem, 1000)
+  problem = printable(problem, 1000)
   return InputError(f'{path}, {place}, {field}: {problem}', kind)
 
 
@@ -96,7 +96,7 @@ def _is_text(value) -> bool:
 def short(value) -> str:
   """A value of any type, in one line of a message."""
   # By a library that also stops at depth: repr can run out of recursion.
-  return shown(_REPR.repr(value), 57)
+  return printable(_REPR.repr(value), 57)
 
 
 def landmark_set(path, categories) -> schema.LandmarkSet:

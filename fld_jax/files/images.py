@@ -6,7 +6,7 @@ import os
 import numpy as np
 from PIL import Image, ImageOps
 
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError, printable
 
 
 def read(path) -> np.ndarray:
@@ -32,7 +32,7 @@ def read(path) -> np.ndarray:
     raise InputError(f'{path}: {problem}', 'image') from None
   except Exception as problem:  # Pillow raises what its parsers run into
     raise InputError(
-      f'{path}: is damaged, must be a whole image ({shown(str(problem))})',
+      f'{path}: is damaged, must be a whole image ({printable(str(problem))})',
       'image',
     ) from None
   raise InputError(
@@ -94,17 +94,17 @@ def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
       size, kind = image.size, image.format
   except FileNotFoundError:
     raise InputError(
-      f'{place}: the image file {shown(path, 4096)} is missing', 'image'
+      f'{place}: the image file {printable(path, 4096)} is missing', 'image'
     ) from None
   except Exception:  # Pillow raises what its parsers run into
     raise InputError(
-      f'{place}: {shown(path, 4096)} is no readable image, must be {must}',
+      f'{place}: {printable(path, 4096)} is no readable image, must be {must}',
       'image',
     ) from None
   if size[0] * size[1] > MAX_PIXELS:
     raise InputError(
-      f'{place}: {shown(path, 4096)} announces {size[0]} x {size[1]} pixels, '
-      f'must be at most {MAX_PIXELS}',
+      f'{place}: {printable(path, 4096)} announces {size[0]} x {size[1]} '
+      f'pixels, must be at most {MAX_PIXELS}',
       'image',
     )
   # MPO: JPEG with more pictures behind it.
@@ -114,7 +114,8 @@ def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
     and not (kind == 'MPO' and 'JPEG' in formats)
   ):
     raise InputError(
-      f'{place}: {shown(path, 4096)} is a {kind} image, must be {must}', 'image'
+      f'{place}: {printable(path, 4096)} is a {kind} image, must be {must}',
+      'image',
     )
   return size
 
@@ -136,8 +137,8 @@ def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
       decoded = image.convert('RGB')
   except Exception as problem:  # SyntaxError of a PNG, RuntimeError of an AVIF
     raise InputError(
-      f'{place}: the image file {shown(path, 4096)} is damaged, must be whole '
-      f'({shown(str(problem))})',
+      f'{place}: the image file {printable(path, 4096)} is damaged, must be '
+      f'whole ({printable(str(problem))})',
       'image',
     ) from None
   return encoded, decoded

@@ -5,7 +5,7 @@ import json
 import pathlib
 import reprlib
 
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError, printable
 from fld_jax.files.atomic import write_file
 
 
@@ -71,8 +71,10 @@ def _object(path: pathlib.Path, pairs: list) -> dict:
   value = dict(pairs)
   if len(value) < len(pairs):
     keys = [key for key, _ in pairs]
-    twice = shown(next(key for key in keys if keys.count(key) > 1))
-    of = ' of id ' + shown(reprlib.repr(value['id'])) if 'id' in value else ''
+    twice = printable(next(key for key in keys if keys.count(key) > 1))
+    of = (
+      ' of id ' + printable(reprlib.repr(value['id'])) if 'id' in value else ''
+    )
     raise InputError(
       f'{path}, object{of}, {twice}: stands twice in one object, must be unique'
     )

@@ -9,7 +9,7 @@ no-break space. Numbers are base 10, in ASCII, and may be padded with zeros
 import re
 from collections.abc import Iterator
 
-from fld_jax.errors import Findings, InputError, shown
+from fld_jax.errors import Findings, InputError, printable
 
 # Python's own int and float also take '1_0', digits of other scripts and more
 # of them than it can print.
@@ -23,7 +23,7 @@ def error(
   path, line: int, field: str, problem: str, kind: str = 'form'
 ) -> InputError:
   """The InputError for one field of one line, for the caller to raise."""
-  problem = shown(problem, 1000)
+  problem = printable(problem, 1000)
   return InputError(f'{path}, line {line}, {field}: {problem}', kind)
 
 
@@ -85,12 +85,12 @@ def read_table(
   lines = read_lines(path, findings)
   announced = ' '.join(next(lines, (1, None))[1] or [])
   if not _DIGITS.fullmatch(announced):
-    problem = f"is '{shown(announced)}', must be one integer, the row count"
+    problem = f"is '{printable(announced)}', must be one integer, the row count"
     raise error(path, 1, 'row count', problem)
   columns = (next(lines, (2, None))[1] if header else None) or []
   found, wanted = ' '.join(columns[: len(header)]), ' '.join(header)
   if found != wanted:
-    problem = f"are '{shown(found)}', must begin with '{wanted}'"
+    problem = f"are '{printable(found)}', must begin with '{wanted}'"
     raise error(path, 2, 'column names', problem)
   return columns, _counted(path, int(announced), lines, findings)
 
@@ -98,7 +98,7 @@ def read_table(
 def one_of(path, line: int, field: str, token: str, valid, kind: str = 'form'):
   """Returns the token; InputError unless it is one of the strings `valid`."""
   if token not in valid:
-    problem = f"is '{shown(token)}', must be one of {', '.join(valid)}"
+    problem = f"is '{printable(token)}', must be one of {', '.join(valid)}"
     raise error(path, line, field, problem, kind)
   return token
 
@@ -112,7 +112,7 @@ def integer(
     allowed = 'an integer'
     if valid is not None:
       allowed = f'one of {", ".join(map(str, valid))}'
-    problem = f"is '{shown(token)}', must be {allowed}"
+    problem = f"is '{printable(token)}', must be {allowed}"
     raise error(path, line, field, problem, kind)
   return value
 
@@ -126,7 +126,7 @@ def number(path, line: int, field: str, token: str) -> float:
   """The field's number of pixels; InputError unless it is finite."""
   value = plain_number(token)
   if value is None or abs(value) > _MAX_PIXEL:
-    problem = f"is '{shown(token)}', must be a finite number up to 1e9"
+    problem = f"is '{printable(token)}', must be a finite number up to 1e9"
     raise error(path, line, field, problem)
   return value
 

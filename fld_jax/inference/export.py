@@ -22,7 +22,7 @@ from fld_jax import geometry, input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.datasets.catalog import landmark_set, only_type
+from fld_jax.datasets.catalog import landmark_set, selected_type
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
@@ -38,7 +38,9 @@ TOLERANCE = 1e-3  # pixels of the crop, or of a probability
 # sums differ by 4e-6 of a coordinate.
 RELATIVE = 1e-5
 BATCH_SIZES = (1, 5)  # that a file is checked with
-SEEN = 64  # images of which those are chosen that it is checked with
+NUM_CHECK_IMAGES = (
+  64  # images of which those are chosen that it is checked with
+)
 
 
 def export(
@@ -250,16 +252,16 @@ def _crops(config) -> tuple[np.ndarray, str]:
     if error.kind != 'missing':
       raise
   if builder and builder.is_prepared():
-    only = only_type(config.dataset)
+    only = selected_type(config.dataset)
     source = input_pipeline.Records(builder, split, only=only)
-    records = (source[i] for i in range(min(SEEN, len(source))))
+    records = (source[i] for i in range(min(NUM_CHECK_IMAGES, len(source))))
     name = f'images of {config.dataset.name} {split}'
   else:
     from fld_jax.datasets.synthetic import builder as synthetic_builder
 
     records = (
       {**synthetic_builder.example(0, 'test', i), 'index': i}
-      for i in range(SEEN)
+      for i in range(NUM_CHECK_IMAGES)
     )
     name = 'rendered garments'
   example = input_pipeline.Example(config, augment=False)

@@ -14,7 +14,7 @@ import pathlib
 
 import numpy as np
 
-from fld_jax.errors import Findings, InputError, shown
+from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files import coco, json_files, text_lists
 
 HEADER = ['image', 'x1', 'y1', 'x2', 'y2']
@@ -69,7 +69,7 @@ def _read_csv(path: pathlib.Path, types) -> list[Item]:
       header = [cell.strip() for cell in next(lines, [])]
       if header not in (HEADER, [*HEADER, 'clothes_type']):
         raise InputError(
-          f"{path}, line 1: the header is '{shown(','.join(header), 60)}', "
+          f"{path}, line 1: the header is '{printable(','.join(header), 60)}', "
           f'must be {",".join(HEADER)} or {",".join(HEADER)},clothes_type'
         )
       for cells in filter(None, lines):  # blank lines have no cells
@@ -144,9 +144,9 @@ def for_images(
   found = [item for item in items if item.image in order]
   if not found:
     raise InputError(
-      f"{path}: of its images, '{shown(items[0].image)}' the first, none is "
-      f"among those of --images, '{shown(names[0])}' the first: give them as "
-      'paths below the folder of --images.'
+      f"{path}: of its images, '{printable(items[0].image)}' the first, none "
+      f"is among those of --images, '{printable(names[0])}' the first: give "
+      'them as paths below the folder of --images.'
     )
   found.sort(key=lambda item: order[item.image])
   return found, len(items) - len(found)

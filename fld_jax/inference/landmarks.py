@@ -51,7 +51,7 @@ class Landmarks:
     return np.where(self.present, codes, schema.ABSENT)
 
 
-LONGEST = 1024  # pixels of an overlay's longer side
+MAX_OVERLAY_SIDE = 1024  # pixels of an overlay's longer side
 
 
 def overlay(image: np.ndarray, found: list[Landmarks]) -> np.ndarray:
@@ -65,7 +65,7 @@ def overlay(image: np.ndarray, found: list[Landmarks]) -> np.ndarray:
     (H', W', 3) uint8, the longer side at most LONGEST.
   """
   size = np.array(image.shape[1::-1])
-  scale = min(1, LONGEST / max(size))
+  scale = min(1, MAX_OVERLAY_SIDE / max(size))
   small = np.maximum(np.round(size * scale), 1).astype(int)
   if scale < 1:
     image = cv2.resize(

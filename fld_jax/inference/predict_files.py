@@ -31,7 +31,7 @@ from fld_jax.inference.landmarks import Landmarks, overlay
 from fld_jax.inference.predictor import Predictor
 
 THREADS = 8  # that draw
-TOLD = 5  # failures that are printed
+MAX_PRINTED_FAILURES = 5  # failures that are printed
 
 
 def predict_files(
@@ -104,10 +104,10 @@ def predict_files(
 
 def _tell(output, num_items: int, failures, overlays: bool) -> None:
   print(f'{num_items - len(failures)} of {num_items} items')
-  for _, why in failures[:TOLD]:
+  for _, why in failures[:MAX_PRINTED_FAILURES]:
     print(f'not predicted: {why}')
-  if len(failures) > TOLD:
-    print(f'... and {len(failures) - TOLD} more')
+  if len(failures) > MAX_PRINTED_FAILURES:
+    print(f'... and {len(failures) - MAX_PRINTED_FAILURES} more')
   if failures:
     print(f'Failures: {output}/failures.csv')
   print(f'Predictions: {output}/predictions.json, predictions.csv')

@@ -19,7 +19,7 @@ from fld_jax.inference.landmarks import Landmarks
 from fld_jax.metrics.predictions import confidences
 from fld_jax.runtime.parallel import Parallel
 
-PIECE = 4096  # items whose outputs are held at a time
+CHUNK_ITEMS = 4096  # items whose outputs are held at a time
 
 
 class Predictor:
@@ -95,8 +95,8 @@ class Predictor:
     Args:
       items: those that fail are left out, and are in its `failures`.
     """
-    for start in range(0, len(items), PIECE):
-      part = items.part(start, min(start + PIECE, len(items)))
+    for start in range(0, len(items), CHUNK_ITEMS):
+      part = items.part(start, min(start + CHUNK_ITEMS, len(items)))
       for i, found in self._predict_piece(part):
         yield start + i, found
       items.failures |= {start + i: why for i, why in part.failures.items()}

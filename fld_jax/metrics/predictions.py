@@ -28,7 +28,7 @@ class Predictions:
     box_scores: (n,) of the detector that found the boxes; None if annotated.
     pseudo_labels: stage name -> (n, K) predicted, of stages with pseudo-labels.
     route_score: (n,) G of DFA section 3.3, of a routed cascade.
-    hard: (n,) bool, which images went to the hard branch; of a routed cascade.
+    is_hard: (n,) bool, which images a routed cascade sent to its hard branch.
   """
 
   ids: list[str]
@@ -46,7 +46,7 @@ class Predictions:
   box_scores: np.ndarray | None = None
   pseudo_labels: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
   route_score: np.ndarray | None = None
-  hard: np.ndarray | None = None
+  is_hard: np.ndarray | None = None
 
 
 def confidences(predictions: Predictions, stage: str) -> np.ndarray:

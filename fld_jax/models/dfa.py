@@ -42,7 +42,7 @@ class DFA(nn.Module):
     """Runs the network.
 
     Args:
-      batch: `image` (B, S, S, 3) normalised float; `position` (B,) int32,
+      batch: `image` (B, S, S, 3) normalised float; `example_index` (B,) int32,
         place in the global batch; `estimate` (B, N, 2) in [-0.5, 0.5] if
         `use_estimate`.
       train: dropout and batch statistics on.
@@ -69,9 +69,9 @@ class DFA(nn.Module):
       x = jnp.concatenate(
         [x, dense(self.hidden // 8, 'fc_pre')(estimate)], axis=-1
       )
-    x = Dropout(self.dropout)(nn.relu(x), batch['position'], train)
+    x = Dropout(self.dropout)(nn.relu(x), batch['example_index'], train)
     x = nn.relu(dense(self.hidden, 'fc7')(x))
-    x = Dropout(self.dropout)(x, batch['position'], train)
+    x = Dropout(self.dropout)(x, batch['example_index'], train)
     x = x.astype(jnp.float32)
     visibility = [head(3, f'fc8_visibility_{i}')(x) for i in range(1, n + 1)]
     outputs = {

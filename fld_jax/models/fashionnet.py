@@ -108,7 +108,7 @@ class RegressionHead(nn.Module):
 
     Args:
       x: (B, H, W, C) feature map.
-      batch: `position` (B,) int32, place in the global batch.
+      batch: `example_index` (B,) int32, place in the global batch.
       train: dropout and batch statistics on.
 
     Returns:
@@ -127,7 +127,7 @@ class RegressionHead(nn.Module):
       )(x)
       if self.batch_norm:
         x = BatchNorm(self.dtype, name=f'bn{i}')(x, train)
-      x = Dropout(self.dropout)(nn.relu(x), batch['position'], train)
+      x = Dropout(self.dropout)(nn.relu(x), batch['example_index'], train)
     x = x.astype(jnp.float32)
     head = lambda size, name: nn.Dense(
       self.num_landmarks * size,

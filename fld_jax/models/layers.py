@@ -22,12 +22,12 @@ class Dropout(nn.Module):
   rate: float
 
   @nn.compact
-  def __call__(self, x, positions, train: bool):
+  def __call__(self, x, example_index, train: bool):
     """Applies dropout.
 
     Args:
       x: (B, ...) activations.
-      positions: (B,) int32, each example's place in the global batch.
+      example_index: (B,) int32, each example's place in the global batch.
       train: False returns `x` as it is.
 
     Returns:
@@ -36,7 +36,7 @@ class Dropout(nn.Module):
     if not train or self.rate == 0:
       return x
     key = self.make_rng('dropout')
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, example_index)
     keep = jax.vmap(
       lambda k: jax.random.bernoulli(k, 1 - self.rate, x.shape[1:])
     )(keys)

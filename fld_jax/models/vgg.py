@@ -64,7 +64,7 @@ class VGG(nn.Module):
     """Classifies images.
 
     Args:
-      batch: `image` (B, H, W, 3) normalised float, `position` (B,) int32.
+      batch: `image` (B, H, W, 3) normalised float, `example_index` (B,) int32.
       train: dropout and batch statistics on.
 
     Returns:
@@ -76,5 +76,5 @@ class VGG(nn.Module):
     x = x.reshape(x.shape[0], -1)
     for name in ('fc6', 'fc7'):
       x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name=name)(x))
-      x = Dropout(self.dropout)(x, batch['position'], train)
+      x = Dropout(self.dropout)(x, batch['example_index'], train)
     return {'logits': nn.Dense(self.num_classes, name='fc8')(x)}

@@ -132,8 +132,8 @@ def _compiled(parallel):
   """(Lloyd step, draw step); cached, since each wrap compiles anew."""
   inputs = (True, True, True, True, False, False)
   return (
-    parallel.wrap(_lloyd_step, inputs, (False, False)),
-    parallel.wrap(_draw_step, (*inputs, False), False),
+    parallel.compile(_lloyd_step, inputs, (False, False)),
+    parallel.compile(_draw_step, (*inputs, False), False),
   )
 
 
@@ -179,7 +179,7 @@ class _Stream(NamedTuple):
 
   @classmethod
   def open(cls, chunks, places, parallel):
-    surveys = processes.from_all(lambda: _survey(chunks, places))
+    surveys = processes.call_on_all(lambda: _survey(chunks, places))
     sums, present, sizes, full, lengths = zip(*surveys, strict=True)
     if not sum(sizes):
       raise InputError('There are no pseudo-label vectors with a position.')
@@ -202,7 +202,7 @@ class _Stream(NamedTuple):
 
     Every process gets as many: who has fewer vectors adds rows of weight 0.
     """
-    processes.wait('a pass of k-means')
+    processes.barrier('a pass of k-means')
     start = number = 0
     for z, mask in self.chunks():
       for first in range(0, len(z), self.rows):

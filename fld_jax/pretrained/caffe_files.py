@@ -16,7 +16,7 @@ from google.protobuf import (
   text_format,
 )
 
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError, printable
 
 # Message -> field -> (number, type, default); '*' before the type: repeated.
 # A blob's numbers are packed, so the same bytes are read as one string of them.
@@ -173,14 +173,14 @@ def read_net(path: pathlib.Path) -> Net:
     )
   except (text_format.ParseError, UnicodeDecodeError) as error:
     raise InputError(
-      f'{path}: is no network of Caffe as text ({shown(str(error))})'
+      f'{path}: is no network of Caffe as text ({printable(str(error))})'
     ) from None
   layers = [(layer.type, layer) for layer in net.layer]
   layers += [(_V1_TYPES.get(layer.type, ''), layer) for layer in net.layers]
   found = Net(_legacy_inputs(path, net), {}, {}, {})
   blobs, taken = {name: name for name in found.inputs}, set()
   for kind, layer in layers:
-    place = f'{path}, layer {shown(layer.name)}'
+    place = f'{path}, layer {printable(layer.name)}'
     if kind == 'Input':
       shapes = [tuple(shape.dim) for shape in layer.input_param.shape]
       if len(shapes) != len(layer.top):
@@ -194,7 +194,7 @@ def read_net(path: pathlib.Path) -> Net:
     for name in layer.bottom:
       if name not in blobs:
         raise InputError(
-          f"{place}: takes '{shown(name)}', which no layer before it makes"
+          f"{place}: takes '{printable(name)}', which no layer before it makes"
         )
     if len(layer.top) != 1 or not layer.bottom:
       raise InputError(
@@ -265,8 +265,8 @@ def _describe(place: str, kind: str, layer, inputs: list[str]) -> str:
   else:
     types = 'Input, ' + ', '.join(sorted(_V1_TYPES.values()))
     raise InputError(
-      f"{place}: is of the type '{shown(kind or str(layer.type))}', valid are "
-      f'{types}'
+      f"{place}: is of the type '{printable(kind or str(layer.type))}', valid "
+      f'are {types}'
     )
   what += [] if options.bias_term else ['without bias']
   what += [f'axis {options.axis}'] if options.axis != 1 else []
@@ -337,9 +337,9 @@ def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
       key = f'{layer.name}[{i}]'
       if key in arrays:
         raise InputError(
-          f'{path}, layer {shown(layer.name)}: stands twice, must be unique'
+          f'{path}, layer {printable(layer.name)}: stands twice, must be unique'
         )
-      arrays[key] = _array(f'{path}, {shown(key)}', blob)
+      arrays[key] = _array(f'{path}, {printable(key)}', blob)
   if not arrays:
     raise InputError(f'{path}: holds no weights, so it is no .caffemodel')
   return arrays

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError, printable
 from fld_jax.pretrained import caffe_files
 from fld_jax.pretrained.matching import fill, some
 
@@ -60,7 +60,7 @@ def read_dfa_net(path: pathlib.Path, use_estimate: bool) -> DfaNet:
   for name, shape in net.inputs.items():
     if shape[1:] != inputs.get(name) or size % 32 or not 32 <= size <= 1024:
       raise InputError(
-        f'{path}, input {shown(name)}: has shape {shape}, must have '
+        f'{path}, input {printable(name)}: has shape {shape}, must have '
         f'(1, 3, S, S) for data, S a multiple of 32 up to 1024, and (1, 1, 1, '
         f'{2 * found.num_landmarks}) for prediction after stage 1'
       )
@@ -69,14 +69,15 @@ def read_dfa_net(path: pathlib.Path, use_estimate: bool) -> DfaNet:
   for name in layers | ours:
     if layers.get(name) != ours.get(name):
       raise InputError(
-        f'{path}, layer {shown(name)}: is {shown(ours.get(name, "missing"))}; '
+        f'{path}, layer {printable(name)}: is '
+        f'{printable(ours.get(name, "missing"))}; '
         f'must be {layers.get(name, "missing")}'
       )
   of_labels = {*labels, *(f'softmax({name})' for name in labels)}
   outputs = [what for what in net.outputs.values() if what not in of_labels]
   if outputs != [output]:
     raise InputError(
-      f'{path}, outputs: are {shown("; ".join(outputs))}, must be {output}'
+      f'{path}, outputs: are {printable("; ".join(outputs))}, must be {output}'
     )
   return found
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from flax import traverse_util
 
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError, printable
 
 
 def fill(
@@ -78,8 +78,9 @@ def fill(
   strange = [key for key in rest if not re.fullmatch(left_out, key)]
   if strange:
     raise InputError(
-      f'{path}, {shown(strange[0])}: is of shape {arrays[strange[0]].shape}, '
-      'and there is no such thing in the network that it should be of'
+      f'{path}, {printable(strange[0])}: is of shape '
+      f'{arrays[strange[0]].shape}, and there is no such thing in the '
+      'network that it should be of'
     )
   return traverse_util.unflatten_dict(filled), rest
 
@@ -104,7 +105,7 @@ def _to_ours(place, array: np.ndarray, channels: int) -> np.ndarray:
 
 def some(names, most: int = 6) -> str:
   """The first of some names, in words."""
-  names = [shown(name, 60) for name in names]
+  names = [printable(name, 60) for name in names]
   more = ', ...' if len(names) > most else ''
   return ', '.join(names[:most]) + more or 'nothing'
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import safetensors
 
-from fld_jax.errors import InputError, shown
+from fld_jax.errors import InputError, printable
 
 # By the names of storages and of dtypes; bfloat16 is the upper half of float32.
 _KINDS = {
@@ -98,7 +98,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
   except Exception as error:  # of parsers that run into anything
     raise InputError(
       f'{path}: is no whole file of PyTorch: it is cut off or damaged '
-      f'({shown(f"{type(error).__name__}: {error}")})'
+      f'({printable(f"{type(error).__name__}: {error}")})'
     ) from None
 
 
@@ -108,7 +108,7 @@ def _read_safetensors(path, content: bytes) -> dict[str, np.ndarray]:
     kind = _SAFETENSORS.get(tensor['dtype'])
     if kind is None:
       raise InputError(
-        f'{path}, {shown(name)}: is of type {tensor["dtype"]}, valid are '
+        f'{path}, {printable(name)}: is of type {tensor["dtype"]}, valid are '
         f'{", ".join(_SAFETENSORS)}'
       )
     arrays[name] = _numbers(tensor['data'], kind).reshape(tensor['shape'])
@@ -293,12 +293,15 @@ def _arrays(path, found, storage_of) -> dict[str, np.ndarray]:
   for name, tensor in found.items():
     if not isinstance(tensor, _Tensor):
       raise InputError(
-        f'{path}, {shown(str(name))}: is no tensor, so this is no state_dict'
+        f'{path}, {printable(str(name))}: is no tensor, so this is no '
+        'state_dict'
       )
     place = tensor.storage.key, tensor.kind
     if place not in storages:
       storages[place] = _numbers(storage_of(tensor.storage.key), tensor.kind)
-    arrays[name] = _view(f'{path}, {shown(str(name))}', tensor, storages[place])
+    arrays[name] = _view(
+      f'{path}, {printable(str(name))}', tensor, storages[place]
+    )
   return arrays
 
 

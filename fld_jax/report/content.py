@@ -105,7 +105,7 @@ def _add_tables(content: Content, runs: list[EvaluatedRun]) -> None:
     rows = [
       Row((run.label, network, f'{count:,}'))
       for run in runs
-      if run.predictions.hard is not None
+      if run.predictions.is_hard is not None
       for network, count in sorted(run.figures['network_passes'].items())
     ]
     caption = 'Images that went through each network'

@@ -129,7 +129,7 @@ def _image(runs: list[EvaluatedRun], rows: list, whys: list[dict]) -> dict:
 def _of_run(run: EvaluatedRun, row: int, why: str | None, place) -> dict:
   predictions = run.predictions
   clip = lambda points: np.clip(points, -9 * HEIGHT, 9 * HEIGHT)
-  hard = predictions.hard
+  hard = predictions.is_hard
   return {
     'why': why,
     'route': None if hard is None else ('easy', 'hard')[int(hard[row])],

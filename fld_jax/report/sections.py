@@ -4,7 +4,7 @@ import numpy as np
 
 from fld_jax import schema
 from fld_jax.evaluation.analysis import (
-  KEPT,
+  KEPT_SHARES,
   confusion,
   kept_ne,
   same_images,
@@ -161,7 +161,7 @@ def routing(runs: list[EvaluatedRun]) -> Table | None:
   """The images of each branch; None if no run is routed."""
   rows = []
   for run in runs:
-    hard = run.predictions.hard
+    hard = run.predictions.is_hard
     if hard is None:
       continue
     for name, mask in (('easy', ~hard), ('hard', hard)):
@@ -221,11 +221,15 @@ def trust(runs: list[EvaluatedRun]) -> Table | None:
   for run in runs:
     mask = run.counted
     for name, scores in sureness(run).items():
-      values = kept_ne(run.errors[run.final][mask], scores[mask], KEPT)
+      values = kept_ne(run.errors[run.final][mask], scores[mask], KEPT_SHARES)
       rows.append(Row((run.label, name, *values)))
   if not rows:
     return None
-  columns = ('run', 'kept by', *(f'{100 * share:.0f} % kept' for share in KEPT))
+  columns = (
+    'run',
+    'kept by',
+    *(f'{100 * share:.0f} % kept' for share in KEPT_SHARES),
+  )
   caption = 'Micro NE in % of the box of the landmarks kept, the surest first'
   return by_run(runs, 'trust', caption, columns, rows)
 

@@ -1,4 +1,4 @@
-"""What is on disk of a run, and the only importer of orbax.
+"""Checkpoints of a run, by orbax.
 
   W/manifest.json                         the run's config and its stages
   W/stages/NAME/clusters.npz              centres, cluster errors
@@ -31,7 +31,9 @@ from fld_jax.runtime import processes
 
 logger = logging.getLogger('fld_jax')
 
-SUMS = 'sums.json'  # of a checkpoint's files
+# The SHA-256 of each file of a checkpoint; the second name is that of runs
+# before 0.1.0, which are still read.
+CHECKSUMS, OLD_CHECKSUMS = 'checksums.json', 'sums.json'
 
 
 def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
@@ -59,7 +61,7 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
       logger.warning('%s is damaged (%s): it is made again.', path, error)
       return None
 
-  return processes.from_main(load)
+  return processes.call_on_main(load)
 
 
 class _Manager(ocp.CheckpointManager):
@@ -92,8 +94,8 @@ class Checkpoints:
       directory.mkdir(parents=True, exist_ok=True)
       shutil.rmtree(self._deleted, ignore_errors=True)
       for step in _steps(directory):
-        self._set_damaged_aside(step)
-    processes.wait(f'checkpoints of {directory.name}')
+        self._quarantine(step)
+    processes.barrier(f'checkpoints of {directory.name}')
     self._manager = self._make_manager()
 
   def _make_manager(self):
@@ -144,9 +146,9 @@ class Checkpoints:
     if processes.is_main():
       shutil.rmtree(self._deleted, ignore_errors=True)
     if kind in (None, Preempted):  # else the others do not come
-      processes.wait(f'end of the checkpoints of {self._directory.name}')
+      processes.barrier(f'end of the checkpoints of {self._directory.name}')
 
-  def seal(self) -> None:
+  def write_missing_checksums(self) -> None:
     """Writes the sums that a kill left unwritten.
 
     A step under its own name is whole: orbax names it so when all is written.
@@ -155,12 +157,12 @@ class Checkpoints:
       return
     for step in _steps(self._directory):
       folder = self._directory / str(step)
-      if not (folder / SUMS).exists():
-        write_json(folder / SUMS, _sums(folder))
+      if not _checksums_file(folder).exists():
+        write_json(folder / CHECKSUMS, _checksums(folder))
 
   def last_step(self) -> int:
     """The last saved step, 0 if there is none."""
-    return processes.from_main(lambda: self._manager.latest_step() or 0)
+    return processes.call_on_main(lambda: self._manager.latest_step() or 0)
 
   def chosen_step(self) -> int:
     """The last step whose NE is within a standard error of the lowest.
@@ -182,7 +184,7 @@ class Checkpoints:
       highest = lowest['ne'] + lowest.get('standard_error', 0.0)
       return max(step for step in steps if figures[step]['ne'] <= highest)
 
-    return processes.from_main(choose)
+    return processes.call_on_main(choose)
 
   def save(
     self,
@@ -251,7 +253,7 @@ class Checkpoints:
     with self._full_disk(step):
       self._manager.wait_until_finished()
       folder = self._directory / str(step)
-      write_json(folder / SUMS, _sums(folder))
+      write_json(folder / CHECKSUMS, _checksums(folder))
 
   @contextlib.contextmanager
   def _full_disk(self, step: int):
@@ -267,9 +269,9 @@ class Checkpoints:
         'some space and start the same command again.'
       ) from error
 
-  def _set_damaged_aside(self, step: int) -> None:
+  def _quarantine(self, step: int) -> None:
     folder = self._directory / str(step)
-    problem = _damage(folder)
+    problem = _verify(folder)
     if problem:
       aside = self._directory / 'damaged' / str(step)
       shutil.rmtree(aside, ignore_errors=True)
@@ -325,30 +327,37 @@ def _steps(directory: pathlib.Path) -> list[int]:
   return sorted(int(name) for name in names if name.isdigit())
 
 
-def _sums(folder: pathlib.Path) -> dict[str, str]:
-  """Relative path -> SHA-256 of each file below a folder, but SUMS."""
+def _checksums(folder: pathlib.Path) -> dict[str, str]:
+  """Relative path -> SHA-256 of each file of a checkpoint but these."""
   sums = {}
   for path in sorted(folder.rglob('*')):
-    if path.is_file() and path.name != SUMS:
+    if path.is_file() and path.name not in (CHECKSUMS, OLD_CHECKSUMS):
       with path.open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
       sums[path.relative_to(folder).as_posix()] = digest
   return sums
 
 
-def _damage(folder: pathlib.Path) -> str:
+def _checksums_file(folder: pathlib.Path) -> pathlib.Path:
+  """The checksums of a checkpoint, by the old name if they have that."""
+  old = folder / OLD_CHECKSUMS
+  return old if old.exists() else folder / CHECKSUMS
+
+
+def _verify(folder: pathlib.Path) -> str:
   """What is wrong with a checkpoint, '' if nothing is known to be.
 
-  One that was killed before its sums were written has none, see
-  `Checkpoints.seal`.
+  A checkpoint that was killed before its checksums were written has none, see
+  `Checkpoints.write_missing_checksums`.
   """
-  if not (folder / SUMS).exists():
+  file = _checksums_file(folder)
+  if not file.exists():
     return ''
   try:
-    expected = read_json(folder / SUMS)
+    expected = read_json(file)
   except InputError as error:
     return str(error)
-  found = _sums(folder)
+  found = _checksums(folder)
   if not isinstance(expected, dict) or expected.keys() != found.keys():
     return 'it has other files than it was saved with'
   differing = [name for name in found if found[name] != expected[name]]

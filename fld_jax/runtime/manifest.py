@@ -47,7 +47,9 @@ def _flatten(tree, prefix='') -> dict:
 def read_manifest(workdir: pathlib.Path) -> dict:
   """The manifest of a run, for all processes; {} if there is none."""
   path = workdir / 'manifest.json'
-  return processes.from_main(lambda: read_json(path) if path.exists() else {})
+  return processes.call_on_main(
+    lambda: read_json(path) if path.exists() else {}
+  )
 
 
 def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:

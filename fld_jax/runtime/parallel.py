@@ -95,7 +95,7 @@ class Parallel:
       return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
     return tree
 
-  def gather(self, tree):
+  def to_host(self, tree):
     """NumPy arrays of sharded outputs, the shares joined in order.
 
     All devices must be this process's.
@@ -105,7 +105,7 @@ class Parallel:
       tree = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
     return tree
 
-  def wrap(self, fn, sharded_in, sharded_out, donate=()):
+  def compile(self, fn, sharded_in, sharded_out, donate=()):
     """Makes a function of one device's share run on all devices.
 
     Args:

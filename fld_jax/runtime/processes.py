@@ -28,16 +28,16 @@ from fld_jax.errors import InputError, LostProcess, Preempted
 # A process that gives no sign of life for this long is lost.
 HEARTBEAT_SECONDS = 30
 SHUTDOWN_SECONDS = 10
-# One that does not come to a meeting for this long is stuck: longer than the
+# One that does not come to a barrier for this long is stuck: longer than the
 # slowest thing that one process does and the others do not.
 DEADLINE_SECONDS = 300
 LONG_SECONDS = 24 * 3600  # for what the main process does while others wait
 LEAVE_SECONDS = 10  # for the others to come to the end of a run that failed
-PIECE = 2**20  # bytes of each process that are on the devices in a `gather`
-_meetings = itertools.count()
+CHUNK_BYTES = (
+  2**20
+)  # bytes of each process that are on the devices in a `all_gather`
+_barrier_ids = itertools.count()
 _steps = itertools.count(1)
-
-
 _signal = {'came': False, 'waits': False}
 
 
@@ -122,24 +122,25 @@ def run_together(work: Callable[[], Any]) -> Any:
     result = work()
   except jax.errors.JaxRuntimeError:
     if count() > 1:
-      wait('what comes after a failed collective', LEAVE_SECONDS)
+      barrier('what comes after a failed collective', LEAVE_SECONDS)
     raise
-  wait('the end', LONG_SECONDS)
+  barrier('the end', LONG_SECONDS)
   return result
 
 
-def leave(status: int, meet: bool = True) -> NoReturn:
+def leave(status: int, wait_for_others: bool = True) -> NoReturn:
   """Ends this process of a run that did not come to its end.
 
   Args:
     status: of the exit.
-    meet: wait a little for the others, so that none is cut short in saying why.
+    wait_for_others: Waits a little for the other processes, so that each
+      can print why it ends.
   """
   if not jax.distributed.is_initialized():
     sys.exit(status)
-  if meet:
+  if wait_for_others:
     with contextlib.suppress(LostProcess):
-      wait('the end of a run that failed', LEAVE_SECONDS)
+      barrier('the end of a run that failed', LEAVE_SECONDS)
     if is_main():
       time.sleep(1)  # the others' link to each other ends with it
   sys.stdout.flush()
@@ -162,14 +163,14 @@ def is_main() -> bool:
   return jax.process_index() == 0
 
 
-def wait(place: str, seconds: float | None = None) -> None:
-  """Returns when every process has come to a place.
+def barrier(name: str, seconds: float | None = None) -> None:
+  """Returns when every process has come to the barrier of this name.
 
-  All processes must come to the same places, and to those of `gather` and
-  `from_main`, in the same order.
+  All processes must come to the same barriers, and to those of `all_gather`
+  and `call_on_main`, in the same order.
 
   Args:
-    place: for messages; it may be used again.
+    name: The barrier's name in messages; it may be used again.
     seconds: the deadline, by default DEADLINE_SECONDS.
 
   Raises:
@@ -178,50 +179,51 @@ def wait(place: str, seconds: float | None = None) -> None:
   if count() == 1:
     return
   seconds = seconds or DEADLINE_SECONDS
-  barrier = multihost.get_barrier_sync_fn()
   try:
-    barrier(key=f'{next(_meetings)} {place}', timeout_ms=round(1000 * seconds))
+    multihost.get_barrier_sync_fn()(
+      key=f'{next(_barrier_ids)} {name}', timeout_ms=round(1000 * seconds)
+    )
   except jax.errors.JaxRuntimeError as error:
-    # Late ones, or those whose hearts no longer beat, are listed in a line.
+    # Late ones, or those that missed their heartbeat, are listed in a line.
     listed = re.search(
       r'(?:task names|heartbeats\)):\s*([\d, \n]+)', str(error)
     )
     missing = listed[1].split() if listed else []
     raise LostProcess(
       f'process {", ".join(missing) or "?"} of {count()} did not come to '
-      f"'{place}' within {seconds:g} s: it is stuck or gone"
+      f"'{name}' within {seconds:g} s: it is stuck or gone"
       + ('.' if missing else f'. {error}')
     ) from error
 
 
-def gather(value: Any, seconds: float | None = None) -> list[Any]:
+def all_gather(value: Any, seconds: float | None = None) -> list[Any]:
   """What each process gives, in their order, on all of them.
 
   Args:
     value: anything that can be pickled.
-    seconds: the deadline, see `wait`.
+    seconds: the deadline, see `barrier`.
   """
   return _exchange(value, seconds, receives=True)
 
 
-def to_main(value: Any, seconds: float | None = None) -> list[Any]:
-  """As `gather`, on the main process alone; on the others an empty list."""
+def gather_to_main(value: Any, seconds: float | None = None) -> list[Any]:
+  """As `all_gather`, on the main process alone; on the others an empty list."""
   return _exchange(value, seconds, receives=is_main())
 
 
 def _exchange(value: Any, seconds: float | None, receives: bool) -> list[Any]:
   if count() == 1:
     return [value]
-  wait('gather', seconds)
+  barrier('gather', seconds)
   own = pickle.dumps(value)
   # In 32 bits, which is what the devices have.
-  size = np.array(divmod(len(own), PIECE), np.int32)
+  size = np.array(divmod(len(own), CHUNK_BYTES), np.int32)
   sizes = np.asarray(multihost_utils.process_allgather(size), np.int64)
-  sizes = sizes[:, 0] * PIECE + sizes[:, 1]
+  sizes = sizes[:, 0] * CHUNK_BYTES + sizes[:, 1]
   received = [bytearray() for _ in sizes]
-  for start in range(0, int(sizes.max()), PIECE):
-    piece = np.zeros(min(PIECE, sizes.max() - start), np.uint8)
-    part = np.frombuffer(own[start : start + PIECE], np.uint8)
+  for start in range(0, int(sizes.max()), CHUNK_BYTES):
+    piece = np.zeros(min(CHUNK_BYTES, sizes.max() - start), np.uint8)
+    part = np.frombuffer(own[start : start + CHUNK_BYTES], np.uint8)
     piece[: part.size] = part
     pieces = np.asarray(multihost_utils.process_allgather(piece))
     if receives:
@@ -230,14 +232,14 @@ def _exchange(value: Any, seconds: float | None, receives: bool) -> list[Any]:
   return list(map(pickle.loads, received)) if receives else []
 
 
-def from_all(make: Callable[[], Any], seconds: float | None = None) -> list:
+def call_on_all(make: Callable[[], Any], seconds: float | None = None) -> list:
   """What a function returns on each process, in their order, on all of them.
 
   What it raises on any is raised on all of them.
 
   Args:
-    make: the function; it must not meet the other processes.
-    seconds: the deadline, see `wait`.
+    make: the function; it must not wait for the other processes.
+    seconds: the deadline, see `barrier`.
   """
   if count() == 1:
     return [make()]
@@ -246,20 +248,20 @@ def from_all(make: Callable[[], Any], seconds: float | None = None) -> list:
     result = make()
   except Exception as problem:
     error = problem
-  parts = gather((result, error), seconds)
+  parts = all_gather((result, error), seconds)
   for _, first in parts:
     if first is not None:
       raise first from error  # which has the traceback, if it is this one's
   return [result for result, _ in parts]
 
 
-def from_main(make: Callable[[], Any], seconds: float | None = None) -> Any:
+def call_on_main(make: Callable[[], Any], seconds: float | None = None) -> Any:
   """What a function returns on the main process, which alone calls it.
 
   What it raises is raised on all of them.
 
   Args:
     make: the function.
-    seconds: the deadline, see `wait`.
+    seconds: the deadline, see `barrier`.
   """
-  return from_all(lambda: make() if is_main() else None, seconds)[0]
+  return call_on_all(lambda: make() if is_main() else None, seconds)[0]

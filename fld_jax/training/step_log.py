@@ -62,7 +62,7 @@ class StepLog:
     ):
       if np.isfinite(metrics['loss']):
         continue
-      parts = processes.gather([i.decode() for i in ids.tolist()])
+      parts = processes.all_gather([i.decode() for i in ids.tolist()])
       examples = ', '.join(itertools.chain(*parts))
       text = f'{name}: the loss of step {step} is {metrics["loss"]}'
       if on_nan == 'skip':

@@ -13,8 +13,8 @@ from fld_jax.cascade import pseudo_labels, store
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
-from fld_jax.datasets.catalog import only_type
-from fld_jax.datasets.prepare import identity
+from fld_jax.datasets.catalog import selected_type
+from fld_jax.datasets.prepare import content_id
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
 from fld_jax.runtime import checkpoint, processes
@@ -40,7 +40,7 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
   Raises:
     InputError: if the folder holds a run of another config or other data.
   """
-  data = identity(builder)
+  data = content_id(builder)
   manifest = read_manifest(workdir)
   if manifest:
     compare_configs(workdir, manifest, config)
@@ -78,7 +78,7 @@ class _Trainer:
     self.config, self.workdir, self.parallel = config, workdir, parallel
     self.builder = builder
     splits = config.dataset.splits
-    self.only = only_type(config.dataset)
+    self.only = selected_type(config.dataset)
     records = lambda split: input_pipeline.Records(
       builder, split, only=self.only
     )
@@ -225,7 +225,7 @@ class _Trainer:
 
     def tune_ne(variables) -> tuple[float, float]:
       candidate.networks[ALL] = variables
-      cascade.refresh()
+      cascade.put_variables()
       rows = cascade.predict_records(tune)
       return evaluate.macro_ne(rows, stage.name, self.config)
 
@@ -249,7 +249,7 @@ class _Trainer:
 
 def joined_routes(score, index) -> tuple[np.ndarray, np.ndarray]:
   """All images' scores and indices, in their order, of each process's own."""
-  shares = processes.gather((score, index))
+  shares = processes.all_gather((score, index))
   score, index = map(np.concatenate, zip(*shares, strict=True))
   order = np.argsort(index)
   return score[order], index[order]

@@ -92,7 +92,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     processes.preemption_waits(),
     checkpoint.Checkpoints(job.directory) as checkpoints,
   ):
-    checkpoints.seal()
+    checkpoints.write_missing_checksums()
     done = checkpoints.last_step()
     if done >= total:
       return
@@ -167,7 +167,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     with curves, bar:
       for step in range(done + 1, total + 1):
         batch = next(iterator)
-        processes.wait(f'step {step} of {job.name}')
+        processes.barrier(f'step {step} of {job.name}')
         state, metrics = step_fn(
           state,
           previous,

@@ -61,7 +61,7 @@ def on_devices(step, parallel: Parallel):
     The same function of placed arrays, all but the batch replicated; it reuses
     the memory of the state that it is given.
   """
-  return parallel.wrap(
+  return parallel.compile(
     step,
     sharded_in=(False, False, False, True),
     sharded_out=(False, False),
@@ -106,7 +106,7 @@ def make_train_step(
     estimate = None
     if previous_models:
       chain = apply_stages(previous_models, previous, batch, config)
-      noise = _noise(key, batch['position'], model.num_landmarks)
+      noise = _noise(key, batch['example_index'], model.num_landmarks)
       estimate = chain[-1]['estimate'] + stage.estimate_noise * noise
       estimate = lax.stop_gradient(estimate)
     weights = weights_at(state.step)
@@ -201,9 +201,9 @@ def _gradient_ratio(outputs, batch, estimate, stage, weights, config):
   return jnp.where(others > 0, ratio, 0.0)
 
 
-def _noise(key, positions, num_landmarks: int):
+def _noise(key, example_index, num_landmarks: int):
   """Normal numbers (b, N, 2), the same on any number of devices."""
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, example_index)
   return jax.vmap(lambda k: jax.random.normal(k, (num_landmarks, 2)))(keys)
 
 

@@ -209,7 +209,7 @@ def plot_confusion(runs: list[EvaluatedRun]) -> Figure | None:
 
 def plot_routing(run: EvaluatedRun) -> Figure | None:
   """Routing score and threshold; NE of both branches; None if not routed."""
-  score, hard = run.predictions.route_score, run.predictions.hard
+  score, hard = run.predictions.route_score, run.predictions.is_hard
   if hard is None:
     return None
   figure = Figure(figsize=(9, 3.6))
