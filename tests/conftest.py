@@ -16,7 +16,9 @@ os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.expanduser(
 )
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 
+import deepfashion_folders  # noqa: E402
 import pytest  # noqa: E402
+from score_inputs import config_of, read  # noqa: E402
 
 from fld_jax.configs import dfa  # noqa: E402
 from fld_jax.datasets.prepare import prepared_builder  # noqa: E402
@@ -58,3 +60,11 @@ def trained_workdir(tiny_config, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('trained') / 'run'
   experiment.run(tiny_config(), workdir, mode='train', splits=('test',))
   return workdir
+
+
+@pytest.fixture
+def fashion(tmp_path):
+  """The config of a folder of three images, and its two train examples."""
+  folder = deepfashion_folders.write_folder(tmp_path / 'folder')
+  config = config_of('deepfashion', folder, tmp_path)
+  return config, read(config, 'train')

@@ -1,17 +1,16 @@
 """Mistakes on the command line end in one sentence and status 2."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
 import pytest
+from places import ROOT
 
 from fld_jax.config import explain_overrides, find_config, parse_arg
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 
-ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = 'configs/dfa.py:dataset=synthetic,size=tiny'
 
 

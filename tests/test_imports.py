@@ -3,13 +3,12 @@
 import ast
 import graphlib
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
+from places import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'fld_jax'
 
 # A file or folder of the package may import from those before it, and a file of
