@@ -16,7 +16,6 @@ from fld_jax.errors import InputError
 from fld_jax.evaluation.score import score
 from fld_jax.landmark_sets import FASHION_8
 
-__all__ = ['fashion']  # the fixture
 # Methods 6.1: the slots and codes of each type.
 TYPES = {
   'upper': (1, [0, 1, 2, 3, 6, 7]),

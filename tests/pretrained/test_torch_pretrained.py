@@ -9,7 +9,6 @@ import re
 import jax
 import numpy as np
 import pytest
-from torch_networks import nchw, nhwc, run
 
 from fld_jax.cascade import stage, store
 from fld_jax.configs import trained
@@ -25,6 +24,7 @@ torch = pytest.importorskip('torch', reason='PyTorch is not installed')
 safetensors = pytest.importorskip('safetensors.torch')
 
 import torch_networks  # noqa: E402
+from torch_networks import nchw, nhwc, run  # noqa: E402
 
 SLIM = tuple((count, width // 16) for count, width in VGG16)
 
