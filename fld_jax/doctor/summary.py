@@ -1,6 +1,9 @@
 """What the doctor found, as text."""
 
+from tabulate import tabulate
+
 from fld_jax import schema
+from fld_jax.evaluation.text_tables import text_table
 
 VISIBILITY = {
   schema.VISIBLE: 'visible',
@@ -39,12 +42,12 @@ def text(found: dict) -> str:
     *_near_duplicates(found['near_duplicates']),
     *_sides(found['sides']),
   ]
-  width = max(len(check) for check, *_ in checks)
-  lines.append('')
-  for check, number, examples in checks:
-    first, *others = examples[:MAX_EXAMPLES] or ['']
-    lines.append(f'{check:{width}}  {number:>9}  {first}'.rstrip())
-    lines += [' ' * (width + 13) + example for example in others]
+  rows = [(*of, '\n'.join(examples[:MAX_EXAMPLES])) for *of, examples in checks]
+  align = 'left', 'right', 'left'
+  plain = tabulate(
+    rows, tablefmt='plain', disable_numparse=True, colalign=align
+  )
+  lines += ['', plain]
   lines += ['', 'ok: nothing is wrong' if found['ok'] else 'not ok']
   return '\n'.join(lines) + '\n'
 
@@ -66,19 +69,10 @@ def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
     rows = {name: {'all': sum(of.values())} for name, of in rows.items()}
   if not columns:
     return []
-  width = max(map(len, [title, *rows]))
-  wide = [max(9, len(column)) for column in columns]
-  cells = lambda of: ''.join(
-    f'  {x:>{w}}' for x, w in zip(of, wide, strict=True)
+  count = lambda name: [rows[name].get(column, 0) for column in columns]
+  return text_table(
+    [[title, *columns]], [[name, *count(name)] for name in rows]
   )
-  return [
-    '',
-    f'{title:{width}}{cells(columns)}',
-    *(
-      f'{name:{width}}{cells([of.get(column, 0) for column in columns])}'
-      for name, of in rows.items()
-    ),
-  ]
 
 
 def _ids(of_splits: dict[str, str]) -> str:

@@ -1,6 +1,6 @@
 """The objects of a COCO-style file, as COCO's evaluation wants them.
 
-All of them, unlike the rows that `datasets.coco_folder` reads: crowds and
+All of them, unlike the rows that `datasets.coco.folder` reads: crowds and
 objects without a labelled landmark decide what no detection is blamed for.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from fld_jax.datasets.coco import folder
 from fld_jax.errors import InputError
 from fld_jax.files import coco
-from fld_jax.metrics.coco import CocoState, Objects
+from fld_jax.metrics import coco as coco_metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Annotations:
     path: the file.
     image_ids: of all images, -> file name.
     category_ids: of all categories.
-    places: id of a row, see `datasets.coco_folder.read` -> its place; of what
+    places: id of a row, see `datasets.coco.folder.read` -> its place; of what
       is left out there, too.
     at: place -> annotations as they stand in the file, in its order.
   """
@@ -143,13 +143,13 @@ def _images(annotations: Annotations, results) -> list:
 def figures(
   annotations: Annotations, detections: list[tuple], sigmas
 ) -> dict[str, float | None]:
-  """COCO's ten figures of keypoints, see `coco_metrics.CocoState.compute`.
+  """COCO's ten figures of keypoints, see `coco.figures`.
 
   Args:
     annotations: the truth.
     detections: (place, (N, 2) image pixels, score) of each; equal scores of an
       image rank in this order.
-    sigmas: N, see `coco_metrics.oks`.
+    sigmas: N, see `coco.figures`.
 
   Returns:
     The figures; of several categories, the mean over those that have objects.
@@ -157,51 +157,41 @@ def figures(
   Raises:
     InputError: an annotation has no area, or a box or landmarks that are none.
   """
-  found = {}
-  for place, points, score in detections:
-    found.setdefault(place, []).append((points, score))
-  by_category = []
-  for category in annotations.category_ids:
-    states = []
-    for image in annotations.image_ids:
-      objects = _objects(annotations, (image, category), len(sigmas))
-      here = found.get((image, category), [])
-      points, scores = zip(*here, strict=True) if here else ((), ())
-      states.append(CocoState.from_image(points, scores, objects, sigmas))
-    by_category.append(CocoState.merge(states).compute())
-  return {name: _mean(f[name] for f in by_category) for name in by_category[0]}
+  # Ids may be strings and numbers in one file; pycocotools wants numbers.
+  image_index = {key: i for i, key in enumerate(annotations.image_ids)}
+  category_index = {key: i for i, key in enumerate(annotations.category_ids)}
+  at = lambda place: {
+    'image_id': image_index[place[0]],
+    'category_id': category_index[place[1]],
+  }
+  objects = [
+    {**_object(annotations.path, entry, len(sigmas)), **at(place)}
+    for place, entries in annotations.at.items()
+    for entry in entries
+  ]
+  found = [
+    {'keypoints': points, 'score': score, **at(place)}
+    for place, points, score in detections
+  ]
+  return coco_metrics.figures(objects, found, sigmas)
 
 
-def _mean(values) -> float | None:
-  known = [value for value in values if value is not None]
-  return float(np.mean(known)) if known else None
-
-
-def _objects(annotations: Annotations, place, num_landmarks: int):
-  """The coco_metrics.Objects of a place."""
-  entries = annotations.at.get(place, [])
-  triples = np.zeros((len(entries), num_landmarks, 3))
-  areas, boxes = np.zeros(len(entries)), np.zeros((len(entries), 4))
-  for i, entry in enumerate(entries):
-    name = f'annotation {entry["id"]!r}'
-    numbers = lambda field, value, n, name=name: coco.numbers(
-      annotations.path, name, field, value, n
+def _object(path: pathlib.Path, entry: dict, num_landmarks: int) -> dict:
+  """An annotation as `coco.figures` wants it, but for its place."""
+  name = f'annotation {entry["id"]!r}'
+  numbers = lambda field, value, n: coco.numbers(path, name, field, value, n)
+  coco.check_fields(path, name, entry, 'area', 'bbox')
+  area = numbers('area', [entry['area']], 1)[0]
+  if area < 0:
+    raise InputError(
+      f"{path}, {name}, area: is {area:g}, must be the object's area in pixels"
     )
-    coco.check_fields(annotations.path, name, entry, 'area', 'bbox')
-    areas[i] = numbers('area', [entry['area']], 1)[0]
-    if areas[i] < 0:
-      raise InputError(
-        f'{annotations.path}, {name}, area: is {areas[i]:g}, must be the '
-        "object's area in pixels"
-      )
-    boxes[i] = numbers('bbox', entry['bbox'], 4)
-    if 'keypoints' in entry:  # a crowd may have none
-      values = numbers('keypoints', entry['keypoints'], 3 * num_landmarks)
-      triples[i] = values.reshape(-1, 3)
-  return Objects(
-    keypoints=triples[..., :2],
-    labelled=triples[..., 2] > 0,
-    areas=areas,
-    boxes=boxes,
-    crowd=np.array([bool(entry.get('iscrowd', 0)) for entry in entries], bool),
-  )
+  keypoints = np.zeros(3 * num_landmarks)  # a crowd may have none
+  if 'keypoints' in entry:
+    keypoints = numbers('keypoints', entry['keypoints'], 3 * num_landmarks)
+  return {
+    'area': area,
+    'bbox': numbers('bbox', entry['bbox'], 4),
+    'keypoints': keypoints.reshape(-1, 3),
+    'iscrowd': int(bool(entry.get('iscrowd', 0))),
+  }

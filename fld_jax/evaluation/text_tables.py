@@ -1,6 +1,7 @@
 """Figures as plain-text tables, ours alone and beside the paper's."""
 
 import numpy as np
+from tabulate import SEPARATING_LINE, tabulate
 
 from fld_jax.metrics.normalised_error import PDL_MAIN
 
@@ -59,25 +60,31 @@ def format_table(metrics: dict) -> str:
   return '\n'.join(lines) + '\n'
 
 
+def text_table(heads: list[list], rows: list[list]) -> list[str]:
+  """Lines of a table after an empty one: names at the left, cells at the right.
+
+  Args:
+    heads: lines of headings, the first cell above the names.
+    rows: a name and its cells each.
+  """
+  # Headings are rows here: tabulate makes columns wider than their headings.
+  text = tabulate(
+    [*heads, SEPARATING_LINE, *rows],
+    tablefmt='simple',
+    disable_numparse=True,
+    stralign='right',
+    colalign=('left',),
+  )
+  return ['', *text.splitlines()[1:-1]]  # without the lines around it
+
+
 def _table(title: str, columns, rows: dict[str, list]) -> list[str]:
   """Lines of one table; `columns` are (upper, lower) words; none if no rows."""
   if not rows:
     return []
-  width = max(map(len, [title, *rows]))
-  wide = [max(6, *map(len, words)) for words in columns]
-  cells = lambda values: ''.join(
-    f' {value:>{w}}' for value, w in zip(values, wide, strict=True)
-  )
-  return [
-    '',
-    ' ' * width + cells(upper for upper, _ in columns),
-    f'{title:{width}}' + cells(lower for _, lower in columns),
-    '-' * (width + len(wide) + sum(wide)),
-    *(
-      f'{label:{width}}' + cells(map(percent, values))
-      for label, values in rows.items()
-    ),
-  ]
+  upper, lower = zip(*columns, strict=True)
+  shares = [[name, *map(percent, values)] for name, values in rows.items()]
+  return text_table([['', *upper], [title, *lower]], shares)
 
 
 def _ne_row(values):

@@ -384,7 +384,7 @@ def test_unprepared_builder_pickles(tmp_path):
 
 def test_lists_are_read_without_tfds():
   code = (
-    'import sys; import fld_jax.datasets.deepfashion_folder; '
+    'import sys; import fld_jax.datasets.deepfashion.coarse; '
     "sys.exit('tensorflow_datasets' in sys.modules)"
   )
   subprocess.run([sys.executable, '-c', code], check=True)

@@ -198,7 +198,7 @@ def test_needs_no_jax(fashion, tmp_path):
   program = f"""
 import sys
 from ml_collections import ConfigDict
-from fld_jax.score import score
+from fld_jax.evaluation.score import score
 config = ConfigDict({config.to_dict()!r})
 score(config, {str(path)!r}, 'train', {str(tmp_path)!r})
 assert not {{'jax', 'orbax', 'matplotlib'}} & set(sys.modules)

@@ -256,22 +256,22 @@ def test_a_lost_process_ends_the_other(tmp_path, sent, victim):
 
 STUCK = """
 import sys, time
-from fld_jax import processes
 from fld_jax.errors import LostProcess
+from fld_jax.runtime import processes
 
 me = int(sys.argv[2])
 processes.start(f'127.0.0.1:{sys.argv[1]}', 2, me)
 assert processes.all_gather(me) == [0, 1]
 assert processes.all_gather('x' * me) == ['', 'x']
-assert processes.from_main(lambda: me) == 0
+assert processes.call_on_main(lambda: me) == 0
 try:
-  processes.from_main(lambda: 1 / 0)
+  processes.call_on_main(lambda: 1 / 0)
 except ZeroDivisionError:
   print('raised everywhere', flush=True)
 if me == 1:
   time.sleep(30)  # alive, its heart beats, but it does not come
 try:
-  processes.wait('the next step', seconds=2)
+  processes.barrier('the next step', seconds=2)
 except LostProcess as error:
   print(error, flush=True)
   processes.leave(1, wait_for_others=False)

@@ -150,7 +150,8 @@ def run_until(folder, processes: int, timeline, moment: float) -> str | None:
 HALF_DELETED = """
 import os, pathlib, sys
 import numpy as np
-from fld_jax import checkpoint, train_step
+from fld_jax.runtime import checkpoint
+from fld_jax.training import train_step
 
 unlink = os.unlink
 
