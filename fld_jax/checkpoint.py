@@ -1,4 +1,4 @@
-"""What is on disk of a run, and the only importer of orbax.
+"""Checkpoints and manifest of a run on disk, written by orbax.
 
   W/manifest.json                         the run's config and its stages
   W/stages/NAME/clusters.npz              centres, cluster errors

@@ -1,8 +1,6 @@
 """Weights of others -> the folder of a run, to evaluate and to predict with."""
 
-import os
 import pathlib
-import shutil
 
 import jax
 
@@ -11,6 +9,7 @@ from fld_jax import stage as stage_lib
 from fld_jax.configs import base, dfa, pcloss
 from fld_jax.datasets import landmark_set
 from fld_jax.errors import InputError
+from fld_jax.files import whole_folder
 from fld_jax.stage import ALL, EASY, HARD
 from fld_jax.train_step import Variables
 
@@ -64,19 +63,16 @@ def _write(
     networks: stage -> network -> variables.
     data: where the weights are from.
   """
-  # What a killed conversion leaves goes with the next one.
-  unfinished = output.with_name(f'.{output.name}.unfinished')
-  shutil.rmtree(unfinished, ignore_errors=True)
   stages = {}
-  for stage, of_stage in networks.items():
-    for name, variables in of_stage.items():
-      directory = unfinished / 'stages' / stage / name
-      with checkpoint.Checkpoints(directory) as checkpoints:
-        checkpoints.save_weights(variables)
-    stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
-  topology = {'devices': 1, 'processes': 1}
-  checkpoint.write_manifest(unfinished, config, data, topology, stages)
-  os.replace(unfinished, output)
+  with whole_folder(output) as folder:
+    for stage, of_stage in networks.items():
+      for name, variables in of_stage.items():
+        directory = folder / 'stages' / stage / name
+        with checkpoint.Checkpoints(directory) as checkpoints:
+          checkpoints.save_weights(variables)
+      stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
+    topology = {'devices': 1, 'processes': 1}
+    checkpoint.write_manifest(folder, config, data, topology, stages)
 
 
 def _dfa_release(folder: pathlib.Path):

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fld_jax import schema, visualize
 from fld_jax.report_runs import Run
+from fld_jax.report_tables import words
 
 MAX_IMAGES = 240  # in all runs together
 HEIGHT, WIDTH, QUALITY = 200, 240, 78  # of a thumbnail: pixels, JPEG
@@ -60,12 +61,11 @@ def gallery(runs: list[Run]) -> dict:
     images.append(_image(runs, of, whys))
   landmarks = runs[0].predictions.landmark_set
   return {
-    'landmarks': [name.replace('_', ' ') for name in runs[0].names],
+    'landmarks': [words(name) for name in runs[0].names],
     'sides': [_side(name) for name in runs[0].names],
     'types': {str(code): name for code, name in landmarks.types.items()},
     'variations': {
-      str(code): name.replace('_', ' ')
-      for code, name in schema.VARIATIONS.items()
+      str(code): words(name) for code, name in schema.VARIATIONS.items()
     },
     'visibility': list(schema.VISIBILITY_NAMES),
     'runs': [
