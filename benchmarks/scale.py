@@ -389,6 +389,7 @@ def _measure_kmeans(number: int, space: str) -> None:
   import jax
 
   from fld_jax.cascade import pseudo_labels
+  from fld_jax.ops import kmeans
   from fld_jax.runtime.parallel import Parallel
 
   rng, count = np.random.default_rng(0), 200_000
@@ -406,7 +407,7 @@ def _measure_kmeans(number: int, space: str) -> None:
 
   init = next(chunks())[0][:20]
   more = {'seed': 0, 'parallel': Parallel(), 'tolerance': 0, 'init': init}
-  run = lambda n: pseudo_labels.kmeans(chunks, 20, num_iters=n, **more)
+  run = lambda n: kmeans.kmeans(chunks, 20, num_iters=n, **more)
   assert run(12).num_iters == 12  # not done before
   gap = _seconds(lambda: run(12)) - _seconds(lambda: run(2))
   print('KMEANS', number, gap / 10 / count)

@@ -5,8 +5,9 @@ An example holds
   landmarks   (N, 2) float32   normalised coordinates; 0 where no position
   visibility  (N,) int32       codes of `schema`
   mask        () float32       0 for padding and for a corrupt image, else 1
-and, for the host alone, what `HOST_KEYS` names: `affine` maps crop pixels back
-to image pixels, `index` is the place in the split.
+and, for the host alone, `affine`, which maps crop pixels back to image pixels,
+`index`, the place in the split, and `box`, `clothes_type`, `corrupt`, `id`,
+`image_size`, `score`, `variation`.
 """
 
 import functools
@@ -26,17 +27,6 @@ from fld_jax.files.images import decode
 logger = logging.getLogger('fld_jax')
 
 DEVICE_KEYS = ('image', 'landmarks', 'visibility', 'mask')
-HOST_KEYS = (
-  'affine',
-  'box',
-  'clothes_type',
-  'corrupt',
-  'id',
-  'image_size',
-  'index',
-  'score',
-  'variation',
-)
 
 # Grain's threads are the parallelism; OpenCV's own would compete with XLA's.
 cv2.setNumThreads(1)

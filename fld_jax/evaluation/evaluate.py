@@ -4,6 +4,7 @@ import collections
 
 import jax
 import numpy as np
+from scipy.special import softmax
 
 from fld_jax import geometry, input_pipeline
 from fld_jax.cascade.cascade import Cascade
@@ -42,7 +43,7 @@ def to_predictions(rows: dict, config) -> Predictions:
       name: to_image(out['estimate']) for name, out in rows['stages'].items()
     },
     visibility_probs={
-      name: _softmax(logits)
+      name: softmax(logits, axis=-1)
       for name, logits in _each(rows, 'visibility').items()
     },
     landmark_set=landmark_set(config.dataset),
@@ -140,8 +141,3 @@ def macro_ne(rows: dict, stage: str, config) -> tuple[float, float]:
       'let config.dataset.splits.tune have some, in another --workdir.'
     )
   return mean_state.macro_mean(errors, visible)
-
-
-def _softmax(logits):
-  shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-  return shifted / shifted.sum(axis=-1, keepdims=True)

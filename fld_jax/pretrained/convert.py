@@ -1,8 +1,6 @@
 """Weights of others -> the folder of a run, to evaluate and to predict with."""
 
-import os
 import pathlib
-import shutil
 
 import jax
 
@@ -13,6 +11,7 @@ from fld_jax.cascade.stage import ALL, EASY, HARD
 from fld_jax.configs import dfa, pcloss
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
+from fld_jax.files.atomic import whole_folder
 from fld_jax.pretrained import dfa_release, mmpose
 from fld_jax.runtime import checkpoint, manifest
 
@@ -66,19 +65,16 @@ def _write(
     networks: stage -> network -> variables.
     data: where the weights are from.
   """
-  # What a killed conversion leaves goes with the next one.
-  unfinished = output.with_name(f'.{output.name}.unfinished')
-  shutil.rmtree(unfinished, ignore_errors=True)
   stages = {}
-  for stage, of_stage in networks.items():
-    for name, variables in of_stage.items():
-      directory = unfinished / 'stages' / stage / name
-      with checkpoint.Checkpoints(directory) as checkpoints:
-        checkpoints.save_weights(variables)
-    stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
-  topology = {'devices': 1, 'processes': 1}
-  manifest.write_manifest(unfinished, config, data, topology, stages)
-  os.replace(unfinished, output)
+  with whole_folder(output) as folder:
+    for stage, of_stage in networks.items():
+      for name, variables in of_stage.items():
+        directory = folder / 'stages' / stage / name
+        with checkpoint.Checkpoints(directory) as checkpoints:
+          checkpoints.save_weights(variables)
+      stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
+    topology = {'devices': 1, 'processes': 1}
+    manifest.write_manifest(folder, config, data, topology, stages)
 
 
 def _dfa_release(folder: pathlib.Path):
