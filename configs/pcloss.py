@@ -175,8 +175,7 @@ def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   stage.train_epochs = 60.0
   config.flip_test = True
   # Annotated boxes fit the garment, so where a box lies says much about where
-  # landmarks lie; `small`'s scale and shift drown that: see
-  # docs/results/robustness.md.
+  # landmarks lie; `small`'s scale and shift drown that. See README, Results.
   config.augment.scale = 0.05
   config.augment.shift = 0.01
   config.augment.rotation = 15.0
