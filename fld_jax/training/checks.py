@@ -48,7 +48,6 @@ def check_config(config) -> None:
   if config.pretrained:
     check('input.mean', tuple(config.input.mean), [IMAGENET_MEAN])
     check('input.std', tuple(config.input.std), [IMAGENET_STD])
-  units = 4 * landmarks.num_landmarks  # two a coordinate
   for index, stage in enumerate(config.stages):
     model = stage_lib.build_model(config, stage, index)
     shapes = stage_lib.output_shapes(model, config)
@@ -62,14 +61,14 @@ def check_config(config) -> None:
         f'config.stages[{index}].branches is True, and only the last of '
         f'{len(config.stages)} stages can have branches.'
       )
-    # The network takes an estimate, so it is DFA's.
-    if index and stage.init == 'previous' and config.model.hidden < 8 * units:
-      raise InputError(
-        f"config.stages[{index}].init is 'previous', which takes {units} units "
-        'of fc_pre to carry the estimate; it has '
-        f'{config.model.hidden // 8}, an eighth of config.model.hidden: raise '
-        f'that to {8 * units}.'
-      )
+    if index and stage.init == 'previous':
+      if not hasattr(model, 'warm_start'):
+        raise InputError(
+          f"config.stages[{index}].init is 'previous', and the network "
+          f"'{config.model.name}' cannot start from the stage before: set it "
+          "to 'random'."
+        )
+      model.check_warm_start(index)
 
 
 def check_pretrained(config) -> None:

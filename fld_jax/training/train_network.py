@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from fld_jax import input_pipeline
 from fld_jax.cascade import stage as stage_lib
-from fld_jax.cascade import warm_start
 from fld_jax.errors import Preempted
 from fld_jax.pretrained import torchvision
 from fld_jax.runtime import checkpoint, processes
@@ -99,7 +98,7 @@ def train_network(job: Job, config, parallel: Parallel, workdir) -> None:
     # --- state and step -----------------------------------------------------
     variables = stage_lib.init_variables(job.model, config, job.seed)
     if job.initial is not None:
-      variables = warm_start.start_from(
+      variables = job.model.warm_start(
         variables, job.initial, config.offset_scale
       )
     elif config.pretrained and not done:

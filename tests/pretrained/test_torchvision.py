@@ -173,7 +173,7 @@ def changed(key, value):
 WRONG = {
   'missing': (
     without('features.21.weight'),
-    r'is of a VGG of the blocks .*, and config.model.blocks is ',
+    r'is of a VGG of the blocks .*, and config.model.trunk.blocks is ',
   ),
   'missing bias': (
     without('features.21.bias'),
@@ -197,11 +197,11 @@ WRONG = {
   ),
   'wide': (
     lambda arrays: vgg(slim=8),
-    r'blocks \(\(2, 8\), .*, and config.model.blocks is \(\(2, 4\), ',
+    r'blocks \(\(2, 8\), .*, and config.model.trunk.blocks is \(\(2, 4\), ',
   ),
   'normalised': (
     lambda arrays: vgg(batch_norm=True),
-    'is of a VGG with batch normalisation, and config.model.batch_norm is '
+    'is of a VGG with batch normalisation, and config.model.trunk.batch_norm is '
     'False: set it to True',
   ),
   'ResNet': (
@@ -238,7 +238,7 @@ def test_wrong_files_are_refused(case, tiny_config, tmp_path):
     ),
     (
       lambda: resnet(width=16),
-      'of 18 layers and width 16, and config.model.width is 8: set it to 16',
+      'of 18 layers and width 16, and config.model.trunk.width is 8: set it to 16',
     ),
     (
       lambda: resnet((2, 2, 2, 3)),
@@ -317,6 +317,6 @@ def test_argument_of_the_configs(name):
     assert config.input.mean == (123.675, 116.28, 103.53)
     assert config.input.std == (58.395, 57.12, 57.375)
     if 'batch_norm' in config.model:
-      assert config.model.batch_norm == ('_bn' in name)
+      assert config.model.trunk.batch_norm == ('_bn' in name)
   assert dfa.get_config().pretrained == ''
   assert dfa.get_config().input.mean == (122.7717, 115.9465, 102.9801)

@@ -11,7 +11,7 @@ from random_networks import random_variables
 
 from fld_jax import experiment, input_pipeline, landmark_sets
 from fld_jax.cascade import stage as stage_lib
-from fld_jax.cascade import store, warm_start
+from fld_jax.cascade import store
 from fld_jax.errors import InputError
 from fld_jax.runtime.manifest import (
   compare_configs,
