@@ -97,7 +97,13 @@ def _build_trunk(name: str, options: dict, dtype: jnp.dtype) -> Trunk:
     )
   kind, fixed = TRUNKS[name]
   valid = _fields(kind) - fixed.keys() - {'dtype'}
-  _check_fields('config.model.trunk', options, valid, f"the trunk '{name}'")
+  _check_fields(
+    'config.model.trunk',
+    options,
+    valid,
+    f"the trunk '{name}'",
+    f" The config file's argument backbone={name} sets the right ones.",
+  )
   return kind(**fixed, **options, dtype=dtype)
 
 
@@ -107,13 +113,15 @@ def _fields(module: type[nn.Module]) -> set[str]:
   return names - {'name', 'parent'}
 
 
-def _check_fields(place: str, given: dict, valid: set[str], owner: str) -> None:
+def _check_fields(
+  place: str, given: dict, valid: set[str], owner: str, hint: str = ''
+) -> None:
   """Refuses fields of a config that a module has not."""
   unknown = sorted(given.keys() - valid)
   if unknown:
     raise InputError(
       f'{place}.{unknown[0]} is no field of {owner}, valid are '
-      f'{", ".join(sorted(valid))}.'
+      f'{", ".join(sorted(valid))}.{hint}'
     )
 
 

@@ -69,9 +69,7 @@ class Vgg(torch.nn.Module):
 
 def check_vgg(theirs, path, blocks, hidden, batch_norm, size, count):
   """Stage 1's landmarks with the file's trunk, fc6 and fc7, to 1e-4."""
-  model = DFA(
-    num_clusters=0, backbone=VGG(blocks, batch_norm), hidden=hidden
-  )
+  model = DFA(num_clusters=0, backbone=VGG(blocks, batch_norm), hidden=hidden)
   images = np.random.default_rng(0).normal(size=(count, size, size, 3))
   batch = {
     'image': images.astype(np.float32),
@@ -188,7 +186,7 @@ def test_mmpose(depth, n, version, old, tmp_path):
   assert config.model.trunk.width == 16
   ((only,), _) = store.load_cascade(config, tmp_path / 'W')
   x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
-  model = SimpleBaselines(n, depth, 16, 24)
+  model = SimpleBaselines(n, ResNet(depth, 16), 24)
   assert only.model == model
   found, _ = run(model, only.networks['all'], {'image': x}, train=False)
   with torch.no_grad():
