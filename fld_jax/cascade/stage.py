@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.models import NETWORKS, TRUNKS
 from fld_jax.models.trunk import Trunk
@@ -37,16 +36,18 @@ class Stage:
   epsilon: float | None = None
 
 
-def build_model(config: ConfigDict, stage: ConfigDict, index: int) -> nn.Module:
+def build_model(
+  model: ConfigDict, stage: ConfigDict, index: int, num_landmarks: int
+) -> nn.Module:
   """The Linen module of a stage.
 
   Args:
-    config: The run's config, of which it reads `dataset` and `model`: the
-      network's `name`, its `backbone`, that trunk's options `trunk`, and the
-      network's own fields.
+    model: `config.model`: the network's `name`, its `backbone`, that trunk's
+      options `trunk`, and the network's own fields.
     stage: The stage's config.
     index: The stage's place in config.stages. The first, 0, sees the image
       alone.
+    num_landmarks: N, how many landmarks the network predicts.
 
   Returns:
     The module, a row of `models.NETWORKS` on one of `models.TRUNKS`.
@@ -55,7 +56,7 @@ def build_model(config: ConfigDict, stage: ConfigDict, index: int) -> nn.Module:
     InputError: An unknown network, trunk, or field of one; or the stage asks
       for what the network has not.
   """
-  fields = config.model.to_dict()
+  fields = model.to_dict()
   name = fields.pop('name')
   if name not in NETWORKS:
     raise InputError(
@@ -64,7 +65,7 @@ def build_model(config: ConfigDict, stage: ConfigDict, index: int) -> nn.Module:
   known = _fields(NETWORKS[name])
   # What the dataset and the stage decide; only a cascade's networks have all.
   given = {
-    'num_landmarks': landmark_set(config.dataset).num_landmarks,
+    'num_landmarks': num_landmarks,
     'use_estimate': index > 0,
     'num_clusters': stage.pseudo_label.num_clusters,
     'softmax': stage.pseudo_label.normalize,
@@ -125,12 +126,12 @@ def _check_fields(
     )
 
 
-def init_variables(model: nn.Module, config: ConfigDict, seed: int) -> dict:
+def init_variables(model: nn.Module, size: int, seed: int) -> dict:
   """Random variables of a network, as NumPy arrays.
 
   Args:
     model: The Linen module.
-    config: The run's config, of which it reads `input.size`.
+    size: Side of the crops that the network sees, in pixels.
     seed: Seed of the random parameters.
 
   Returns:
@@ -138,17 +139,16 @@ def init_variables(model: nn.Module, config: ConfigDict, seed: int) -> dict:
   """
   # rbg: three times faster to compile than the default generator on a CPU.
   key = jax.random.key(seed, impl='rbg')
-  return checkpoint.to_host(jax.jit(_init(model, config))(key))
+  return checkpoint.to_host(jax.jit(_init(model, size))(key))
 
 
-def _init(model, config):
-  batch = _example(model, config)
+def _init(model: nn.Module, size: int):
+  batch = _example(model, size)
   return lambda key: model.init(key, batch, train=False)
 
 
-def _example(model, config) -> dict:
+def _example(model: nn.Module, size: int) -> dict:
   """A batch of one, as a network takes it."""
-  size = config.input.size
   return {
     'image': np.zeros((1, size, size, 3), np.float32),
     'estimate': np.zeros((1, model.num_landmarks, 2), np.float32),
@@ -156,27 +156,25 @@ def _example(model, config) -> dict:
   }
 
 
-def variable_shapes(model: nn.Module, config: ConfigDict) -> dict:
+def variable_shapes(model: nn.Module, size: int) -> dict:
   """The variables of a network: their shapes and types, no numbers.
 
   Args:
     model: The Linen module.
-    config: The run's config, of which it reads `input.size`.
+    size: Side of the crops that the network sees, in pixels.
 
   Returns:
     The tree that `init_variables` returns, of `jax.ShapeDtypeStruct`.
   """
-  return jax.eval_shape(_init(model, config), jax.random.key(0))
+  return jax.eval_shape(_init(model, size), jax.random.key(0))
 
 
-def output_shapes(
-  model: nn.Module, config: ConfigDict
-) -> dict[str, tuple[int, ...]]:
+def output_shapes(model: nn.Module, size: int) -> dict[str, tuple[int, ...]]:
   """The shapes of a network's outputs for a batch of one image.
 
   Args:
     model: The Linen module.
-    config: The run's config, of which it reads `input.size`.
+    size: Side of the crops that the network sees, in pixels.
 
   Returns:
     The name of each output -> its shape, with a batch of 1.
@@ -186,7 +184,7 @@ def output_shapes(
       images of this size.
   """
   init = lambda key: model.init_with_output(
-    key, _example(model, config), train=False
+    key, _example(model, size), train=False
   )
   outputs, _ = jax.eval_shape(init, jax.random.key(0))
   return {name: value.shape for name, value in outputs.items()}

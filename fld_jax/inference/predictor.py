@@ -1,17 +1,19 @@
 """A trained run, ready to find landmarks on anyone's images."""
 
+import dataclasses
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from fld_jax import input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.configs import trained
-from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
 from fld_jax.inference import photos
@@ -34,14 +36,18 @@ class Predictor:
     landmark_set: its landmarks.
   """
 
-  def __init__(self, config, stages: list[stage_lib.Stage]):
-    self.config = config.copy_and_resolve_references()
-    self.config.unlock()
-    self.config.input.num_workers = 0  # failures are told by threads alone
-    self.config.dataset.on_corrupt = 'skip'
-    self.landmark_set = landmark_set(config.dataset)
+  def __init__(
+    self, config: ConfigDict, setup: Setup, stages: list[stage_lib.Stage]
+  ):
+    self.config = config
+    self.landmark_set = setup.landmarks
+    self._pipeline = dataclasses.replace(
+      setup.pipeline,
+      num_workers=0,  # failures are told by threads alone
+      on_corrupt='skip',
+    )
     self._parallel = Parallel(config.parallel)
-    self._cascade = Cascade(stages, self.config, self._parallel)
+    self._cascade = Cascade(stages, setup, self._parallel)
 
   @classmethod
   def load(cls, workdir, config=None) -> 'Predictor':
@@ -57,8 +63,9 @@ class Predictor:
     """
     workdir = pathlib.Path(workdir).expanduser()
     config = config or trained.get_config(str(workdir))
-    stages, _ = store.load_cascade(config, workdir)
-    return cls(config, stages)
+    setup = resolve(config)
+    stages, _ = store.load_cascade(config, setup, workdir)
+    return cls(config, setup, stages)
 
   def __call__(
     self, images: Sequence, boxes: Sequence | None = None
@@ -102,18 +109,20 @@ class Predictor:
       items.failures |= {start + i: why for i, why in part.failures.items()}
 
   def _predict_piece(self, items) -> Iterator[tuple[int, Landmarks]]:
-    config = self.config.copy_and_resolve_references()
     # No more than the items need: a batch is filled up with copies.
     enough = 2 ** math.ceil(math.log2(len(items)))
     devices = self._parallel.num_devices
-    config.batch_size = min(config.batch_size, -(-enough // devices) * devices)
+    enough = -(-enough // devices) * devices
+    pipeline = dataclasses.replace(
+      self._pipeline, batch_size=min(self._pipeline.batch_size, enough)
+    )
     try:
-      rows = self._cascade.predict(input_pipeline.eval_batches(items, config))
+      rows = self._cascade.predict(input_pipeline.eval_batches(items, pipeline))
     except InputError:
       if len(items.failures) < len(items):
         raise
       return  # not one of them could be used
-    predictions = evaluate.to_predictions(rows, config)
+    predictions = evaluate.to_predictions(rows, self._cascade.setup)
     routes = self._cascade.routes(rows)
     final = list(predictions.estimates)[-1]
     slots = self.landmark_set.slots

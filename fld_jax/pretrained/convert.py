@@ -1,12 +1,11 @@
 """Weights of others -> the folder of a run, to evaluate and to predict with."""
 
-import os
 import pathlib
-import shutil
 
 from fld_jax.cascade.forward import Variables
-from fld_jax.datasets.catalog import landmark_set
+from fld_jax.cascade.setup import resolve
 from fld_jax.errors import InputError
+from fld_jax.files.atomic import whole_folder
 from fld_jax.pretrained import dfa_release, mmpose
 from fld_jax.runtime import checkpoint, manifest
 
@@ -30,7 +29,7 @@ def convert(source: pathlib.Path, output: pathlib.Path) -> None:
   reader = dfa_release if source.is_dir() else mmpose
   config, networks, report = reader.read_run(source)
   _write(output, config, networks, f'weights from {source.absolute()}')
-  landmarks = landmark_set(config.dataset)
+  landmarks = resolve(config).landmarks
   print('\n'.join(report))
   print(
     f'Landmarks: {", ".join(landmarks.names)}\n'
@@ -53,16 +52,13 @@ def _write(
     networks: stage -> network -> variables.
     data: where the weights are from.
   """
-  # What a killed conversion leaves goes with the next one.
-  unfinished = output.with_name(f'.{output.name}.unfinished')
-  shutil.rmtree(unfinished, ignore_errors=True)
   stages = {}
-  for stage, of_stage in networks.items():
-    for name, variables in of_stage.items():
-      directory = unfinished / 'stages' / stage / name
-      with checkpoint.Checkpoints(directory) as checkpoints:
-        checkpoints.save_weights(variables)
-    stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
-  topology = {'devices': 1, 'processes': 1}
-  manifest.write_manifest(unfinished, config, data, topology, stages)
-  os.replace(unfinished, output)
+  with whole_folder(output) as folder:
+    for stage, of_stage in networks.items():
+      for name, variables in of_stage.items():
+        directory = folder / 'stages' / stage / name
+        with checkpoint.Checkpoints(directory) as checkpoints:
+          checkpoints.save_weights(variables)
+      stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
+    topology = {'devices': 1, 'processes': 1}
+    manifest.write_manifest(folder, config, data, topology, stages)

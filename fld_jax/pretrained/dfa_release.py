@@ -171,8 +171,8 @@ def read_run(folder: pathlib.Path):
   kind, n = config.dataset.clothes_type, net.num_landmarks
   networks, report = {}, [f"DFA's release for '{kind}', {n} landmarks:"]
   for index, stage in enumerate(config.stages):
-    model = stage_lib.build_model(config, stage, index)
-    shapes = stage_lib.variable_shapes(model, config)
+    model = stage_lib.build_model(config.model, stage, index, n)
+    shapes = stage_lib.variable_shapes(model, net.size)
     networks[stage.name] = {}
     for name, file in _WEIGHTS[stage.name].items():
       variables, left_out = read_dfa_weights(

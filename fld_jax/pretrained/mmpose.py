@@ -124,8 +124,8 @@ def read_run(path: pathlib.Path):
   )
   config.flip_test = True
   (stage,) = config.stages
-  model = stage_lib.build_model(config, stage, 0)
-  shapes = stage_lib.variable_shapes(model, config)
+  model = stage_lib.build_model(config.model, stage, 0, net.num_landmarks)
+  shapes = stage_lib.variable_shapes(model, config.input.size)
   variables, left_out = fill_mmpose(path, arrays, shapes)
   report = [
     f"mmpose's SimpleBaselines for '{config.dataset.clothes_type}', "
