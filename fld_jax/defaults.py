@@ -31,6 +31,8 @@ RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# (number of 3x3 convolutions, channels) for each block of the published network
+VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 def base(dataset: str) -> ConfigDict:
@@ -115,19 +117,46 @@ def base(dataset: str) -> ConfigDict:
   return config
 
 
+def set_backbone(
+  config: ConfigDict,
+  name: str,
+  *,
+  blocks: tuple[tuple[int, int], ...] = VGG16,
+  batch_norm: bool = True,
+  width: int = 64,
+) -> None:
+  """Sets the trunk of a config's network, and how wide it is.
+
+  Args:
+    config: A config with a `model`.
+    name: The trunk, `config.model.backbone`: a row of `models.TRUNKS`.
+    blocks: Number of convolutions and their channels for each block of a VGG.
+    batch_norm: Whether a VGG's convolutions are normalised. The published VGG,
+      which starts from weights for ImageNet, has none.
+    width: Channels of the first block of any other trunk.
+  """
+  config.model.backbone = name
+  if name.startswith('vgg'):
+    trunk = {'blocks': blocks, 'batch_norm': batch_norm}
+  else:
+    trunk = {'width': width}
+  config.model.trunk = ConfigDict(trunk)
+
+
 def start_pretrained(config: ConfigDict, path: str) -> None:
   """Sets what a start from weights for ImageNet asks of a config.
 
   Args:
-    config: with a `model`.
-    path: of torchvision's weights, for `config.pretrained`; '' changes nothing.
+    config: A config with a `model`.
+    path: File of torchvision's weights, for `config.pretrained`; '' changes
+      nothing.
   """
   if not path:
     return
   config.pretrained = path
   config.input.mean, config.input.std = IMAGENET_MEAN, IMAGENET_STD
-  if 'batch_norm' in config.model:  # vgg16-....pth, vgg16_bn-....pth
-    config.model.batch_norm = '_bn' in os.path.basename(path)
+  if 'batch_norm' in config.model.trunk:  # vgg16-....pth, vgg16_bn-....pth
+    config.model.trunk.batch_norm = '_bn' in os.path.basename(path)
 
 
 def stage(name: str) -> ConfigDict:
@@ -178,8 +207,15 @@ def stage(name: str) -> ConfigDict:
 
 
 def restore(saved: dict) -> ConfigDict:
-  """The config of what `checkpoint.to_dict` made of it."""
-  saved = _tuples(saved)
+  """The config that a run's manifest holds.
+
+  Args:
+    saved: The config as JSON's dicts and lists, perhaps of an older version.
+
+  Returns:
+    The config. Fields that there were not yet have their present defaults.
+  """
+  saved = _tuples(translate(saved))
   stages = saved.pop('stages')
   config = defaults.base(saved['dataset']['name'])
   config.update(saved)
@@ -188,6 +224,32 @@ def restore(saved: dict) -> ConfigDict:
     stage.update(fields)
   config.lock()
   return config
+
+
+def translate(saved: dict) -> dict:
+  """A saved config with its present names for what had others.
+
+  Before there was `model.backbone`, a network's name said which trunk it stood
+  on, whose options were the network's own fields.
+
+  Args:
+    saved: The config as JSON's dicts and lists; it is left as it is.
+
+  Returns:
+    The config in the same form.
+  """
+  if 'name' not in saved.get('model', {}) or 'backbone' in saved['model']:
+    return saved
+  model = dict(saved['model'])
+  if model['name'] in ('dfa', 'fashionnet'):
+    model['backbone'] = 'vgg16'
+  else:
+    model['backbone'] = f'resnet{model.pop("depth")}'
+  if model['name'] == 'resnet_regression':
+    model['name'] = 'fashionnet'
+  options = model.keys() & {'blocks', 'batch_norm', 'width'}
+  model['trunk'] = {option: model.pop(option) for option in sorted(options)}
+  return {**saved, 'model': model}
 
 
 def _tuples(value):

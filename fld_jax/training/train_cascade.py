@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from fld_jax import input_pipeline
-from fld_jax.cascade import pseudo_labels, store, warm_start
+from fld_jax.cascade import pseudo_labels, store
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.forward import Variables
@@ -305,7 +305,7 @@ class _Trainer:
     size = self.setup.pipeline.size
     variables = stage_lib.init_variables(model, size, seed)
     if stage.init == 'previous' and self.stages:
-      return warm_start.start_from(
+      return model.warm_start(
         variables,
         self.stages[-1].networks[ALL],
         self.setup.forward.offset_scale,

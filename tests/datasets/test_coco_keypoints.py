@@ -447,7 +447,7 @@ def test_trains_and_evaluates_from_one_config(tmp_path):
   config.dataset.data_dir = str(tmp_path / 'data')
   config.batch_size = 8
   config.input.size = 32
-  config.model.width = config.model.channels = 8
+  config.model.trunk.width = config.model.channels = 8
   config.flip_test = True
   stage = config.stages[0]
   stage.train_epochs = stage.eval_epochs = 1.0
