@@ -36,7 +36,8 @@ def mirror(points, flip):
 def new_estimate(outputs, estimate, offset_scale):
   """(b, N, 2) landmarks in normalised coordinates from a network's outputs.
 
-  P1's offset is estimate - truth, so it is subtracted (methods A2).
+  Liu et al.'s offset is estimate - truth, so it is subtracted (docs/methods.md
+  A2).
   """
   if estimate is None:
     return outputs['landmarks']
@@ -52,7 +53,7 @@ def apply_stage(model, variables, batch, estimate, config, flip=None):
     batch: from `normalise_images`.
     estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
     config: `offset_scale` (the network's offsets are this much too large,
-      methods A3), `heatmap`.
+      docs/methods.md A3), `heatmap`.
     flip: (N,) partner slots: see the mirrored image too, and average heatmaps
       (see `heatmaps.decode`), landmarks and visibility. None for the plain
       image.

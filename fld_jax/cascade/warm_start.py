@@ -20,7 +20,7 @@ def start_from(fresh: dict, source: dict, offset_scale: float) -> dict:
   Args:
     fresh: random variables of the new network.
     source: trained variables of the stage before.
-    offset_scale: methods A3.
+    offset_scale: docs/methods.md A3.
 
   Returns:
     Variables with the structure and shapes of `fresh`.

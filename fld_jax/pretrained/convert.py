@@ -82,7 +82,7 @@ def _write(
 
 
 def _dfa_release(folder: pathlib.Path):
-  """A run of one clothes type of DFA's release, see methods 1.2 to 1.4.
+  """A run of one clothes type of DFA's release, see docs/methods.md 1.2 to 1.4.
 
   Returns:
     (config, stage -> network -> variables, lines of a report).
@@ -118,7 +118,7 @@ def _dfa_config(folder: pathlib.Path, net: dfa_release.DfaNet):
   config = dfa.get_config('dataset=fld')
   place = f'{folder}/stage1.prototxt, layer fc8_landmarks'
   config.dataset.clothes_type = _clothes_type(place, net.num_landmarks)
-  # As methods 1.3: padded to a square, the mean subtracted, nothing divided.
+  # docs/methods.md 1.3: padded to a square, the mean subtracted, not divided.
   config.input.size = net.size
   config.input.crop, config.input.margin = 'pad_square', 0.0
   config.input.mean, config.input.std = defaults.RELEASE_MEAN, (1.0, 1.0, 1.0)

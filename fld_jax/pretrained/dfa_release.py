@@ -10,7 +10,7 @@ from fld_jax.errors import InputError, printable
 from fld_jax.pretrained import caffe_files
 from fld_jax.pretrained.matching import fill, some
 
-# The release's convolutions in each block, methods 1.2.
+# The release's convolutions in each block, docs/methods.md 1.2.
 _DFA_BLOCKS = (2, 2, 3, 3, 3)
 # Its heads for pseudo-labels go by several names; nothing at test reads them.
 _DFA_LABEL = r'fc8_(soft|hard)label(_stage\d)?'

@@ -10,8 +10,8 @@ from fld_jax.errors import InputError
 from fld_jax.ops import heatmaps
 from fld_jax.training import losses
 
-PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # methods 4.3
-PC_MASKS = {  # methods 4.5
+PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # docs/methods.md 4.3
+PC_MASKS = {  # docs/methods.md 4.5
   'annotated': schema.has_position,
   'visible': lambda visibility: visibility == schema.VISIBLE,
 }
