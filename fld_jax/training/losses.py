@@ -23,8 +23,8 @@ def positions(prediction, target, visibility, kind: str = 'l2'):
     visibility: (B, N) codes.
     kind: 'l2' is half the sum of squares (Liu et al., 2016, section 3; Caffe's
       EuclideanLoss, whose division by the batch size is the caller's mean);
-      'l1' the sum of
-      absolute values (Sun et al., Integral Human Pose Regression, ECCV 2018).
+      'l1' the sum of absolute values (Sun et al., Integral Human Pose
+      Regression, ECCV 2018).
 
   Returns:
     (B,) losses.
@@ -147,7 +147,8 @@ def pseudo_label(outputs, target, kind: str):
     outputs: `pseudo_label` and `pseudo_label_logits`, each (B, K).
     target: (B, K) soft labels.
     kind: 'euclidean' (Liu et al.: half the squared error), 'xent_soft'
-      (cross-entropy against the labels) or 'xent_hard' (against the likeliest cluster).
+      (cross-entropy against the labels) or 'xent_hard' (against the likeliest
+      cluster).
 
   Returns:
     (B,) losses.

@@ -84,8 +84,8 @@ def learning_rate(config, total_steps: int) -> optax.Schedule:
 def loss_weights(config, total_steps: int):
   """Weights of the losses as functions of the step.
 
-  Equation 4 of Liu et al. (2016) prints, for the auxiliary losses, a weight of 1
-  up to t1, then a ramp that climbs from 0 back to 1 at t2, then 0. The readings
+  Equation 4 of Liu et al. (2016) prints, for auxiliary losses, a weight of 1 up
+  to t1, then a ramp that climbs from 0 back to 1 at t2, then 0. The readings
   (docs/methods.md A14):
   * 'ramp_down': 1, then (t2 - t) / (t2 - t1), then 0. The likely intent.
   * 'paper_literal': 1, then (t - t1) / (t2 - t1), then 0.
