@@ -124,7 +124,7 @@ def _model(config: ConfigDict, stage: ConfigDict, name: str) -> None:
 
 
 def _full(config: ConfigDict, stage: ConfigDict) -> None:
-  """Song et al.'s section 4.2; what it leaves open: docs/methods.md 3.6, 4.1."""
+  """Song et al.'s section 4.2; what it leaves open: docs/methods.md 3.6, 4."""
   config.batch_size = 20
   config.input.size = 512
   config.input.std = (58.4, 57.1, 57.4)
