@@ -88,7 +88,7 @@ def test_scripts_of_commands_exist(name):
   header, *rows = lines(name)
   for line in rows:
     command = dict(zip(header, line, strict=True))['command']
-    for path in re.findall(r'(?:\./)?([a-z]+/\w+\.(?:py|sh))', command):
+    for path in re.findall(r'((?:[a-z]+/)+\w+\.(?:py|sh))', command):
       assert (ROOT / path).is_file(), path
 
 
