@@ -34,8 +34,8 @@ from fld_jax.config import parse_arg
 from fld_jax.errors import InputError
 
 MODELS = ('simple_baselines', 'integral', 'fpn', 'fashionnet')
-# The soft-argmax needs a product of some 10 (methods 4.2). The best weight of
-# PCLoss is another for each.
+# The soft-argmax needs a product of some 10 (docs/methods.md 4.2). The best
+# weight of PCLoss is another for each.
 HEATMAPS = {
   'paper': {'amplitude': 100.0, 'alpha': 0.1},
   'unit': {'amplitude': 1.0, 'alpha': 15.0},
@@ -125,7 +125,7 @@ def _model(
 
 
 def _full(config: ConfigDict, stage: ConfigDict) -> None:
-  """The paper's section 4.2; what it does not say is from methods 3.6 and 4."""
+  """Song et al.'s section 4.2; what it leaves open: docs/methods.md 3.6, 4."""
   config.batch_size = 20
   config.input.size = 512
   config.input.std = (58.4, 57.1, 57.4)

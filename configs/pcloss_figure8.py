@@ -7,8 +7,8 @@
 It draws W/sweep.png. Arguments after the colon, beside `dataset`, `size` and
 `model` of configs/pcloss.py:
   seeds  1: how many
-The best weight depends on the unit and the other loss (methods 4.3), so choose
-it on held-out training images: "--config.eval_splits=('train[95%:]',)".
+The best weight depends on the unit and the other loss (docs/methods.md 4.3), so
+choose it on held-out training images: "--config.eval_splits=('train[95%:]',)".
 """
 
 from ml_collections import ConfigDict

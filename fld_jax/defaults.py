@@ -39,7 +39,7 @@ def base(dataset: str) -> ConfigDict:
   """All fields but `model` and `stages`, with the values of DFA's size=full."""
   config = ConfigDict()
   config.seed = 0
-  config.batch_size = 40  # methods 1.7, an author's description
+  config.batch_size = 40  # docs/methods.md 1.7, an author's words
   config.parallel = 'shard_map'  # or 'pmap'
   config.log_every_steps = 20
   config.on_nan = 'stop'  # or 'skip': leave out updates of no finite loss
@@ -75,14 +75,14 @@ def base(dataset: str) -> ConfigDict:
 
   config.input = ConfigDict()
   config.input.size = 224
-  config.input.crop = 'pad_square'  # or 'bbox_wh', methods A1
+  config.input.crop = 'pad_square'  # or 'bbox_wh', docs/methods.md A1
   config.input.margin = 0.0  # of the box's sides, added on each side
   config.input.mean = RELEASE_MEAN
   config.input.std = (1.0, 1.0, 1.0)
   config.input.num_threads = 16
   config.input.num_workers = 0  # processes; 0: threads only
 
-  config.augment = ConfigDict()  # methods A21
+  config.augment = ConfigDict()  # docs/methods.md A21
   config.augment.flip = True
   config.augment.scale = 0.05  # log of the largest factor
   config.augment.rotation = 0.0  # degrees
@@ -92,7 +92,7 @@ def base(dataset: str) -> ConfigDict:
   # File of torchvision's weights (.pth or .safetensors) that the trunks of
   # networks with random weights start from instead, see `start_pretrained`.
   config.pretrained = ''
-  config.offset_scale = 5.0  # methods A3
+  config.offset_scale = 5.0  # docs/methods.md A3
   # Predict from the image and its mirror image, which costs twice the time.
   config.flip_test = False
   config.heatmap = ConfigDict()  # of the models that have any
@@ -102,8 +102,9 @@ def base(dataset: str) -> ConfigDict:
   # Cells that the peaks lie to the right of, and below, our places: of networks
   # that were trained elsewhere.
   config.heatmap.shift = 0.0
-  config.heatmap.alpha = 15.0  # of the soft-argmax, methods 4.2
-  config.position_constraint = ConfigDict()  # methods 4.3 to 4.5
+  config.heatmap.alpha = 15.0  # of the soft-argmax, docs/methods.md 4.2
+  # docs/methods.md 4.3 to 4.5
+  config.position_constraint = ConfigDict()
   config.position_constraint.partition = 'skeleton'  # or whole, top_bottom
   config.position_constraint.k = 4
   config.position_constraint.space = 'input_px'  # or heatmap_px, normalized
@@ -111,7 +112,8 @@ def base(dataset: str) -> ConfigDict:
   config.position_constraint.pair_mean = False
   config.routing = ConfigDict()
   config.routing.mode = 'route'  # or 'average', 'two_branch'
-  config.routing.epsilon = 0.3  # P1 section 3.3, methods A11
+  # Liu et al. (2016), section 3.3, and docs/methods.md A11.
+  config.routing.epsilon = 0.3
   config.routing.quantile = 0.0  # above 0: epsilon is this quantile of G
 
   return config
@@ -163,7 +165,7 @@ def stage(name: str) -> ConfigDict:
   """One stage, with the settings of DFA's first."""
   config = ConfigDict()
   config.name = name
-  config.train_steps = 10_000  # methods 1.7
+  config.train_steps = 10_000  # docs/methods.md 1.7
   config.train_epochs = 0.0  # counts if train_steps is 0
   config.eval_steps = 500
   config.eval_epochs = 0.0
@@ -178,8 +180,10 @@ def stage(name: str) -> ConfigDict:
   config.pseudo_label.space = 'absolute'  # or offset, context_offset
   config.pseudo_label.temperature = 20.0
   config.pseudo_label.normalize = True
-  config.pseudo_label.context_transform = 'signed_sqrt'  # or 'raw', A9
-  config.pseudo_label.loss = 'euclidean'  # or xent_soft, xent_hard, A6
+  # Or 'raw', docs/methods.md A9.
+  config.pseudo_label.context_transform = 'signed_sqrt'
+  # Or xent_soft, xent_hard, docs/methods.md A6.
+  config.pseudo_label.loss = 'euclidean'
   config.weights = ConfigDict(
     {
       'landmarks': 1.0,
@@ -190,7 +194,7 @@ def stage(name: str) -> ConfigDict:
     }
   )
   config.landmark_loss = 'l2'  # or 'l1'
-  config.weight_schedule = 'ramp_down'  # methods A14
+  config.weight_schedule = 'ramp_down'  # docs/methods.md A14
   config.weight_t1 = 0.2
   config.weight_t2 = 0.4
   config.optimizer = ConfigDict()

@@ -91,7 +91,7 @@ class LandmarkSet:
 
   @property
   def partitions(self) -> dict[str, tuple[np.ndarray, ...]]:
-    """The slots of the parts that PCLoss compares within (methods 4.4).
+    """The slots of the parts that PCLoss compares within (docs/methods.md 4.4).
 
     `whole`; `skeleton`: left and right, a landmark without a side is in both;
     `top_bottom`, if it is known which are the upper ones; and those of `parts`.
