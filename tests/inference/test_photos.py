@@ -174,7 +174,7 @@ def test_find(tmp_path):
   ('images', 'words'),
   [
     ('empty', 'the folder has no image'),
-    ('empty/*.jpg', 'as a pattern fits no file'),
+    ('empty/*.jpg', 'as a pattern it matches no file'),
     ('nowhere', 'is no file, no folder'),
   ],
 )
