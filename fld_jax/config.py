@@ -207,7 +207,7 @@ def check_field(config, path: str) -> None:
     path: The field's path, such as 'stages[0].optimizer.name'.
 
   Raises:
-    InputError: There is no such field. It says which fields there are beside it.
+    InputError: There is no such field. It says which there are beside it.
   """
   holder, seen = config, 'config'
   for name, index in re.findall(r'(\w+)|\[(\d+)\]', path):

@@ -330,7 +330,8 @@ def _help(argv: list[str]) -> str:
       'Fashion-landmark detection: the DFA cascade, PCLoss and their '
       f'baselines.\n\nUsage: {_PROGRAM} [--mode=MODE] FLAGS\n'
       f'By default the mode is {_MODE.default}. Help on one mode: --mode=MODE '
-      f'--help\n\nModes, their flags ([those that may be left out]) and an example\n\n'
+      '--help\n\nModes, their flags ([optional ones] in brackets) and an '
+      'example of each\n\n'
       f'{modes}\n'
       f'Flags\n\n{_describe(every)}'
     )

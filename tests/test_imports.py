@@ -20,6 +20,7 @@ ORDER = (
   'geometry',
   'config',
   'defaults',
+  'config_fields',
   'papers',
   'files',
   'configs',
