@@ -208,7 +208,7 @@ def test_every_flag_of_a_mode_exists_and_its_example_uses_them(name):
     (['--config=configs/dfs.py'], "Did you mean 'configs/dfa.py'?"),
     (['--config=elsewhere/dfa.py'], 'fld_jax/configs/dfa.py'),
     (['--config=configs/dfa.py:sise=tiny'], "Did you mean 'size'?"),
-    (['--config=configs/dfa.py:size=tyni'], "Did you mean 'tiny'?"),
+    (['--config=configs/dfa.py:size=tinny'], "Did you mean 'tiny'?"),
     (
       ['--config=configs/dfa.py', '--config.stages[0].train_epoch=3'],
       "Did you mean 'train_epochs'?",
@@ -259,7 +259,7 @@ def test_comments_are_read_from_the_source():
     config.a = 1  # behind
     # Above,
     # and more.
-    config.b.c = 2  #: not read
+    config.b.c = 2
     config.d = dict(x=1)
     config.e = {
       'f': 1,  # of f

@@ -3,11 +3,12 @@
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
-from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.models import MODELS
 from fld_jax.runtime import checkpoint
@@ -34,13 +35,16 @@ class Stage:
   epsilon: float | None = None
 
 
-def build_model(config, stage, index: int):
+def build_model(
+  model: ConfigDict, stage: ConfigDict, index: int, num_landmarks: int
+) -> nn.Module:
   """The Linen module of a stage.
 
   Args:
-    config: `dataset`; `model`: `name` and the module's fields.
-    stage: the stage's config.
-    index: 0 for the stage that sees the image alone.
+    model: `config.model`: the network's name and fields.
+    stage: The stage's config.
+    index: Which of the stages it is; 0 sees the image alone.
+    num_landmarks: N.
 
   Returns:
     The module.
@@ -49,7 +53,7 @@ def build_model(config, stage, index: int):
     InputError: for an unknown model or field of it, or a stage that asks for
       what the model has not.
   """
-  fields = config.model.to_dict()
+  fields = model.to_dict()
   name = fields.pop('name')
   if name not in MODELS:
     raise InputError(
@@ -59,7 +63,7 @@ def build_model(config, stage, index: int):
   known -= {'name', 'parent'}
   # What the dataset and the stage decide; only a cascade's networks have all.
   given = {
-    'num_landmarks': landmark_set(config.dataset).num_landmarks,
+    'num_landmarks': num_landmarks,
     'use_estimate': index > 0,
     'num_clusters': stage.pseudo_label.num_clusters,
     'softmax': stage.pseudo_label.normalize,
@@ -86,30 +90,29 @@ def build_model(config, stage, index: int):
   return MODELS[name](**given, **fields)
 
 
-def init_variables(model, config, seed: int) -> dict:
+def init_variables(model: nn.Module, size: int, seed: int) -> dict:
   """Random variables of a network, as NumPy arrays.
 
   Args:
-    model: the Linen module.
-    config: `input.size`.
-    seed: of the parameters.
+    model: The Linen module.
+    size: Side of the crops that the network sees, in pixels.
+    seed: Seed of the parameters.
 
   Returns:
     {'params': ...} and, with batch normalisation, 'batch_stats'.
   """
   # rbg: three times faster to compile than the default generator on a CPU.
   key = jax.random.key(seed, impl='rbg')
-  return checkpoint.to_host(jax.jit(_init(model, config))(key))
+  return checkpoint.to_host(jax.jit(_init(model, size))(key))
 
 
-def _init(model, config):
-  batch = _example(model, config)
+def _init(model: nn.Module, size: int):
+  batch = _example(model, size)
   return lambda key: model.init(key, batch, train=False)
 
 
-def _example(model, config) -> dict:
+def _example(model: nn.Module, size: int) -> dict:
   """A batch of one, as a network takes it."""
-  size = config.input.size
   return {
     'image': np.zeros((1, size, size, 3), np.float32),
     'estimate': np.zeros((1, model.num_landmarks, 2), np.float32),
@@ -117,15 +120,15 @@ def _example(model, config) -> dict:
   }
 
 
-def variable_shapes(model, config) -> dict:
+def variable_shapes(model: nn.Module, size: int) -> dict:
   """The variables of a network: their shapes and types, no numbers."""
-  return jax.eval_shape(_init(model, config), jax.random.key(0))
+  return jax.eval_shape(_init(model, size), jax.random.key(0))
 
 
-def output_shapes(model, config) -> dict[str, tuple[int, ...]]:
+def output_shapes(model: nn.Module, size: int) -> dict[str, tuple[int, ...]]:
   """The shapes of a network's outputs for a batch of one image."""
   init = lambda key: model.init_with_output(
-    key, _example(model, config), train=False
+    key, _example(model, size), train=False
   )
   outputs, _ = jax.eval_shape(init, jax.random.key(0))
   return {name: value.shape for name, value in outputs.items()}

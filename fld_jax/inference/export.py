@@ -17,12 +17,13 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from fld_jax import geometry, input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.datasets.catalog import landmark_set, selected_type
+from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
@@ -32,6 +33,7 @@ from fld_jax.inference.export_formats import FORMATS, LIMIT, package_version
 from fld_jax.ops import cpu_kernels
 from fld_jax.runtime.manifest import read_manifest
 from fld_jax.runtime.parallel import Parallel
+from fld_jax.schema import LandmarkSet
 
 TOLERANCE = 1e-3  # pixels of the crop, or of a probability
 # ... or this share of a value: at 224 pixels two orders of adding up VGG-16's
@@ -69,15 +71,16 @@ def export(
       f'--output is {output}, which is there already: give the name of a new '
       'folder.'
     )
-  stages, _ = store.load_cascade(config, workdir)
-  crops, source = _crops(config)
+  setup = resolve(config)
+  stages, _ = store.load_cascade(config, setup, workdir)
+  crops, source = _crops(config, setup)
   trained = read_manifest(workdir)
   run = {
     'data': trained['data'],
     'manifest_sha256': _sha256(workdir / 'manifest.json'),
     'checked_with': source,
   }
-  write_export(stages, config, crops, output, format, run)
+  write_export(stages, config, setup, crops, output, format, run)
   print(
     f'Model: {output}/model.{format}, checked with {source}\n'
     f'An example: python {output}/load.py IMAGE [x1 y1 x2 y2]',
@@ -86,7 +89,13 @@ def export(
 
 
 def write_export(
-  stages: list, config, crops: np.ndarray, output: pathlib.Path, format, run
+  stages: list[stage_lib.Stage],
+  config: ConfigDict,
+  setup: Setup,
+  crops: np.ndarray,
+  output: pathlib.Path,
+  format: str,
+  run: dict,
 ) -> None:
   """Exports, checks and writes; see `export`.
 
@@ -95,10 +104,11 @@ def write_export(
   convolutions of bfloat16 on a CPU.
 
   Args:
-    stages: of a trained cascade.
-    config: of the run.
-    crops: (n, S, S, 3) uint8 to check with.
-    output: where the folder appears.
+    stages: The stages of a trained cascade.
+    config: The run's config.
+    setup: What it resolves to.
+    crops: (n, S, S, 3) uint8 crops to check the file with.
+    output: The folder that appears when all is written.
     format: 'stablehlo' or 'onnx'.
     run: JSON-ready, for the manifest.
   """
@@ -115,16 +125,16 @@ def write_export(
   ]
   # On a CPU, whatever there is: accelerators round products as it suits them.
   device = jax.local_devices(backend='cpu')[0]
-  cascade = Cascade(stages, config, Parallel('shard_map', [device]))
+  cascade = Cascade(stages, setup, Parallel('shard_map', [device]))
   side = config.input.size
   shape = jax.export.symbolic_shape(f'B, {side}, {side}, 3')
   image = jax.ShapeDtypeStruct(shape, np.uint8)
-  function = lambda image: _outputs(cascade.forward(image), config)
+  function = lambda image: _outputs(cascade.forward(image), setup.pipeline.size)
   convert, load, versions = FORMATS[format]
   with (
     cpu_kernels.portable()
   ):  # whatever traces it first: JAX remembers the trace
-    manifest = _manifest(stages, config, image, function)
+    manifest = _manifest(stages, config, setup, image, function)
   manifest |= {'format': format, 'run': run}
   manifest['versions'] |= versions()
   with whole_folder(output) as folder:
@@ -132,7 +142,7 @@ def write_export(
     with jax.default_device(device):
       with cpu_kernels.portable():
         convert(function, image, path, size)
-      _check(load(path), cascade, crops, config)
+      _check(load(path), cascade, crops)
     manifest['files'] = {
       path.name: {'bytes': path.stat().st_size, 'sha256': _sha256(path)}
       for path in sorted(folder.iterdir())
@@ -143,9 +153,9 @@ def write_export(
     write_file(folder / 'load.py', export_templates.loader(format).encode())
 
 
-def _outputs(stages: dict[str, dict], config) -> dict:
+def _outputs(stages: dict[str, dict], size: int) -> dict:
   """What a user sees of a cascade's outputs: name -> array."""
-  pixels = lambda out: geometry.denormalise(out['estimate'], config.input.size)
+  pixels = lambda out: geometry.denormalise(out['estimate'], size)
   *earlier, last = stages.values()
   found = {'landmarks': pixels(last)}
   for name, out in zip(stages, earlier, strict=False):
@@ -159,7 +169,7 @@ def _outputs(stages: dict[str, dict], config) -> dict:
   return found
 
 
-def _manifest(stages: list, config, image, function) -> dict:
+def _manifest(stages: list, config, setup: Setup, image, function) -> dict:
   """What a user has to know of a model, whatever its format."""
   return {
     'inputs': {'image': _describe(image, 'RGB crops, see crop.py')},
@@ -167,7 +177,7 @@ def _manifest(stages: list, config, image, function) -> dict:
       name: _describe(value, _meaning(name))
       for name, value in jax.eval_shape(function, image).items()
     },
-    'landmarks': _landmarks(config),
+    'landmarks': _landmarks(setup.landmarks, config.dataset.name),
     'preprocessing': {
       **{key: config.input[key] for key in ('size', 'crop', 'margin')},
       'words': (
@@ -207,10 +217,9 @@ def _describe(value, meaning: str) -> dict:
   return {'shape': shape, 'dtype': str(value.dtype), 'meaning': meaning}
 
 
-def _landmarks(config) -> dict:
-  landmarks = landmark_set(config.dataset)
+def _landmarks(landmarks: LandmarkSet, dataset: str) -> dict:
   return {
-    'dataset': config.dataset.name,
+    'dataset': dataset,
     'names': list(landmarks.names),
     'partners_when_mirrored': landmarks.flip.tolist(),
     'of_clothes_type': {
@@ -239,7 +248,7 @@ def _method(stages: list, config) -> dict:
   return method
 
 
-def _crops(config) -> tuple[np.ndarray, str]:
+def _crops(config, setup: Setup) -> tuple[np.ndarray, str]:
   """Images to check with, and whose they are.
 
   Those of the run's own evaluation, if they are prepared; else rendered
@@ -252,8 +261,7 @@ def _crops(config) -> tuple[np.ndarray, str]:
     if error.kind != 'missing':
       raise
   if builder and builder.is_prepared():
-    only = selected_type(config.dataset)
-    source = input_pipeline.Records(builder, split, only=only)
+    source = input_pipeline.Records(builder, split, only=setup.selected)
     records = (source[i] for i in range(min(NUM_CHECK_IMAGES, len(source))))
     name = f'images of {config.dataset.name} {split}'
   else:
@@ -264,11 +272,11 @@ def _crops(config) -> tuple[np.ndarray, str]:
       for i in range(NUM_CHECK_IMAGES)
     )
     name = 'rendered garments'
-  example = input_pipeline.Example(config, augment=False)
+  example = input_pipeline.Example(setup.pipeline, augment=False)
   return np.stack([example(record, None)['image'] for record in records]), name
 
 
-def _check(run, cascade: Cascade, crops: np.ndarray, config) -> None:
+def _check(run, cascade: Cascade, crops: np.ndarray) -> None:
   """Compares a loaded file with `Cascade.predict`."""
   count = len(crops)
   batch = {
@@ -277,7 +285,9 @@ def _check(run, cascade: Cascade, crops: np.ndarray, config) -> None:
     'corrupt': np.zeros(count, np.int32),
   }
   rows = cascade.predict([batch])
-  expected = jax.device_get(_outputs(rows['stages'], config))
+  expected = jax.device_get(
+    _outputs(rows['stages'], cascade.setup.pipeline.size)
+  )
   # Evenly over the routing scores, so that both branches are seen.
   order = np.argsort(rows.get('route_score', np.zeros(count)), kind='stable')
   for size in BATCH_SIZES:

@@ -1,5 +1,6 @@
 """Finds landmarks on photos with a trained run."""
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -14,9 +15,9 @@ from fld_jax import input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.config import check_field, set_xla_cpu_flags
 from fld_jax.configs import trained
-from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
 from fld_jax.inference import photos
@@ -35,21 +36,26 @@ class Predictor:
     landmark_set: The landmarks that it finds, a schema.LandmarkSet.
   """
 
-  def __init__(self, config: ConfigDict, stages: list[stage_lib.Stage]):
+  def __init__(
+    self, config: ConfigDict, setup: Setup, stages: list[stage_lib.Stage]
+  ):
     """Keeps the networks of a cascade.
 
     Args:
       config: The run's config.
+      setup: What the config resolves to.
       stages: The trained stages, in their order.
     """
-    self.config = config.copy_and_resolve_references()
-    self.config.unlock()
-    # Only threads can report to `Items.failures`; processes have a copy of it.
-    self.config.input.num_workers = 0
-    self.config.dataset.on_corrupt = 'skip'
-    self.landmark_set = landmark_set(config.dataset)
+    self.config = config
+    self.landmark_set = setup.landmarks
+    self._pipeline = dataclasses.replace(
+      setup.pipeline,
+      # Only threads can report to `Items.failures`; processes have a copy.
+      num_workers=0,
+      on_corrupt='skip',
+    )
     self._parallel = Parallel(config.parallel)
-    self._cascade = Cascade(stages, self.config, self._parallel)
+    self._cascade = Cascade(stages, setup, self._parallel)
 
   @classmethod
   def load(
@@ -82,8 +88,9 @@ class Predictor:
         config_path.set_value(path, config, value)
       except TypeError as error:
         raise InputError(f'config.{path} is {value!r}: {error}.') from error
-    stages, _ = store.load_cascade(config, workdir)
-    return cls(config, stages)
+    setup = resolve(config)
+    stages, _ = store.load_cascade(config, setup, workdir)
+    return cls(config, setup, stages)
 
   def __call__(
     self, images: Sequence[photos.Photo], boxes: Sequence | None = None
@@ -134,19 +141,21 @@ class Predictor:
   def _predict_chunk(
     self, items: photos.Items
   ) -> Iterator[tuple[int, Landmarks]]:
-    config = self.config.copy_and_resolve_references()
     # A batch is filled up with copies, so it is no larger than needed; powers
     # of two keep the number of compiled programs small.
     enough = 2 ** math.ceil(math.log2(len(items)))
     devices = self._parallel.num_devices
-    config.batch_size = min(config.batch_size, -(-enough // devices) * devices)
+    enough = -(-enough // devices) * devices
+    pipeline = dataclasses.replace(
+      self._pipeline, batch_size=min(self._pipeline.batch_size, enough)
+    )
     try:
-      rows = self._cascade.predict(input_pipeline.eval_batches(items, config))
+      rows = self._cascade.predict(input_pipeline.eval_batches(items, pipeline))
     except InputError:
       if len(items.failures) < len(items):
         raise
       return  # none of the items can be used
-    predictions = evaluate.to_predictions(rows, config)
+    predictions = evaluate.to_predictions(rows, self._cascade.setup)
     routes = self._cascade.routes(rows)
     final = list(predictions.estimates)[-1]
     slots = self.landmark_set.slots

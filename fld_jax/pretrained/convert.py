@@ -7,9 +7,9 @@ import jax
 from fld_jax import defaults, landmark_sets
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.forward import Variables
+from fld_jax.cascade.setup import resolve
 from fld_jax.cascade.stage import ALL, EASY, HARD
 from fld_jax.configs import dfa, pcloss
-from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder
 from fld_jax.pretrained import dfa_release, mmpose
@@ -42,7 +42,7 @@ def convert(source: pathlib.Path, output: pathlib.Path) -> None:
   read = _dfa_release if source.is_dir() else _mmpose
   config, networks, report = read(source)
   _write(output, config, networks, f'weights from {source.absolute()}')
-  landmarks = landmark_set(config.dataset)
+  landmarks = resolve(config).landmarks
   print('\n'.join(report))
   print(
     f'Landmarks: {", ".join(landmarks.names)}\n'
@@ -96,8 +96,8 @@ def _dfa_release(folder: pathlib.Path):
   kind, n = config.dataset.clothes_type, net.num_landmarks
   networks, report = {}, [f"DFA's release for '{kind}', {n} landmarks:"]
   for index, stage in enumerate(config.stages):
-    model = stage_lib.build_model(config, stage, index)
-    shapes = stage_lib.variable_shapes(model, config)
+    model = stage_lib.build_model(config.model, stage, index, n)
+    shapes = stage_lib.variable_shapes(model, net.size)
     networks[stage.name] = {}
     for name, file in _WEIGHTS[stage.name].items():
       variables, left_out = dfa_release.read_dfa_weights(
@@ -152,8 +152,8 @@ def _mmpose(path: pathlib.Path):
   )
   config.flip_test = True
   (stage,) = config.stages
-  model = stage_lib.build_model(config, stage, 0)
-  shapes = stage_lib.variable_shapes(model, config)
+  model = stage_lib.build_model(config.model, stage, 0, net.num_landmarks)
+  shapes = stage_lib.variable_shapes(model, config.input.size)
   variables, left_out = mmpose.fill_mmpose(path, arrays, shapes)
   report = [
     f"mmpose's SimpleBaselines for '{config.dataset.clothes_type}', "

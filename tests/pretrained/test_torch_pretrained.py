@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fld_jax.cascade import stage, store
+from fld_jax.cascade.setup import resolve
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
@@ -76,7 +77,7 @@ def check_vgg(theirs, path, blocks, hidden, batch_norm, size, count):
     'example_index': np.zeros(count, np.int32),
   }
   config = type('Config', (), {'input': type('Input', (), {'size': size})})
-  fresh = stage.init_variables(model, config, 0)
+  fresh = stage.init_variables(model, config.input.size, 0)
   variables, _ = start_trunk(path, fresh, 'dfa')
   found, _ = run(model, variables, batch, train=False)
   with torch.no_grad():
@@ -183,7 +184,7 @@ def test_mmpose(depth, n, version, old, tmp_path):
   convert.convert(path, tmp_path / 'W')
   config = trained.get_config(str(tmp_path / 'W'))
   assert config.model.depth == depth and config.model.width == 16
-  ((only,), _) = store.load_cascade(config, tmp_path / 'W')
+  ((only,), _) = store.load_cascade(config, resolve(config), tmp_path / 'W')
   x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
   model = SimpleBaselines(n, depth, 16, 24)
   assert only.model == model

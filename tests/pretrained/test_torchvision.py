@@ -13,6 +13,7 @@ from torchvision_weights import NAMES, NORMED, PLAIN, SLIM, draw, resnet, vgg
 
 from fld_jax import experiment
 from fld_jax.cascade import stage, store
+from fld_jax.cascade.setup import resolve
 from fld_jax.configs import dfa, pcloss
 from fld_jax.errors import InputError
 from fld_jax.pretrained import torchvision
@@ -45,8 +46,13 @@ def heatmaps(tiny_config, path, **model):
 
 def start(config, path, index=0):
   """(fresh variables, those that start from the file, what is left out)."""
-  model = stage.build_model(config, config.stages[index], index)
-  fresh = stage.init_variables(model, config, 0)
+  model = stage.build_model(
+    config.model,
+    config.stages[index],
+    index,
+    resolve(config).landmarks.num_landmarks,
+  )
+  fresh = stage.init_variables(model, config.input.size, 0)
   return fresh, *torchvision.start_trunk(path, fresh, config.model.name)
 
 
@@ -146,8 +152,10 @@ def test_resnets(depth, blocks, bottleneck, tiny_config, tmp_path):
   arrays = resnet(blocks, bottleneck, 2)
   save_file(arrays, path)
   config = heatmaps(tiny_config, path, depth=depth, width=2)
-  model = stage.build_model(config, config.stages[0], 0)
-  shapes = stage.variable_shapes(model, config)
+  model = stage.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
+  shapes = stage.variable_shapes(model, config.input.size)
   found, left_out = torchvision.start_trunk(path, shapes, 'simple_baselines')
   assert len(left_out) == 2 + sum(k.endswith('tracked') for k in arrays)
   params = found['params']['resnet']
@@ -225,7 +233,9 @@ def test_wrong_files_are_refused(case, tiny_config, tmp_path):
   path = tmp_path / 'file.safetensors'
   save_file(change(vgg()), path)
   with pytest.raises(InputError, match=f'file.safetensors.*{message}'):
-    checks.check_pretrained(tiny(tiny_config, path))
+    checks.check_pretrained(
+      tiny(tiny_config, path), resolve(tiny(tiny_config, path))
+    )
 
 
 @pytest.mark.parametrize(
@@ -254,13 +264,15 @@ def test_wrong_files_of_a_resnet(arrays, message, tiny_config, tmp_path):
   path = tmp_path / 'file.safetensors'
   save_file(arrays(), path)
   with pytest.raises(InputError, match=f'file.safetensors.*{message}'):
-    checks.check_pretrained(heatmaps(tiny_config, path))
+    checks.check_pretrained(
+      heatmaps(tiny_config, path), resolve(heatmaps(tiny_config, path))
+    )
 
 
 @pytest.mark.parametrize('field', ['mean', 'std'])
 def test_the_normalisation_must_be_that_of_the_weights(field, tiny_config):
   config = tiny(tiny_config, 'file')
-  checks.check_config(config)
+  checks.check_config(config, resolve(config))
   config.input[field] = (60.0, 60.0, 60.0)
   values = {'mean': '123.675, 116.28, 103.53', 'std': '58.395, 57.12, 57.375'}
   with pytest.raises(
@@ -268,7 +280,7 @@ def test_the_normalisation_must_be_that_of_the_weights(field, tiny_config):
     match=rf'config.input.{field} is \(60.0, 60.0, 60.0\), valid values are '
     rf'\({values[field]}\)',
   ):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):
@@ -282,7 +294,7 @@ def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):
     each.optimizer.learning_rate = 0.0
     each.train_steps = each.eval_steps = 1
   experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
-  stages, _ = store.load_cascade(config, tmp_path / 'W')
+  stages, _ = store.load_cascade(config, resolve(config), tmp_path / 'W')
   for i, each in enumerate(stages):
     _, expected, _ = start(config, path, i)
     (found,) = each.networks.values()

@@ -1,5 +1,6 @@
 """The regression and heatmap models, from config to table."""
 
+import dataclasses
 import itertools
 import json
 
@@ -13,11 +14,13 @@ from random_networks import random_variables
 from fld_jax import ablation, experiment, landmark_sets, papers
 from fld_jax.cascade import forward
 from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.setup import resolve
 from fld_jax.config import difference
 from fld_jax.configs import pcloss, pcloss_figure8, pcloss_table1, pcloss_table4
 from fld_jax.errors import InputError
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import checks, objective, schedules, train_step
+from fld_jax.training.objective import Objective
 
 MODELS = pcloss.MODELS
 FLIP = landmark_sets.FASHION_8.flip
@@ -58,7 +61,7 @@ def test_configs_are_sound(model, size):
     (stage,) = config.stages
     assert (stage.weights.position_constraint > 0) == (pc != 'none')
     if size != 'full' or pc == 'skeleton':  # tracing ResNet-50 takes a second
-      checks.check_config(config)
+      checks.check_config(config, resolve(config))
 
 
 def test_heatmap_presets():
@@ -117,35 +120,35 @@ def test_refused_before_any_training(tiny, path, value, message):
   with config.unlocked():
     config[part][field] = value
   with pytest.raises(InputError, match=message):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_a_weak_soft_argmax_that_nothing_uses_is_no_mistake(tiny):
   config = tiny('simple_baselines', 'none')
   config.heatmap.alpha = 0.1
-  checks.check_config(config)
+  checks.check_config(config, resolve(config))
   config.heatmap.decoder = 'soft_argmax'
   with pytest.raises(InputError, match='drawn to the middle'):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_heatmap_models_have_one_stage(tiny):
   config = tiny('fpn')
   config.stages = config.stages * 2
   with pytest.raises(InputError, match="'fpn', .* only the first of .*, not 2"):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_losses_on_what_a_regression_does_not_predict(tiny):
   config = tiny('fashionnet')
   config.position_constraint.space = 'heatmap_px'
   with pytest.raises(InputError, match="'heatmap_px', .* 'fashionnet' has no"):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
   config.stages[0].weights.position_constraint = 0.0  # then nobody asks
-  checks.check_config(config)
+  checks.check_config(config, resolve(config))
   config.stages[0].weights.heatmaps = 1.0
   with pytest.raises(InputError, match="'heatmaps': it has landmarks, vis"):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_a_preset_without_targets():
@@ -169,7 +172,11 @@ def test_position_constraint_of_heatmaps(tiny, space, scale, mask):
   visibility[2] = 1  # occluded: annotated, not visible
   batch = {'landmarks': truth, 'visibility': visibility}
   losses, counts = objective.stage_losses(
-    {'heatmaps': maps}, batch, None, {}, config.stages[0], config
+    {'heatmaps': maps},
+    batch,
+    None,
+    {},
+    Objective.of(config, resolve(config), 0),
   )['position_constraint']
   assert list(np.asarray(counts)) == [True, True, mask == 'annotated']
   share = np.exp(config.heatmap.alpha * maps.astype(np.float64))
@@ -194,14 +201,17 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
 ):
   config = tiny(name)
   config.heatmap.decoder = decoder
-  model = stage_lib.build_model(config, config.stages[0], 0)
+  model = stage_lib.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
   variables = random_variables(model, 32, seed=0, head=0.3)
   rng = np.random.default_rng(0)
   image = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
 
   def apply(image, flip):
     batch = {'image': image, 'example_index': np.arange(2, dtype=np.int32)}
-    stage = forward.apply_stage(model, variables, batch, None, config, flip)
+    how = dataclasses.replace(resolve(config).forward, flip=flip)
+    stage = forward.apply_stage(model, variables, batch, None, how)
     return np.asarray(stage['estimate'])
 
   one, other = apply(image, FLIP), apply(image[:, :, ::-1], FLIP)
@@ -249,7 +259,9 @@ def test_devices_agree(tiny):
   config = tiny('simple_baselines')
   (stage,) = config.stages
   stage.weights.position_constraint = 1e-3
-  model = stage_lib.build_model(config, stage, 0)
+  model = stage_lib.build_model(
+    config.model, stage, 0, resolve(config).landmarks.num_landmarks
+  )
   variables = random_variables(model, 32, seed=0)
   rng = np.random.default_rng(0)
   batches = [
@@ -270,7 +282,13 @@ def test_devices_agree(tiny):
     optimizer = optax.sgd(1e-2)
     step = parallel.compile(
       train_step.make_train_step(
-        model, (), config, stage, lambda _: weights, optimizer, 0
+        model,
+        (),
+        resolve(config).forward,
+        Objective.of(config, resolve(config), 0),
+        lambda _: weights,
+        optimizer,
+        seed=0,
       ),
       sharded_in=(False, False, False, True),
       sharded_out=(False, False),

@@ -12,6 +12,7 @@ from random_networks import random_variables
 from fld_jax import experiment, input_pipeline, landmark_sets
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store, warm_start
+from fld_jax.cascade.setup import resolve
 from fld_jax.errors import InputError
 from fld_jax.runtime.manifest import (
   compare_configs,
@@ -105,7 +106,9 @@ def test_evaluation_files(finished):
 
 def test_history_is_of_every_network(finished, tiny_config):
   workdir, _ = finished
-  stages, history = store.load_cascade(tiny_config(), workdir)
+  stages, history = store.load_cascade(
+    tiny_config(), resolve(tiny_config()), workdir
+  )
   steps = {}
   for point in history:
     steps.setdefault(point['stage'], []).append(point['step'])
@@ -190,10 +193,10 @@ def test_evaluation_needs_the_same_networks_only(finished, tiny_config):
   config = tiny_config()
   CHANGES['seed'](config)
   CHANGES['stages.1.weights.pseudo_label'](config)
-  store.load_cascade(config, workdir)
+  store.load_cascade(config, resolve(config), workdir)
   CHANGES['input.size'](config)
   with pytest.raises(InputError, match=r'manifest.json .*config.input.size'):
-    store.load_cascade(config, workdir)
+    store.load_cascade(config, resolve(config), workdir)
 
 
 def test_free_fields_may_change(finished, tiny_config):
@@ -213,7 +216,11 @@ def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
   parallel = Parallel('shard_map')
   with pytest.raises(InputError, match='trained on older/data'):
     train_cascade.train_cascade(
-      tiny_config(), synthetic_builder, folder, parallel
+      tiny_config(),
+      resolve(tiny_config()),
+      synthetic_builder,
+      folder,
+      parallel,
     )
   data = read_manifest(workdir)['data']
   assert data == synthetic_builder.info.full_name
@@ -256,8 +263,8 @@ def test_stage_from_another_run(finished, tiny_config, tmp_path):
   config = from_run(tiny_config(stages=2), workdir, 1)
   results = experiment.run(config, tmp_path, mode='train', splits=('test',))
   assert not (tmp_path / 'stages' / 'stage1').exists()
-  new, _ = store.load_cascade(config, tmp_path)
-  old, _ = store.load_cascade(tiny_config(), workdir)
+  new, _ = store.load_cascade(config, resolve(config), tmp_path)
+  old, _ = store.load_cascade(tiny_config(), resolve(tiny_config()), workdir)
   # The second stage sees what it saw in the first run, so it becomes the same.
   for index in (0, 1):
     assert_same(new[index].networks, old[index].networks)
@@ -272,11 +279,11 @@ def test_dropout_does_not_matter_to_a_trained_stage(finished, tiny_config):
   workdir, _ = finished
   config = tiny_config()
   config.model.dropout += 0.25
-  stages, _ = store.load_cascade(config, workdir)
+  stages, _ = store.load_cascade(config, resolve(config), workdir)
   assert [stage.name for stage in stages] == ['stage1', 'stage2', 'stage3']
   config.model.hidden *= 2
   with pytest.raises(InputError, match='config.model.hidden was'):
-    store.load_cascade(config, workdir)
+    store.load_cascade(config, resolve(config), workdir)
 
 
 def test_stages_that_cannot_be_taken(finished, tiny_config, tmp_path):
@@ -318,7 +325,13 @@ def three_networks(tiny_config):
   config = tiny_config()
   size = config.input.size
   models = [
-    stage_lib.build_model(config, config.stages[min(i, 1)], i) for i in range(3)
+    stage_lib.build_model(
+      config.model,
+      config.stages[min(i, 1)],
+      i,
+      resolve(config).landmarks.num_landmarks,
+    )
+    for i in range(3)
   ]
   variables = [
     random_variables(model, size, seed, head=0.1)
@@ -400,12 +413,12 @@ def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
 )
 def test_refused_before_any_training(tiny_config, field, value, message):
   config = tiny_config()
-  checks.check_config(config)
+  checks.check_config(config, resolve(config))
   *path, last = field.split('.')
   where = config
   for name in path:
     where = where[int(name)] if name.isdigit() else where[name]
   where[last] = value
   with pytest.raises(InputError, match=message) as raised:
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
   assert path[0] in str(raised.value)
