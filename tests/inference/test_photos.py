@@ -175,7 +175,7 @@ def test_find(tmp_path):
   [
     ('empty', 'the folder has no image'),
     ('empty/*.jpg', 'as a pattern it matches no file'),
-    ('nowhere', 'is no file, no folder'),
+    ('nowhere', 'is neither a file nor a folder'),
   ],
 )
 def test_find_nothing(tmp_path, images, words):
