@@ -21,6 +21,7 @@ ORDER = (
   'geometry',
   'config',
   'defaults',
+  'config_fields',
   'papers',
   'files',
   'configs',
