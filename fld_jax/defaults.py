@@ -46,8 +46,8 @@ def base(dataset: str) -> ConfigDict:
   """
   config = ConfigDict()
   config.seed = 0  # of initial weights, sampling, augmentation and dropout
-  # Images per training step, over all devices (docs/methods.md 1.7, as one of DFA's
-  # authors describes it).
+  # Images per training step, over all devices (docs/methods.md 1.7, as one of
+  # DFA's authors describes it).
   config.batch_size = 40
   # How the step is distributed over devices: shard_map or pmap.
   config.parallel = 'shard_map'
@@ -127,7 +127,8 @@ def base(dataset: str) -> ConfigDict:
   # File of torchvision's weights (.pth or .safetensors) that the trunks of
   # networks with random weights start from instead, see `start_pretrained`.
   config.pretrained = ''
-  # Factor of the offsets that stages after the first predict (docs/methods.md A3).
+  # Factor of the offsets that stages after the first predict
+  # (docs/methods.md A3).
   config.offset_scale = 5.0
   # Whether to predict from the image and its mirror image, in twice the time.
   config.flip_test = False
@@ -152,7 +153,8 @@ def base(dataset: str) -> ConfigDict:
   config.position_constraint.space = 'input_px'
   # Landmarks that PCLoss counts: annotated or visible ones.
   config.position_constraint.mask = 'annotated'
-  # Whether PCLoss divides by the number of a part's landmarks (docs/methods.md 4.5).
+  # Whether PCLoss divides by the number of a part's landmarks
+  # (docs/methods.md 4.5).
   config.position_constraint.pair_mean = False
   config.routing = ConfigDict()
   # How the branches of a stage are used: 'route' takes one by the estimated
@@ -273,7 +275,8 @@ def stage(name: str) -> ConfigDict:
   # Transform of the products of context_offset: signed_sqrt or raw
   # (docs/methods.md A9).
   config.pseudo_label.context_transform = 'signed_sqrt'
-  # Loss of pseudo-labels: euclidean, xent_soft or xent_hard (docs/methods.md A6).
+  # Loss of pseudo-labels: euclidean, xent_soft or xent_hard
+  # (docs/methods.md A6).
   config.pseudo_label.loss = 'euclidean'
   config.weights = ConfigDict(
     {
