@@ -5,27 +5,8 @@ import os
 from ml_collections import ConfigDict
 
 from fld_jax import defaults
+from fld_jax.datasets.catalog import DATASETS, find
 
-DATASETS = (
-  'synthetic',
-  'deepfashion',
-  'fld',
-  'in_shop',
-  'consumer_to_shop',
-  'coco_keypoints',
-  'coco',  # coco_keypoints where COCO 2017's own files lie
-  'fashion_ai',
-  'lsp',
-  'lspet',
-  'parse',
-)
-# What a trained network is evaluated on, of datasets that have no val.
-EVAL_SPLITS = {
-  'in_shop': ('query',),
-  'lsp': ('test',),
-  'lspet': ('train[95%:]',),  # there is only train
-  'parse': ('test',),
-}
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
@@ -35,13 +16,14 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 def base(dataset: str) -> ConfigDict:
   """All fields but `model` and `stages`, with the values of DFA's size=full."""
+  row = DATASETS[dataset]
   config = ConfigDict()
   config.seed = 0
   config.batch_size = 40  # methods 1.7, an author's description
   config.parallel = 'shard_map'  # or 'pmap'
   config.log_every_steps = 20
   config.on_nan = 'stop'  # or 'skip': leave out updates of no finite loss
-  config.eval_splits = EVAL_SPLITS.get(dataset, ('val',))
+  config.eval_splits = row.eval_splits
 
   config.dataset = ConfigDict()
   config.dataset.name = dataset
@@ -52,11 +34,6 @@ def base(dataset: str) -> ConfigDict:
   config.dataset.annotations = 'annotations/{split}.json'
   config.dataset.images = 'images'
   config.dataset.detections = ''  # boxes of a detector instead, by {split}
-  if dataset == 'coco':
-    config.dataset.name = 'coco_keypoints'
-    place = 'annotations/person_keypoints_{split}2017.json'
-    config.dataset.annotations = place
-    config.dataset.images = '{split}2017'
   # lsp, lspet, parse: whose left and right; or 'person', not for parse
   config.dataset.centric = 'observer'
   # '': all; or upper, lower or full: records of that type alone, and of their
@@ -70,6 +47,7 @@ def base(dataset: str) -> ConfigDict:
   config.dataset.on_corrupt = 'stop'  # or 'skip': leave the image out
   config.dataset.sizes = ConfigDict({'train': 1500, 'val': 300, 'test': 300})
   config.dataset.seed = 0  # of the synthetic garments
+  config.dataset.update(row.overrides)
 
   config.input = ConfigDict()
   config.input.size = 224
@@ -181,6 +159,7 @@ def restore(saved: dict) -> ConfigDict:
   """The config of what `checkpoint.to_dict` made of it."""
   saved = _tuples(saved)
   stages = saved.pop('stages')
+  find(saved['dataset']['name'])
   config = defaults.base(saved['dataset']['name'])
   config.update(saved)
   config.stages = tuple(defaults.stage(stage['name']) for stage in stages)
