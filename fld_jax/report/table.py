@@ -5,7 +5,7 @@ import dataclasses
 import html
 import io
 
-from fld_jax.tables import percent
+from fld_jax.evaluation.text_tables import percent
 
 MISSING = '–'  # in HTML and TeX; an empty cell in CSV
 _TEX = {
