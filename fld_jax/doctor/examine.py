@@ -89,7 +89,7 @@ class _Tally:
 
   def __init__(self, landmarks: schema.LandmarkSet):
     self.landmarks = landmarks
-    self.slots = sides.pairs(landmarks)
+    self.slots = landmarks.pairs
     codes = list(summary.VISIBILITY)
     self.codes = np.array(codes)[:, None]
     self.visibility = np.zeros((len(codes), landmarks.num_landmarks), np.int64)
