@@ -14,6 +14,7 @@ import numpy as np
 from fld_jax import input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.setup import resolve
 from fld_jax.configs import trained
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.evaluation import evaluate
@@ -39,15 +40,19 @@ def main():
   """Predicts val once for each run and deviation."""
   for workdir in sys.argv[1:]:
     config = trained.get_config(workdir)
-    stages, _ = store.load_cascade(config, pathlib.Path(workdir))
-    cascade = Cascade(stages, config, Parallel())
+    stages, _ = store.load_cascade(
+      config, resolve(config), pathlib.Path(workdir)
+    )
+    cascade = Cascade(stages, resolve(config), Parallel())
     records = NoisyBoxes(prepared_builder(config.dataset), 'val')
     boxes, found = None, []
     for records.deviation in DEVIATIONS:
       rows = cascade.predict_records(records)
       # Errors are measured in the annotated boxes' sides.
       boxes = rows['box'] if boxes is None else boxes
-      ne, _ = evaluate.macro_ne({**rows, 'box': boxes}, stages[-1].name, config)
+      ne, _ = evaluate.macro_ne(
+        {**rows, 'box': boxes}, stages[-1].name, resolve(config)
+      )
       found.append(100 * ne)
     print(workdir, *(f'{ne:.2f}' for ne in found), flush=True)
 

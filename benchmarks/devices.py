@@ -49,10 +49,12 @@ def step(arguments) -> None:
   from pytorch import example_batch
 
   from fld_jax.cascade import stage as stage_lib
+  from fld_jax.cascade.setup import resolve
   from fld_jax.configs import dfa
   from fld_jax.runtime import checkpoint, processes
   from fld_jax.runtime.parallel import Parallel
   from fld_jax.training import schedules, train_step
+  from fld_jax.training.objective import Objective
 
   jax.config.update('jax_num_cpu_devices', arguments.devices)
   if arguments.coordinator:
@@ -63,8 +65,10 @@ def step(arguments) -> None:
   config = dfa.get_config('dataset=deepfashion,size=small')
   config.batch_size = arguments.batch * parallel.num_devices
   stage = config.stages[0]
-  model = stage_lib.build_model(config, stage, 0)
-  variables = stage_lib.init_variables(model, config, 0)
+  model = stage_lib.build_model(
+    config.model, stage, 0, resolve(config).landmarks.num_landmarks
+  )
+  variables = stage_lib.init_variables(model, config.input.size, 0)
   optimizer = schedules.optimizer(stage.optimizer, 1000)
   batch = example_batch(arguments.batch * arguments.devices, config.input.size)
   rng = np.random.default_rng(0)
@@ -73,11 +77,11 @@ def step(arguments) -> None:
     train_step.make_train_step(
       model,
       (),
-      config,
-      stage,
+      resolve(config).forward,
+      Objective.of(config, resolve(config), 0),
       schedules.loss_weights(stage, 1000),
       optimizer,
-      0,
+      seed=0,
     ),
     parallel,
   )

@@ -17,6 +17,7 @@ import argparse
 import os
 import time
 
+from fld_jax.cascade.setup import resolve
 from fld_jax.config import XLA_CPU_FLAGS
 
 os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
@@ -46,10 +47,12 @@ def random_stages(config) -> list[stage.Stage]:
   stages = []
   rng = np.random.default_rng(0)
   for i, settings in enumerate(config.stages):
-    model = stage.build_model(config, settings, i)
+    model = stage.build_model(
+      config.model, settings, i, resolve(config).landmarks.num_landmarks
+    )
     names = ('easy', 'hard') if settings.branches else ('all',)
     networks = {
-      name: stage.init_variables(model, config, seed=10 * i + j)
+      name: stage.init_variables(model, config.input.size, seed=10 * i + j)
       for j, name in enumerate(names)
     }
     errors = rng.uniform(0.1, 0.5, settings.pseudo_label.num_clusters)
@@ -81,9 +84,9 @@ def networks(arguments) -> None:
   batches = make_batches(config.input.size, arguments.batches)
   # The threshold that lets half of the images pass each branch.
   stages[-1].epsilon = 1.0
-  first = Cascade(stages, config, parallel).predict(batches)
+  first = Cascade(stages, resolve(config), parallel).predict(batches)
   stages[-1].epsilon = float(np.median(first['route_score']))
-  cascade = Cascade(stages, config, parallel)
+  cascade = Cascade(stages, resolve(config), parallel)
   estimate = np.zeros((BATCH, 8, 2), np.float32)
   alone = {}
   for part in stages:
@@ -112,10 +115,12 @@ def _one_network(part, config, parallel, images, estimate):
   """A call that runs one network on a batch, as the cascade runs it."""
   from fld_jax.cascade import forward
 
+  how = resolve(config).forward
+
   def run(variables, batch):
-    shown = forward.normalise_images(batch, config.input.mean, config.input.std)
+    shown = forward.normalise_images(batch, how.mean, how.std)
     before = batch['estimate'] if part.model.use_estimate else None
-    return forward.apply_stage(part.model, variables, shown, before, config)
+    return forward.apply_stage(part.model, variables, shown, before, how)
 
   compiled = parallel.compile(run, sharded_in=(False, True), sharded_out=True)
   variables = parallel.replicate(part.networks['all'])

@@ -16,6 +16,7 @@ import numpy as np
 from fld_jax import input_pipeline
 from fld_jax.cascade import pseudo_labels, store
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.setup import resolve
 from fld_jax.configs import trained
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.runtime.parallel import Parallel
@@ -25,12 +26,12 @@ def main():
   """Predicts the training set once and writes a file a stage."""
   workdir, out = map(pathlib.Path, sys.argv[1:3])
   config = trained.get_config(str(workdir))
-  stages, _ = store.load_cascade(config, workdir)
+  stages, _ = store.load_cascade(config, resolve(config), workdir)
   records = input_pipeline.Records(
     prepared_builder(config.dataset), config.dataset.splits.train
   )
-  rows = Cascade(stages[:-1], config, Parallel()).predict(
-    input_pipeline.eval_batches(records, config, augment=True)
+  rows = Cascade(stages[:-1], resolve(config), Parallel()).predict(
+    input_pipeline.eval_batches(records, resolve(config).pipeline, augment=True)
   )
   out.mkdir(parents=True, exist_ok=True)
   estimate = None

@@ -13,6 +13,7 @@ batches from the same first weights, and prints macro NE on val. On a CPU.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -42,8 +43,8 @@ def make_config(arguments):
   config.seed = arguments.seed
   config.batch_size = arguments.batch_size
   config.input.size = arguments.size
-  config.model.depth = arguments.depth
-  config.model.width = arguments.width
+  config.model.backbone = f'resnet{arguments.depth}'
+  config.model.trunk.width = arguments.width
   config.model.channels = arguments.channels
   config.dataset.manual_dir = arguments.manual_dir
   config.dataset.data_dir = arguments.data_dir
@@ -99,13 +100,17 @@ def speed_of_ours(config, seconds: float) -> dict:
 
   from fld_jax.cascade import stage as stage_lib
   from fld_jax.cascade.forward import normalise_images
+  from fld_jax.cascade.setup import resolve
   from fld_jax.runtime import checkpoint
   from fld_jax.runtime.parallel import Parallel
   from fld_jax.training import schedules, train_step
+  from fld_jax.training.objective import Objective
 
   (stage,), parallel = config.stages, Parallel('shard_map')
-  model = stage_lib.build_model(config, stage, 0)
-  variables = stage_lib.init_variables(model, config, 0)
+  model = stage_lib.build_model(
+    config.model, stage, 0, resolve(config).landmarks.num_landmarks
+  )
+  variables = stage_lib.init_variables(model, config.input.size, 0)
   optimizer = schedules.optimizer(stage.optimizer, 1000)
   batch = parallel.shard(example_batch(config.batch_size, config.input.size))
   mean, std = config.input.mean, config.input.std
@@ -119,6 +124,8 @@ def speed_of_ours(config, seconds: float) -> dict:
   )
   placed = parallel.replicate(variables)
 
+  setup = resolve(config)
+
   def trainer(weight: float):
     """A function that makes a train step with this weight of PCLoss."""
     ours = stage.copy_and_resolve_references()
@@ -126,7 +133,13 @@ def speed_of_ours(config, seconds: float) -> dict:
     weights = schedules.loss_weights(ours, 1000)
     step = train_step.on_devices(
       train_step.make_train_step(
-        model, (), config, ours, weights, optimizer, 0
+        model,
+        (),
+        setup.forward,
+        dataclasses.replace(Objective.of(config, setup, 0), stage=ours),
+        weights,
+        optimizer,
+        seed=0,
       ),
       parallel,
     )
@@ -238,9 +251,12 @@ class Torch:
 def first_variables(config, seed: int) -> dict:
   """The random weights that our training with this seed starts from."""
   from fld_jax.cascade import stage as stage_lib
+  from fld_jax.cascade.setup import resolve
 
-  model = stage_lib.build_model(config, config.stages[0], 0)
-  return stage_lib.init_variables(model, config, seed)
+  model = stage_lib.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
+  return stage_lib.init_variables(model, config.input.size, seed)
 
 
 def speed_of_torch(config, seconds: float) -> dict[str, float]:
@@ -259,9 +275,9 @@ def speed_of_torch(config, seconds: float) -> dict[str, float]:
 def train_torch(config) -> dict:
   """Macro NE on val, by our decoder and metric, and seconds."""
   from fld_jax import input_pipeline
+  from fld_jax.cascade.setup import resolve
   from fld_jax.datasets.prepare import prepared_builder
   from fld_jax.evaluation import evaluate
-  from fld_jax.ops import heatmaps
   from fld_jax.training import schedules
 
   start = time.perf_counter()
@@ -279,21 +295,23 @@ def train_torch(config) -> dict:
     first_variables(config, seed),
     schedules.learning_rate(config.stages[0].optimizer, total),
   )
-  batches = input_pipeline.train_batches(records, config, seed=seed)
+  batches = input_pipeline.train_batches(
+    records, resolve(config).pipeline, seed=seed
+  )
   for _ in range(total):
     network.train(next(batches))
-  parts = []
+  parts, codec = [], resolve(config).forward.codec
   for batch in input_pipeline.eval_batches(
-    input_pipeline.Records(builder, 'val'), config
+    input_pipeline.Records(builder, 'val'), resolve(config).pipeline
   ):
     maps = np.moveaxis(network.forward(batch).numpy(), 1, -1)
-    points = np.asarray(heatmaps.decode([maps], config.heatmap))
+    points = np.asarray(codec.decode([maps]))
     valid = batch['mask'] > 0
     rows = {k: v[valid] for k, v in batch.items() if k != 'image'}
     parts.append({**rows, 'estimate': points[valid]})
   rows = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
   rows['stages'] = {'stage1': {'estimate': rows.pop('estimate')}}
-  ne, _ = evaluate.macro_ne(rows, 'stage1', config)
+  ne, _ = evaluate.macro_ne(rows, 'stage1', resolve(config))
   return {'ne': ne, 's': time.perf_counter() - start}
 
 

@@ -332,8 +332,11 @@ def _measure_network(config):
   import jax
 
   from fld_jax.cascade import stage as stage_lib
+  from fld_jax.cascade.setup import resolve
 
-  model = stage_lib.build_model(config, config.stages[0], 0)
+  model = stage_lib.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
   size = config.input.size
   batch = {
     'image': np.zeros((1, size, size, 3), np.float32),
@@ -354,6 +357,7 @@ def _measure_input(config, builder) -> None:
   from PIL import Image
 
   from fld_jax import input_pipeline
+  from fld_jax.cascade.setup import resolve
   from fld_jax.files import images as files_images
   from fld_jax.runtime.parallel import Parallel
   from fld_jax.training import train_cascade
@@ -372,11 +376,13 @@ def _measure_input(config, builder) -> None:
     Image.fromarray(image).save(file, 'JPEG', quality=90)
     box = np.float32(scale * np.asarray(record['box']))
     large.append({**record, 'image': file.getvalue(), 'box': box})
-  example = input_pipeline.Example(config, augment=True)
+  example = input_pipeline.Example(resolve(config).pipeline, augment=True)
   run = lambda some: [example(record, rng) for record in some]
   print('EXAMPLE', _seconds(lambda: run(small)) / len(small))
   print('CATALOGUE', _seconds(lambda: run(large)) / len(large))
-  trainer = train_cascade._Trainer(config, builder, pathlib.Path(), Parallel())
+  trainer = train_cascade._Trainer(
+    config, resolve(config), builder, pathlib.Path(), Parallel()
+  )
   some = input_pipeline.Records(builder, 'train', np.arange(64))
   rows = trainer._rows(some, augment=True)
   size = sum(getattr(x, 'nbytes', 0) for x in rows.values()) / len(some)
@@ -389,6 +395,7 @@ def _measure_kmeans(number: int, space: str) -> None:
   import jax
 
   from fld_jax.cascade import pseudo_labels
+  from fld_jax.ops import kmeans
   from fld_jax.runtime.parallel import Parallel
 
   rng, count = np.random.default_rng(0), 200_000
@@ -406,7 +413,7 @@ def _measure_kmeans(number: int, space: str) -> None:
 
   init = next(chunks())[0][:20]
   more = {'seed': 0, 'parallel': Parallel(), 'tolerance': 0, 'init': init}
-  run = lambda n: pseudo_labels.kmeans(chunks, 20, num_iters=n, **more)
+  run = lambda n: kmeans.kmeans(chunks, 20, num_iters=n, **more)
   assert run(12).num_iters == 12  # not done before
   gap = _seconds(lambda: run(12)) - _seconds(lambda: run(2))
   print('KMEANS', number, gap / 10 / count)

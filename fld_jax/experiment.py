@@ -3,18 +3,25 @@
 import contextlib
 import os
 import pathlib
+from collections.abc import Sequence
 
 import jax
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from fld_jax import ablation, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.datasets.catalog import selected_type
+from fld_jax.cascade.setup import resolve
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
-from fld_jax.evaluation import evaluate, evaluated_run, text_tables
-from fld_jax.evaluation.results import Evaluation, write_evaluation
+from fld_jax.evaluation import (
+  evaluate,
+  evaluated_run,
+  results,
+  text_tables,
+)
 from fld_jax.files import atomic, json_files
 from fld_jax.report import report
 from fld_jax.runtime import manifest, processes
@@ -22,22 +29,28 @@ from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import checks, train_cascade
 
 
-def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
+def run(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  *,
+  mode: str,
+  splits: Sequence[str],
+) -> dict:
   """Runs a mode of the program.
 
   Args:
-    config: of a file in configs/.
-    workdir: the run's folder; made if it is not there.
+    config: The config of a file in configs/.
+    workdir: The run's folder; it is made if it is not there.
     mode: 'train' (trains what is not finished, then evaluates), 'evaluate', or
       'ablation' (both for each of `config.rows`).
-    splits: to evaluate.
+    splits: Names of the splits to evaluate.
 
   Returns:
     split -> metrics, as in W/eval/SPLIT/metrics.json; for an ablation title ->
     {seed: figures}.
 
   Raises:
-    InputError: for anything that the user can mend.
+    InputError: For anything that the user can mend.
   """
   # Every later start finds its compiled programs here. Whoever sets
   # JAX_COMPILATION_CACHE_DIR decides for themselves.
@@ -52,9 +65,11 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
       lambda row, folder: run(row, folder, mode='train', splits=splits),
       splits[0],
     )
-  checks.check_config(config)
+  # The only place where a run's config becomes objects, which are handed down.
+  setup = resolve(config)
+  checks.check_config(config, setup)
   if mode == 'train' and not manifest.read_manifest(workdir):
-    checks.check_pretrained(config)
+    checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
   # The main process prepares the data, the others find them prepared.
@@ -63,16 +78,16 @@ def run(config, workdir: pathlib.Path, *, mode: str, splits) -> dict:
   builder = prepared_builder(config.dataset)
   for split in splits:
     # Refuses one that there is not.
-    input_pipeline.Records(builder, split, only=selected_type(config.dataset))
+    input_pipeline.Records(builder, split, only=setup.selected)
   with contextlib.ExitStack() as stack:
     processes.call_on_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
-      train_cascade.train_cascade(config, builder, workdir, parallel)
-    stages, history = store.load_cascade(config, workdir)
-    trained = Cascade(stages, config, parallel)
+      train_cascade.train_cascade(config, setup, builder, workdir, parallel)
+    stages, history = store.load_cascade(config, setup, workdir)
+    trained = Cascade(stages, setup, parallel)
     return {
-      split: evaluate_and_report(
-        trained, builder, split, config, workdir / 'eval' / split, history
+      split: _evaluate_and_report(
+        trained, builder, split, config, workdir, history
       )
       for split in splits
     }
@@ -95,32 +110,32 @@ def _lock(workdir: pathlib.Path, mode: str, stack) -> None:
     atomic.remove_unfinished(workdir)
 
 
-def evaluate_and_report(
-  trained: Cascade, builder, split: str, config, directory, history
+def _evaluate_and_report(
+  trained: Cascade,
+  builder: tfds.core.DatasetBuilder,
+  split: str,
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  history: list[dict],
 ) -> dict:
   """Evaluates a split, writes its files and prints its table.
 
   Args:
-    trained: the cascade.
-    builder: of the dataset.
-    split: its name.
-    config: the run's config.
-    directory: where the files go.
-    history: curves of the training, for the report.
+    trained: The trained cascade.
+    builder: The builder of the data set.
+    split: Name of the split.
+    config: The run's config.
+    workdir: The run's folder.
+    history: Curves of the training, for the report.
 
   Returns:
     The metrics.
   """
-  predictions, results = evaluate.evaluate_split(
-    trained, builder, split, config
-  )
+  predictions, metrics = evaluate.evaluate_split(trained, builder, split)
   if not processes.is_main():
-    return results
-  ids = None
-  if isinstance(builder, FolderBuilder):
-    ids = builder.result_ids(predictions.ids)
-  write_evaluation(directory, predictions, results, ids)
-  evaluation = Evaluation(
+    return metrics
+  directory = workdir / 'eval' / split
+  evaluation = results.Evaluation(
     split=split,
     predictions=predictions,
     config=config,
@@ -132,15 +147,35 @@ def evaluate_and_report(
     },
     epsilon=trained.stages[-1].epsilon,
   )
-  evaluation.save(directory / 'evaluation.npz')
-  run_of = evaluated_run.EvaluatedRun(
-    label=directory.absolute().parents[1].name,
+  _write(directory, evaluation, metrics, builder)
+  run = evaluated_run.EvaluatedRun(
+    label=workdir.absolute().name,
     evaluation=evaluation,
-    figures=json_files.rounded(results),  # as metrics.json has them
+    figures=json_files.rounded(metrics),  # as metrics.json has them
     image=evaluated_run.image_reader(builder, evaluation),
   )
-  report.write_report([run_of], directory)
-  print(f'\n{split}: NE in % of the box\n{text_tables.format_table(results)}')
+  report.write_report([run], directory)
+  _print(directory, split, metrics)
+  return metrics
+
+
+def _write(
+  directory: pathlib.Path,
+  evaluation: results.Evaluation,
+  metrics: dict,
+  builder: tfds.core.DatasetBuilder,
+) -> None:
+  """Writes metrics.json, predictions.json and evaluation.npz."""
+  ids = None
+  if isinstance(builder, FolderBuilder):
+    ids = builder.result_ids(evaluation.predictions.ids)
+  results.write_evaluation(directory, evaluation.predictions, metrics, ids)
+  evaluation.save(directory / 'evaluation.npz')
+
+
+def _print(directory: pathlib.Path, split: str, metrics: dict) -> None:
+  """Prints the table of NE, and what was written."""
+  print(f'\n{split}: NE in % of the box\n{text_tables.format_table(metrics)}')
   print(
     f'Figures: {directory}/metrics.json\n'
     f'Predictions: {directory}/predictions.json\n'
@@ -148,4 +183,3 @@ def evaluate_and_report(
     f'Report: {directory}/report.html',
     flush=True,
   )
-  return results

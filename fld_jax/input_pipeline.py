@@ -5,13 +5,16 @@ An example holds
   landmarks   (N, 2) float32   normalised coordinates; 0 where no position
   visibility  (N,) int32       codes of `schema`
   mask        () float32       0 for padding and for a corrupt image, else 1
-and, for the host alone, what `HOST_KEYS` names: `affine` maps crop pixels back
-to image pixels, `index` is the place in the split.
+and, for the host alone, `affine`, which maps crop pixels back to image pixels,
+`index`, the record's index in the split, and `attributes`, `box`,
+`clothes_type`, `corrupt`, `id`, `image_size`, `item_id`, `score`, `variation`.
 """
 
+import dataclasses
 import functools
 import logging
 import os
+from collections.abc import Iterator
 
 import cv2
 import grain
@@ -19,47 +22,112 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fld_jax import geometry, schema
-from fld_jax.datasets.catalog import landmark_set
+from fld_jax.datasets.catalog import ClothesType
 from fld_jax.errors import InputError, printable
 from fld_jax.files.images import decode
 
 logger = logging.getLogger('fld_jax')
 
 DEVICE_KEYS = ('image', 'landmarks', 'visibility', 'mask')
-HOST_KEYS = (
-  'affine',
-  'box',
-  'clothes_type',
-  'corrupt',
-  'id',
-  'image_size',
-  'index',
-  'score',
-  'variation',
-)
 
 # Grain's threads are the parallelism; OpenCV's own would compete with XLA's.
 cv2.setNumThreads(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+  """Random changes of a training example (docs/methods.md A21).
+
+  Attributes:
+    flip: Mirror every other example.
+    scale: Logarithm of the largest factor of the crop's side.
+    rotation: Largest angle in degrees.
+    shift: Largest shift, as a share of the crop's side.
+    colour: Largest relative change of contrast, tint and brightness.
+  """
+
+  flip: bool
+  scale: float
+  rotation: float
+  shift: float
+  colour: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pipeline:
+  """How records become batches.
+
+  Attributes:
+    size: Side S of the crops, in pixels.
+    crop: 'pad_square' or 'bbox_wh', see `geometry.cut`.
+    margin: Share of the box's sides that is added on each side.
+    augment: The random changes in training.
+    flip: (N,) each landmark's partner in the mirrored image.
+    batch_size: Examples of a batch, of all processes together.
+    seed: Seed of the augmentation in `eval_batches`.
+    on_corrupt: 'stop' at a corrupt image, or 'skip' it.
+    num_threads: Threads that read and crop.
+    num_workers: Processes that do so; 0 for threads alone.
+  """
+
+  size: int
+  crop: str
+  margin: float
+  augment: Augmentation
+  flip: np.ndarray
+  batch_size: int
+  seed: int
+  on_corrupt: str
+  num_threads: int
+  num_workers: int
+
+  @classmethod
+  def of(cls, config, landmarks: schema.LandmarkSet) -> 'Pipeline':
+    """The pipeline of a run's config.
+
+    Args:
+      config: The run's config.
+      landmarks: Its landmark set.
+    """
+    read = config.input
+    return cls(
+      size=read.size,
+      crop=read.crop,
+      margin=read.margin,
+      augment=Augmentation(**config.augment),
+      flip=landmarks.flip,
+      batch_size=config.batch_size,
+      seed=config.seed,
+      on_corrupt=config.dataset.on_corrupt,
+      num_threads=read.num_threads,
+      num_workers=read.num_workers,
+    )
 
 
 class Records:
   """Random access to the records of a split, images still encoded.
 
   Args:
-    builder: of the prepared dataset.
-    split: its name.
-    indices: places in the split to show, in order; None for all, or with a
-      clothes type for all of it.
-    only: see `datasets.only_type`.
+    builder: The builder of the prepared data set.
+    split: Name of the split.
+    indices: Indices in the split to show, in order; None for all, or with a
+      clothes type for all of that type.
+    only: The one clothes type to show, with its own landmarks; None for all.
 
   Attributes:
-    indices: places in the split that this source shows, in order.
+    indices: Indices in the split that this source shows, in order.
 
   Raises:
-    InputError: if there is no such split, or nothing in it to show.
+    InputError: If there is no such split, or nothing in it to show.
   """
 
-  def __init__(self, builder, split: str, indices=None, only=None):
+  def __init__(
+    self,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    indices: np.ndarray | None = None,
+    only: ClothesType | None = None,
+  ):
     try:
       count = builder.info.splits[split].num_examples
     except (KeyError, ValueError) as error:
@@ -124,13 +192,13 @@ def _clothes_types(builder, split: str) -> np.ndarray:
   return np.array(codes)
 
 
-def _jitter(config, rng: np.random.Generator) -> dict:
+def _jitter(augment: Augmentation, rng: np.random.Generator) -> dict:
   """Draws the arguments of `geometry.crop_affine`."""
   return {
-    'flip': bool(config.flip and rng.random() < 0.5),
-    'scale': float(np.exp(rng.uniform(-config.scale, config.scale))),
-    'rotation': np.deg2rad(rng.uniform(-config.rotation, config.rotation)),
-    'shift': rng.uniform(-config.shift, config.shift, 2),
+    'flip': bool(augment.flip and rng.random() < 0.5),
+    'scale': float(np.exp(rng.uniform(-augment.scale, augment.scale))),
+    'rotation': np.deg2rad(rng.uniform(-augment.rotation, augment.rotation)),
+    'shift': rng.uniform(-augment.shift, augment.shift, 2),
   }
 
 
@@ -146,33 +214,25 @@ def _recolour(image, amount: float, rng: np.random.Generator) -> np.ndarray:
 class Example:
   """Makes an example of a record. A class, because Grain pickles it."""
 
-  def __init__(self, config, augment: bool):
-    self._config = config.input.to_dict()
-    self._augment = config.augment.copy_and_resolve_references()
+  def __init__(self, pipeline: Pipeline, augment: bool):
+    self._pipeline = pipeline
     self._augmented = augment
-    self._on_corrupt = config.dataset.on_corrupt
-    self._flip = landmark_set(config.dataset).flip
 
   def __call__(self, record: dict, rng: np.random.Generator) -> dict:
     """The example of a record; all randomness is drawn from `rng`."""
-    size = self._config['size']
+    how = self._pipeline
     image, corrupt = self._decode(record)
-    jitter = _jitter(self._augment, rng) if self._augmented else {}
+    jitter = _jitter(how.augment, rng) if self._augmented else {}
     crop, affine = geometry.cut(
-      image,
-      record['box'],
-      size,
-      self._config['crop'],
-      self._config['margin'],
-      **jitter,
+      image, record['box'], how.size, how.crop, how.margin, **jitter
     )
     landmarks = geometry.transform(affine, record['landmarks'])
-    landmarks = geometry.normalise(landmarks, size)
+    landmarks = geometry.normalise(landmarks, how.size)
     visibility = np.array(record['visibility'], np.int32)
     if self._augmented:
-      crop = _recolour(crop, self._augment.colour, rng)
+      crop = _recolour(crop, how.augment.colour, rng)
       if jitter['flip']:
-        landmarks, visibility = landmarks[self._flip], visibility[self._flip]
+        landmarks, visibility = landmarks[how.flip], visibility[how.flip]
       # What the augmentation moved out of the crop is cut off, as in a photo.
       outside = np.any(np.abs(landmarks) > 0.5, axis=-1)
       visibility[outside & schema.has_position(visibility)] = schema.TRUNCATED
@@ -183,12 +243,15 @@ class Example:
       'visibility': visibility,
       'mask': np.float32(not corrupt),
       'affine': geometry.invert(affine),
+      # Photos of a user have neither attributes nor an item.
+      'attributes': record.get('attributes', np.zeros(0, np.int8)),
       'box': record['box'],
       'clothes_type': record['clothes_type'],
       'corrupt': np.int32(corrupt),
       'id': record['id'],
       'image_size': np.array(image.shape[1::-1], np.int32),
       'index': record['index'],
+      'item_id': record.get('item_id', b''),
       'score': np.float32(record['score']),
       'variation': record['variation'],
     }
@@ -200,7 +263,7 @@ class Example:
       return decode(record['image']), False
     except OSError as error:
       message = f'Record {record["id"].decode()}, field image: {error}.'
-      if self._on_corrupt == 'stop':
+      if self._pipeline.on_corrupt == 'stop':
         raise InputError(
           f"{message} Mend it, or set config.dataset.on_corrupt to 'skip'."
         ) from error
@@ -208,16 +271,22 @@ class Example:
       return np.zeros((1, 1, 3), np.uint8), True
 
 
-def train_batches(records: Records, config, *, seed: int, share=(0, 1)):
+def train_batches(
+  records: Records,
+  pipeline: Pipeline,
+  *,
+  seed: int,
+  share: tuple[int, int] = (0, 1),
+) -> Iterator[dict]:
   """An endless, shuffled, augmented stream of whole batches.
 
   The same seed gives the same batches whatever the number of workers, and the
   shares of any number of processes make up the same batches.
 
   Args:
-    records: the source.
-    config: `batch_size`, `input`, `augment`, `dataset`.
-    seed: of order and augmentation.
+    records: The source.
+    pipeline: How examples and batches are made.
+    seed: Seed of order and augmentation.
     share: (which, of how many): every so many'th example of each batch.
 
   Returns:
@@ -230,59 +299,66 @@ def train_batches(records: Records, config, *, seed: int, share=(0, 1)):
     .seed(seed)
     .shuffle()
     .repeat()
-    .random_map(Example(config, augment=True))[which::shares]
-    .batch(config.batch_size // shares)
+    .random_map(Example(pipeline, augment=True))[which::shares]
+    .batch(pipeline.batch_size // shares)
   )
-  return iter(_prefetch(dataset, config))
+  return iter(_prefetch(dataset, pipeline))
 
 
 def eval_batches(
-  records: Records, config, *, augment: bool = False, share=(0, 1)
-):
+  records: Records,
+  pipeline: Pipeline,
+  *,
+  augment: bool = False,
+  share: tuple[int, int] = (0, 1),
+) -> Iterator[dict]:
   """Every record once, in order; the last batch is padded with mask 0.
 
   Args:
-    records: the source.
-    config: as for `train_batches`, and `seed`.
-    augment: show each record under one augmentation drawn from `config.seed`.
+    records: The source.
+    pipeline: How examples and batches are made.
+    augment: Show each record under one augmentation drawn from the pipeline's
+      seed.
     share: (which, of how many): every so many'th record. Of too few records
       it is none: then there is one batch with nothing but mask 0.
 
   Yields:
-    Batches of exactly `config.batch_size` examples, divided by the shares.
+    Batches of exactly `pipeline.batch_size` examples, divided by the shares.
   """
   which, shares = share
   none = which >= len(records)
   first = 0 if none else which
-  size = config.batch_size // shares
+  size = pipeline.batch_size // shares
   dataset = (
     grain.MapDataset.source(records)
-    .seed(config.seed)
-    .random_map(Example(config, augment=augment))[first::shares]
+    .seed(pipeline.seed)
+    .random_map(Example(pipeline, augment=augment))[first::shares]
     .batch(size, drop_remainder=False)
   )
-  for batch in _prefetch(dataset, config):
+  for batch in _prefetch(dataset, pipeline):
     batch = pad(batch, size)
     if none:
       batch['mask'][:] = batch['corrupt'][:] = 0
     yield batch
 
 
-def _prefetch(dataset, config):
-  threads = config.input.num_threads
+def _prefetch(
+  dataset: grain.MapDataset, pipeline: Pipeline
+) -> grain.IterDataset:
+  threads = pipeline.num_threads
   dataset = dataset.to_iter_dataset(
     grain.ReadOptions(
       num_threads=threads, prefetch_buffer_size=max(2 * threads, 2)
     )
   )
-  if config.input.num_workers:
+  if pipeline.num_workers:
     # Spawned workers read absl's flags, which a test or notebook never parsed.
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
       flags.FLAGS.mark_as_parsed()
     dataset = dataset.mp_prefetch(
-      grain.MultiprocessingOptions(num_workers=config.input.num_workers)
+      grain.MultiprocessingOptions(num_workers=pipeline.num_workers)
     )
   return dataset
 
@@ -301,16 +377,16 @@ def pad(batch: dict, size: int) -> dict:
   return padded
 
 
-def device_part(batch: dict, share=(0, 1)) -> dict:
+def device_part(batch: dict, share: tuple[int, int] = (0, 1)) -> dict:
   """The arrays that the networks and losses need.
 
   Args:
-    batch: of `train_batches`.
-    share: as it was given there.
+    batch: A batch of `train_batches`.
+    share: As it was given to `train_batches`.
 
   Returns:
-    DEVICE_KEYS, and `position`: each example's place in the whole batch.
+    DEVICE_KEYS, and `example_index`: each example's row in the whole batch.
   """
   which, shares = share
-  place = which + shares * np.arange(len(batch['mask']), dtype=np.int32)
-  return {**{key: batch[key] for key in DEVICE_KEYS}, 'example_index': place}
+  index = which + shares * np.arange(len(batch['mask']), dtype=np.int32)
+  return {**{key: batch[key] for key in DEVICE_KEYS}, 'example_index': index}

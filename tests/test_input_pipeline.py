@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from fld_jax import input_pipeline, schema
+from fld_jax.cascade.setup import resolve
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
@@ -45,38 +46,54 @@ def test_threads_and_processes_change_nothing(
   records, config, threads, workers
 ):
   # Eight batches: more than one epoch of 48.
-  expected = take(input_pipeline.train_batches(records, config, seed=3), 8)
+  expected = take(
+    input_pipeline.train_batches(records, resolve(config).pipeline, seed=3), 8
+  )
   config.input.num_threads, config.input.num_workers = threads, workers
-  found = take(input_pipeline.train_batches(records, config, seed=3), 8)
+  found = take(
+    input_pipeline.train_batches(records, resolve(config).pipeline, seed=3), 8
+  )
   assert_same(found, expected)
 
 
 def test_a_second_load_of_the_data_gives_the_same(records, config):
   again = input_pipeline.Records(prepared_builder(config.dataset), 'train')
   assert_same(
-    take(input_pipeline.train_batches(again, config, seed=3), 2),
-    take(input_pipeline.train_batches(records, config, seed=3), 2),
+    take(
+      input_pipeline.train_batches(again, resolve(config).pipeline, seed=3), 2
+    ),
+    take(
+      input_pipeline.train_batches(records, resolve(config).pipeline, seed=3), 2
+    ),
   )
 
 
 def test_each_epoch_shows_each_record_once_in_an_order_of_its_own(
   records, config
 ):
-  batches = take(input_pipeline.train_batches(records, config, seed=3), 12)
+  batches = take(
+    input_pipeline.train_batches(records, resolve(config).pipeline, seed=3), 12
+  )
   epochs = np.concatenate([b['index'] for b in batches]).reshape(2, 48)
   np.testing.assert_array_equal(np.sort(epochs), [range(48)] * 2)
   assert (epochs[0] != epochs[1]).any() and (epochs[0] != range(48)).any()
-  (other,) = take(input_pipeline.train_batches(records, config, seed=4), 1)
+  (other,) = take(
+    input_pipeline.train_batches(records, resolve(config).pipeline, seed=4), 1
+  )
   assert (other['index'] != batches[0]['index']).any()
 
 
 def test_a_restored_iterator_continues_with_the_same_batches(records, config):
   config.input.num_threads = 4  # which have read ahead when the state is taken
-  iterator = input_pipeline.train_batches(records, config, seed=3)
+  iterator = input_pipeline.train_batches(
+    records, resolve(config).pipeline, seed=3
+  )
   take(iterator, 5)
   state = copy.deepcopy(iterator.get_state())
   expected = take(iterator, 3)
-  fresh = input_pipeline.train_batches(records, config, seed=3)
+  fresh = input_pipeline.train_batches(
+    records, resolve(config).pipeline, seed=3
+  )
   next(fresh)
   fresh.set_state(state)
   assert_same(take(fresh, 3), expected)
@@ -88,7 +105,11 @@ def test_eval_batches_cover_each_record_once(
   records, config, batch_size, augment
 ):
   config.batch_size = batch_size
-  batches = list(input_pipeline.eval_batches(records, config, augment=augment))
+  batches = list(
+    input_pipeline.eval_batches(
+      records, resolve(config).pipeline, augment=augment
+    )
+  )
   assert len(batches) == -(-48 // batch_size)
   for batch in batches:
     assert {len(value) for value in batch.values()} == {batch_size}
@@ -168,7 +189,7 @@ def dot_record(left=LEFT, right=RIGHT, visibility=(VISIBLE, VISIBLE)):
 
 
 def examples(config, record, count, augment=True):
-  make = input_pipeline.Example(config, augment=augment)
+  make = input_pipeline.Example(resolve(config).pipeline, augment=augment)
   return [make(record, np.random.default_rng(seed)) for seed in range(count)]
 
 
@@ -299,7 +320,7 @@ class Spoilt:
 def test_a_corrupt_image_stops_with_its_name(records, config, threads):
   config.input.num_threads = threads
   with pytest.raises(InputError) as error:
-    list(input_pipeline.eval_batches(Spoilt(records), config))
+    list(input_pipeline.eval_batches(Spoilt(records), resolve(config).pipeline))
   for words in (
     records[3]['id'].decode(),
     'field image',
@@ -312,7 +333,9 @@ def test_a_corrupt_image_can_be_skipped(records, config, caplog):
   config.dataset.on_corrupt = 'skip'
   config.batch_size = 20
   with caplog.at_level(logging.WARNING, 'fld_jax'):
-    batches = list(input_pipeline.eval_batches(Spoilt(records), config))
+    batches = list(
+      input_pipeline.eval_batches(Spoilt(records), resolve(config).pipeline)
+    )
   joined = {k: np.concatenate([b[k] for b in batches]) for k in batches[0]}
   assert np.flatnonzero(joined['corrupt']).tolist() == [3, 9]
   # Two corrupt ones and twelve that pad the last batch.
@@ -321,7 +344,10 @@ def test_a_corrupt_image_can_be_skipped(records, config, caplog):
     assert records[i]['id'].decode() in caplog.text
     assert not joined['image'][i].any()
   (train,) = take(
-    input_pipeline.train_batches(Spoilt(records), config, seed=1), 1
+    input_pipeline.train_batches(
+      Spoilt(records), resolve(config).pipeline, seed=1
+    ),
+    1,
   )
   np.testing.assert_array_equal(
     train['corrupt'], np.isin(train['index'], [3, 9])
@@ -330,7 +356,9 @@ def test_a_corrupt_image_can_be_skipped(records, config, caplog):
 
 
 def test_device_part_has_what_the_step_needs(records, config):
-  (batch,) = take(input_pipeline.train_batches(records, config, seed=0), 1)
+  (batch,) = take(
+    input_pipeline.train_batches(records, resolve(config).pipeline, seed=0), 1
+  )
   part = input_pipeline.device_part(batch)
   assert {k: (v.shape, v.dtype.name) for k, v in part.items()} == {
     'image': ((8, 32, 32, 3), 'uint8'),
@@ -345,3 +373,17 @@ def test_device_part_has_what_the_step_needs(records, config):
   assert shared['example_index'].tolist() == [*range(1, 24, 3)]
   positions = part['landmarks'][schema.has_position(part['visibility'])]
   assert np.abs(positions).max() <= 0.5
+
+
+def test_batches_carry_the_item_and_its_attributes(records, config):
+  """What retrieval and attributes need; the network never sees them."""
+  (batch,) = take(
+    input_pipeline.train_batches(records, resolve(config).pipeline, seed=0), 1
+  )
+  for i, index in enumerate(batch['index']):
+    record = records[int(index)]
+    assert batch['item_id'][i] == record['item_id'] != b''
+    np.testing.assert_array_equal(batch['attributes'][i], record['attributes'])
+  assert batch['attributes'].size
+  device = input_pipeline.device_part(batch)
+  assert not {'item_id', 'attributes'} & device.keys()

@@ -9,13 +9,11 @@ import numpy as np
 from fld_jax import input_pipeline
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.forward import apply_stage, apply_stages, normalise_images
+from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
-from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
-
-MODES = ('route', 'average', 'two_branch')
 
 
 class Cascade:
@@ -28,23 +26,20 @@ class Cascade:
   release) and 'two_branch' (Liu et al., Table 2, both trained on everything)
   run both branches and average their offsets; the visibility is that of the
   summed logits.
+
+  Attributes:
+    stages: The trained stages.
+    setup: What the run's config resolves to.
   """
 
-  def __init__(self, stages: list[Stage], config, parallel: Parallel):
-    if config.routing.mode not in MODES:
-      raise InputError(
-        f"config.routing.mode is '{config.routing.mode}', valid values are "
-        f'{", ".join(MODES)}.'
-      )
+  def __init__(self, stages: list[Stage], setup: Setup, parallel: Parallel):
     self.stages = stages
-    self._config = config
+    self.setup = setup
     self._parallel = parallel.local()  # no image needs another process
-    flip = landmark_set(config.dataset).flip
-    self._flip = flip if config.flip_test else None
     branched = bool(stages) and ALL not in stages[-1].networks
     self._chain = stages[:-1] if branched else stages
     self._last = last = stages[-1] if branched else None
-    if last and config.routing.mode == 'route' and last.epsilon is None:
+    if last and setup.routing == 'route' and last.epsilon is None:
       raise InputError(
         f"config.routing.mode is 'route', but stage '{last.name}' was "
         "trained as 'two_branch' and has no threshold: valid are 'two_branch' "
@@ -76,8 +71,7 @@ class Cascade:
       [stage.model for stage in self._chain],
       variables,
       batch,
-      self._config,
-      self._flip,
+      self.setup.forward,
     )
     return [_select(out) for out in outputs]
 
@@ -88,8 +82,7 @@ class Cascade:
       variables,
       self._prepare(batch),
       estimate,
-      self._config,
-      self._flip,
+      self.setup.forward,
     )
     return _select(out)
 
@@ -119,7 +112,7 @@ class Cascade:
         name: self._branch_fn(variables, batch)
         for name, variables in self._last.networks.items()
       }
-      if self._config.routing.mode == 'route':
+      if self.setup.routing == 'route':
         easy = self.route_score(outputs[-1]) < self._last.epsilon
         last = jax.tree.map(
           lambda a, b: jnp.where(jnp.expand_dims(easy, range(1, a.ndim)), a, b),
@@ -133,8 +126,9 @@ class Cascade:
     return stages
 
   def _prepare(self, batch):
-    mean, std = self._config.input.mean, self._config.input.std
-    return normalise_images(batch, mean, std)
+    return normalise_images(
+      batch, self.setup.forward.mean, self.setup.forward.std
+    )
 
   def predict(self, batches: Iterable[dict]) -> dict:
     """Runs the cascade.
@@ -217,7 +211,7 @@ class Cascade:
     """
     share = (processes.index(), processes.count())
     batches = input_pipeline.eval_batches(
-      records, self._config, augment=augment, share=share
+      records, self.setup.pipeline, augment=augment, share=share
     )
     rows = {}
 
@@ -256,7 +250,7 @@ class Cascade:
 
   def _assign_branches(self, chunk: dict) -> dict[str, np.ndarray]:
     """For each branch, which of the rows pass it."""
-    if self._config.routing.mode != 'route':
+    if self.setup.routing != 'route':
       everything = np.ones(len(chunk['mask']), bool)
       return dict.fromkeys(self._last.networks, everything)
     outputs = chunk['stages'][self._chain[-1].name]

@@ -1,22 +1,53 @@
 """The forward pass of trained stages: images in, landmarks out."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
 
-from fld_jax.ops import heatmaps
+from fld_jax.ops.heatmaps import Codec
 
 Variables = dict[str, Any]  # {'params': ..., 'batch_stats': ...} of one network
 
 
-def normalise_images(batch: dict, mean, std) -> dict:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Forward:
+  """How networks turn crops into landmarks: all but the networks themselves.
+
+  Attributes:
+    mean: Mean of the three channels, 0 to 255, that images are reduced by.
+    std: Deviation of the three channels that images are then divided by.
+    offset_scale: How many times too large a network's offsets are
+      (docs/methods.md A3).
+    codec: Reads landmarks from heatmaps.
+    flip: (N,) each landmark's partner in the mirrored image, to average
+      predictions with those of the mirror image; None for the image alone.
+  """
+
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  offset_scale: float
+  codec: Codec
+  flip: np.ndarray | None = None
+
+  def without_flip(self) -> 'Forward':
+    """The same for the plain image alone, as training sees it."""
+    return dataclasses.replace(self, flip=None)
+
+
+def normalise_images(
+  batch: dict[str, Array], mean: Sequence[float], std: Sequence[float]
+) -> dict[str, Array]:
   """Brings the images of a batch to the range that a network sees.
 
   Args:
-    batch: `image` (b, S, S, 3) uint8 RGB.
-    mean: of the three channels, in the images' units, 0 to 255.
-    std: likewise; the images are divided by it.
+    batch: Holds `image` (b, S, S, 3) uint8 RGB.
+    mean: Mean of the three channels, in the images' units, 0 to 255.
+    std: Deviation of the three channels, in the same units.
 
   Returns:
     The batch with `image` float32.
@@ -28,47 +59,57 @@ def normalise_images(batch: dict, mean, std) -> dict:
   return {**batch, 'image': image}
 
 
-def mirror(points, flip):
-  """Landmarks (b, N, 2), normalised, of the mirrored image; `flip` (N,)."""
+def mirror(
+  points: Float[Array, 'b n 2'], flip: Int[np.ndarray, ' n']
+) -> Float[Array, 'b n 2']:
+  """Normalised landmarks of the mirrored image; `flip` are partner slots."""
   return points[:, flip] * jnp.array([-1.0, 1.0])
 
 
-def new_estimate(outputs, estimate, offset_scale):
-  """(b, N, 2) landmarks in normalised coordinates from a network's outputs.
+def new_estimate(
+  outputs: dict[str, Array],
+  estimate: Float[Array, 'b n 2'] | None,
+  offset_scale: float,
+) -> Float[Array, 'b n 2']:
+  """Landmarks in normalised coordinates from a network's outputs.
 
-  Liu et al.'s offset is estimate - truth, so it is subtracted (docs/methods.md
-  A2).
+  The offset of Liu et al. (2016) is estimate - truth, so it is subtracted
+  (docs/methods.md A2).
   """
   if estimate is None:
     return outputs['landmarks']
   return estimate - outputs['landmarks'] / offset_scale
 
 
-def apply_stage(model, variables, batch, estimate, config, flip=None):
+def apply_stage(
+  model: nn.Module,
+  variables: Variables,
+  batch: dict[str, Array],
+  estimate: Float[Array, 'b n 2'] | None,
+  forward: Forward,
+) -> dict[str, Array]:
   """Runs a trained stage network.
 
   Args:
-    model: a Linen module of `models.MODELS`.
-    variables: its variables.
-    batch: from `normalise_images`.
+    model: A Linen module of `models.NETWORKS`.
+    variables: Its variables.
+    batch: As `normalise_images` returns it.
     estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
-    config: `offset_scale` (the network's offsets are this much too large,
-      docs/methods.md A3), `heatmap`.
-    flip: (N,) partner slots: see the mirrored image too, and average heatmaps
-      (see `heatmaps.decode`), landmarks and visibility. None for the plain
-      image.
+    forward: Offsets, heatmaps and the mirror image; with `forward.flip` the
+      network sees the mirrored image too, and heatmaps (see `Codec.decode`),
+      landmarks and visibility are averaged.
 
   Returns:
-    The model's outputs, with `landmarks` and `estimate`: see `add_landmarks`
+    The model's outputs, with `landmarks` and `estimate`: see `decode_outputs`
     and `new_estimate`.
   """
-  # Only dropout asks for the position.
+  # Only dropout asks for the examples' indices.
   run = lambda batch, estimate: model.apply(
     variables,
     {'example_index': None, **batch, 'estimate': estimate},
     train=False,
   )
-  views = [run(batch, estimate)]
+  views, flip = [run(batch, estimate)], forward.flip
   if flip is not None:
     mirrored = {**batch, 'image': batch['image'][:, :, ::-1]}
     other = run(mirrored, None if estimate is None else mirror(estimate, flip))
@@ -78,21 +119,22 @@ def apply_stage(model, variables, batch, estimate, config, flip=None):
       'visibility': lambda x: x[:, flip],
     }
     views.append({k: back[k](other[k]) for k in back.keys() & other.keys()})
-  outputs = decode_outputs(views, config.heatmap)
-  new = new_estimate(outputs, estimate, config.offset_scale)
+  outputs = decode_outputs(views, forward.codec)
+  new = new_estimate(outputs, estimate, forward.offset_scale)
   return {**outputs, 'estimate': new}
 
 
-def decode_outputs(views: Sequence[dict], options) -> dict:
+def decode_outputs(
+  views: Sequence[dict[str, Array]], codec: Codec
+) -> dict[str, Array]:
   """One view's outputs, or the mean of several, with `landmarks`.
 
-  Of a network with heatmaps, with `confidence` (b, N) as well.
+  Those of a network with heatmaps also get `confidence` (b, N).
 
   Args:
-    views: outputs of a model for the same examples; what the last one lacks
+    views: Outputs of a model for the same examples; what the last one lacks
       is the first one's.
-    options: see `heatmaps.decode`, for landmarks from `heatmaps` if there are
-      any.
+    codec: Reads `landmarks` from `heatmaps`, if there are any.
 
   Returns:
     The outputs.
@@ -103,22 +145,24 @@ def decode_outputs(views: Sequence[dict], options) -> dict:
     outputs |= {name: mean(name) for name in views[-1]}
   if 'heatmaps' in outputs:
     maps = [view['heatmaps'] for view in views]
-    outputs['landmarks'] = heatmaps.decode(maps, options)
-    outputs['confidence'] = heatmaps.confidence(maps, options.amplitude)
+    outputs['landmarks'] = codec.decode(maps)
+    outputs['confidence'] = codec.confidence(maps)
   return outputs
 
 
 def apply_stages(
-  models: Sequence, variables: Sequence, batch, config, flip=None
-):
+  models: Sequence[nn.Module],
+  variables: Sequence[Variables],
+  batch: dict[str, Array],
+  forward: Forward,
+) -> list[dict[str, Array]]:
   """Runs single-network stages one after another.
 
   Args:
-    models: one Linen module a stage.
-    variables: their variables.
-    batch: from `normalise_images`.
-    config: see `apply_stage`.
-    flip: see `apply_stage`.
+    models: One Linen module a stage.
+    variables: The variables of each.
+    batch: As `normalise_images` returns it.
+    forward: As for `apply_stage`.
 
   Returns:
     A list of each stage's outputs.
@@ -126,7 +170,7 @@ def apply_stages(
   outputs, estimate = [], None
   for model, stage_variables in zip(models, variables, strict=True):
     outputs.append(
-      apply_stage(model, stage_variables, batch, estimate, config, flip)
+      apply_stage(model, stage_variables, batch, estimate, forward)
     )
     estimate = outputs[-1]['estimate']
   return outputs

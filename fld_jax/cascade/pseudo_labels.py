@@ -16,9 +16,7 @@ from jax import lax
 
 from fld_jax import schema
 from fld_jax.errors import InputError
-from fld_jax.ops.kmeans import KMeans as KMeans
-from fld_jax.ops.kmeans import kmeans as kmeans
-from fld_jax.ops.kmeans import mask_scale
+from fld_jax.ops.kmeans import kmeans, mask_scale
 from fld_jax.runtime import processes
 
 PIXELS = 224  # normalised coordinates times this: the pixels that T counts in

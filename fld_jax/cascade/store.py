@@ -2,9 +2,12 @@
 
 import pathlib
 
+import flax.linen as nn
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
+from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, Stage, build_model, variable_shapes
 from fld_jax.errors import InputError
 from fld_jax.runtime import checkpoint
@@ -23,31 +26,42 @@ def stage_directory(workdir: pathlib.Path, stage) -> pathlib.Path:
   return workdir / 'stages' / stage.name
 
 
-def load_network(directory: pathlib.Path, model, config):
+def load_network(
+  directory: pathlib.Path, model: nn.Module, size: int
+) -> tuple[dict, list[dict]]:
   """The chosen variables of a trained network, and its history."""
   with checkpoint.Checkpoints(directory) as checkpoints:
-    shapes = variable_shapes(model, config)
+    shapes = variable_shapes(model, size)
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     return checkpoints.restore_chosen(template), checkpoints.history()
 
 
-def load_stage(config, stage, index: int, directory, entry: dict):
+def load_stage(
+  config: ConfigDict,
+  setup: Setup,
+  index: int,
+  directory: pathlib.Path,
+  entry: dict,
+) -> tuple[Stage, list[dict]]:
   """Loads a finished stage.
 
   Args:
-    config: of the run.
-    stage: the stage's config.
-    index: of the stage.
-    directory: that holds it.
-    entry: the stage's part of its run's manifest.
+    config: The run's config.
+    setup: What it resolves to.
+    index: Which of `config.stages` it is.
+    directory: The folder that holds the stage.
+    entry: The stage's part of its run's manifest.
 
   Returns:
     (Stage, history): the curves of its networks, with their names as `stage`.
   """
-  model = build_model(config, stage, index)
+  stage = config.stages[index]
+  model = build_model(config.model, stage, index, setup.landmarks.num_landmarks)
   networks, history = {}, []
   for name in entry['networks']:
-    networks[name], curve = load_network(directory / name, model, config)
+    networks[name], curve = load_network(
+      directory / name, model, setup.pipeline.size
+    )
     label = stage.name if name == ALL else f'{stage.name}/{name}'
     history += [{**point, 'stage': label} for point in curve]
   clusters = checkpoint.load_arrays(directory / 'clusters.npz') or {}
@@ -60,13 +74,15 @@ def load_stage(config, stage, index: int, directory, entry: dict):
   return loaded, history
 
 
-def take_stage(config, stage, index: int):
+def take_stage(
+  config: ConfigDict, setup: Setup, index: int
+) -> tuple[Stage, dict]:
   """Loads the stage of another run that `stage.checkpoint` names.
 
   Args:
-    config: of this run.
-    stage: the stage's config.
-    index: of the stage.
+    config: This run's config.
+    setup: What it resolves to.
+    index: Which of `config.stages` it is.
 
   Returns:
     (Stage, entry): `entry` is its part of the manifest.
@@ -75,6 +91,7 @@ def take_stage(config, stage, index: int):
     InputError: if there is no such stage, it is not finished, or its inputs or
       networks have another config.
   """
+  stage = config.stages[index]
   directory = stage_directory(pathlib.Path(), stage).absolute()
   manifest = read_manifest(directory.parents[1])
   entry = manifest.get('stages', {}).get(directory.name)
@@ -85,7 +102,7 @@ def take_stage(config, stage, index: int):
     )
   compare_configs(directory.parents[1], manifest, config, INPUT_FIELDS)
   _check_fits(stage, index, directory, manifest['config']['stages'])
-  loaded, _ = load_stage(config, stage, index, directory, entry)
+  loaded, _ = load_stage(config, setup, index, directory, entry)
   return loaded, entry
 
 
@@ -108,12 +125,15 @@ def _check_fits(stage, index: int, directory, others: list[dict]) -> None:
       )
 
 
-def load_cascade(config, workdir) -> tuple[list[Stage], list[dict]]:
+def load_cascade(
+  config: ConfigDict, setup: Setup, workdir: pathlib.Path
+) -> tuple[list[Stage], list[dict]]:
   """Loads a finished cascade.
 
   Args:
-    config: of the run, or one with other data but the same networks.
-    workdir: the run's folder.
+    config: The run's config, or one with other data but the same networks.
+    setup: What it resolves to.
+    workdir: The run's folder.
 
   Returns:
     (stages, history) of all its stages, see `load_stage`.
@@ -133,7 +153,7 @@ def load_cascade(config, workdir) -> tuple[list[Stage], list[dict]]:
         '--mode=train.'
       )
     directory = stage_directory(workdir, stage)
-    loaded, curves = load_stage(config, stage, index, directory, entry)
+    loaded, curves = load_stage(config, setup, index, directory, entry)
     stages.append(loaded)
     history += curves
   return stages, history

@@ -4,29 +4,31 @@ import collections
 
 import jax
 import numpy as np
+import tensorflow_datasets as tfds
+from scipy.special import softmax
 
 from fld_jax import geometry, input_pipeline
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.datasets.catalog import landmark_set, selected_type
+from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
 from fld_jax.metrics import mean_state, normalised_error
 from fld_jax.metrics.predictions import Predictions, counted
 from fld_jax.runtime import processes
 
 
-def to_predictions(rows: dict, config) -> Predictions:
+def to_predictions(rows: dict, setup: Setup) -> Predictions:
   """Maps a cascade's output back to the original images.
 
   Args:
-    rows: of `Cascade.predict`.
-    config: the run's: `dataset`, `input.size`.
+    rows: What `Cascade.predict` returned.
+    setup: What the run's config resolves to.
 
   Returns:
     The table that `metrics` works on.
   """
   to_image = lambda points: geometry.transform(
     rows['affine'],
-    geometry.denormalise(points.astype(np.float64), config.input.size),
+    geometry.denormalise(points.astype(np.float64), setup.pipeline.size),
   )
   known = np.isin(rows['visibility'], (0, 1))[..., None]
   return Predictions(
@@ -42,10 +44,10 @@ def to_predictions(rows: dict, config) -> Predictions:
       name: to_image(out['estimate']) for name, out in rows['stages'].items()
     },
     visibility_probs={
-      name: _softmax(logits)
+      name: softmax(logits, axis=-1)
       for name, logits in _each(rows, 'visibility').items()
     },
-    landmark_set=landmark_set(config.dataset),
+    landmark_set=setup.landmarks,
     confidences=_each(rows, 'confidence'),
     box_scores=rows['score'],
     pseudo_labels=_each(rows, 'pseudo_label'),
@@ -59,14 +61,15 @@ def _each(rows: dict, key: str) -> dict[str, np.ndarray]:
   return {name: out[key] for name, out in rows['stages'].items() if key in out}
 
 
-def evaluate_split(cascade: Cascade, builder, split: str, config):
+def evaluate_split(
+  cascade: Cascade, builder: tfds.core.DatasetBuilder, split: str
+) -> tuple[Predictions | None, dict]:
   """Predicts and measures every example of a split once.
 
   Args:
-    cascade: the trained stages.
-    builder: of the dataset.
-    split: its name, for example 'val' or 'train[95%:]'.
-    config: the run's config.
+    cascade: The trained stages.
+    builder: The builder of the data set.
+    split: Name of the split, for example 'val' or 'train[95%:]'.
 
   Returns:
     (predictions, metrics): a `metrics.Predictions`, None but on the main
@@ -74,15 +77,15 @@ def evaluate_split(cascade: Cascade, builder, split: str, config):
     `split`, `num_corrupt` and `network_passes` (images that went through each
     network).
   """
-  only = selected_type(config.dataset)
-  records = input_pipeline.Records(builder, split, only=only)
+  setup = cascade.setup
+  records = input_pipeline.Records(builder, split, only=setup.selected)
   parts = processes.gather_to_main(cascade.predict_records(records))
   predictions = None
 
   def measure() -> dict:
     nonlocal predictions
     rows = _joined(parts)
-    predictions = to_predictions(rows, config)
+    predictions = to_predictions(rows, setup)
     return {
       **normalised_error.evaluate(predictions),
       'split': split,
@@ -108,26 +111,25 @@ def _joined(parts: list[dict]) -> dict:
   return {**rows, 'passes': dict(passes), 'num_corrupt': corrupt}
 
 
-def macro_ne(rows: dict, stage: str, config) -> tuple[float, float]:
+def macro_ne(rows: dict, stage: str, setup: Setup) -> tuple[float, float]:
   """Macro NE of one stage over the visible landmarks of all processes' rows.
 
   Args:
-    rows: of this process, as of `Cascade.predict_records`.
-    stage: its name.
-    config: of the run.
+    rows: This process's rows, as `Cascade.predict_records` returns them.
+    stage: Name of the stage.
+    setup: What the run's config resolves to.
 
   Returns:
-    It and its standard error over the images.
+    Macro NE, and its standard error over the images.
 
   Raises:
     InputError: if no image has a visible landmark.
   """
-  landmarks = landmark_set(config.dataset)
 
   def errors_and_mask() -> tuple[np.ndarray, np.ndarray]:
-    predictions = to_predictions(rows, config)
+    predictions = to_predictions(rows, setup)
     errors = normalised_error.normalised_errors(
-      predictions, stage, landmarks.norm
+      predictions, stage, setup.landmarks.norm
     )
     visible = counted(predictions.visibility) & np.isfinite(errors)
     return errors, visible
@@ -140,8 +142,3 @@ def macro_ne(rows: dict, stage: str, config) -> tuple[float, float]:
       'let config.dataset.splits.tune have some, in another --workdir.'
     )
   return mean_state.macro_mean(errors, visible)
-
-
-def _softmax(logits):
-  shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-  return shifted / shifted.sum(axis=-1, keepdims=True)

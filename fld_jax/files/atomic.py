@@ -18,6 +18,9 @@ def write_file(path: pathlib.Path, content: bytes) -> None:
 def whole_file(path: pathlib.Path):
   """A file to write bytes to, which takes its place at the end or never."""
   path.parent.mkdir(parents=True, exist_ok=True)
+  for left in list(path.parent.iterdir()):
+    if re.fullmatch(rf'\.{re.escape(path.name)}\.\d+\.tmp', left.name):
+      shutil.rmtree(left, ignore_errors=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
     with open(temporary, 'wb') as file:
@@ -69,10 +72,15 @@ def locked(folder: pathlib.Path, on_busy):
 def whole_folder(path: pathlib.Path):
   """A folder to fill, which takes its place at the end or never.
 
+  What a killed process left of the same folder is removed first.
+
   Args:
     path: of an empty folder, or of none.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
+  for left in list(path.parent.iterdir()):
+    if re.fullmatch(rf'\.{re.escape(path.name)}\.\d+\.tmp', left.name):
+      shutil.rmtree(left, ignore_errors=True)
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
     temporary.mkdir()

@@ -166,13 +166,17 @@ def read_images(path, images) -> dict:
       raise error(path, place, 'file_name', problem)
     size = image.get('width'), image.get('height')
     for field, side in zip(('width', 'height'), size, strict=True):
-      if side is not None and (
-        not isinstance(side, int) or isinstance(side, bool) or side < 1
-      ):
-        problem = f'is {short(side)}, must be a number of pixels'
+      if side is not None and not _is_side(side):
+        problem = f'is {short(side)}, must be a whole number of pixels'
         raise error(path, place, field, problem)
     files[image['id']] = name, None if None in size else size
   return files
+
+
+def _is_side(value) -> bool:
+  """Whether it is a whole number from 1 on, which tools also write as 96.0."""
+  is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+  return is_number and value >= 1 and value % 1 == 0
 
 
 def numbers(path, place: str, field: str, value, length: int) -> np.ndarray:

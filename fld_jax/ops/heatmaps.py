@@ -8,10 +8,14 @@ Networks of others may have learned otherwise: `shift` is by how many cells
 their peaks lie to the right of that, and below.
 """
 
+import dataclasses
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from fld_jax import geometry
 from fld_jax.errors import InputError
@@ -19,98 +23,156 @@ from fld_jax.errors import InputError
 DECODERS = ('quarter', 'soft_argmax', 'dark')
 
 
-def to_index(points, side: int):
+def to_index(points: Float[Array, '...'], side: int) -> Float[Array, '...']:
   """Normalised coordinates (..., 2) -> indices of cells, fractional."""
   return geometry.denormalise(points, side) - 0.5
 
 
-def from_index(index, side: int):
+def from_index(index: Float[Array, '...'], side: int) -> Float[Array, '...']:
   """Indices of cells (..., 2), fractional -> normalised coordinates."""
   return geometry.normalise(index + 0.5, side)
 
 
-def encode(
-  points, side: int, *, sigma: float, amplitude: float, shift: float = 0.0
-):
-  """Gaussians around landmarks; centres are not rounded to cells.
+@dataclasses.dataclass(frozen=True)
+class Codec:
+  """Heatmaps of landmarks, and landmarks of heatmaps.
 
-  Args:
-    points: (B, N, 2) normalised coordinates.
-    side: W of the maps.
-    sigma: in cells.
-    amplitude: value at the centre.
-    shift: in cells, see above.
-
-  Returns:
-    (B, W, W, N) float32.
+  Attributes:
+    decoder: 'quarter', 'soft_argmax' or 'dark'.
+    sigma: Standard deviation of a target's Gaussian, in cells.
+    amplitude: Height of a target.
+    shift: How many cells the peaks lie to the right of our cells, and below.
+    alpha: Sharpness of the soft-argmax.
   """
-  index = to_index(points, side) + shift
-  cells = jnp.arange(side, dtype=jnp.float32)
 
-  def bell(centre):  # (B, N) -> (B, W, N)
-    distance = cells[:, None] - centre[:, None]
-    return jnp.exp(-(distance**2) / (2 * sigma**2))
+  decoder: str = 'quarter'
+  sigma: float = 2.0
+  amplitude: float = 1.0
+  shift: float = 0.0
+  alpha: float = 15.0
 
-  x, y = bell(index[..., 0]), bell(index[..., 1])
-  return amplitude * y[:, :, None] * x[:, None]
+  def differentiable(self) -> 'Codec':
+    """The same targets, read by the one decoder that has a gradient."""
+    return dataclasses.replace(self, decoder='soft_argmax')
 
+  def encode(
+    self, points: Float[Array, 'b n 2'], side: int
+  ) -> Float[Array, 'b side side n']:
+    """Gaussians around landmarks; centres are not rounded to cells.
 
-def decode(views, options):
-  """Landmarks of heatmaps.
+    Args:
+      points: (B, N, 2) normalised coordinates.
+      side: W, the maps' side in cells.
 
-  Args:
-    views: maps of the same landmarks, each (B, W, W, N): the plain image's and
-      perhaps its mirror image's, mirrored back. 'quarter' and 'dark' read their
-      mean. The soft-argmax reads each by itself and averages the places: where
-      views disagree, the softmax of a mean is far from the mean of softmaxes.
-      So it is with a shift, which the mirror image has to the other side.
-    options: `decoder`: 'quarter', 'soft_argmax' or 'dark'; `alpha` of the
-      soft-argmax; `sigma` in cells, of the smoothing that DARK begins with;
-      `shift`, in cells.
+    Returns:
+      (B, W, W, N) float32.
+    """
+    index = to_index(points, side) + self.shift
+    cells = jnp.arange(side, dtype=jnp.float32)
 
-  Returns:
-    (B, N, 2) normalised coordinates.
+    def bell(centre):  # (B, N) -> (B, W, N)
+      distance = cells[:, None] - centre[:, None]
+      return jnp.exp(-(distance**2) / (2 * self.sigma**2))
 
-  Raises:
-    InputError: for another decoder.
-  """
-  if options.decoder not in DECODERS:
+    x, y = bell(index[..., 0]), bell(index[..., 1])
+    return self.amplitude * y[:, :, None] * x[:, None]
+
+  def decode(
+    self, views: Sequence[Float[Array, 'b w w n']]
+  ) -> Float[Array, 'b n 2']:
+    """Landmarks of heatmaps.
+
+    Args:
+      views: Maps of the same landmarks, each (B, W, W, N): the plain image's
+        and perhaps its mirror image's, mirrored back. 'quarter' and 'dark' read
+        their mean. The soft-argmax reads each by itself and averages the
+        landmarks: where views disagree, the softmax of a mean is far from the
+        mean of softmaxes. So it is with a shift, which the mirror image has to
+        the other side.
+
+    Returns:
+      (B, N, 2) normalised coordinates.
+
+    Raises:
+      InputError: For a decoder that there is not.
+    """
+    if self.decoder not in DECODERS:
+      raise InputError(
+        f"config.heatmap.decoder is '{self.decoder}', valid values are "
+        f'{", ".join(DECODERS)}.'
+      )
+    read = {
+      'quarter': quarter,
+      'soft_argmax': lambda maps: soft_argmax(maps, self.alpha),
+      'dark': lambda maps: dark(maps, self.sigma),
+    }[self.decoder]
+    if not self.shift and self.decoder != 'soft_argmax':
+      return read(sum(views) / len(views))
+    shift = self.shift / views[0].shape[1] * np.array([[1, 1], [-1, 1]])
+    points = [read(maps) - by for maps, by in zip(views, shift, strict=False)]
+    return sum(points) / len(views)
+
+  def confidence(
+    self, views: Sequence[Float[Array, 'b w w n']]
+  ) -> Float[Array, 'b n']:
+    """How sure maps are of their landmarks: their highest values.
+
+    Args:
+      views: Maps of the same landmarks as for `decode`; their mean is taken.
+
+    Returns:
+      (B, N) in [0, 1], 1 for a peak as high as its target.
+    """
+    maps = sum(views) / len(views)
+    return jnp.clip(maps.max(axis=(1, 2)) / self.amplitude, 0.0, 1.0)
+
+  def check_sharpness(self, side: int) -> None:
+    """Refuses settings whose soft-argmax is drawn to the middle of the map.
+
+    The flat rest of a map outweighs a peak that is too low, whatever the image
+    shows (docs/methods.md 4.2). The rule of thumb there, alpha times amplitude
+    at least ln(W^2) + 2, leaves the peak's width out; so a peak is tried.
+
+    Args:
+      side: W, the maps' side in cells.
+
+    Raises:
+      InputError: If a noise-free peak at a quarter of width and height is read
+        more than a tenth of its way to the middle.
+    """
+    centre, true = (side - 1) / 2, (side - 1) / 4
+    bell = np.exp(-((np.arange(side) - true) ** 2) / (2 * self.sigma**2))
+
+    def read(alpha: float) -> float:
+      logits = alpha * self.amplitude * np.outer(bell, bell)
+      share = np.exp(logits - logits.max())
+      return share.sum(0) @ np.arange(side) / share.sum()
+
+    is_sharp = lambda alpha: read(alpha) - true <= 0.1 * (centre - true)
+    if is_sharp(self.alpha):
+      return
+    enough = next(filter(is_sharp, np.geomspace(1e-3, 1e3, 600)), None)
+    remedy = 'Raise sigma.'
+    if enough:
+      remedy = f'Raise alpha to {np.ceil(100 * enough) / 100:g}.'
     raise InputError(
-      f"config.heatmap.decoder is '{options.decoder}', valid values are "
-      f'{", ".join(DECODERS)}.'
+      f'config.heatmap.alpha {self.alpha} is too small for '
+      f'config.heatmap.amplitude {self.amplitude}: with sigma '
+      f'{self.sigma} the soft-argmax of {side} x {side} heatmaps reads a '
+      f'peak in column {true:.1f} as {read(self.alpha):.1f}, drawn to the '
+      f'middle {centre:.1f}. {remedy}'
     )
-  read = {
-    'quarter': quarter,
-    'soft_argmax': lambda maps: soft_argmax(maps, options.alpha),
-    'dark': lambda maps: dark(maps, options.sigma),
-  }[options.decoder]
-  if not options.shift and options.decoder != 'soft_argmax':
-    return read(sum(views) / len(views))
-  shift = options.shift / views[0].shape[1] * np.array([[1, 1], [-1, 1]])
-  places = [read(maps) - by for maps, by in zip(views, shift, strict=False)]
-  return sum(places) / len(views)
 
 
-def confidence(views, amplitude: float):
-  """How sure maps are of their landmarks: their highest values.
-
-  Args:
-    views: see `decode`; the mean is taken.
-    amplitude: of the targets.
-
-  Returns:
-    (B, N) in [0, 1], 1 for a peak as high as its target.
-  """
-  maps = sum(views) / len(views)
-  return jnp.clip(maps.max(axis=(1, 2)) / amplitude, 0.0, 1.0)
-
-
-def soft_argmax(heatmaps, alpha: float):
+def soft_argmax(
+  heatmaps: Float[Array, 'b w w n'], alpha: float
+) -> Float[Array, 'b n 2']:
   """The mean place under softmax(alpha * heatmap) (Song et al. eqs. 2 and 3).
 
   Args:
     heatmaps: (B, W, W, N).
-    alpha: too small a one gives the middle of the map, see `check_sharpness`.
+    alpha: Sharpness; too small a one gives the middle of the map, see
+      `Codec.check_sharpness`.
 
   Returns:
     (B, N, 2) normalised coordinates.
@@ -125,46 +187,7 @@ def soft_argmax(heatmaps, alpha: float):
   return jnp.stack([x, y], axis=-1)
 
 
-def check_sharpness(options, side: int) -> None:
-  """Refuses settings whose soft-argmax is drawn to the middle of the map.
-
-  The flat rest of a map outweighs a peak that is too low, whatever the image
-  shows (docs/methods.md 4.2). Its rule of thumb, alpha times amplitude at least
-  ln(W^2) + 2, leaves the peak's width out; so a peak is tried.
-
-  Args:
-    options: `amplitude`, `alpha`, `sigma` in cells.
-    side: W of the maps.
-
-  Raises:
-    InputError: if a noise-free peak at a quarter of width and height is read
-      more than a tenth of its way to the middle.
-  """
-  centre, true = (side - 1) / 2, (side - 1) / 4
-  bell = np.exp(-((np.arange(side) - true) ** 2) / (2 * options.sigma**2))
-
-  def read(alpha: float) -> float:
-    logits = alpha * options.amplitude * np.outer(bell, bell)
-    share = np.exp(logits - logits.max())
-    return share.sum(0) @ np.arange(side) / share.sum()
-
-  is_sharp = lambda alpha: read(alpha) - true <= 0.1 * (centre - true)
-  if is_sharp(options.alpha):
-    return
-  enough = next(filter(is_sharp, np.geomspace(1e-3, 1e3, 600)), None)
-  remedy = 'Raise sigma.'
-  if enough:
-    remedy = f'Raise alpha to {np.ceil(100 * enough) / 100:g}.'
-  raise InputError(
-    f'config.heatmap.alpha {options.alpha} is too small for '
-    f'config.heatmap.amplitude {options.amplitude}: with sigma '
-    f'{options.sigma} the soft-argmax of {side} x {side} heatmaps reads a '
-    f'peak in column {true:.1f} as {read(options.alpha):.1f}, drawn to the '
-    f'middle {centre:.1f}. {remedy}'
-  )
-
-
-def quarter(heatmaps):
+def quarter(heatmaps: Float[Array, 'b w w n']) -> Float[Array, 'b n 2']:
   """The highest cell, and a quarter of a cell towards the higher neighbour.
 
   The usual decoding since Newell et al. (ECCV 2016). At the border of the map,
@@ -187,7 +210,9 @@ def quarter(heatmaps):
   return from_index(index, side)
 
 
-def dark(heatmaps, sigma: float):
+def dark(
+  heatmaps: Float[Array, 'b w w n'], sigma: float
+) -> Float[Array, 'b n 2']:
   """DARK (Zhang et al., CVPR 2020): the top of the Gaussian below the maps.
 
   Maps are smoothed with the targets' Gaussian; the logarithm's second-order

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from fld_jax import schema
+from fld_jax.evaluation.analysis import words
 from fld_jax.evaluation.evaluated_run import EvaluatedRun
 from fld_jax.visualization import drawing
 
@@ -61,12 +62,11 @@ def gallery(runs: list[EvaluatedRun]) -> dict:
     images.append(_image(runs, of, whys))
   landmarks = runs[0].predictions.landmark_set
   return {
-    'landmarks': [name.replace('_', ' ') for name in runs[0].names],
+    'landmarks': [words(name) for name in runs[0].names],
     'sides': [_side(name) for name in runs[0].names],
     'types': {str(code): name for code, name in landmarks.types.items()},
     'variations': {
-      str(code): name.replace('_', ' ')
-      for code, name in schema.VARIATIONS.items()
+      str(code): words(name) for code, name in schema.VARIATIONS.items()
     },
     'visibility': list(schema.VISIBILITY_NAMES),
     'runs': [

@@ -5,6 +5,8 @@ import dataclasses
 import html
 import io
 
+from fld_jax.evaluation.text_tables import percent
+
 MISSING = '–'  # in HTML and TeX; an empty cell in CSV
 _TEX = {
   **{sign: f'\\{sign}' for sign in '&%$#_{}'},
@@ -110,7 +112,7 @@ def text(cell) -> str:
   """A cell as it is shown; '' for None."""
   if cell is None:
     return ''
-  return f'{100 * cell:.2f}' if isinstance(cell, float) else str(cell)
+  return percent(cell) if isinstance(cell, float) else str(cell)
 
 
 def escape_tex(words: str) -> str:

@@ -1,24 +1,27 @@
-"""What is refused before anything runs."""
+"""Validates a config before a run."""
 
 import pathlib
 
+from ml_collections import ConfigDict
+
 from fld_jax.cascade import stage as stage_lib
-from fld_jax.datasets.catalog import landmark_set
+from fld_jax.cascade.setup import Setup
 from fld_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
 from fld_jax.errors import InputError
-from fld_jax.ops import heatmaps
+from fld_jax.ops.heatmaps import DECODERS, Codec
 from fld_jax.pretrained import torchvision
 from fld_jax.training import objective
 
 
-def check_config(config) -> None:
+def check_config(config: ConfigDict, setup: Setup) -> None:
   """Refuses what would only fail later, or quietly do something else.
 
   Args:
-    config: the run's config.
+    config: The run's config.
+    setup: What it resolves to.
 
   Raises:
-    InputError: naming the field, its value and the valid ones.
+    InputError: Naming the field, its value and the valid ones.
   """
 
   def check(field: str, value, valid) -> None:
@@ -30,13 +33,14 @@ def check_config(config) -> None:
 
   options = config.position_constraint
   check('position_constraint.space', options.space, objective.PC_SPACES)
-  landmarks = landmark_set(config.dataset)
   check(
-    'position_constraint.partition', options.partition, landmarks.partitions
+    'position_constraint.partition',
+    options.partition,
+    setup.landmarks.partitions,
   )
   check('position_constraint.mask', options.mask, objective.PC_MASKS)
   check('on_nan', config.on_nan, ('stop', 'skip'))
-  check('heatmap.decoder', config.heatmap.decoder, heatmaps.DECODERS)
+  check('heatmap.decoder', config.heatmap.decoder, DECODERS)
   if options.k < 1:
     raise InputError(
       f'config.position_constraint.k is {options.k}, it must be at least 1.'
@@ -48,13 +52,14 @@ def check_config(config) -> None:
   if config.pretrained:
     check('input.mean', tuple(config.input.mean), [IMAGENET_MEAN])
     check('input.std', tuple(config.input.std), [IMAGENET_STD])
-  units = 4 * landmarks.num_landmarks  # two a coordinate
+  n, size = setup.landmarks.num_landmarks, setup.pipeline.size
   for index, stage in enumerate(config.stages):
-    model = stage_lib.build_model(config, stage, index)
-    shapes = stage_lib.output_shapes(model, config)
-    objective.check_outputs(shapes, stage, config)
+    model = stage_lib.build_model(config.model, stage, index, n)
+    shapes = stage_lib.output_shapes(model, size)
+    towards = objective.Objective.of(config, setup, index)
+    objective.check_outputs(shapes, towards)
     if 'heatmaps' in shapes:
-      _check_heatmaps(config, stage, side=shapes['heatmaps'][1])
+      _check_heatmaps(stage, setup.forward.codec, side=shapes['heatmaps'][1])
     check(f'stages[{index}].landmark_loss', stage.landmark_loss, ('l1', 'l2'))
     check(f'stages[{index}].init', stage.init, ('random', 'previous'))
     if stage.branches and index < len(config.stages) - 1:
@@ -62,39 +67,42 @@ def check_config(config) -> None:
         f'config.stages[{index}].branches is True, and only the last of '
         f'{len(config.stages)} stages can have branches.'
       )
-    # The network takes an estimate, so it is DFA's.
-    if index and stage.init == 'previous' and config.model.hidden < 8 * units:
-      raise InputError(
-        f"config.stages[{index}].init is 'previous', which takes {units} units "
-        'of fc_pre to carry the estimate; it has '
-        f'{config.model.hidden // 8}, an eighth of config.model.hidden: raise '
-        f'that to {8 * units}.'
-      )
+    if index and stage.init == 'previous':
+      if not hasattr(model, 'warm_start'):
+        raise InputError(
+          f"config.stages[{index}].init is 'previous', and the network "
+          f"'{config.model.name}' cannot start from the stage before: set it "
+          "to 'random'."
+        )
+      model.check_warm_start(index)
 
 
-def check_pretrained(config) -> None:
+def check_pretrained(config: ConfigDict, setup: Setup) -> None:
   """Refuses a file `config.pretrained` that some network cannot start from.
 
   Args:
-    config: the run's config.
+    config: The run's config.
+    setup: What it resolves to.
 
   Raises:
-    InputError: see `pretrained.start_trunk`.
+    InputError: See `pretrained.start_trunk`.
   """
   path = pathlib.Path(config.pretrained).expanduser()
   for index, stage in enumerate(config.stages):
     starts_here = not stage.checkpoint and (not index or stage.init == 'random')
     if config.pretrained and starts_here:
-      model = stage_lib.build_model(config, stage, index)
-      shapes = stage_lib.variable_shapes(model, config)
+      model = stage_lib.build_model(
+        config.model, stage, index, setup.landmarks.num_landmarks
+      )
+      shapes = stage_lib.variable_shapes(model, setup.pipeline.size)
       torchvision.start_trunk(path, shapes, config.model.name)
 
 
-def _check_heatmaps(config, stage, side: int) -> None:
+def _check_heatmaps(stage: ConfigDict, codec: Codec, side: int) -> None:
   """Refuses a soft-argmax that could not see the maps it is taken of."""
   weights = stage.weights
   soft = weights.position_constraint or weights.landmarks
-  soft = soft or config.heatmap.decoder == 'soft_argmax'
+  soft = soft or codec.decoder == 'soft_argmax'
   # Maps that are not trained towards targets have no set height.
   if weights.heatmaps and soft:
-    heatmaps.check_sharpness(config.heatmap, side)
+    codec.check_sharpness(side)

@@ -1,13 +1,23 @@
-"""The objective of a stage: each loss of its outputs, one value an example."""
+"""The objective of a stage: each loss of its outputs, one value an example.
+
+LOSSES is the table of all losses. A new loss is a function here, its row in
+LOSSES, and its weight in `defaults.stage`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict
 
 from fld_jax import schema
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.forward import new_estimate
-from fld_jax.datasets.catalog import landmark_set
+from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
-from fld_jax.ops import heatmaps
+from fld_jax.ops.heatmaps import Codec
 from fld_jax.training import losses
 
 PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # docs/methods.md 4.3
@@ -15,138 +25,269 @@ PC_MASKS = {  # docs/methods.md 4.5
   'annotated': schema.has_position,
   'visible': lambda visibility: visibility == schema.VISIBLE,
 }
+# Values of the examples, and which of them the loss's mean is over.
+Values = tuple[Float[Array, ' b'], Bool[Array, ' b']]
 
 
-def stage_losses(outputs, batch, estimate, clusters, stage, config):
-  """Each loss of a stage, one value an example.
+@dataclasses.dataclass(frozen=True, eq=False)
+class PositionConstraint:
+  """The settings of PCLoss (Song et al., 2021; docs/methods.md 4.3 to 4.5).
 
-  Args:
-    outputs: of the stage's model.
-    batch: `landmarks`, `visibility`.
-    estimate: (b, N, 2) of the previous stage, or None.
-    clusters: dict with `centres` (K, D), {} if the stage has no
-      pseudo-labels.
-    stage: the stage's config.
-    config: the run's: `dataset`, `offset_scale`, `heatmap`,
-      `position_constraint`, `input.size`.
-
-  Returns:
-    name of the loss -> (values (b,), counts (b,) bool: which examples its mean
-    is over), those whose weight is not 0.
-
-  Raises:
-    InputError: if a weight is not 0 and the model lacks the output.
+  Attributes:
+    parts: Landmark slots of each part; pairs are formed within a part.
+    k: Number of powers of the distance, 1 to k.
+    space: One of PC_SPACES, the unit that distances are measured in.
+    mask: One of PC_MASKS, the landmarks that form pairs.
+    pair_mean: Divide by the number of pairs.
+    crop_side: Side of the crop in pixels, for 'input_px'.
   """
-  if 'heatmaps' in outputs:
-    # Both losses on coordinates want a decoder with a gradient.
-    options = config.heatmap.copy_and_resolve_references()
-    options.decoder = 'soft_argmax'
-    landmarks = heatmaps.decode([outputs['heatmaps']], options)
-    outputs = {**outputs, 'landmarks': landmarks}
-  check_outputs(outputs, stage, config)
-  truth, visibility = batch['landmarks'], batch['visibility']
-  everyone = jnp.ones(truth.shape[0], bool)
-  values = {}
-  if stage.weights.landmarks:
-    target = truth
-    if estimate is not None:
-      target = config.offset_scale * (estimate - truth)
-    loss = losses.positions(
-      outputs['landmarks'], target, visibility, stage.landmark_loss
-    )
-    values['landmarks'] = loss, everyone
-  if stage.weights.heatmaps:
-    target = heatmaps.encode(
-      truth,
-      outputs['heatmaps'].shape[1],
-      sigma=config.heatmap.sigma,
-      amplitude=config.heatmap.amplitude,
-      shift=config.heatmap.shift,
-    )
-    loss = losses.heatmaps(outputs['heatmaps'], target, visibility)
-    values['heatmaps'] = loss, everyone
-  if stage.weights.position_constraint:
-    values['position_constraint'] = _position_constraint(
-      new_estimate(outputs, estimate, config.offset_scale),
-      truth,
-      visibility,
-      _pc_scale(outputs, config),
-      config,
-    )
-  if stage.weights.visibility:
-    loss = losses.visibility(outputs['visibility'], visibility)
-    values['visibility'] = loss, everyone
-  if stage.weights.pseudo_label:
-    label = stage.pseudo_label
-    vectors = pseudo_labels.label_vectors(
-      truth,
-      visibility,
-      estimate,
-      space=label.space,
-      context_transform=label.context_transform,
-    )
-    target = pseudo_labels.soft_labels(
-      *vectors,
-      clusters['centres'],
-      temperature=label.temperature,
-      normalize=label.normalize,
-    )
-    loss = losses.pseudo_label(outputs, target, label.loss)
-    values['pseudo_label'] = loss, everyone
-  return values
+
+  parts: tuple[tuple[int, ...], ...]
+  k: int
+  space: str
+  mask: str
+  pair_mean: bool
+  crop_side: int
+
+  def scale(self, outputs: dict[str, Array]) -> float:
+    """What normalised coordinates are multiplied by before PCLoss."""
+    if self.space == 'heatmap_px':
+      return outputs['heatmaps'].shape[1]
+    return self.crop_side if self.space == 'input_px' else 1.0
 
 
-def check_outputs(outputs, stage, config) -> None:
-  """Refuses losses on what the network does not predict.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Objective:
+  """What a stage's network is trained towards.
 
-  Args:
-    outputs: of the stage's model, by name; a network with `heatmaps` has
-      `landmarks` too.
-    stage: the stage's config.
-    config: the run's.
-
-  Raises:
-    InputError: naming the loss, the output and those that there are.
+  Attributes:
+    stage: The stage's config: `weights`, `landmark_loss`, `pseudo_label`.
+    network: The network's name, for messages.
+    offset_scale: See `forward.Forward`.
+    codec: The stage's heatmaps, read by a decoder that has a gradient.
+    position_constraint: The settings of PCLoss.
   """
-  names = list(outputs)
-  if 'heatmaps' in names and 'landmarks' not in names:
-    names.append('landmarks')
-  for name, weight in stage.weights.items():
-    output = 'landmarks' if name == 'position_constraint' else name
-    if weight and output not in names:
-      raise InputError(
-        f"The loss '{name}' of stage '{stage.name}' has weight {weight}, but "
-        f"the network has no output '{output}': it has {', '.join(names)}."
-      )
-  space = config.position_constraint.space
-  constrained = stage.weights.position_constraint
-  if constrained and space == 'heatmap_px' and 'heatmaps' not in names:
-    raise InputError(
-      "config.position_constraint.space is 'heatmap_px', but the network "
-      f"'{config.model.name}' has no heatmaps: valid values are 'input_px' and "
-      "'normalized'."
+
+  stage: ConfigDict
+  network: str
+  offset_scale: float
+  codec: Codec
+  position_constraint: PositionConstraint
+
+  @classmethod
+  def of(cls, config: ConfigDict, setup: Setup, index: int) -> 'Objective':
+    """The objective of a stage.
+
+    Args:
+      config: The run's config.
+      setup: What it resolves to.
+      index: Which of `config.stages` it is.
+    """
+    options = config.position_constraint
+    return cls(
+      stage=config.stages[index],
+      network=config.model.name,
+      offset_scale=setup.forward.offset_scale,
+      codec=setup.forward.codec.differentiable(),
+      position_constraint=PositionConstraint(
+        parts=setup.landmarks.partitions[options.partition],
+        k=options.k,
+        space=options.space,
+        mask=options.mask,
+        pair_mean=options.pair_mean,
+        crop_side=setup.pipeline.size,
+      ),
     )
 
 
-def _pc_scale(outputs, config) -> float:
-  """What normalised coordinates are multiplied by before PCLoss."""
-  space = config.position_constraint.space
-  if space == 'heatmap_px':
-    return outputs['heatmaps'].shape[1]
-  return config.input.size if space == 'input_px' else 1.0
+class Terms(NamedTuple):
+  """What a loss is computed from.
+
+  Attributes:
+    outputs: The network's outputs, with `landmarks`.
+    truth: (b, N, 2) true landmarks, normalised.
+    visibility: (b, N) true visibility codes.
+    estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
+    clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
+    objective: The stage's settings.
+  """
+
+  outputs: dict[str, Array]
+  truth: Float[Array, 'b n 2']
+  visibility: Int[Array, 'b n']
+  estimate: Float[Array, 'b n 2'] | None
+  clusters: dict[str, Any]
+  objective: Objective
 
 
-def _position_constraint(prediction, truth, visibility, scale, config):
-  """PCLoss of normalised landmarks, and which examples have one."""
-  options = config.position_constraint
-  mask = PC_MASKS[options.mask](visibility)
-  parts = landmark_set(config.dataset).partitions[options.partition]
+def _landmarks(terms: Terms) -> Values:
+  """Distance of the landmarks; of later stages, of the scaled offsets."""
+  target = terms.truth
+  if terms.estimate is not None:
+    target = terms.objective.offset_scale * (terms.estimate - terms.truth)
+  kind = terms.objective.stage.landmark_loss
+  loss = losses.positions(
+    terms.outputs['landmarks'], target, terms.visibility, kind
+  )
+  return loss, _everyone(terms)
+
+
+def _heatmaps(terms: Terms) -> Values:
+  """Squared distance of the heatmaps to Gaussians around the truth."""
+  maps = terms.outputs['heatmaps']
+  target = terms.objective.codec.encode(terms.truth, maps.shape[1])
+  return losses.heatmaps(maps, target, terms.visibility), _everyone(terms)
+
+
+def _position_constraint(terms: Terms) -> Values:
+  """PCLoss of the landmarks; examples without a pair don't count."""
+  options = terms.objective.position_constraint
+  scale = options.scale(terms.outputs)
+  found = new_estimate(
+    terms.outputs, terms.estimate, terms.objective.offset_scale
+  )
+  mask = PC_MASKS[options.mask](terms.visibility)
   loss = losses.position_constraint(
-    scale * prediction,
-    scale * truth,
+    scale * found,
+    scale * terms.truth,
     mask,
-    parts,
+    options.parts,
     options.k,
     options.pair_mean,
   )
-  return loss, losses.has_pair(mask, parts)
+  return loss, losses.has_pair(mask, options.parts)
+
+
+def _visibility(terms: Terms) -> Values:
+  """Cross-entropy of the visibility of each landmark."""
+  loss = losses.visibility(terms.outputs['visibility'], terms.visibility)
+  return loss, _everyone(terms)
+
+
+def _pseudo_label(terms: Terms) -> Values:
+  """Distance to the soft label of the example's clusters."""
+  label = terms.objective.stage.pseudo_label
+  vectors = pseudo_labels.label_vectors(
+    terms.truth,
+    terms.visibility,
+    terms.estimate,
+    space=label.space,
+    context_transform=label.context_transform,
+  )
+  target = pseudo_labels.soft_labels(
+    *vectors,
+    terms.clusters['centres'],
+    temperature=label.temperature,
+    normalize=label.normalize,
+  )
+  loss = losses.pseudo_label(terms.outputs, target, label.loss)
+  return loss, _everyone(terms)
+
+
+def _everyone(terms: Terms) -> Bool[Array, ' b']:
+  return jnp.ones(terms.truth.shape[0], bool)
+
+
+class Loss(NamedTuple):
+  """A row of LOSSES.
+
+  Attributes:
+    output: The network's output that the loss needs.
+    function: Computes its values, one an example.
+  """
+
+  output: str
+  function: Callable[[Terms], Values]
+
+
+# By the names of `defaults.stage`'s weights.
+LOSSES = {
+  'landmarks': Loss('landmarks', _landmarks),
+  'heatmaps': Loss('heatmaps', _heatmaps),
+  'position_constraint': Loss('landmarks', _position_constraint),
+  'visibility': Loss('visibility', _visibility),
+  'pseudo_label': Loss('pseudo_label', _pseudo_label),
+}
+# Those that say where landmarks are, as PCLoss does.
+PLACE_LOSSES = ('landmarks', 'heatmaps', 'position_constraint')
+
+
+def stage_losses(
+  outputs: dict[str, Array],
+  batch: dict[str, Array],
+  estimate: Float[Array, 'b n 2'] | None,
+  clusters: dict[str, Any],
+  objective: Objective,
+  names: Iterable[str] = tuple(LOSSES),
+) -> dict[str, Values]:
+  """Each loss of a stage, one value an example.
+
+  Args:
+    outputs: The network's outputs.
+    batch: Holds `landmarks` and `visibility`.
+    estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
+    clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
+    objective: The stage's objective.
+    names: The losses to compute, of LOSSES.
+
+  Returns:
+    Name of the loss -> (values (b,), counts (b,) bool: the examples that its
+    mean is over), for those whose weight is not 0.
+
+  Raises:
+    InputError: If a weight is not 0 and the network lacks the output.
+  """
+  if 'heatmaps' in outputs:
+    # Both losses on coordinates want a decoder with a gradient.
+    landmarks = objective.codec.decode([outputs['heatmaps']])
+    outputs = {**outputs, 'landmarks': landmarks}
+  terms = Terms(
+    outputs,
+    batch['landmarks'],
+    batch['visibility'],
+    estimate,
+    clusters,
+    objective,
+  )
+  weighted = [name for name in names if objective.stage.weights[name]]
+  _check(outputs, objective, weighted)
+  return {name: LOSSES[name].function(terms) for name in weighted}
+
+
+def check_outputs(outputs: Iterable[str], objective: Objective) -> None:
+  """Refuses losses on what the network does not predict.
+
+  Args:
+    outputs: Names of the network's outputs; a network with `heatmaps` has
+      `landmarks` too.
+    objective: The stage's objective.
+
+  Raises:
+    InputError: Naming the loss, the output and those that there are.
+  """
+  names = [name for name in LOSSES if objective.stage.weights[name]]
+  _check(outputs, objective, names)
+
+
+def _check(
+  outputs: Iterable[str], objective: Objective, names: Iterable[str]
+) -> None:
+  there = list(outputs)
+  if 'heatmaps' in there and 'landmarks' not in there:
+    there.append('landmarks')
+  for name in names:
+    output = LOSSES[name].output
+    if output not in there:
+      raise InputError(
+        f"The loss '{name}' of stage '{objective.stage.name}' has weight "
+        f'{objective.stage.weights[name]}, but the network has no output '
+        f"'{output}': it has {', '.join(there)}."
+      )
+  constrained = 'position_constraint' in names
+  space = objective.position_constraint.space
+  if constrained and space == 'heatmap_px' and 'heatmaps' not in there:
+    raise InputError(
+      "config.position_constraint.space is 'heatmap_px', but the network "
+      f"'{objective.network}' has no heatmaps: valid values are 'input_px' and "
+      "'normalized'."
+    )

@@ -6,39 +6,54 @@ A single-network method is a cascade of one stage.
 import logging
 import pathlib
 
+import flax.linen as nn
 import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from fld_jax import input_pipeline
 from fld_jax.cascade import pseudo_labels, store
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.forward import Variables
+from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
-from fld_jax.datasets.catalog import selected_type
 from fld_jax.datasets.prepare import content_id
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
+from fld_jax.input_pipeline import Records
+from fld_jax.pretrained import torchvision
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   compare_configs,
   read_manifest,
   write_manifest,
 )
+from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import train_network
+from fld_jax.training.objective import Objective
 
 logger = logging.getLogger('fld_jax')
 
 
-def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
+def train_cascade(
+  config: ConfigDict,
+  setup: Setup,
+  builder: tfds.core.DatasetBuilder,
+  workdir: pathlib.Path,
+  parallel: Parallel,
+) -> None:
   """Trains what is not yet trained of a cascade.
 
   Args:
-    config: the run's config.
-    builder: of the prepared dataset.
-    workdir: the run's folder; `stage.load_cascade` reads the result from it.
-    parallel: the devices.
+    config: The run's config.
+    setup: What it resolves to.
+    builder: The builder of the prepared data set.
+    workdir: The run's folder; `store.load_cascade` reads the result from it.
+    parallel: The devices.
 
   Raises:
-    InputError: if the folder holds a run of another config or other data.
+    InputError: If the folder holds a run of another config or other data.
   """
   data = content_id(builder)
   manifest = read_manifest(workdir)
@@ -62,47 +77,56 @@ def train_cascade(config, builder, workdir: pathlib.Path, parallel) -> None:
       before['processes'],
     )
   write = lambda stages: write_manifest(workdir, config, data, topology, stages)
-  trainer = _Trainer(config, builder, workdir, parallel)
+  trainer = _Trainer(config, setup, builder, workdir, parallel)
   finished = {}
   for index, stage in enumerate(config.stages):
     # A finished stage stays in the manifest even if this start is killed.
     write(manifest.get('stages', {}) | finished)
-    finished[stage.name] = trainer.add_stage(index, stage)
+    finished[stage.name] = trainer.add_stage(index)
   write(finished)
 
 
 class _Trainer:
   """Trains stages in turn and remembers those that are finished."""
 
-  def __init__(self, config, builder, workdir: pathlib.Path, parallel):
-    self.config, self.workdir, self.parallel = config, workdir, parallel
-    self.builder = builder
+  def __init__(
+    self,
+    config: ConfigDict,
+    setup: Setup,
+    builder: tfds.core.DatasetBuilder,
+    workdir: pathlib.Path,
+    parallel: Parallel,
+  ):
+    self.config, self.setup = config, setup
+    self.builder, self.workdir, self.parallel = builder, workdir, parallel
     splits = config.dataset.splits
-    self.only = selected_type(config.dataset)
     records = lambda split: input_pipeline.Records(
-      builder, split, only=self.only
+      builder, split, only=setup.selected
     )
     self.records, self.tune = records(splits.train), records(splits.tune)
     self.stages: list[Stage] = []
 
-  def add_stage(self, index: int, stage) -> dict:
+  def add_stage(self, index: int) -> dict:
     """Trains, or takes from another run, one stage; its manifest entry."""
+    stage = self.config.stages[index]
     if stage.checkpoint:
-      taken, entry = store.take_stage(self.config, stage, index)
+      taken, entry = store.take_stage(self.config, self.setup, index)
       self.stages.append(taken)
       return entry
     directory = store.stage_directory(self.workdir, stage)
-    model = stage_lib.build_model(self.config, stage, index)
+    model = stage_lib.build_model(
+      self.config.model, stage, index, self.setup.landmarks.num_landmarks
+    )
     rows = _Lazy(lambda: self._rows(self.records, augment=True))
     clusters = self._clusters(stage, directory, rows)
     epsilon, subsets = self._routes(stage, directory, rows)
     del rows  # no need to hold them while the stage trains
     networks = {}
     for branch, subset in subsets.items():
-      job = self._job(index, stage, directory, model, clusters, branch, subset)
-      train_network.train_network(job, self.config, self.parallel, self.workdir)
+      job = self._job(index, directory, model, clusters, branch, subset)
+      train_network.train_network(job, self.parallel, self.workdir)
       networks[branch], _ = store.load_network(
-        job.directory, model, self.config
+        job.directory, model, self.setup.pipeline.size
       )
     self.stages.append(Stage(stage.name, model, networks, clusters, epsilon))
     return {'networks': sorted(networks), 'epsilon': epsilon}
@@ -117,7 +141,7 @@ class _Trainer:
       stage its `estimate` and, if its clusters have errors, `score`, Liu et
       al.'s G.
     """
-    cascade = Cascade(self.stages, self.config, self.parallel)
+    cascade = Cascade(self.stages, self.setup, self.parallel)
 
     def keep(rows: dict) -> dict:
       kept = {key: rows[key] for key in ('index', 'landmarks', 'visibility')}
@@ -214,38 +238,92 @@ class _Trainer:
         )
       indices = routes[f'{part}_index'][takes]
       subsets.append(
-        input_pipeline.Records(self.builder, split, indices, self.only)
+        input_pipeline.Records(
+          self.builder, split, indices, self.setup.selected
+        )
       )
     return tuple(subsets)
 
-  def _job(self, index, stage, directory, model, clusters, branch, subset):
+  def _job(
+    self,
+    index: int,
+    directory: pathlib.Path,
+    model: nn.Module,
+    clusters: dict[str, np.ndarray],
+    branch: str,
+    subset: tuple[Records, Records],
+  ) -> train_network.Job:
     """What `train.train_network` needs for one network of a stage."""
-    records, tune = subset
+    stage, (records, tune) = self.config.stages[index], subset
     candidate = Stage(stage.name, model, {ALL: {}}, clusters)
-    cascade = Cascade([*self.stages, candidate], self.config, self.parallel)
+    cascade = Cascade([*self.stages, candidate], self.setup, self.parallel)
 
     def tune_ne(variables) -> tuple[float, float]:
       candidate.networks[ALL] = variables
       cascade.put_variables()
       rows = cascade.predict_records(tune)
-      return evaluate.macro_ne(rows, stage.name, self.config)
+      return evaluate.macro_ne(rows, stage.name, self.setup)
 
-    initial = None
-    if stage.init == 'previous' and self.stages:
-      initial = self.stages[-1].networks[ALL]
+    seed = 100 * self.config.seed + 10 * index + (branch == HARD)
+    name = stage.name if branch == ALL else f'{stage.name}/{branch}'
     return train_network.Job(
-      name=stage.name if branch == ALL else f'{stage.name}/{branch}',
+      name=name,
       directory=directory / branch,
       model=model,
       stage=stage,
       records=records,
+      pipeline=self.setup.pipeline,
+      forward=self.setup.forward,
+      objective=Objective.of(self.config, self.setup, index),
       previous_models=tuple(s.model for s in self.stages),
       previous=tuple(s.networks[ALL] for s in self.stages),
       clusters={'centres': clusters['centres']} if clusters else {},
-      initial=initial,
+      initial=lambda begins: self._initial(name, stage, model, seed, begins),
       tune_ne=tune_ne,
-      seed=100 * self.config.seed + 10 * index + (branch == HARD),
+      seed=seed,
+      log_every=self.config.log_every_steps,
+      on_nan=self.config.on_nan,
     )
+
+  def _initial(
+    self,
+    name: str,
+    stage: ConfigDict,
+    model: nn.Module,
+    seed: int,
+    begins: bool,
+  ) -> Variables:
+    """The variables that a network starts from.
+
+    Args:
+      name: The network's name, for the log.
+      stage: The stage's config.
+      model: The Linen module.
+      seed: Seed of random variables.
+      begins: Whether the training is begun. If it is resumed, only their
+        structure counts, and no file of weights is read.
+    """
+    size = self.setup.pipeline.size
+    variables = stage_lib.init_variables(model, size, seed)
+    if stage.init == 'previous' and self.stages:
+      return model.warm_start(
+        variables,
+        self.stages[-1].networks[ALL],
+        self.setup.forward.offset_scale,
+      )
+    if not (self.config.pretrained and begins):
+      return variables
+    path = pathlib.Path(self.config.pretrained).expanduser()
+    variables, left_out = torchvision.start_trunk(
+      path, variables, self.config.model.name
+    )
+    logger.info(
+      '%s starts from %s, of which it leaves out %s.',
+      name,
+      path,
+      ', '.join(k for k in left_out if not k.endswith('tracked')) or 'nothing',
+    )
+    return variables
 
 
 def joined_routes(score, index) -> tuple[np.ndarray, np.ndarray]:

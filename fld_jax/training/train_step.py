@@ -5,8 +5,10 @@ Sums are divided by global counts, so neither padding nor the number of devices
 changes a figure.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -14,9 +16,11 @@ import numpy as np
 import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array
 
 from fld_jax import schema
 from fld_jax.cascade.forward import (
+  Forward,
   Variables,
   apply_stages,
   decode_outputs,
@@ -24,7 +28,11 @@ from fld_jax.cascade.forward import (
   normalise_images,
 )
 from fld_jax.runtime.parallel import AXIS, Parallel
-from fld_jax.training.objective import stage_losses
+from fld_jax.training.objective import (
+  PLACE_LOSSES,
+  Objective,
+  stage_losses,
+)
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -50,12 +58,12 @@ class TrainState(flax.struct.PyTreeNode):
     )
 
 
-def on_devices(step, parallel: Parallel):
-  """What `make_train_step` gives, on all devices.
+def on_devices(step: Callable, parallel: Parallel) -> Callable:
+  """Runs what `make_train_step` gives on all devices.
 
   Args:
-    step: the per-device function.
-    parallel: the devices.
+    step: The per-device function.
+    parallel: The devices.
 
   Returns:
     The same function of placed arrays, all but the batch replicated; it reuses
@@ -70,8 +78,16 @@ def on_devices(step, parallel: Parallel):
 
 
 def make_train_step(
-  model, previous_models, config, stage, weights_at, optimizer, seed
-):
+  model: nn.Module,
+  previous_models: Sequence[nn.Module],
+  forward: Forward,
+  objective: Objective,
+  weights_at: Callable[[Array], dict[str, Array]],
+  optimizer: optax.GradientTransformation,
+  *,
+  seed: int,
+  skip_nan: bool = False,
+) -> Callable:
   """Builds the per-device train step of one network.
 
   The previous stages run inside the step, in eval mode, on the very crops that
@@ -83,32 +99,34 @@ def make_train_step(
   same trunk could have made tells it nothing of where the landmarks are.
 
   Args:
-    model: the network to train.
-    previous_models: the stages before, each a single network.
-    config: `dataset`, `input`, `offset_scale`, `heatmap`,
-      `position_constraint`, `on_nan`.
-    stage: the stage's config.
-    weights_at: function of the step to the loss weights.
-    optimizer: the transformation.
-    seed: of dropout and noise.
+    model: The network to train.
+    previous_models: The networks of the stages before, one each.
+    forward: How their outputs, and this network's, become landmarks.
+    objective: What the network is trained towards.
+    weights_at: Function of the step to the losses' weights.
+    optimizer: Turns gradients into updates.
+    seed: Seed of dropout and noise.
+    skip_nan: Leave out an update whose loss or gradient is not finite.
 
   Returns:
-    step(state, previous, clusters, batch) -> (state, metrics): `previous` the
-    variables of `previous_models`, `clusters` see `stage_losses`, `batch` of
-    `input_pipeline.device_part`, `metrics`
-    global scalars: the losses' means, `loss`, `error` (see `_mean_error`) and
-    with PCLoss `position_constraint_ratio` (see `_gradient_ratio`).
+    step(state, previous, clusters, batch) -> (state, metrics). `previous` are
+    the variables of `previous_models`, `clusters` those of `stage_losses`,
+    `batch` is one of `input_pipeline.device_part`. `metrics` are global
+    scalars: each loss's mean, `loss`, `error` (see `_mean_error`) and with
+    PCLoss `position_constraint_ratio` (see `_gradient_ratio`).
   """
+  forward = forward.without_flip()
+  constrained = objective.stage.weights.position_constraint
 
   def step(state, previous, clusters, batch):
-    batch = normalise_images(batch, config.input.mean, config.input.std)
+    batch = normalise_images(batch, forward.mean, forward.std)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     estimate = None
     if previous_models:
-      chain = apply_stages(previous_models, previous, batch, config)
+      chain = apply_stages(previous_models, previous, batch, forward)
       noise = _noise(key, batch['example_index'], model.num_landmarks)
-      estimate = chain[-1]['estimate'] + stage.estimate_noise * noise
-      estimate = lax.stop_gradient(estimate)
+      noise = objective.stage.estimate_noise * noise
+      estimate = lax.stop_gradient(chain[-1]['estimate'] + noise)
     weights = weights_at(state.step)
 
     def loss_fn(params):
@@ -119,7 +137,7 @@ def make_train_step(
         rngs={'dropout': key},
         mutable=['batch_stats'],
       )
-      values = stage_losses(outputs, batch, estimate, clusters, stage, config)
+      values = stage_losses(outputs, batch, estimate, clusters, objective)
       means = _means(values, batch['mask'])
       loss = sum(weights[name] * mean for name, mean in means.items())
       return loss, (means, mutated, outputs)
@@ -135,13 +153,13 @@ def make_train_step(
     }
     metrics = lax.psum(means, AXIS)
     metrics['loss'] = sum(weights[name] * metrics[name] for name in means)
-    if stage.weights.position_constraint:
+    if constrained:
       metrics['position_constraint_ratio'] = _gradient_ratio(
-        outputs, batch, estimate, stage, weights, config
+        outputs, batch, estimate, objective, weights
       )
-    metrics['error'] = _mean_error(outputs, batch, estimate, config)
+    metrics['error'] = _mean_error(outputs, batch, estimate, forward)
     new = state.replace(variables=variables, opt_state=opt_state)
-    if config.on_nan == 'skip':
+    if skip_nan:
       new = _if_finite(new, state, metrics['loss'], grads)
     return new.replace(step=state.step + 1), metrics
 
@@ -176,19 +194,19 @@ def _means(values, mask):
   return means
 
 
-def _gradient_ratio(outputs, batch, estimate, stage, weights, config):
-  """PCLoss's weight beside the other losses on places (docs/methods.md 4.3).
+def _gradient_ratio(outputs, batch, estimate, objective: Objective, weights):
+  """How much PCLoss weighs beside the other place losses (docs/methods.md 4.3).
 
   The norm of its gradient at the network's outputs, over that of the landmark
   and heatmap losses, all with their weights; 0 if these have none.
   """
   places = {k: outputs[k] for k in ('heatmaps', 'landmarks') if k in outputs}
-  stage = stage.copy_and_resolve_references()
-  stage.weights.visibility = stage.weights.pseudo_label = 0.0
 
   def norm(*names):
     def total(places):
-      values = stage_losses(places, batch, estimate, {}, stage, config)
+      values = stage_losses(
+        places, batch, estimate, {}, objective, PLACE_LOSSES
+      )
       means = _means(values, batch['mask'])
       parts = [weights[name] * means[name] for name in names if name in means]
       return sum(parts, jnp.zeros(()))
@@ -207,13 +225,13 @@ def _noise(key, example_index, num_landmarks: int):
   return jax.vmap(lambda k: jax.random.normal(k, (num_landmarks, 2)))(keys)
 
 
-def _mean_error(outputs, batch, estimate, config):
+def _mean_error(outputs, batch, estimate, forward: Forward):
   """Mean distance in crop sides: what to watch, not what is reported.
 
   From the second stage on, of estimates that began with noise.
   """
-  outputs = decode_outputs([outputs], config.heatmap)
-  new = new_estimate(outputs, estimate, config.offset_scale)
+  outputs = decode_outputs([outputs], forward.codec)
+  new = new_estimate(outputs, estimate, forward.offset_scale)
   mask = schema.has_position(batch['visibility']) * batch['mask'][:, None]
   distance = jnp.linalg.norm(new - batch['landmarks'], axis=-1)
   total, count = lax.psum((jnp.sum(distance * mask), jnp.sum(mask)), AXIS)

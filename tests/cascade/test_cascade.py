@@ -7,6 +7,7 @@ from random_networks import random_variables
 
 from fld_jax import input_pipeline
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.setup import resolve
 from fld_jax.cascade.stage import Stage, build_model
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
@@ -44,7 +45,10 @@ def records(synthetic_builder):
 def networks(tiny_config):
   """(models of the three stages, name -> variables), all random."""
   config = tiny_config()
-  models = [build_model(config, s, i) for i, s in enumerate(config.stages)]
+  models = [
+    build_model(config.model, s, i, resolve(config).landmarks.num_landmarks)
+    for i, s in enumerate(config.stages)
+  ]
   names = {'stage1': 0, 'stage2': 1, 'easy': 2, 'hard': 2}
   variables = {
     name: random_variables(models[index], SIZE, seed, head=0.1)
@@ -59,7 +63,7 @@ def direct(tiny_config, records, networks):
   config = tiny_config()
   models, variables = networks
   config.batch_size = 16
-  (batch,) = input_pipeline.eval_batches(records, config)
+  (batch,) = input_pipeline.eval_batches(records, resolve(config).pipeline)
   mean, std = np.float32(config.input.mean), np.float32(config.input.std)
   image = (batch['image'].astype(np.float32) - mean) / std
 
@@ -113,9 +117,11 @@ def predict(tiny_config, records, networks, direct):
       ),
       Stage('stage3', models[2], branches, {}, direct['epsilon']),
     ]
-    cascade = Cascade(stages, config, counting)
+    cascade = Cascade(stages, resolve(config), counting)
     rows = cascade.predict(
-      input_pipeline.eval_batches(records if of is None else of, config)
+      input_pipeline.eval_batches(
+        records if of is None else of, resolve(config).pipeline
+      )
     )
     return rows, counting.calls
 
@@ -181,7 +187,9 @@ def flatten(tree):
 def test_metrics_do_not_depend_on_batches_or_devices(predict, tiny_config):
   tables = [
     flatten(
-      normalised_error.evaluate(evaluate.to_predictions(rows, tiny_config()))
+      normalised_error.evaluate(
+        evaluate.to_predictions(rows, resolve(tiny_config()))
+      )
     )
     for rows, _ in (
       predict(1),
@@ -259,7 +267,7 @@ def test_back_to_image_pixels(predict, records, tiny_config):
     'truth': {'estimate': rows['landmarks'], 'visibility': visibility},
     'free': {'estimate': free, 'visibility': visibility},
   }
-  predictions = evaluate.to_predictions(rows, tiny_config())
+  predictions = evaluate.to_predictions(rows, resolve(tiny_config()))
   for i in range(16):
     record = records[i]
     known = np.isin(record['visibility'], (0, 1))
@@ -295,11 +303,13 @@ def test_route_needs_a_threshold(tiny_config, networks):
     Stage('stage2', models[2], branches, {}, None),
   ]
   with pytest.raises(InputError, match="routing.mode is 'route'.*'stage2'"):
-    Cascade(stages, tiny_config(), Parallel('shard_map', jax.devices()[:1]))
+    Cascade(
+      stages, resolve(tiny_config()), Parallel('shard_map', jax.devices()[:1])
+    )
 
 
 def test_unknown_mode(tiny_config):
   config = tiny_config()
   config.routing.mode = 'both'
   with pytest.raises(InputError, match="mode is 'both', valid .* average"):
-    Cascade([], config, Parallel('shard_map', jax.devices()[:1]))
+    Cascade([], resolve(config), Parallel('shard_map', jax.devices()[:1]))

@@ -7,6 +7,7 @@ from sklearn.cluster import KMeans as Reference
 
 from fld_jax.cascade import pseudo_labels as pl
 from fld_jax.errors import InputError
+from fld_jax.ops.kmeans import kmeans
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
 
@@ -177,7 +178,7 @@ def test_inertia_as_scikit_learn(dims, shift, size):
   init = z[:12]
   reference = Reference(12, init=init, n_init=1, algorithm='lloyd', tol=0)
   reference.fit(z.astype(np.float64))
-  got = pl.kmeans(
+  got = kmeans(
     chunked(z, size=800), 12, seed=0, parallel=ONE, tolerance=0, init=init
   )
   assert got.inertia == pytest.approx(reference.inertia_, rel=1e-4)
@@ -195,7 +196,7 @@ def test_masked_kmeans_against_a_loop():
   init = z[:4].copy()
   mask[5] = False  # belongs nowhere
   z = np.where(mask, z, np.nan)  # what is not there is never read
-  got = pl.kmeans(
+  got = kmeans(
     chunked(z, mask),
     4,
     seed=0,
@@ -215,7 +216,7 @@ def test_coordinate_that_no_member_has_keeps_its_value():
   z = np.array([[0, 0], [2, 0], [100, 7], [104, 7]], np.float32)
   mask = np.array([[1, 1], [1, 1], [1, 0], [1, 0]], bool)
   init = np.array([[1, 3], [90, 42]], np.float32)
-  got = pl.kmeans(chunked(z, mask), 2, seed=0, parallel=ONE, init=init)
+  got = kmeans(chunked(z, mask), 2, seed=0, parallel=ONE, init=init)
   np.testing.assert_allclose(got.centres, [[1, 0], [102, 42]], atol=1e-4)
   assert got.inertia == pytest.approx(10)
 
@@ -228,7 +229,7 @@ def test_same_result_for_any_chunks_and_devices():
   mask[:130] = True  # some chunks are full, some are not
 
   def run(parallel, size, num_iters=2):
-    return pl.kmeans(
+    return kmeans(
       chunked(z, mask, size), 4, seed=5, parallel=parallel, num_iters=num_iters
     )
 
@@ -248,7 +249,7 @@ def test_same_result_for_any_chunks_and_devices():
 def test_plus_plus_start_is_reproducible_and_depends_on_the_seed():
   z = blobs(200, 4, 5, 40, 10)
   starts = [
-    pl.kmeans(chunked(z), 5, seed=s, parallel=ONE, num_iters=0).centres
+    kmeans(chunked(z), 5, seed=s, parallel=ONE, num_iters=0).centres
     for s in (0, 0, 1)
   ]
   np.testing.assert_array_equal(starts[0], starts[1])
@@ -262,7 +263,7 @@ def test_plus_plus_start_finds_all_of_separate_blobs():
   z = blobs(600, 4, 8, 1000, 1, seed=4)
   rng = np.random.default_rng(0)
   for seed in range(3):
-    got = pl.kmeans(chunked(z), 8, seed=seed, parallel=ONE, num_iters=0)
+    got = kmeans(chunked(z), 8, seed=seed, parallel=ONE, num_iters=0)
     random = z[rng.choice(len(z), 8, replace=False)]
     gaps = ((z[:, None] - random) ** 2).sum(2).min(1)
     assert got.inertia < 0.1 * gaps.sum()
@@ -275,7 +276,7 @@ def test_plus_plus_draws_by_squared_distance():
   draws = 300
   frequency = np.zeros((4, 4))
   for seed in range(draws):
-    got = pl.kmeans(chunked(z), 2, seed=seed, parallel=ONE, num_iters=0)
+    got = kmeans(chunked(z), 2, seed=seed, parallel=ONE, num_iters=0)
     first, second = np.abs(points - got.centres).argmin(1)
     frequency[first, second] += 1 / draws
   squared = (points[:, None] - points) ** 2
@@ -288,11 +289,11 @@ def test_plus_plus_draws_by_squared_distance():
 def test_empty_cluster_starts_again_at_the_farthest_vector():
   z = np.array([[0.0], [2.0], [4.0], [30.0], [64.0]], np.float32)
   init = np.array([[1.0], [-1e4]])
-  once = pl.kmeans(
+  once = kmeans(
     chunked(z, size=2), 2, seed=0, parallel=ONE, num_iters=1, init=init
   )
   np.testing.assert_allclose(once.centres, [[20], [64]], atol=1e-4)
-  end = pl.kmeans(chunked(z), 2, seed=0, parallel=ONE, init=init)
+  end = kmeans(chunked(z), 2, seed=0, parallel=ONE, init=init)
   np.testing.assert_allclose(end.centres, [[9], [64]], atol=1e-4)
   np.testing.assert_array_equal(end.counts, [4, 1])
   assert end.inertia == pytest.approx(81 + 49 + 25 + 441)
@@ -303,7 +304,7 @@ def test_farthest_counts_missing_coordinates_in():
   mask = np.array([[1, 0], [1, 1], [1, 1]], bool)
   init = np.array([[0.0, 0.0], [-1e3, -1e3]])
   # Squared distances to (0, 0): 36 * 2, 61, 1. What it lacks is the mean, 3.
-  got = pl.kmeans(
+  got = kmeans(
     chunked(z, mask), 2, seed=0, parallel=ONE, num_iters=1, init=init
   )
   np.testing.assert_allclose(got.centres, [[4, 3], [6, 3]], atol=1e-5)
@@ -313,7 +314,7 @@ def test_several_empty_clusters_are_all_filled():
   z = blobs(300, 3, 6, 100, 1)
   init = np.full((6, 3), 1e4)
   init[0] = 0
-  got = pl.kmeans(chunked(z), 6, seed=0, parallel=ONE, init=init)
+  got = kmeans(chunked(z), 6, seed=0, parallel=ONE, init=init)
   assert got.counts.min() > 0
   assert got.inertia < 300 * 3 * 2  # all blobs found: noise of variance 1
 
@@ -321,19 +322,19 @@ def test_several_empty_clusters_are_all_filled():
 def test_mistakes_of_the_input():
   z = blobs(10, 3, 2, 10, 1)
   with pytest.raises(InputError, match='num_clusters is 11.*only 10'):
-    pl.kmeans(chunked(z), 11, seed=0, parallel=ONE)
+    kmeans(chunked(z), 11, seed=0, parallel=ONE)
   same = np.repeat(z[:2], 5, axis=0)
   with pytest.raises(InputError, match='num_clusters is 3.*only 2 different'):
-    pl.kmeans(chunked(same), 3, seed=0, parallel=ONE)
+    kmeans(chunked(same), 3, seed=0, parallel=ONE)
   z[7, 1] = np.nan
   with pytest.raises(InputError, match='vector 7 is not finite'):
-    pl.kmeans(chunked(z, size=4), 2, seed=0, parallel=ONE)
+    kmeans(chunked(z, size=4), 2, seed=0, parallel=ONE)
   with pytest.raises(InputError, match='no pseudo-label vectors'):
-    pl.kmeans(chunked(z, np.zeros(z.shape, bool)), 2, seed=0, parallel=ONE)
+    kmeans(chunked(z, np.zeros(z.shape, bool)), 2, seed=0, parallel=ONE)
 
 
 def test_an_iterator_that_is_used_up_is_noticed():
   z = blobs(10, 3, 2, 10, 1)
   once = iter([(z, np.ones(z.shape, bool))])
   with pytest.raises(ValueError, match='same vectors each time'):
-    pl.kmeans(lambda: once, 2, seed=0, parallel=ONE, init=z[:2])
+    kmeans(lambda: once, 2, seed=0, parallel=ONE, init=z[:2])

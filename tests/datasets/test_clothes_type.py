@@ -8,6 +8,7 @@ import pytest
 from score_inputs import config_of, write_npz
 
 from fld_jax import defaults, experiment, input_pipeline
+from fld_jax.cascade.setup import resolve
 from fld_jax.configs import trained
 from fld_jax.datasets import prepare
 from fld_jax.datasets.catalog import LANDMARK_SETS, landmark_set, selected_type
@@ -86,12 +87,12 @@ def test_batches_are_the_slice_of_the_whole(tiny_config, synthetic_builder):
   config = tiny_config()
   whole = input_pipeline.Records(synthetic_builder, 'train')
   config.batch_size = len(whole)
-  (rows,) = input_pipeline.eval_batches(whole, config)
+  (rows,) = input_pipeline.eval_batches(whole, resolve(config).pipeline)
   config.dataset.clothes_type = 'upper'
   only = selected_type(config.dataset)
   typed = input_pipeline.Records(synthetic_builder, 'train', only=only)
   config.batch_size = len(typed)
-  (found,) = input_pipeline.eval_batches(typed, config)
+  (found,) = input_pipeline.eval_batches(typed, resolve(config).pipeline)
   is_upper, slots = rows['clothes_type'] == 1, TYPES['upper'][1]
   assert found['index'].tolist() == np.flatnonzero(is_upper).tolist()
   for key, value in found.items():
@@ -107,8 +108,8 @@ def test_mirrored_crops_swap_within_the_type(tiny_config, synthetic_builder):
   config.augment.update(scale=0.0, rotation=0.0, shift=0.0, colour=0.0)
   only = selected_type(config.dataset)
   records = input_pipeline.Records(synthetic_builder, 'train', only=only)
-  plain = input_pipeline.Example(config, augment=False)
-  mirrored = input_pipeline.Example(config, augment=True)
+  plain = input_pipeline.Example(resolve(config).pipeline, augment=False)
+  mirrored = input_pipeline.Example(resolve(config).pipeline, augment=True)
   seen = 0
   for i in range(len(records)):
     before = plain(records[i], np.random.default_rng(i))

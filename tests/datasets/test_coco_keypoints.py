@@ -45,6 +45,15 @@ def test_rows(folder):
   np.testing.assert_array_equal(rows[2].landmarks[2], 0)
 
 
+def test_sides_that_tools_write_as_fractions(folder):
+  data = document('train')
+  rows = list(coco_folder.read(folder, *LAYOUT, 'train'))
+  data['images'][0] |= {'width': 60.0, 'height': 40.0}
+  write(folder, {'train': data})
+  again = list(coco_folder.read(folder, *LAYOUT, 'train'))
+  assert [row.id for row in again] == [row.id for row in rows]
+
+
 def test_landmarks_of_a_file(folder):
   landmarks = coco_folder.read_landmark_set(folder, LAYOUT[0])
   assert landmarks.names[:3] == ('left_cup', 'right_cup', 'strap_top')
@@ -176,6 +185,18 @@ BAD = {
     'bbox: lies outside of the image of 60 x 40',
   ),
   'a crowd of two': (edit('annotations.0.iscrowd', 2), 'iscrowd: is 2'),
+  'half a pixel': (
+    edit('images.0.width', 60.5),
+    r'images\[0\], width: is 60.5, must be a whole number of pixels',
+  ),
+  'a side that is no number': (
+    edit('images.0.height', True),
+    r'images\[0\], height: is True, must be a whole number of pixels',
+  ),
+  'a side without end': (
+    edit('images.0.width', float('inf')),
+    r'images\[0\], width: is inf, must be a whole number of pixels',
+  ),
   'another size': (
     edit('images.0.height', 41),
     'image 10, width and height: are 60 x 41, but .*0.png is 60 x 40',
@@ -426,7 +447,7 @@ def test_trains_and_evaluates_from_one_config(tmp_path):
   config.dataset.data_dir = str(tmp_path / 'data')
   config.batch_size = 8
   config.input.size = 32
-  config.model.width = config.model.channels = 8
+  config.model.trunk.width = config.model.channels = 8
   config.flip_test = True
   stage = config.stages[0]
   stage.train_epochs = stage.eval_epochs = 1.0

@@ -498,7 +498,7 @@ class Coco(Format):
       'images': [
         {'id': 10, 'file_name': '0.png', 'width': WIDTH, 'height': HEIGHT},
         {'id': 11, 'file_name': 'é/1.png'},
-        {'id': 'x', 'file_name': '2.png', 'width': WIDTH, 'height': HEIGHT},
+        {'id': 'x', 'file_name': '2.png', 'width': 60.0, 'height': HEIGHT},
       ],
       'annotations': [
         {
@@ -549,7 +549,8 @@ class Coco(Format):
       need(is_string(name) and name and '\0' not in name)
       sides = [entry.get('width'), entry.get('height')]
       for side in sides:
-        need(side is None or (type(side) is int and side > 0))
+        whole = type(side) is float and side.is_integer()
+        need(side is None or ((type(side) is int or whole) and side > 0))
       images[entry['id']] = name, sides
     records = self._records(folder, data, images, landmarks[0][0])
     need(records)

@@ -14,6 +14,7 @@ import numpy as np
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.setup import resolve
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
@@ -85,23 +86,27 @@ def predict(inputs: dict, which: int, shares: int) -> dict:
   config, variables = inputs['config'], inputs['variables']
   builder = prepared_builder(config.dataset)
   parallel = Parallel()
-  trainer = train_cascade._Trainer(config, builder, pathlib.Path(), parallel)
+  trainer = train_cascade._Trainer(
+    config, resolve(config), builder, pathlib.Path(), parallel
+  )
   rows = {'before stage 1': trainer._rows(trainer.records, augment=True)}
-  model = stage_lib.build_model(config, config.stages[0], 0)
+  model = stage_lib.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
   clusters = {'errors': np.arange(4, dtype=np.float32)}
   stage = stage_lib.Stage('stage1', model, {'all': variables}, clusters)
   trainer.stages.append(stage)
-  trained = Cascade([stage], config, parallel)
+  trained = Cascade([stage], resolve(config), parallel)
   one = Records(builder, 'val', [3])
   rows['before stage 2'] = trainer._rows(trainer.records, augment=True)
   rows['of one image'] = trainer._rows(one, augment=True)
   ne = {
-    name: evaluate.macro_ne(trained.predict_records(some), 'stage1', config)
+    name: evaluate.macro_ne(
+      trained.predict_records(some), 'stage1', resolve(config)
+    )
     for name, some in (('val', trainer.tune), ('one', one))
   }
-  predictions, results = evaluate.evaluate_split(
-    trained, builder, 'val', config
-  )
+  predictions, results = evaluate.evaluate_split(trained, builder, 'val')
   return {
     'routes': trainer._make_routes(rows['before stage 2']),
     'rows': rows,

@@ -17,6 +17,7 @@ from random_networks import random_variables
 
 from fld_jax import input_pipeline, landmark_sets, schema
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.setup import resolve
 from fld_jax.cascade.stage import Stage, build_model
 from fld_jax.configs import pcloss, trained
 from fld_jax.errors import InputError
@@ -225,7 +226,7 @@ def test_crops_are_equal_to_the_pixel(
   spec = importlib.util.spec_from_file_location(path.stem, path)
   crop = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(crop)
-  example = input_pipeline.Example(config, augment=False)
+  example = input_pipeline.Example(resolve(config).pipeline, augment=False)
   rng = np.random.default_rng(0)
   for record in records:
     image = images.decode(record['image'])
@@ -242,7 +243,9 @@ def random_stages(config):
   """An untrained cascade."""
   stages = []
   for i, stage in enumerate(config.stages):
-    model = build_model(config, stage, i)
+    model = build_model(
+      config.model, stage, i, resolve(config).landmarks.num_landmarks
+    )
     names = ('easy', 'hard') if stage.branches else ('all',)
     networks = {
       name: random_variables(model, config.input.size, 10 * i + j, head=0.02)
@@ -279,7 +282,9 @@ def load(path):
 
 def predicted(stages, config, crops):
   """What `Cascade.predict` finds, in the units of the files by NumPy."""
-  cascade = Cascade(stages, config, Parallel('shard_map', jax.devices()[:1]))
+  cascade = Cascade(
+    stages, resolve(config), Parallel('shard_map', jax.devices()[:1])
+  )
   ones = np.ones(len(crops), np.int32)
   rows = cascade.predict([{'image': crops, 'mask': ones, 'corrupt': 0 * ones}])
   last = list(rows['stages'].values())[-1]
@@ -294,7 +299,9 @@ def predicted(stages, config, crops):
 
 def check_export(stages, config, format, folder, expected):
   crops = noise(config)
-  export.write_export(stages, config, crops, folder, format, {})
+  export.write_export(
+    stages, config, resolve(config), crops, folder, format, {}
+  )
   path = folder / f'model.{format}'
   if format == 'stablehlo':  # plain operations, for any accelerator
     module = jax.export.deserialize(bytearray(path.read_bytes())).mlir_module()
@@ -319,7 +326,7 @@ def check_export(stages, config, format, folder, expected):
     ('onnx', 'simple_baselines', 'dark', True),
     ('onnx', 'simple_baselines', 'soft_argmax', False),
     ('onnx', 'fpn', 'quarter', False),
-    ('onnx', 'resnet_regression', '', False),
+    ('onnx', 'fashionnet,backbone=resnet18', '', False),
     ('onnx', 'fashionnet', '', True),
   ],
 )
@@ -379,7 +386,13 @@ def test_a_wrong_file_is_not_written(tiny_config, tmp_path, monkeypatch):
   monkeypatch.setitem(export_formats.FORMATS, 'stablehlo', (wrong, *rest))
   with pytest.raises(RuntimeError, match="of 1 'landmarks' is 0.5 away"):
     export.write_export(
-      stages, config, noise(config), tmp_path / 'x', 'stablehlo', {}
+      stages,
+      config,
+      resolve(config),
+      noise(config),
+      tmp_path / 'x',
+      'stablehlo',
+      {},
     )
   assert not list(tmp_path.iterdir())
 
@@ -392,11 +405,12 @@ def test_a_folder_appears_whole_or_not_at_all(
   def fail(format):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(export.export_files, 'loader', fail)
+  monkeypatch.setattr(export.export_templates, 'loader', fail)
   with pytest.raises(KeyboardInterrupt):
     export.write_export(
       random_stages(config),
       config,
+      resolve(config),
       noise(config),
       tmp_path / 'x',
       'stablehlo',
@@ -430,7 +444,7 @@ def test_bad_outputs(config, trained_workdir, tmp_path):
 
 
 def test_large_networks(tiny_config, tmp_path, monkeypatch):
-  monkeypatch.setattr(export_formats, 'LIMIT', 2**17)
+  monkeypatch.setattr(export, 'LIMIT', 2**17)
   config = tiny_config(stages=1)
   stages = random_stages(config)
   with pytest.raises(InputError, match='GiB, .*: take --format=onnx'):

@@ -120,10 +120,13 @@ def test_failures_agree_with_the_closed_form():
 
 def test_network_is_as_large_as_stated():
   from fld_jax.cascade import stage
+  from fld_jax.cascade.setup import resolve
   from fld_jax.configs import dfa
 
   config = dfa.get_config('dataset=deepfashion,size=full')
-  model = stage.build_model(config, config.stages[0], 0)
+  model = stage.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
   batch = {
     'image': np.zeros((1, 224, 224, 3), np.float32),
     'example_index': np.zeros(1, np.int32),
@@ -150,13 +153,14 @@ def test_network_is_as_large_as_stated():
 
 def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config):
   from fld_jax.cascade import pseudo_labels
+  from fld_jax.cascade.setup import resolve
   from fld_jax.ops import kmeans
   from fld_jax.runtime.parallel import Parallel
   from fld_jax.training import train_cascade
 
   config = tiny_config()
   trainer = train_cascade._Trainer(
-    config, synthetic_builder, pathlib.Path(), Parallel()
+    config, resolve(config), synthetic_builder, pathlib.Path(), Parallel()
   )
   rows = trainer._rows(trainer.tune, augment=True)
   size = sum(x.nbytes for x in rows.values() if hasattr(x, 'nbytes'))

@@ -8,6 +8,7 @@ from places import SHARED
 from sklearn.metrics import confusion_matrix
 
 from fld_jax import schema
+from fld_jax.cascade.setup import resolve
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate, text_tables
 from fld_jax.evaluation.results import coco_results
@@ -165,7 +166,7 @@ def test_no_landmark_to_choose_a_checkpoint_by(tiny_config, monkeypatch):
   monkeypatch.setattr(evaluate, 'to_predictions', lambda *unused: absent)
   words = 'None of 2 images has a visible landmark .*dataset.splits.tune'
   with pytest.raises(InputError, match=words):
-    evaluate.macro_ne({}, 'one', tiny_config())
+    evaluate.macro_ne({}, 'one', resolve(tiny_config()))
 
 
 def test_pdl_by_hand():

@@ -6,11 +6,11 @@ import cv2
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from fld_jax import landmark_sets
 from fld_jax.errors import InputError
 from fld_jax.ops import heatmaps
+from fld_jax.ops.heatmaps import Codec
 
 RNG = np.random.default_rng(0)
 
@@ -21,21 +21,13 @@ def random_points(count, side, border):
   return ((cells + 0.5) / side - 0.5).astype(np.float32)
 
 
-def options(decoder, sigma=2.0, amplitude=1.0, alpha=15.0):
-  return ConfigDict(
-    {
-      'decoder': decoder,
-      'sigma': sigma,
-      'amplitude': amplitude,
-      'alpha': alpha,
-      'shift': 0.0,
-    }
-  )
+def codec(decoder='quarter', sigma=2.0, amplitude=1.0, alpha=15.0):
+  return Codec(decoder, sigma, amplitude, 0.0, alpha)
 
 
 def test_encode_against_a_loop():
   points = random_points(2, 12, -1)
-  found = heatmaps.encode(points, 12, sigma=1.5, amplitude=7.0)
+  found = codec(sigma=1.5, amplitude=7.0).encode(points, 12)
   assert found.shape == (2, 12, 12, 8)
   for b, n, row, column in np.ndindex(2, 8, 12, 12):
     # Centres of cells as crop coordinates: 0.5, 1.5, ...
@@ -47,7 +39,7 @@ def test_encode_against_a_loop():
 
 def test_the_middle_of_a_cell_has_the_amplitude():
   points = np.full((1, 8, 2), (2 + 0.5) / 8 - 0.5, np.float32)
-  maps = heatmaps.encode(points, 8, sigma=2.0, amplitude=100.0)
+  maps = codec(sigma=2.0, amplitude=100.0).encode(points, 8)
   assert maps[0, 2, 2, 0] == pytest.approx(100, rel=1e-5)
   assert np.argmax(maps[0, :, :, 0]) == 2 * 8 + 2
 
@@ -60,15 +52,15 @@ def error_in_cells(found, points, side):
 def test_round_trip_of_dark(preset):
   amplitude, sigma, side = preset
   points = random_points(200, side, 0)  # the border as well
-  maps = heatmaps.encode(points, side, sigma=sigma, amplitude=amplitude)
-  found = heatmaps.decode([maps], options('dark', sigma))
+  maps = codec(sigma=sigma, amplitude=amplitude).encode(points, side)
+  found = codec('dark', sigma).decode([maps])
   assert error_in_cells(found, points, side) < 0.1
 
 
 def test_round_trip_of_the_paper_preset():
   points = random_points(50, 128, 0)
-  maps = heatmaps.encode(points, 128, sigma=8.0, amplitude=100.0)
-  dark = heatmaps.decode([maps], options('dark', 8.0, 100.0, 0.1))
+  maps = codec(sigma=8.0, amplitude=100.0).encode(points, 128)
+  dark = codec('dark', 8.0, 100.0, 0.1).decode([maps])
   assert error_in_cells(dark, points, 128) < 0.1
 
 
@@ -77,9 +69,9 @@ def test_dark_of_noisy_maps_against_opencv():
   sigma, side = 2.0, 32
   rng = np.random.default_rng(4)
   points = rng.uniform(-0.18, 0.18, (20, 8, 2)).astype(np.float32)
-  maps = heatmaps.encode(points, side, sigma=sigma, amplitude=1.0)
+  maps = codec(sigma=sigma, amplitude=1.0).encode(points, side)
   maps = np.asarray(maps) + rng.normal(0, 0.1, maps.shape).astype(np.float32)
-  found = heatmaps.decode([maps], options('dark', sigma))
+  found = codec('dark', sigma).decode([maps])
   found = np.asarray(heatmaps.to_index(found, side))
   for b, n in np.ndindex(20, 8):
     smooth = cv2.GaussianBlur(maps[b, :, :, n], (13, 13), sigma)
@@ -97,8 +89,8 @@ def test_dark_of_noisy_maps_against_opencv():
 @pytest.mark.parametrize('sigma', [1.0, 2.0, 3.0])
 def test_round_trip_of_quarter(sigma):
   points = random_points(200, 32, 1)
-  maps = heatmaps.encode(points, 32, sigma=sigma, amplitude=1.0)
-  found = heatmaps.decode([maps], options('quarter'))
+  maps = codec(sigma=sigma, amplitude=1.0).encode(points, 32)
+  found = codec('quarter').decode([maps])
   assert error_in_cells(found, points, 32) < 0.3
 
 
@@ -115,7 +107,7 @@ def test_round_trip_of_quarter(sigma):
 def test_bias_of_the_soft_argmax(side, sigma, sharpness, bias):
   place = 0.25 * (side - 1)  # its index
   points = np.full((1, 8, 2), (place + 0.5) / side - 0.5, np.float32)
-  maps = heatmaps.encode(points, side, sigma=sigma, amplitude=100.0)
+  maps = codec(sigma=sigma, amplitude=100.0).encode(points, side)
   found = heatmaps.soft_argmax(maps, sharpness / 100)
   distance = np.linalg.norm((np.asarray(found) - points)[0, 0]) * side
   assert distance == pytest.approx(bias, abs=0.05 + 0.02 * bias)
@@ -155,15 +147,13 @@ def test_a_mirrored_map_is_the_map_of_mirrored_landmarks(decoder):
   flip = landmark_sets.FASHION_8.flip
   points = random_points(4, 16, 2)
   mirrored = points[:, flip] * np.array([-1, 1], np.float32)
-  encode = lambda p: np.asarray(
-    heatmaps.encode(p, 16, sigma=1.5, amplitude=1.0)
-  )
+  encode = lambda p: np.asarray(codec(sigma=1.5, amplitude=1.0).encode(p, 16))
   maps = encode(points)
   np.testing.assert_allclose(
     encode(mirrored), maps[:, :, ::-1][..., flip], atol=1e-6
   )
   noisy = maps + RNG.normal(0, 0.05, maps.shape).astype(np.float32)
-  decode = lambda m: np.asarray(heatmaps.decode([m], options(decoder)))
+  decode = lambda m: np.asarray(codec(decoder).decode([m]))
   back = decode(noisy[:, :, ::-1][..., flip])[:, flip] * np.array([-1, 1])
   np.testing.assert_allclose(back, decode(noisy), atol=1e-5)
 
@@ -175,7 +165,7 @@ def test_two_views_that_disagree(decoder, columns):
   """The soft-argmax averages places; the highest cell is the mean map's."""
   views = np.zeros((2, 1, 16, 16, 1), np.float32)
   views[0, 0, 5, 3], views[1, 0, 5, 10] = 2.0, 4.0
-  found = heatmaps.decode(list(views), options(decoder, alpha=20.0))
+  found = codec(decoder, alpha=20.0).decode(list(views))
   index = heatmaps.to_index(np.asarray(found), 16)
   np.testing.assert_allclose(index[0, 0], (columns, 5.0), atol=1e-4)
 
@@ -191,7 +181,7 @@ def test_two_views_that_disagree(decoder, columns):
   ids=['flat', 'negative', 'noise'],
 )
 def test_any_map_gives_a_place_on_it(decoder, maps):
-  found = np.asarray(heatmaps.decode([maps], options(decoder)))
+  found = np.asarray(codec(decoder).decode([maps]))
   assert found.shape == (1, 2, 2)
   assert np.isfinite(found).all()
   assert (np.abs(found) < 0.5 + 1.5 / 8).all()
@@ -214,7 +204,7 @@ def test_soft_argmax_has_a_gradient():
   [(1.0, 15.0, 2.0, 128), (1.0, 15.0, 1.5, 16), (100.0, 0.1, 8.0, 128)],
 )
 def test_presets_are_sharp(amplitude, alpha, sigma, side):
-  heatmaps.check_sharpness(options('dark', sigma, amplitude, alpha), side)
+  codec('dark', sigma, amplitude, alpha).check_sharpness(side)
 
 
 # The first is Song et al.'s alpha with targets of unit height: 44.9 of 45 cells
@@ -225,7 +215,7 @@ def test_presets_are_sharp(amplitude, alpha, sigma, side):
 )
 def test_what_sees_only_the_middle_is_refused(amplitude, alpha, sigma, found):
   with pytest.raises(InputError, match='column 31.8 as ([0-9.]+)') as raised:
-    heatmaps.check_sharpness(options('dark', sigma, amplitude, alpha), 128)
+    codec('dark', sigma, amplitude, alpha).check_sharpness(128)
   said = float(str(raised.value).partition(' as ')[2].partition(',')[0])
   # The table of docs/methods.md 4.2 has the distance, sqrt(2) times that of an
   # axis.
@@ -234,7 +224,7 @@ def test_what_sees_only_the_middle_is_refused(amplitude, alpha, sigma, found):
 
 def test_unknown_decoder():
   with pytest.raises(InputError, match="'max'.*quarter, soft_argmax, dark"):
-    heatmaps.decode([np.zeros((1, 8, 8, 1))], options('max'))
+    codec('max').decode([np.zeros((1, 8, 8, 1))])
 
 
 def test_confidence_is_the_height_of_the_mean_map():
@@ -242,8 +232,8 @@ def test_confidence_is_the_height_of_the_mean_map():
   maps[0, 2, 3] = [50, 100, 130]
   maps[1, 5, 0] = [-3, 10, 0]
   maps[1] -= [4, 0, 0]
-  alone = heatmaps.confidence([maps], amplitude=100.0)
+  alone = codec(amplitude=100.0).confidence([maps])
   np.testing.assert_allclose(alone, [[0.5, 1, 1], [0, 0.1, 0]])
   elsewhere = np.roll(maps, 1, axis=1)
-  both = heatmaps.confidence([maps, elsewhere], amplitude=100.0)
+  both = codec(amplitude=100.0).confidence([maps, elsewhere])
   np.testing.assert_allclose(both, [[0.25, 0.5, 0.65], [0, 0.05, 0]])

@@ -18,6 +18,7 @@ from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
 from fld_jax.evaluation import analysis, evaluated_run
 from fld_jax.evaluation.analysis import confusion, kept_ne
+from fld_jax.metrics import normalised_error
 from fld_jax.papers import published
 from fld_jax.report import content, gallery, report, sections
 from fld_jax.report.render import Content, page
@@ -410,7 +411,7 @@ def test_without_any_visible_landmark(tmp_path):
   one = evaluated_run.EvaluatedRun(
     'a',
     one.evaluation,
-    {**evaluated_run.metrics.evaluate(one.predictions), 'network_passes': {}},
+    {**normalised_error.evaluate(one.predictions), 'network_passes': {}},
     one.image,
   )
   text = report.write_report([one], tmp_path).read_text()

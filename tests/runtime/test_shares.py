@@ -16,6 +16,7 @@ from random_networks import random_variables
 from fld_jax import input_pipeline
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
+from fld_jax.cascade.setup import resolve
 from fld_jax.config import XLA_CPU_FLAGS
 from fld_jax.evaluation import evaluate
 from fld_jax.runtime.parallel import Parallel
@@ -59,7 +60,9 @@ def both(tiny_config, synthetic_builder, tmp_path_factory):
   """(inputs, outputs of two processes, output of one) with four devices."""
   folder = tmp_path_factory.mktemp('shares')
   config = tiny_config()
-  model = stage_lib.build_model(config, config.stages[0], 0)
+  model = stage_lib.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
   rng = np.random.default_rng(1)
   inputs = {
     'cases': cases(),
@@ -203,14 +206,16 @@ def test_routes_are_of_all_images_in_order(both):
 def test_tuning_ne_by_hand(both, synthetic_builder):
   inputs, outputs, alone = both
   config = inputs['config']
-  model = stage_lib.build_model(config, config.stages[0], 0)
+  model = stage_lib.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
   stage = stage_lib.Stage('stage1', model, {'all': inputs['variables']}, {})
   records = input_pipeline.Records(synthetic_builder, 'val')
   one = Parallel(devices=jax.devices()[:1])
-  rows = Cascade([stage], config, one).predict(
-    input_pipeline.eval_batches(records, config)
+  rows = Cascade([stage], resolve(config), one).predict(
+    input_pipeline.eval_batches(records, resolve(config).pipeline)
   )
-  predictions = evaluate.to_predictions(rows, config)
+  predictions = evaluate.to_predictions(rows, resolve(config))
   of_landmark, of_one = [[] for _ in range(8)], []
   for i in range(16):
     x1, y1, x2, y2 = predictions.boxes[i]

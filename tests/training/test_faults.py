@@ -15,6 +15,7 @@ from tensorboardX.proto.event_pb2 import SessionLog
 
 from fld_jax import experiment, input_pipeline
 from fld_jax.cascade import store
+from fld_jax.cascade.setup import resolve
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.files import atomic
@@ -170,7 +171,7 @@ def test_shards_that_are_cut_off_are_named(tiny_config, tmp_path):
     with pytest.raises(
       InputError, match=f'{shard.name}: .* cut off or damaged'
     ):
-      list(input_pipeline.eval_batches(records, config))
+      list(input_pipeline.eval_batches(records, resolve(config).pipeline))
 
 
 def nan_on(monkeypatch, name: bytes):
@@ -227,7 +228,7 @@ def test_or_is_left_out(
   assert all(name.decode() in message for message in left_out)
   metrics = json.loads((tmp_path / 'eval/test/metrics.json').read_text())
   assert np.isfinite(metrics['ne']['macro'])
-  _, history = store.load_cascade(config, tmp_path)
+  _, history = store.load_cascade(config, resolve(config), tmp_path)
   assert all(np.isfinite(point['loss']) for point in history)
 
 

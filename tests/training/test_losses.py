@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from fld_jax import defaults
 from fld_jax.errors import InputError
 from fld_jax.landmark_sets import FASHION_8
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
-from fld_jax.training import losses
+from fld_jax.training import losses, objective
 
 B, N, K = 5, 8, 6
 RNG = np.random.default_rng(0)
@@ -318,3 +319,7 @@ def test_partitions():
   assert {name.partition('_')[0] for name in names[bottom]} == {'waist', 'hem'}
   (whole,) = PARTS['whole']
   np.testing.assert_array_equal(whole, np.arange(N))
+
+
+def test_every_loss_has_a_weight_in_the_defaults():
+  assert list(defaults.stage('any').weights) == list(objective.LOSSES)

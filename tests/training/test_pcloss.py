@@ -1,5 +1,6 @@
 """The regression and heatmap models, from config to table."""
 
+import dataclasses
 import itertools
 import json
 
@@ -13,11 +14,13 @@ from random_networks import random_variables
 from fld_jax import ablation, experiment, landmark_sets, papers
 from fld_jax.cascade import forward
 from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.setup import resolve
 from fld_jax.config import difference
 from fld_jax.configs import pcloss, pcloss_figure8, pcloss_table1, pcloss_table4
 from fld_jax.errors import InputError
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import checks, objective, schedules, train_step
+from fld_jax.training.objective import Objective
 
 MODELS = pcloss.MODELS
 FLIP = landmark_sets.FASHION_8.flip
@@ -30,8 +33,13 @@ def shrink(config, data_dir):
   config.dataset.data_dir = data_dir
   config.dataset.sizes = {'train': 48, 'val': 16, 'test': 16}
   config.input.size = 32
-  small = {'blocks': ((1, 8), (1, 8)), 'hidden': 16, 'width': 4, 'channels': 8}
+  small = {'hidden': 16, 'channels': 8}
   config.model.update({k: v for k, v in small.items() if k in config.model})
+  # Five blocks where a network wants the map of stride 32.
+  blocks = ((1, 8), (1, 8)) if 'hidden' in config.model else ((1, 8),) * 5
+  small = {'blocks': blocks, 'width': 4}
+  trunk = config.model.trunk
+  trunk.update({k: v for k, v in small.items() if k in trunk})
   for stage in config.stages:
     stage.train_epochs = 0.0
     stage.train_steps, stage.eval_steps = 4, 2
@@ -51,14 +59,14 @@ def tiny(tiny_config):
 
 
 @pytest.mark.parametrize('size', ['full', 'medium', 'small', 'tiny'])
-@pytest.mark.parametrize('model', MODELS)
+@pytest.mark.parametrize('model', [*MODELS, 'fashionnet,backbone=resnet18'])
 def test_configs_are_sound(model, size):
   for pc in ('skeleton', 'none', 'whole', 'top_bottom'):
     config = pcloss.get_config(f'model={model},size={size},pcloss={pc}')
     (stage,) = config.stages
     assert (stage.weights.position_constraint > 0) == (pc != 'none')
     if size != 'full' or pc == 'skeleton':  # tracing ResNet-50 takes a second
-      checks.check_config(config)
+      checks.check_config(config, resolve(config))
 
 
 def test_heatmap_presets():
@@ -106,8 +114,10 @@ def test_the_paper_recipe():
   [
     ('input.size', 48, 'size is 48, and a ResNet needs a multiple of 32'),
     ('heatmap.alpha', 0.1, 'alpha 0.1 is too small .* drawn to the middle'),
-    ('model.depth', 20, 'depth is 20, valid values are 18'),
-    ('model.blocks', ((1, 8),), "blocks is no field of .*'simple_baselines'"),
+    ('model.backbone', 'resnet20', "is 'resnet20', valid .* vgg16, resnet18"),
+    ('model.backbone', 'vgg16', "trunk.width is no field of the trunk 'vgg16'"),
+    ('model.pool', 2, "model.pool is no field of .*'simple_baselines'"),
+    ('model.name', 'fpm', "name is 'fpm', valid values are dfa, fashionnet"),
     ('position_constraint.space', 'cm', "'cm', valid .*'heatmap_px'"),
   ],
 )
@@ -117,41 +127,41 @@ def test_refused_before_any_training(tiny, path, value, message):
   with config.unlocked():
     config[part][field] = value
   with pytest.raises(InputError, match=message):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_a_weak_soft_argmax_that_nothing_uses_is_no_mistake(tiny):
   config = tiny('simple_baselines', 'none')
   config.heatmap.alpha = 0.1
-  checks.check_config(config)
+  checks.check_config(config, resolve(config))
   config.heatmap.decoder = 'soft_argmax'
   with pytest.raises(InputError, match='drawn to the middle'):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_heatmap_models_have_one_stage(tiny):
   config = tiny('fpn')
   config.stages = config.stages * 2
   with pytest.raises(InputError, match="'fpn', .* only the first of .*, not 2"):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_losses_on_what_a_regression_does_not_predict(tiny):
   config = tiny('fashionnet')
   config.position_constraint.space = 'heatmap_px'
   with pytest.raises(InputError, match="'heatmap_px', .* 'fashionnet' has no"):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
   config.stages[0].weights.position_constraint = 0.0  # then nobody asks
-  checks.check_config(config)
+  checks.check_config(config, resolve(config))
   config.stages[0].weights.heatmaps = 1.0
   with pytest.raises(InputError, match="'heatmaps': it has landmarks, vis"):
-    checks.check_config(config)
+    checks.check_config(config, resolve(config))
 
 
 def test_a_preset_without_targets():
-  for model in pcloss.REGRESSION:
-    with pytest.raises(InputError, match=f"'paper', .*'{model}' has none"):
-      pcloss.get_config(f'model={model},heatmap=paper')
+  for backbone in ('vgg16', 'resnet18'):
+    with pytest.raises(InputError, match="'paper', .*'fashionnet' has none"):
+      pcloss.get_config(f'model=fashionnet,backbone={backbone},heatmap=paper')
 
 
 @pytest.mark.parametrize(
@@ -169,7 +179,11 @@ def test_position_constraint_of_heatmaps(tiny, space, scale, mask):
   visibility[2] = 1  # occluded: annotated, not visible
   batch = {'landmarks': truth, 'visibility': visibility}
   losses, counts = objective.stage_losses(
-    {'heatmaps': maps}, batch, None, {}, config.stages[0], config
+    {'heatmaps': maps},
+    batch,
+    None,
+    {},
+    Objective.of(config, resolve(config), 0),
   )['position_constraint']
   assert list(np.asarray(counts)) == [True, True, mask == 'annotated']
   share = np.exp(config.heatmap.alpha * maps.astype(np.float64))
@@ -194,14 +208,17 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
 ):
   config = tiny(name)
   config.heatmap.decoder = decoder
-  model = stage_lib.build_model(config, config.stages[0], 0)
+  model = stage_lib.build_model(
+    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+  )
   variables = random_variables(model, 32, seed=0, head=0.3)
   rng = np.random.default_rng(0)
   image = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
 
   def apply(image, flip):
     batch = {'image': image, 'example_index': np.arange(2, dtype=np.int32)}
-    stage = forward.apply_stage(model, variables, batch, None, config, flip)
+    how = dataclasses.replace(resolve(config).forward, flip=flip)
+    stage = forward.apply_stage(model, variables, batch, None, how)
     return np.asarray(stage['estimate'])
 
   one, other = apply(image, FLIP), apply(image[:, :, ::-1], FLIP)
@@ -215,13 +232,16 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
     np.testing.assert_allclose(one, places, atol=2e-5)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+  'name',
+  [*MODELS, 'fashionnet,backbone=resnet18', 'simple_baselines,backbone=vgg16'],
+)
 def test_trains_and_evaluates(tiny, tmp_path, name):
   config = tiny(name)
   results = experiment.run(config, tmp_path, mode='train', splits=('test',))
   assert results['test']['num_examples'] == 16
   accuracy = results['test']['stages']['stage1']['visibility_accuracy']
-  assert (accuracy['overall'] is None) == (name not in pcloss.REGRESSION)
+  assert (accuracy['overall'] is None) == (config.model.name != 'fashionnet')
   # The height of a heatmap, or a visibility: both in [0, 1], and not all alike.
   boxes = json.loads((tmp_path / 'eval/test/predictions.json').read_text())
   scores = {x for box in boxes for x in box['keypoints'][2::3]}
@@ -249,7 +269,9 @@ def test_devices_agree(tiny):
   config = tiny('simple_baselines')
   (stage,) = config.stages
   stage.weights.position_constraint = 1e-3
-  model = stage_lib.build_model(config, stage, 0)
+  model = stage_lib.build_model(
+    config.model, stage, 0, resolve(config).landmarks.num_landmarks
+  )
   variables = random_variables(model, 32, seed=0)
   rng = np.random.default_rng(0)
   batches = [
@@ -270,7 +292,13 @@ def test_devices_agree(tiny):
     optimizer = optax.sgd(1e-2)
     step = parallel.compile(
       train_step.make_train_step(
-        model, (), config, stage, lambda _: weights, optimizer, 0
+        model,
+        (),
+        resolve(config).forward,
+        Objective.of(config, resolve(config), 0),
+        lambda _: weights,
+        optimizer,
+        seed=0,
       ),
       sharded_in=(False, False, False, True),
       sharded_out=(False, False),

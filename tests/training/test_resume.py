@@ -24,6 +24,7 @@ from launching import listing, log, started
 from places import ROOT
 
 from fld_jax.cascade import store
+from fld_jax.cascade.setup import resolve
 from fld_jax.files import atomic
 from fld_jax.runtime import checkpoint
 from fld_jax.training import train_step
@@ -269,7 +270,8 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config, processes):
     name = f'eval/test/{name}'
     assert (killed / name).read_bytes() == (unbroken / name).read_bytes(), name
   (stages, history), (expected, expected_history) = (
-    store.load_cascade(tiny_config(), workdir) for workdir in (killed, unbroken)
+    store.load_cascade(tiny_config(), resolve(tiny_config()), workdir)
+    for workdir in (killed, unbroken)
   )
   for stage, other in zip(stages, expected, strict=True):
     jax.tree.map(np.testing.assert_array_equal, stage.networks, other.networks)

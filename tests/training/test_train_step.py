@@ -1,6 +1,7 @@
 """The train step: devices, padding, gradients, offsets."""
 
 import copy
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +12,13 @@ from random_networks import random_variables
 
 from fld_jax import schema
 from fld_jax.cascade import forward
+from fld_jax.cascade.setup import resolve
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
+from fld_jax.models.vgg import VGG
 from fld_jax.runtime.parallel import AXIS, Parallel
 from fld_jax.training import objective, schedules, train_step
+from fld_jax.training.objective import Objective
 
 SIZE, ROWS, STEPS, CLUSTERS = 16, 16, 20, 5
 N = 8
@@ -27,8 +31,7 @@ def make_model(*, use_estimate, noisy=True):
     num_clusters=CLUSTERS,
     use_estimate=use_estimate,
     hidden=16,
-    blocks=((1, 8), (1, 8)),
-    batch_norm=noisy,
+    backbone=VGG(blocks=((1, 8), (1, 8)), batch_norm=noisy),
     dropout=0.5 if noisy else 0.0,
   )
 
@@ -96,8 +99,8 @@ class Setup:
     self.of_share = train_step.make_train_step(
       self.model,
       self.before,
-      config,
-      stage,
+      resolve(config).forward,
+      Objective.of(config, resolve(config), index),
       weights or schedules.loss_weights(stage, STEPS),
       optimizer,
       seed=3,
@@ -329,7 +332,10 @@ def test_offsets_are_subtracted(config):
   assert config.offset_scale == 5
   first, second, third = Fixed(0.2), Fixed(0.5), Fixed(-1.0)
   outputs = forward.apply_stages(
-    [first, second, third], ['a', 'b', 'c'], {'image': None}, config
+    [first, second, third],
+    ['a', 'b', 'c'],
+    {'image': None},
+    resolve(config).forward,
   )
   assert first.shown is None
   np.testing.assert_allclose(second.shown, 0.2)
@@ -350,7 +356,8 @@ def test_weight_without_output(config, clusters, missing):
     'visibility': np.zeros((2, N, 3)),
     'pseudo_label': np.zeros((2, CLUSTERS)),
   }
-  arguments = (batch, None, clusters, stage, config)
+  towards = Objective.of(config, resolve(config), 0)
+  arguments = (batch, None, clusters, towards)
   assert set(objective.stage_losses(outputs, *arguments)) == set(outputs)
   del outputs[missing]
   with pytest.raises(InputError) as raised:
@@ -366,7 +373,10 @@ def test_losses_without_weight_are_left_out(config):
   outputs = {'landmarks': np.zeros((2, N, 2))}
   batch = make_batch(60, rows=2, masked=())
   stage.weights.visibility = stage.weights.pseudo_label = 0.0
-  values = objective.stage_losses(outputs, batch, None, {}, stage, config)
+  towards = dataclasses.replace(
+    Objective.of(config, resolve(config), 0), stage=stage
+  )
+  values = objective.stage_losses(outputs, batch, None, {}, towards)
   assert list(values) == ['landmarks']
 
 
@@ -384,7 +394,11 @@ def test_position_constraint_of_a_stage(config, space, scale):
   rng = np.random.default_rng(0)
   estimate, offset = rng.normal(size=(2, 3, N, 2))
   values = objective.stage_losses(
-    {'landmarks': offset}, batch, estimate, {}, stage, config
+    {'landmarks': offset},
+    batch,
+    estimate,
+    {},
+    Objective.of(config, resolve(config), 1),
   )
   assert list(values) == ['landmarks', 'position_constraint']
   new = estimate - offset / config.offset_scale
