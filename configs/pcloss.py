@@ -5,9 +5,8 @@
     --config.dataset.manual_dir=FOLDER
 
 Arguments after the colon:
-  dataset  synthetic (rendered, needs no files), deepfashion, fld, in_shop,
-           consumer_to_shop, coco_keypoints, coco, fashion_ai, lsp, lspet or
-           parse
+  dataset  a name of docs/datasets.md; without it synthetic, rendered garments
+           that need no files. A wrong name is answered with the valid ones.
   model    simple_baselines, fpn: heatmaps
            integral: SimpleBaselines' network, trained on the soft-argmax and
            towards heatmaps
@@ -40,6 +39,7 @@ from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.config import parse_arg
+from fld_jax.datasets.catalog import DATASETS
 from fld_jax.errors import InputError
 
 MODELS = ('simple_baselines', 'integral', 'fpn', 'fashionnet')
@@ -55,7 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """The config of one model, a cascade of one stage."""
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     model=MODELS,
     backbone='auto',
     pcloss=('skeleton', 'none', 'whole', 'top_bottom'),

@@ -18,9 +18,9 @@ minutes on 1 CPU core.
 
 from ml_collections import ConfigDict
 
-from fld_jax import defaults
 from fld_jax.config import parse_arg
 from fld_jax.configs import pcloss
+from fld_jax.datasets.catalog import DATASETS
 
 # The paper's grid is not in its text, nor are figures. Its choices are: 1e-5 on
 # DeepFashion and FLD, 2e-4 on FashionAI.
@@ -32,7 +32,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """configs/pcloss.py with the sweep's `rows`, `seeds` and `about`."""
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     size=('full', 'medium', 'small', 'tiny'),
     model=pcloss.MODELS,
     seeds=1,

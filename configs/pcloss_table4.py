@@ -18,9 +18,9 @@ top_bottom and 0.15 more for the whole (docs/results/pcloss.md).
 
 from ml_collections import ConfigDict
 
-from fld_jax import defaults
 from fld_jax.config import difference, parse_arg
 from fld_jax.configs import pcloss
+from fld_jax.datasets.catalog import DATASETS
 from fld_jax.papers import PCLOSS_TABLE_4
 
 ABOUT = 'Paper: FashionAI.'
@@ -45,7 +45,7 @@ def table(arg: str | None, paper: dict, about: str) -> ConfigDict:
   """
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     size=('full', 'medium', 'small', 'tiny'),
     model=('all', *paper),
     seeds=3,

@@ -5,27 +5,8 @@ import os
 from ml_collections import ConfigDict
 
 from fld_jax import defaults
+from fld_jax.datasets.catalog import DATASETS, find
 
-DATASETS = (
-  'synthetic',
-  'deepfashion',
-  'fld',
-  'in_shop',
-  'consumer_to_shop',
-  'coco_keypoints',
-  'coco',  # coco_keypoints where COCO 2017's own files lie
-  'fashion_ai',
-  'lsp',
-  'lspet',
-  'parse',
-)
-# What a trained network is evaluated on, of datasets that have no val.
-EVAL_SPLITS = {
-  'in_shop': ('query',),
-  'lsp': ('test',),
-  'lspet': ('train[95%:]',),  # there is only train
-  'parse': ('test',),
-}
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
@@ -42,19 +23,20 @@ def base(dataset: str) -> ConfigDict:
   stands behind it.
 
   Args:
-    dataset: The data set, one of DATASETS.
+    dataset: The data set, a row of `datasets.catalog.DATASETS`.
   """
+  row = DATASETS[dataset]
   config = ConfigDict()
   config.seed = 0  # of initial weights, sampling, augmentation and dropout
-  # Images per training step, over all devices (docs/methods.md 1.7, as one of DFA's
-  # authors describes it).
+  # Images per training step, over all devices (docs/methods.md 1.7, as one of
+  # DFA's authors describes it).
   config.batch_size = 40
   # How the step is distributed over devices: shard_map or pmap.
   config.parallel = 'shard_map'
   config.log_every_steps = 20  # steps between two log entries
   # If a loss is not finite: 'stop', or 'skip' the update.
   config.on_nan = 'stop'
-  config.eval_splits = EVAL_SPLITS.get(dataset, ('val',))  # splits to evaluate
+  config.eval_splits = row.eval_splits  # splits to evaluate
 
   config.dataset = ConfigDict()
   config.dataset.name = dataset  # a data set of fld_jax.datasets.catalog
@@ -71,11 +53,6 @@ def base(dataset: str) -> ConfigDict:
   # For coco_keypoints: a detector's boxes, in place of the annotated ones; a
   # path below manual_dir that may hold {split}.
   config.dataset.detections = ''
-  if dataset == 'coco':
-    config.dataset.name = 'coco_keypoints'
-    place = 'annotations/person_keypoints_{split}2017.json'
-    config.dataset.annotations = place
-    config.dataset.images = '{split}2017'
   # For lsp, lspet and parse: whether left and right are the 'observer's or the
   # 'person's (not for parse).
   config.dataset.centric = 'observer'
@@ -101,6 +78,8 @@ def base(dataset: str) -> ConfigDict:
     }
   )
   config.dataset.seed = 0  # of the synthetic garments
+  config.dataset.update(row.overrides)
+  config.dataset.update(row.overrides)
 
   config.input = ConfigDict()
   config.input.size = 224  # side of the crop that networks see, in pixels
@@ -127,7 +106,8 @@ def base(dataset: str) -> ConfigDict:
   # File of torchvision's weights (.pth or .safetensors) that the trunks of
   # networks with random weights start from instead, see `start_pretrained`.
   config.pretrained = ''
-  # Factor of the offsets that stages after the first predict (docs/methods.md A3).
+  # Factor of the offsets that stages after the first predict
+  # (docs/methods.md A3).
   config.offset_scale = 5.0
   # Whether to predict from the image and its mirror image, in twice the time.
   config.flip_test = False
@@ -152,7 +132,8 @@ def base(dataset: str) -> ConfigDict:
   config.position_constraint.space = 'input_px'
   # Landmarks that PCLoss counts: annotated or visible ones.
   config.position_constraint.mask = 'annotated'
-  # Whether PCLoss divides by the number of a part's landmarks (docs/methods.md 4.5).
+  # Whether PCLoss divides by the number of a part's landmarks
+  # (docs/methods.md 4.5).
   config.position_constraint.pair_mean = False
   config.routing = ConfigDict()
   # How the branches of a stage are used: 'route' takes one by the estimated
@@ -273,7 +254,8 @@ def stage(name: str) -> ConfigDict:
   # Transform of the products of context_offset: signed_sqrt or raw
   # (docs/methods.md A9).
   config.pseudo_label.context_transform = 'signed_sqrt'
-  # Loss of pseudo-labels: euclidean, xent_soft or xent_hard (docs/methods.md A6).
+  # Loss of pseudo-labels: euclidean, xent_soft or xent_hard
+  # (docs/methods.md A6).
   config.pseudo_label.loss = 'euclidean'
   config.weights = ConfigDict(
     {
@@ -323,6 +305,7 @@ def restore(saved: dict) -> ConfigDict:
   """
   saved = _tuples(translate(saved))
   stages = saved.pop('stages')
+  find(saved['dataset']['name'])
   config = defaults.base(saved['dataset']['name'])
   config.update(saved)
   config.stages = tuple(defaults.stage(stage['name']) for stage in stages)
