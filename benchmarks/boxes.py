@@ -1,4 +1,4 @@
-"""NE of finished runs where boxes do not fit: docs/results/robustness.md.
+"""NE of finished runs where boxes do not fit: docs/results/pcloss.md.
 
   python benchmarks/boxes.py W ...
 

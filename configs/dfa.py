@@ -15,6 +15,13 @@ Arguments after the colon:
            resnet152
   pretrained  file of torchvision's weights of the backbone to start from, a
            VGG-16 plain or with batch normalisation; for size=full
+
+Expected NE after each stage, in per cent (docs/results/dfa.md):
+  dataset=deepfashion,size=small  44 minutes on 1 CPU core; on val 10.14, 9.70
+           and 9.68, mean of seeds 0 and 1; with --config.flip_test 9.87, 9.41
+           and 9.33
+  dataset=synthetic,size=tiny  on test 12.13, 11.63 and 10.85; time not measured
+  size=full  not measured
 """
 
 from ml_collections import ConfigDict

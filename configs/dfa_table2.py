@@ -6,6 +6,9 @@
 
 A row trains only its own stage; the stages before it are taken from the row
 that the paper builds on. The arguments are those of configs/dfa.py.
+
+Expected: not measured; neither is the time. The paper's figures are DFA_TABLE_2
+of fld_jax/papers.py.
 """
 
 from ml_collections import ConfigDict

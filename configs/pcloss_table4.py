@@ -9,6 +9,11 @@ PCLoss and the same seed. Arguments after the colon, beside `dataset` and `size`
 of configs/pcloss.py:
   model  all, fashionnet or fpn
   seeds  3: how many, from config.seed on
+
+Expected for size=small, 3 to 4 minutes a run on 1 CPU core; NE on val in per
+cent: fashionnet 12.62 without PCLoss, 12.54 with the skeleton, 12.72 with the
+whole; fpn 10.65 without, 10.71 with the skeleton, 0.04 more than without for
+top_bottom and 0.15 more for the whole (docs/results/pcloss.md).
 """
 
 from ml_collections import ConfigDict

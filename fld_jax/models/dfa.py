@@ -113,8 +113,8 @@ class DFA(nn.Module):
     Args:
       fresh: Random variables of this network.
       source: Trained variables of the network of the stage before.
-      offset_scale: How many times too large the predicted offsets are, methods
-        A3.
+      offset_scale: How many times too large the predicted offsets are
+        (docs/methods.md A3).
 
     Returns:
       Variables with the structure and shapes of `fresh`.
