@@ -119,7 +119,7 @@ class Items:
   def _read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
     image, name = self._images[i], f'image {i}'
     if isinstance(image, Image.Image):
-      image = to_rgb(image)
+      image = to_rgb(image, name)
     elif isinstance(image, np.ndarray):
       if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise InputError(
