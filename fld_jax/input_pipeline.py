@@ -259,15 +259,16 @@ class Example:
   def _decode(self, record: dict) -> tuple[np.ndarray, bool]:
     if isinstance(record['image'], np.ndarray):  # of `photos.Items`
       return record['image'], record['corrupt']
+    name = f'Record {record["id"].decode()}, field image'
     try:
-      return decode(record['image']), False
-    except OSError as error:
-      message = f'Record {record["id"].decode()}, field image: {error}.'
+      return decode(record['image'], name), False
+    except InputError as error:
       if self._pipeline.on_corrupt == 'stop':
         raise InputError(
-          f"{message} Mend it, or set config.dataset.on_corrupt to 'skip'."
+          f"{error}. Mend it, or set config.dataset.on_corrupt to 'skip'.",
+          'image',
         ) from error
-      logger.warning('%s Skipped.', message)
+      logger.warning('%s. Skipped.', error)
       return np.zeros((1, 1, 3), np.uint8), True
 
 

@@ -1,62 +1,60 @@
-"""Image files: headers, decoding and the conversion to RGB."""
+"""Image files: headers, decoding and the conversion to RGB.
 
+All functions say the same of the same damage. Their errors are of kind 'image'.
+"""
+
+import contextlib
 import io
 import os
+import pathlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from fld_jax.errors import InputError, printable
 
-
-def read(path) -> np.ndarray:
-  """An image file as (H, W, 3) uint8 RGB, whatever its kind.
-
-  Raises:
-    InputError: it is missing, damaged, no image, or too large.
-  """
-  try:
-    with Image.open(path) as image:
-      width, height = image.size
-      if width * height <= MAX_PIXELS:
-        return to_rgb(image)
-  except FileNotFoundError:
-    raise InputError(f'{path}: this image file is missing', 'image') from None
-  except Image.DecompressionBombError as problem:
-    raise InputError(f'{path}: is too large ({problem})', 'image') from None
-  except Image.UnidentifiedImageError:
-    raise InputError(
-      f'{path}: is no image of a kind that Pillow reads', 'image'
-    ) from None
-  except InputError as problem:
-    raise InputError(f'{path}: {problem}', 'image') from None
-  except Exception as problem:  # Pillow raises what its parsers run into
-    raise InputError(
-      f'{path}: is damaged, must be a whole image ({printable(str(problem))})',
-      'image',
-    ) from None
-  raise InputError(
-    f'{path}: has {width} x {height} pixels, must have at most {MAX_PIXELS}',
-    'image',
-  )
+MAX_PIXELS = 89_478_485  # of an image; Pillow warns at this, and goes on
+_WHOLE = 'a whole image file'
 
 
-def to_rgb(image: Image.Image) -> np.ndarray:
-  """An image as a viewer shows it, (H, W, 3) uint8.
+def read(path: str | os.PathLike) -> np.ndarray:
+  """Decodes an image file of any kind as a viewer shows it.
 
   Args:
-    image: of any mode; of 16 bits the higher 8 are taken.
+    path: The path of the file.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
 
   Raises:
-    InputError: for pixels whose range is not known.
+    InputError: The file is missing, damaged, too large or not an image.
+  """
+  with _opened(path, f'{path}:') as image:
+    return to_rgb(image, str(path))
+
+
+def to_rgb(image: Image.Image, name: str) -> np.ndarray:
+  """Converts an image to what a viewer shows: upright, on a white ground.
+
+  Args:
+    image: An image of any mode; of 16 bits the higher 8 are taken.
+    name: The image's name in messages.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+
+  Raises:
+    InputError: The range of the pixels' values is not known.
   """
   image = ImageOps.exif_transpose(image)
   if image.mode.startswith('I') or image.mode == 'F':
     values = np.asarray(image)
     if image.mode == 'F' or values.min() < 0 or values.max() >= 2**16:
       raise InputError(
-        f'the pixels are of mode {image.mode} and from {values.min():g} to '
-        f'{values.max():g}, must be of 8 or 16 bits'
+        f'{name}: the pixels are of mode {image.mode} and from '
+        f'{values.min():g} to {values.max():g}, must be of 8 or 16 bits',
+        'image',
       )
     grey = (values >> 8).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1)
@@ -67,85 +65,133 @@ def to_rgb(image: Image.Image) -> np.ndarray:
   return np.asarray(image.convert('RGB'))
 
 
-def decode(encoded: bytes) -> np.ndarray:
-  """(H, W, 3) uint8 RGB; OSError if truncated or no image."""
-  with Image.open(io.BytesIO(encoded)) as image:
+def decode(encoded: bytes, name: str = 'The image') -> np.ndarray:
+  """Decodes the pixels of a record's image as they are stored.
+
+  Args:
+    encoded: The bytes of an image file.
+    name: The image's name in messages.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+
+  Raises:
+    InputError: The image is damaged, too large or not an image.
+  """
+  with _opened(io.BytesIO(encoded), f'{name}:') as image:
     return np.asarray(image.convert('RGB'))
 
 
-MAX_PIXELS = 89_478_485  # of an image; Pillow warns at this, and goes on
-
-
-def image_size(path: str, place: str, formats=None) -> tuple[int, int]:
-  """(width, height) from the header of an image file.
-
-  Args:
-    path: of the file.
-    place: what messages begin with.
-    formats: names that Pillow gives; None for all that it reads.
-
-  Raises:
-    InputError: the file is missing, unreadable, of another format or larger
-      than an image is.
-  """
-  must = ' or '.join(formats) if formats else 'an image'
-  try:
-    with Image.open(path) as image:
-      size, kind = image.size, image.format
-  except FileNotFoundError:
-    raise InputError(
-      f'{place}: the image file {printable(path, 4096)} is missing', 'image'
-    ) from None
-  except Exception:  # Pillow raises what its parsers run into
-    raise InputError(
-      f'{place}: {printable(path, 4096)} is no readable image, must be {must}',
-      'image',
-    ) from None
-  if size[0] * size[1] > MAX_PIXELS:
-    raise InputError(
-      f'{place}: {printable(path, 4096)} announces {size[0]} x {size[1]} '
-      f'pixels, must be at most {MAX_PIXELS}',
-      'image',
-    )
-  # MPO: JPEG with more pictures behind it.
-  if (
-    formats
-    and kind not in formats
-    and not (kind == 'MPO' and 'JPEG' in formats)
-  ):
-    raise InputError(
-      f'{place}: {printable(path, 4096)} is a {kind} image, must be {must}',
-      'image',
-    )
-  return size
-
-
 def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
-  """The bytes of an image file, and the decoded image in RGB.
+  """Reads and decodes an image file that a list names.
 
   Args:
-    path: of the file.
-    place: what messages begin with.
+    path: The path of the file.
+    place: The place in the list, with which messages begin.
+
+  Returns:
+    The bytes of the file, and the image in RGB, its pixels as they are stored.
 
   Raises:
-    InputError: the file cannot be read or decoded.
+    InputError: The file is missing, damaged, too large or not an image.
   """
+  subject = _listed(path, place)
+  with _named_errors(subject, _WHOLE):
+    encoded = pathlib.Path(path).read_bytes()
+  with _opened(io.BytesIO(encoded), subject) as image:
+    return encoded, image.convert('RGB')
+
+
+def image_size(
+  path: str, place: str, formats: Sequence[str] = ()
+) -> tuple[int, int]:
+  """Reads the header of an image file that a list names.
+
+  Args:
+    path: The path of the file.
+    place: The place in the list, with which messages begin.
+    formats: The valid formats, as Pillow names them; empty for all that it
+      reads.
+
+  Returns:
+    (width, height) in pixels.
+
+  Raises:
+    InputError: The file is missing, too large, not an image or of another
+      format.
+  """
+  with _opened(path, _listed(path, place), formats) as image:
+    return image.size
+
+
+def _listed(path: str, place: str) -> str:
+  return f'{place}: the image file {printable(path, 4096)}'
+
+
+@contextlib.contextmanager
+def _opened(
+  file, subject: str, formats: Sequence[str] = ()
+) -> Iterator[Image.Image]:
+  """An image with a checked header, to decode within the `with`.
+
+  Args:
+    file: The path of the file, or a binary file object.
+    subject: What messages begin with; a verb follows.
+    formats: The valid formats, as of `image_size`.
+
+  Raises:
+    InputError: The image cannot be read, here or within the `with`.
+  """
+  must = ' or '.join(formats) or _WHOLE
+  with _named_errors(subject, must), Image.open(file) as image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+      raise InputError(
+        f'{subject} has {width} x {height} pixels, must have at most '
+        f'{MAX_PIXELS}',
+        'image',
+      )
+    # MPO: JPEG with more pictures behind it.
+    kind = 'JPEG' if image.format == 'MPO' else image.format
+    if formats and not {kind, image.format} & set(formats):
+      raise InputError(
+        f'{subject} is a {image.format} image, must be {must}', 'image'
+      )
+    yield image
+
+
+@contextlib.contextmanager
+def _named_errors(subject: str, must: str):
+  """Turns all that Pillow and the system raise into an InputError."""
+  problem = None
   try:
-    with open(path, 'rb') as file:
-      encoded = file.read()
-    with Image.open(io.BytesIO(encoded)) as image:
-      decoded = image.convert('RGB')
-  except Exception as problem:  # SyntaxError of a PNG, RuntimeError of an AVIF
-    raise InputError(
-      f'{place}: the image file {printable(path, 4096)} is damaged, must be '
-      f'whole ({printable(str(problem))})',
-      'image',
-    ) from None
-  return encoded, decoded
+    yield
+  except InputError:
+    raise
+  except FileNotFoundError:
+    problem = 'is missing'
+  except Image.DecompressionBombError as error:
+    problem = f'is too large ({error})'
+  except Image.UnidentifiedImageError:
+    problem = f'is not an image of a kind that Pillow reads, must be {must}'
+  # Pillow raises what its parsers run into: a SyntaxError for a PNG, a
+  # RuntimeError for an AVIF.
+  except Exception as error:
+    problem = f'is damaged, must be {_WHOLE} ({printable(str(error))})'
+  if problem:
+    raise InputError(f'{subject} {problem}', 'image')
 
 
 def file_state(path: str, name: str) -> bytes:
-  """A line that changes with a file: name, size and time, or no file."""
+  """A line that changes with a file.
+
+  Args:
+    path: The path of the file.
+    name: The file's name in the line.
+
+  Returns:
+    The name with the file's size and time, or with the word 'missing'.
+  """
   try:
     stat = os.stat(path)
     return os.fsencode(f'{name} {stat.st_size} {stat.st_mtime_ns}\n')

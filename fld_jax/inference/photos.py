@@ -79,7 +79,7 @@ def to_array(photo: Photo, name: str = 'image') -> np.ndarray:
     InputError: The photo cannot be read, or the array has another form.
   """
   if isinstance(photo, Image.Image):
-    return to_rgb(photo)
+    return to_rgb(photo, name)
   if not isinstance(photo, np.ndarray):
     return read(photo)
   if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:

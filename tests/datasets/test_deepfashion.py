@@ -320,8 +320,14 @@ def cut(path):
   'damage, word',
   [
     (Path.unlink, 'missing'),
-    (lambda path: path.write_text('no image'), 'no readable image'),
-    (lambda path: path.write_bytes(b''), 'no readable image'),
+    (
+      lambda path: path.write_text('no image'),
+      'is not an image of a kind that Pillow reads, must be JPEG',
+    ),
+    (
+      lambda path: path.write_bytes(b''),
+      'is not an image of a kind that Pillow reads, must be JPEG',
+    ),
     (png, 'PNG'),
     (cut, 'damaged.*truncated'),
   ],

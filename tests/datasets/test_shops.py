@@ -534,7 +534,10 @@ def test_all_missing_files_at_once_and_where_to_get_them(tmp_path, name):
   ('damage', 'word'),
   [
     (lambda path: path.unlink(), 'is missing'),
-    (lambda path: path.write_bytes(b'no image'), 'is no readable image'),
+    (
+      lambda path: path.write_bytes(b'no image'),
+      'is not an image of a kind that Pillow',
+    ),
   ],
 )
 def test_damaged_images(tmp_path, damage, word):

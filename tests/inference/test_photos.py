@@ -128,9 +128,9 @@ def whole_jpeg():
 @pytest.mark.parametrize(
   ('content', 'words'),
   [
-    (None, 'a.jpg: this image file is missing'),
-    (b'', 'is no image of a kind that Pillow reads'),
-    (b'a text file called .jpg', 'is no image of a kind that Pillow reads'),
+    (None, 'a.jpg: is missing'),
+    (b'', 'is not an image of a kind that Pillow reads'),
+    (b'a text file called .jpg', 'is not an image of a kind that Pillow reads'),
     (whole_jpeg()[:-400], 'is damaged, must be a whole image'),
     (png_header(20_000, 20_000), 'is too large .*400000000 pixels'),
     (png_header(10_000, 9_000), '10000 x 9000 pixels, must have at most 894'),

@@ -122,7 +122,7 @@ def test_positions_follow_the_box(trained_predictor, records):
   ('images', 'boxes', 'words'),
   [
     ('a.jpg', None, 'Give a list of images'),
-    (['missing.jpg'], None, 'missing.jpg: this image file is missing'),
+    (['missing.jpg'], None, 'missing.jpg: is missing'),
     ([np.zeros((1, 1, 3), np.uint8)], None, 'box: is 1 x 1 pixels'),
     ([np.zeros((9, 9, 3), np.uint8)], [(1, 1, 1, 5)], 'box: is 0 x 4 pixels'),
     ([np.zeros((9, 9, 3), np.uint8)], [], '0 boxes for 1 images'),
@@ -237,7 +237,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(
   with (output / 'failures.csv').open(newline='') as file:
     failures = {line['image']: line['reason'] for line in csv.DictReader(file)}
   assert list(failures) == ['0.jpg', '2.png', '3.jpg']
-  assert 'is no image of a kind' in failures['0.jpg']
+  assert 'is not an image of a kind' in failures['0.jpg']
   assert 'is 1 x 1 pixels' in failures['2.png']
   assert 'is damaged' in failures['3.jpg']
   # Mended, nothing of the failures is left.
