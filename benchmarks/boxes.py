@@ -1,4 +1,4 @@
-"""NE of finished runs where boxes do not fit: README, Results.
+"""NE of finished runs where boxes do not fit: docs/results/robustness.md.
 
   python benchmarks/boxes.py W ...
 

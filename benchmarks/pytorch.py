@@ -43,8 +43,8 @@ def make_config(arguments):
   config.seed = arguments.seed
   config.batch_size = arguments.batch_size
   config.input.size = arguments.size
-  config.model.depth = arguments.depth
-  config.model.width = arguments.width
+  config.model.backbone = f'resnet{arguments.depth}'
+  config.model.trunk.width = arguments.width
   config.model.channels = arguments.channels
   config.dataset.manual_dir = arguments.manual_dir
   config.dataset.data_dir = arguments.data_dir

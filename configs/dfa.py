@@ -5,38 +5,40 @@
     --config.dataset.manual_dir=FOLDER
 
 Arguments after the colon:
-  dataset  synthetic (rendered, needs no files), deepfashion, fld, in_shop,
-           consumer_to_shop, coco_keypoints, coco, fashion_ai, lsp, lspet or
-           parse
+  dataset  a name of docs/datasets.md; without it synthetic, rendered garments
+           that need no files. A wrong name is answered with the valid ones.
   size     full: the paper's networks, for a GPU or TPU
            small: 5,000 images, at most an hour on 2 CPU cores
            tiny: the quickstart, some minutes on 2 CPU cores
   stages   3; fewer cut the cascade short
-  pretrained  file of torchvision's VGG-16, plain or with batch normalisation,
-           to start from; for size=full
+  backbone  vgg16, the paper's; resnet18, resnet34, resnet50, resnet101 or
+           resnet152
+  pretrained  file of torchvision's weights of the backbone to start from, a
+           VGG-16 plain or with batch normalisation; for size=full
 """
 
 from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.config import parse_arg
+from fld_jax.datasets.catalog import DATASETS
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The config of the default cascade."""
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     size=('full', 'small', 'tiny'),
     stages=3,
+    backbone='vgg16',
     pretrained='',
   )
   config = defaults.base(arg['dataset'])
   config.model = ConfigDict()
   config.model.name = 'dfa'
+  defaults.set_backbone(config, arg['backbone'])
   config.model.hidden = 4096
-  config.model.blocks = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
-  config.model.batch_norm = False
   config.model.dropout = 0.5
   config.model.dtype = 'float32'
   config.stages = (
@@ -60,7 +62,6 @@ def _stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
 
 def _full(config: ConfigDict) -> None:
   """The paper's networks, from random weights: with batch normalisation."""
-  config.model.batch_norm = True
   config.model.dtype = 'bfloat16'
   config.input.std = (58.4, 57.1, 57.4)
   for each in config.stages:
@@ -69,9 +70,10 @@ def _full(config: ConfigDict) -> None:
 
 
 def _small(config: ConfigDict) -> None:
-  """A VGG of a quarter of the channels at 48 pixels."""
+  """A VGG of a quarter of the channels at 48 pixels, a ResNet at 64."""
+  vgg = config.model.backbone == 'vgg16'
   config.batch_size = 50
-  config.input.size = 48
+  config.input.size = 48 if vgg else 64
   config.input.crop = 'bbox_wh'
   config.input.margin = 0.15
   config.input.std = (60.0, 60.0, 60.0)
@@ -79,8 +81,12 @@ def _small(config: ConfigDict) -> None:
   config.augment.scale = 0.1
   config.augment.rotation = 10.0
   config.augment.colour = 0.3
-  config.model.blocks = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 256))
-  config.model.batch_norm = True
+  defaults.set_backbone(
+    config,
+    config.model.backbone,
+    blocks=((1, 16), (1, 32), (2, 64), (2, 128), (2, 256)),
+    width=24,
+  )
   config.model.hidden = 512
   config.model.dropout = 0.0
   config.routing.quantile = 0.5
@@ -103,7 +109,12 @@ def _small(config: ConfigDict) -> None:
 def _tiny(config: ConfigDict) -> None:
   """As small, with less of everything."""
   _small(config)
-  config.model.blocks = ((1, 16), (1, 32), (1, 64), (1, 128))
+  defaults.set_backbone(
+    config,
+    config.model.backbone,
+    blocks=((1, 16), (1, 32), (1, 64), (1, 128)),
+    width=16,
+  )
   config.model.hidden = 256
   config.eval_splits = ('test',)
   config.dataset.splits.train = 'train'

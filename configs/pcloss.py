@@ -5,14 +5,15 @@
     --config.dataset.manual_dir=FOLDER
 
 Arguments after the colon:
-  dataset  synthetic (rendered, needs no files), deepfashion, fld, in_shop,
-           consumer_to_shop, coco_keypoints, coco, fashion_ai, lsp, lspet or
-           parse
-  model    simple_baselines, fpn: heatmaps of a ResNet
+  dataset  a name of docs/datasets.md; without it synthetic, rendered garments
+           that need no files. A wrong name is answered with the valid ones.
+  model    simple_baselines, fpn: heatmaps
            integral: SimpleBaselines' network, trained on the soft-argmax and
            towards heatmaps
-           fashionnet: VGG-16 and regression
-           resnet_regression: the same head on a ResNet
+           fashionnet: regression
+  backbone  auto: for fashionnet vgg16, for the others a ResNet, resnet50 for
+           size=full, else resnet18; or vgg16, resnet18, resnet34, resnet50,
+           resnet101 or resnet152
   pcloss   skeleton (left and right apart), whole, top_bottom, or none
   heatmap  targets and soft-argmax: paper (amplitude 100, alpha 0.1) or unit
            (amplitude 1, alpha 15); auto: paper for size=full, else unit
@@ -20,8 +21,8 @@ Arguments after the colon:
            medium: 5,000 images at 128 pixels, 40 minutes on 2 CPU cores
            small: 5,000 images at 64 pixels, minutes on 2 CPU cores
            tiny: rendered garments in a minute or two
-  pretrained  file of torchvision's weights to start from, for size=full: a
-           ResNet-50, for fashionnet a VGG-16
+  pretrained  file of torchvision's weights of the backbone to start from, for
+           size=full
 """
 
 import numpy as np
@@ -29,31 +30,25 @@ from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.config import parse_arg
+from fld_jax.datasets.catalog import DATASETS
 from fld_jax.errors import InputError
 
-MODELS = (
-  'simple_baselines',
-  'integral',
-  'fpn',
-  'fashionnet',
-  'resnet_regression',
-)
-REGRESSION = ('fashionnet', 'resnet_regression')
-# The soft-argmax needs a product of some 10 (methods 4.2). The best weight of
-# PCLoss is another for each.
+MODELS = ('simple_baselines', 'integral', 'fpn', 'fashionnet')
+# The soft-argmax needs a product of some 10 (docs/methods.md 4.2). The best
+# weight of PCLoss is another for each.
 HEATMAPS = {
   'paper': {'amplitude': 100.0, 'alpha': 0.1},
   'unit': {'amplitude': 1.0, 'alpha': 15.0},
 }
-VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The config of one model, a cascade of one stage."""
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     model=MODELS,
+    backbone='auto',
     pcloss=('skeleton', 'none', 'whole', 'top_bottom'),
     size=('full', 'medium', 'small', 'tiny'),
     heatmap=('auto', *HEATMAPS),
@@ -65,7 +60,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   stage.weights.pseudo_label = 0.0
   stage.weight_schedule = 'constant'
   config.stages = (stage,)
-  _model(config, stage, arg['model'])
+  backbone = arg['backbone']
+  if backbone == 'auto':
+    depth = 50 if arg['size'] == 'full' else 18
+    backbone = 'vgg16' if arg['model'] == 'fashionnet' else f'resnet{depth}'
+  _model(config, stage, arg['model'], backbone)
   _full(config, stage)
   small = {'medium': _medium, 'small': _small, 'tiny': _tiny}
   if arg['size'] in small:
@@ -95,20 +94,22 @@ def get_config(arg: str | None = None) -> ConfigDict:
   return config
 
 
-def _model(config: ConfigDict, stage: ConfigDict, name: str) -> None:
+def _model(
+  config: ConfigDict, stage: ConfigDict, name: str, backbone: str
+) -> None:
   """The network and its losses, of published size."""
-  vgg = {'blocks': VGG16, 'batch_norm': True}  # published: ImageNet weights
-  resnet = {'depth': 50, 'width': 64}
-  head = {'pool': 7, 'hidden': 1024, 'dropout': 0.5}
+  head = {'channels': 256}
+  if name == 'fashionnet':
+    head = {'pool': 7, 'hidden': 1024, 'dropout': 0.5}
   config.model = ConfigDict(
     {
       'name': 'simple_baselines' if name == 'integral' else name,
       'dtype': 'bfloat16',
-      **(vgg if name == 'fashionnet' else resnet),
-      **(head if name in REGRESSION else {'channels': 256}),
+      **head,
     }
   )
-  if name in REGRESSION:
+  defaults.set_backbone(config, backbone)
+  if name == 'fashionnet':
     stage.weights.visibility = 0.03
     return
   config.position_constraint.space = 'heatmap_px'
@@ -124,7 +125,7 @@ def _model(config: ConfigDict, stage: ConfigDict, name: str) -> None:
 
 
 def _full(config: ConfigDict, stage: ConfigDict) -> None:
-  """The paper's section 4.2; what it does not say is from methods 3.6 and 4."""
+  """Song et al.'s section 4.2; what it leaves open: docs/methods.md 3.6, 4."""
   config.batch_size = 20
   config.input.size = 512
   config.input.std = (58.4, 57.1, 57.4)
@@ -151,14 +152,12 @@ def _from_scratch(
   config.input.std = (60.0, 60.0, 60.0)
   config.input.num_threads = 2
   config.model.dtype = 'float32'
-  if name in REGRESSION:
+  if name == 'fashionnet':
     config.model.dropout = 0.1
     config.model.pool = 2
     config.model.hidden = 512
     # Squares of pixels, so smaller crops want a larger weight: as in `small`.
     stage.weights.position_constraint = 1e-4 * (64 / side) ** 2
-  if name != 'fashionnet':
-    config.model.depth = 18
   stage.train_steps = stage.eval_steps = 0
   stage.eval_epochs = 3.0
   stage.optimizer.name = 'adamw'
@@ -180,13 +179,16 @@ def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   config.augment.shift = 0.01
   config.augment.rotation = 15.0
   config.augment.colour = 0.4
-  if name == 'fashionnet':
-    config.model.blocks = ((1, 32), (1, 64), (2, 128), (2, 256), (2, 256))
-    config.model.pool = 4
-    return
-  config.model.width = 48
-  if name not in REGRESSION:
+  defaults.set_backbone(
+    config,
+    config.model.backbone,
+    blocks=((1, 32), (1, 64), (2, 128), (2, 256), (2, 256)),
+    width=48,
+  )
+  if name != 'fashionnet':
     config.model.channels = 64
+  elif config.model.backbone == 'vgg16':
+    config.model.pool = 4
 
 
 def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
@@ -197,11 +199,13 @@ def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   config.augment.shift = 0.04
   config.augment.colour = 0.3
   stage.train_epochs = 8.0
-  if name == 'fashionnet':
-    config.model.blocks = ((1, 16), (1, 32), (2, 64), (2, 128), (2, 256))
-    return
-  config.model.width = 24
-  if name not in REGRESSION:
+  defaults.set_backbone(
+    config,
+    config.model.backbone,
+    blocks=((1, 16), (1, 32), (2, 64), (2, 128), (2, 256)),
+    width=24,
+  )
+  if name != 'fashionnet':
     config.model.channels = 48
 
 

@@ -5,32 +5,15 @@ import os
 from ml_collections import ConfigDict
 
 from fld_jax import defaults
+from fld_jax.datasets.catalog import DATASETS, find
 
-DATASETS = (
-  'synthetic',
-  'deepfashion',
-  'fld',
-  'in_shop',
-  'consumer_to_shop',
-  'coco_keypoints',
-  'coco',  # coco_keypoints where COCO 2017's own files lie
-  'fashion_ai',
-  'lsp',
-  'lspet',
-  'parse',
-)
-# What a trained network is evaluated on, of datasets that have no val.
-EVAL_SPLITS = {
-  'in_shop': ('query',),
-  'lsp': ('test',),
-  'lspet': ('train[95%:]',),  # there is only train
-  'parse': ('test',),
-}
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# (number of 3x3 convolutions, channels) for each block of the published network
+VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 def base(dataset: str) -> ConfigDict:
@@ -40,19 +23,20 @@ def base(dataset: str) -> ConfigDict:
   stands behind it.
 
   Args:
-    dataset: The data set, one of DATASETS.
+    dataset: The data set, a row of `datasets.catalog.DATASETS`.
   """
+  row = DATASETS[dataset]
   config = ConfigDict()
   config.seed = 0  # of initial weights, sampling, augmentation and dropout
-  # Images per training step, over all devices (methods 1.7, as one of DFA's
-  # authors describes it).
+  # Images per training step, over all devices (docs/methods.md 1.7, as one of
+  # DFA's authors describes it).
   config.batch_size = 40
   # How the step is distributed over devices: shard_map or pmap.
   config.parallel = 'shard_map'
   config.log_every_steps = 20  # steps between two log entries
   # If a loss is not finite: 'stop', or 'skip' the update.
   config.on_nan = 'stop'
-  config.eval_splits = EVAL_SPLITS.get(dataset, ('val',))  # splits to evaluate
+  config.eval_splits = row.eval_splits  # splits to evaluate
 
   config.dataset = ConfigDict()
   config.dataset.name = dataset  # a data set of fld_jax.datasets.catalog
@@ -69,11 +53,6 @@ def base(dataset: str) -> ConfigDict:
   # For coco_keypoints: a detector's boxes, in place of the annotated ones; a
   # path below manual_dir that may hold {split}.
   config.dataset.detections = ''
-  if dataset == 'coco':
-    config.dataset.name = 'coco_keypoints'
-    place = 'annotations/person_keypoints_{split}2017.json'
-    config.dataset.annotations = place
-    config.dataset.images = '{split}2017'
   # For lsp, lspet and parse: whether left and right are the 'observer's or the
   # 'person's (not for parse).
   config.dataset.centric = 'observer'
@@ -99,11 +78,13 @@ def base(dataset: str) -> ConfigDict:
     }
   )
   config.dataset.seed = 0  # of the synthetic garments
+  config.dataset.update(row.overrides)
+  config.dataset.update(row.overrides)
 
   config.input = ConfigDict()
   config.input.size = 224  # side of the crop that networks see, in pixels
   # How a box becomes a square: 'pad_square' keeps its aspect ratio, 'bbox_wh'
-  # stretches it (methods A1).
+  # stretches it (docs/methods.md A1).
   config.input.crop = 'pad_square'
   # What the box is grown by on each side, in shares of its sides.
   config.input.margin = 0.0
@@ -113,7 +94,7 @@ def base(dataset: str) -> ConfigDict:
   # Processes that read and decode images; 0 leaves it to the threads.
   config.input.num_workers = 0
 
-  config.augment = ConfigDict()  # methods A21
+  config.augment = ConfigDict()  # docs/methods.md A21
   config.augment.flip = True  # whether to mirror every second image, by chance
   # Logarithm of the largest factor by which a crop is scaled.
   config.augment.scale = 0.05
@@ -125,7 +106,8 @@ def base(dataset: str) -> ConfigDict:
   # File of torchvision's weights (.pth or .safetensors) that the trunks of
   # networks with random weights start from instead, see `start_pretrained`.
   config.pretrained = ''
-  # Factor of the offsets that stages after the first predict (methods A3).
+  # Factor of the offsets that stages after the first predict
+  # (docs/methods.md A3).
   config.offset_scale = 5.0
   # Whether to predict from the image and its mirror image, in twice the time.
   config.flip_test = False
@@ -138,11 +120,11 @@ def base(dataset: str) -> ConfigDict:
   # Cells by which peaks lie to the right of and below the landmarks; not 0 for
   # networks that were trained elsewhere.
   config.heatmap.shift = 0.0
-  # Factor of the heatmap in the soft-argmax (methods 4.2).
+  # Factor of the heatmap in the soft-argmax (docs/methods.md 4.2).
   config.heatmap.alpha = 15.0
   config.position_constraint = ConfigDict()
-  # PCLoss's parts of the landmark set: skeleton, whole or top_bottom (methods
-  # 4.3 to 4.5).
+  # PCLoss's parts of the landmark set: skeleton, whole or top_bottom
+  # (docs/methods.md 4.3 to 4.5).
   config.position_constraint.partition = 'skeleton'
   # PCLoss takes the mean over the k landmarks of a part that cost most.
   config.position_constraint.k = 4
@@ -150,19 +132,46 @@ def base(dataset: str) -> ConfigDict:
   config.position_constraint.space = 'input_px'
   # Landmarks that PCLoss counts: annotated or visible ones.
   config.position_constraint.mask = 'annotated'
-  # Whether PCLoss divides by the number of a part's landmarks (methods 4.5).
+  # Whether PCLoss divides by the number of a part's landmarks
+  # (docs/methods.md 4.5).
   config.position_constraint.pair_mean = False
   config.routing = ConfigDict()
   # How the branches of a stage are used: 'route' takes one by the estimated
   # difficulty, 'average' and 'two_branch' the mean of both.
   config.routing.mode = 'route'
   # Images with a routing score below it take the easy branch (Liu et al., DFA,
-  # section 3.3; methods A11).
+  # section 3.3; docs/methods.md A11).
   config.routing.epsilon = 0.3
   # If above 0, epsilon is this quantile of the training images' scores.
   config.routing.quantile = 0.0
 
   return config
+
+
+def set_backbone(
+  config: ConfigDict,
+  name: str,
+  *,
+  blocks: tuple[tuple[int, int], ...] = VGG16,
+  batch_norm: bool = True,
+  width: int = 64,
+) -> None:
+  """Sets the trunk of a config's network, and how wide it is.
+
+  Args:
+    config: A config with a `model`.
+    name: The trunk, `config.model.backbone`: a row of `models.TRUNKS`.
+    blocks: Number of convolutions and their channels for each block of a VGG.
+    batch_norm: Whether a VGG's convolutions are normalised. The published VGG,
+      which starts from weights for ImageNet, has none.
+    width: Channels of the first block of any other trunk.
+  """
+  config.model.backbone = name
+  if name.startswith('vgg'):
+    trunk = {'blocks': blocks, 'batch_norm': batch_norm}
+  else:
+    trunk = {'width': width}
+  config.model.trunk = ConfigDict(trunk)
 
 
 # The fields of config.model, whose defaults are those of the network's class.
@@ -197,15 +206,16 @@ def start_pretrained(config: ConfigDict, path: str) -> None:
   """Sets what a start from weights for ImageNet asks of a config.
 
   Args:
-    config: with a `model`.
-    path: of torchvision's weights, for `config.pretrained`; '' changes nothing.
+    config: A config with a `model`.
+    path: File of torchvision's weights, for `config.pretrained`; '' changes
+      nothing.
   """
   if not path:
     return
   config.pretrained = path
   config.input.mean, config.input.std = IMAGENET_MEAN, IMAGENET_STD
-  if 'batch_norm' in config.model:  # vgg16-....pth, vgg16_bn-....pth
-    config.model.batch_norm = '_bn' in os.path.basename(path)
+  if 'batch_norm' in config.model.trunk:  # vgg16-....pth, vgg16_bn-....pth
+    config.model.trunk.batch_norm = '_bn' in os.path.basename(path)
 
 
 def stage(name: str) -> ConfigDict:
@@ -217,7 +227,7 @@ def stage(name: str) -> ConfigDict:
   config = ConfigDict()
   config.name = name  # the stage's name, under which its networks are saved
   # Length of the training in steps; of steps and epochs, the first that is not
-  # 0 counts (methods 1.7).
+  # 0 counts (docs/methods.md 1.7).
   config.train_steps = 10_000
   config.train_epochs = 0.0  # length of the training in epochs
   # Steps between two evaluations on the split tune, after which a checkpoint is
@@ -241,10 +251,11 @@ def stage(name: str) -> ConfigDict:
   config.pseudo_label.temperature = 20.0
   # Whether pseudo-labels sum to 1.
   config.pseudo_label.normalize = True
-  # Transform of the products of context_offset: signed_sqrt or raw (methods
-  # A9).
+  # Transform of the products of context_offset: signed_sqrt or raw
+  # (docs/methods.md A9).
   config.pseudo_label.context_transform = 'signed_sqrt'
-  # Loss of pseudo-labels: euclidean, xent_soft or xent_hard (methods A6).
+  # Loss of pseudo-labels: euclidean, xent_soft or xent_hard
+  # (docs/methods.md A6).
   config.pseudo_label.loss = 'euclidean'
   config.weights = ConfigDict(
     {
@@ -258,7 +269,7 @@ def stage(name: str) -> ConfigDict:
   )
   config.landmark_loss = 'l2'  # loss of landmarks: l2 or l1
   # How the weights change during training: ramp_down, paper_literal,
-  # author_issue6 or constant (methods A14).
+  # author_issue6 or constant (docs/methods.md A14).
   config.weight_schedule = 'ramp_down'
   # When the auxiliary losses begin to fade, as a share of the training.
   config.weight_t1 = 0.2
@@ -284,9 +295,17 @@ def stage(name: str) -> ConfigDict:
 
 
 def restore(saved: dict) -> ConfigDict:
-  """The config of what `checkpoint.to_dict` made of it."""
-  saved = _tuples(saved)
+  """The config that a run's manifest holds.
+
+  Args:
+    saved: The config as JSON's dicts and lists, perhaps of an older version.
+
+  Returns:
+    The config. Fields that there were not yet have their present defaults.
+  """
+  saved = _tuples(translate(saved))
   stages = saved.pop('stages')
+  find(saved['dataset']['name'])
   config = defaults.base(saved['dataset']['name'])
   config.update(saved)
   config.stages = tuple(defaults.stage(stage['name']) for stage in stages)
@@ -294,6 +313,32 @@ def restore(saved: dict) -> ConfigDict:
     stage.update(fields)
   config.lock()
   return config
+
+
+def translate(saved: dict) -> dict:
+  """A saved config with its present names for what had others.
+
+  Before there was `model.backbone`, a network's name said which trunk it stood
+  on, whose options were the network's own fields.
+
+  Args:
+    saved: The config as JSON's dicts and lists; it is left as it is.
+
+  Returns:
+    The config in the same form.
+  """
+  if 'name' not in saved.get('model', {}) or 'backbone' in saved['model']:
+    return saved
+  model = dict(saved['model'])
+  if model['name'] in ('dfa', 'fashionnet'):
+    model['backbone'] = 'vgg16'
+  else:
+    model['backbone'] = f'resnet{model.pop("depth")}'
+  if model['name'] == 'resnet_regression':
+    model['name'] = 'fashionnet'
+  options = model.keys() & {'blocks', 'batch_norm', 'width'}
+  model['trunk'] = {option: model.pop(option) for option in sorted(options)}
+  return {**saved, 'model': model}
 
 
 def _tuples(value):

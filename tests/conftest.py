@@ -36,7 +36,7 @@ def tiny_config(tmp_path_factory):
     config.dataset.data_dir = data_dir
     config.dataset.sizes = {'train': 48, 'val': 16, 'test': 16}
     config.input.size = 32
-    config.model.blocks = ((1, 8), (1, 8))
+    config.model.trunk.blocks = ((1, 8), (1, 8))
     config.model.hidden = 256  # fc_pre's eighth just carries an estimate
     for stage in config.stages:
       stage.train_steps, stage.eval_steps = 6, 3

@@ -7,19 +7,21 @@ import sys
 import pytest
 from places import ROOT
 
+from fld_jax import defaults
 from fld_jax.config import explain_overrides, find_config, parse_arg
-from fld_jax.configs import trained
+from fld_jax.configs import dfa, pcloss, trained
 from fld_jax.errors import InputError
+from fld_jax.runtime import manifest
 
 CONFIG = 'configs/dfa.py:dataset=synthetic,size=tiny'
 
 
 def test_parse_arg_reads_each_type_and_keeps_the_other_defaults():
-  defaults = dict(size=('full', 'tiny'), stages=3, rate=0.5, name='x', on=True)
-  assert parse_arg(None, **defaults) == dict(
+  known = dict(size=('full', 'tiny'), stages=3, rate=0.5, name='x', on=True)
+  assert parse_arg(None, **known) == dict(
     size='full', stages=3, rate=0.5, name='x', on=True
   )
-  given = parse_arg('size=tiny,stages=2,rate=2,name=a=b,on=False', **defaults)
+  given = parse_arg('size=tiny,stages=2,rate=2,name=a=b,on=False', **known)
   assert given == dict(size='tiny', stages=2, rate=2.0, name='a=b', on=False)
   assert isinstance(given['rate'], float)
 
@@ -109,6 +111,67 @@ def test_config_of_an_older_run_has_what_came_later(tmp_path, tiny_config):
   (tmp_path / 'manifest.json').write_text(json.dumps({'config': saved}))
   config = trained.get_config(str(tmp_path))
   assert config.to_dict() == tiny_config().to_dict()
+
+
+VGG_BLOCKS = [[1, 16], [1, 32], [2, 64], [2, 128], [2, 256]]
+# What configs had as `model` before `model.backbone`; as the command lines'
+# arguments today.
+OLD_MODELS = {
+  ('dfa', 'size=tiny'): {
+    'batch_norm': True,
+    'blocks': [[1, 16], [1, 32], [1, 64], [1, 128]],
+    'dropout': 0.0,
+    'dtype': 'float32',
+    'hidden': 256,
+    'name': 'dfa',
+  },
+  ('pcloss', 'size=small,model=fashionnet'): {
+    'batch_norm': True,
+    'blocks': VGG_BLOCKS,
+    'dropout': 0.1,
+    'dtype': 'float32',
+    'hidden': 512,
+    'name': 'fashionnet',
+    'pool': 2,
+  },
+  ('pcloss', 'size=small,model=fashionnet,backbone=resnet18'): {
+    'depth': 18,
+    'dropout': 0.1,
+    'dtype': 'float32',
+    'hidden': 512,
+    'name': 'resnet_regression',
+    'pool': 2,
+    'width': 24,
+  },
+  ('pcloss', 'size=medium,model=fpn'): {
+    'channels': 64,
+    'depth': 18,
+    'dtype': 'float32',
+    'name': 'fpn',
+    'width': 48,
+  },
+  ('pcloss', 'size=full'): {
+    'channels': 256,
+    'depth': 50,
+    'dtype': 'bfloat16',
+    'name': 'simple_baselines',
+    'width': 64,
+  },
+}
+
+
+@pytest.mark.parametrize(('file', 'arg'), OLD_MODELS)
+def test_config_of_a_run_before_there_were_backbones(file, arg):
+  config = {'dfa': dfa, 'pcloss': pcloss}[file].get_config(arg)
+  saved = manifest.to_dict(config)
+  old = {**saved, 'model': OLD_MODELS[file, arg]}
+  before = json.dumps(old)
+  assert defaults.translate(old) == saved
+  assert defaults.restore(old).to_dict() == config.to_dict()
+  assert json.dumps(old) == before
+  assert defaults.translate(saved) == saved  # once is enough
+  nothing = {'dataset': {'name': 'fld'}}  # configs/base.py has no model
+  assert defaults.translate(nothing) == nothing
 
 
 @pytest.mark.parametrize('arg', [None, 'nowhere'])

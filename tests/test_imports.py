@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import os
+import re
 import subprocess
 import sys
 
@@ -18,14 +19,14 @@ ORDER = (
   'schema',
   'landmark_sets',
   'geometry',
+  'files',
+  'datasets',
   'config',
   'defaults',
   'config_fields',
   'papers',
-  'files',
   'configs',
   'runtime',
-  'datasets',
   'metrics',
   'ops',
   'models',
@@ -122,6 +123,21 @@ def test_no_files_import_each_other_in_a_circle():
     graph[importer].add(target)
   # Raises CycleError, which names the files.
   list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_only_dfa_knows_its_layers():
+  """And the reader of its authors' release, and the config that sizes them."""
+  own = {
+    'fld_jax.configs.dfa',
+    'fld_jax.configs.pcloss',
+    'fld_jax.pretrained.dfa_release',
+  }
+  layers = re.compile(r'\b(fc_pre|fc6|fc7|fc8\w*)\b|\.hidden\b|\bhidden=')
+  knowing = {
+    name for name, path in FILES.items() if layers.search(path.read_text())
+  }
+  others = {name for name in knowing if room(name) != 'models'}
+  assert others == own
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
-from fld_jax.models import MODELS
+from fld_jax.models import NETWORKS, TRUNKS
+from fld_jax.models.trunk import Trunk
 from fld_jax.runtime import checkpoint
 
 EASY, HARD, ALL = 'easy', 'hard', 'all'
@@ -21,15 +22,15 @@ class Stage:
   """A trained stage.
 
   Attributes:
-    name: of the stage.
-    model: the Linen module, one for all its networks.
+    name: The stage's name in the config.
+    model: The Linen module, one for all the stage's networks.
     networks: {'all': variables}, or {'easy': ..., 'hard': ...}.
     clusters: `centres` (K, D) and `errors` (K,), or {}.
-    epsilon: routing threshold of a stage with branches, else None.
+    epsilon: Routing threshold of a stage with branches, else None.
   """
 
   name: str
-  model: Any
+  model: nn.Module
   networks: dict[str, Any]
   clusters: dict[str, np.ndarray]
   epsilon: float | None = None
@@ -41,26 +42,27 @@ def build_model(
   """The Linen module of a stage.
 
   Args:
-    model: `config.model`: the network's name and fields.
+    model: `config.model`: the network's `name`, its `backbone`, that trunk's
+      options `trunk`, and the network's own fields.
     stage: The stage's config.
-    index: Which of the stages it is; 0 sees the image alone.
-    num_landmarks: N.
+    index: The stage's place in config.stages. The first, 0, sees the image
+      alone.
+    num_landmarks: N, how many landmarks the network predicts.
 
   Returns:
-    The module.
+    The module, a row of `models.NETWORKS` on one of `models.TRUNKS`.
 
   Raises:
-    InputError: for an unknown model or field of it, or a stage that asks for
-      what the model has not.
+    InputError: An unknown network, trunk, or field of one; or the stage asks
+      for what the network has not.
   """
   fields = model.to_dict()
   name = fields.pop('name')
-  if name not in MODELS:
+  if name not in NETWORKS:
     raise InputError(
-      f"config.model.name is '{name}', valid values are {', '.join(MODELS)}."
+      f"config.model.name is '{name}', valid values are {', '.join(NETWORKS)}."
     )
-  known = {field.name for field in dataclasses.fields(MODELS[name])}
-  known -= {'name', 'parent'}
+  known = _fields(NETWORKS[name])
   # What the dataset and the stage decide; only a cascade's networks have all.
   given = {
     'num_landmarks': num_landmarks,
@@ -79,15 +81,49 @@ def build_model(
       f"{given['num_clusters']}, but config.model.name '{name}' has no "
       'pseudo-label: set it to 0.'
     )
-  unknown = sorted(fields.keys() - (known - given.keys()))
+  dtype = fields['dtype'] = jnp.dtype(fields['dtype'])
+  trunk = _build_trunk(fields.pop('backbone'), fields.pop('trunk'), dtype)
+  valid = known - given.keys() - {'backbone'}
+  _check_fields('config.model', fields, valid, f"the network '{name}'")
+  given = {key: value for key, value in given.items() if key in known}
+  return NETWORKS[name](backbone=trunk, **given, **fields)
+
+
+def _build_trunk(name: str, options: dict, dtype: jnp.dtype) -> Trunk:
+  """The Linen module of config.model.backbone and config.model.trunk."""
+  if name not in TRUNKS:
+    raise InputError(
+      f"config.model.backbone is '{name}', valid values are "
+      f'{", ".join(TRUNKS)}.'
+    )
+  kind, fixed = TRUNKS[name]
+  valid = _fields(kind) - fixed.keys() - {'dtype'}
+  _check_fields(
+    'config.model.trunk',
+    options,
+    valid,
+    f"the trunk '{name}'",
+    f" The config file's argument backbone={name} sets the right ones.",
+  )
+  return kind(**fixed, **options, dtype=dtype)
+
+
+def _fields(module: type[nn.Module]) -> set[str]:
+  """The names of a Linen module's own fields."""
+  names = {field.name for field in dataclasses.fields(module)}
+  return names - {'name', 'parent'}
+
+
+def _check_fields(
+  place: str, given: dict, valid: set[str], owner: str, hint: str = ''
+) -> None:
+  """Refuses fields of a config that a module has not."""
+  unknown = sorted(given.keys() - valid)
   if unknown:
     raise InputError(
-      f"config.model.{unknown[0]} is no field of the network '{name}', valid "
-      f'are {", ".join(sorted(known - given.keys()))}.'
+      f'{place}.{unknown[0]} is no field of {owner}, valid are '
+      f'{", ".join(sorted(valid))}.{hint}'
     )
-  fields['dtype'] = jnp.dtype(fields['dtype'])
-  given = {key: value for key, value in given.items() if key in known}
-  return MODELS[name](**given, **fields)
 
 
 def init_variables(model: nn.Module, size: int, seed: int) -> dict:
@@ -96,7 +132,7 @@ def init_variables(model: nn.Module, size: int, seed: int) -> dict:
   Args:
     model: The Linen module.
     size: Side of the crops that the network sees, in pixels.
-    seed: Seed of the parameters.
+    seed: Seed of the random parameters.
 
   Returns:
     {'params': ...} and, with batch normalisation, 'batch_stats'.
@@ -121,12 +157,32 @@ def _example(model: nn.Module, size: int) -> dict:
 
 
 def variable_shapes(model: nn.Module, size: int) -> dict:
-  """The variables of a network: their shapes and types, no numbers."""
+  """The variables of a network: their shapes and types, no numbers.
+
+  Args:
+    model: The Linen module.
+    size: Side of the crops that the network sees, in pixels.
+
+  Returns:
+    The tree that `init_variables` returns, of `jax.ShapeDtypeStruct`.
+  """
   return jax.eval_shape(_init(model, size), jax.random.key(0))
 
 
 def output_shapes(model: nn.Module, size: int) -> dict[str, tuple[int, ...]]:
-  """The shapes of a network's outputs for a batch of one image."""
+  """The shapes of a network's outputs for a batch of one image.
+
+  Args:
+    model: The Linen module.
+    size: Side of the crops that the network sees, in pixels.
+
+  Returns:
+    The name of each output -> its shape, with a batch of 1.
+
+  Raises:
+    InputError: The trunk lacks a map that the network asks for, or cannot take
+      images of this size.
+  """
   init = lambda key: model.init_with_output(
     key, _example(model, size), train=False
   )

@@ -1,11 +1,27 @@
-"""Networks by the name that a config gives them."""
+"""Networks and trunks by the names that a config gives them."""
 
-from fld_jax.models import dfa, fashionnet, fpn, simple_baselines
+from fld_jax.models import (
+  dfa,
+  fashionnet,
+  fpn,
+  resnet,
+  simple_baselines,
+  vgg,
+)
 
-MODELS = {
+# config.model.name -> Linen module with a field `backbone`.
+NETWORKS = {
   'dfa': dfa.DFA,
   'fashionnet': fashionnet.FashionNet,
   'fpn': fpn.FPN,
-  'resnet_regression': fashionnet.ResNetRegression,
   'simple_baselines': simple_baselines.SimpleBaselines,
+}
+# config.model.backbone -> the trunk's class and those of its fields that the
+# name sets. The other fields are options, `config.model.trunk`.
+TRUNKS = {
+  'vgg16': (vgg.VGG, {}),
+  **{
+    f'resnet{depth}': (resnet.ResNet, {'depth': depth})
+    for depth in resnet.LAYOUTS
+  },
 }

@@ -1,99 +1,68 @@
 """Landmarks straight from a feature map: FashionNet's pose branch.
 
 FashionNet: Liu et al., DeepFashion, CVPR 2016; Song et al. (2021) use it as
-their regression model and do not describe its head (methods 3.1).
+their regression model and do not describe its head (docs/methods.md 3.1).
 """
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from fld_jax.models.layers import BatchNorm, Dropout
-from fld_jax.models.resnet import ResNetFeatures
-from fld_jax.models.vgg import VGG16, VGGFeatures
+from fld_jax.models.trunk import FeatureMap, Trunk, last_map
+from fld_jax.models.vgg import VGG
 
 
 class FashionNet(nn.Module):
-  """VGG and the pose branch.
+  """A trunk and the pose branch: pooling, two hidden layers, linear outputs.
 
   Attributes:
-    num_landmarks: N.
-    blocks, batch_norm: of the VGG trunk.
-    pool, hidden, dropout: see `RegressionHead`.
-    dtype: of the computation; the outputs and all parameters are float32.
+    num_landmarks: N, how many landmarks there are.
+    backbone: The trunk; its last map is what the branch sees. The two hidden
+      layers are normalised if the trunk is.
+    pool: Side of the grid, in cells, to which the map is averaged.
+    hidden: Width of both hidden layers.
+    dropout: Rate after each hidden layer, in [0, 1).
+    dtype: The type of the computation; the outputs and all parameters are
+      float32.
   """
 
   num_landmarks: int = 8
-  blocks: tuple[tuple[int, int], ...] = VGG16
-  batch_norm: bool = False
+  backbone: Trunk = VGG()
   pool: int = 7
   hidden: int = 1024
   dropout: float = 0.5
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, batch, train: bool) -> dict[str, jnp.ndarray]:
-    """Runs the network: see `RegressionHead` for arguments and outputs."""
-    x = VGGFeatures(self.blocks, self.batch_norm, self.dtype, name='vgg')(
-      batch['image'].astype(self.dtype), train
-    )
-    return RegressionHead(
+  def __call__(self, batch: dict[str, Array], train: bool) -> dict[str, Array]:
+    """Runs the network.
+
+    Args:
+      batch: `image`, (B, S, S, 3) normalised float; `example_index`, (B,)
+        int32, each example's place in the global batch.
+      train: Whether dropout is on and normalisation uses the batch's own
+        statistics.
+
+    Returns:
+      `landmarks`, (B, N, 2) coordinates in [-0.5, 0.5]; `visibility`, (B, N, 3)
+      logits. FashionNet has two visibility states; three are what FLD and
+      DeepFashion annotate.
+    """
+    return _PoseBranch(
       self.num_landmarks,
       self.pool,
       self.hidden,
       self.dropout,
-      self.batch_norm,
+      self.backbone.batch_norm,
       self.dtype,
       name='pose',
-    )(x, batch, train)
+    )(last_map(self, batch['image'], train), batch['example_index'], train)
 
 
-class ResNetRegression(nn.Module):
-  """The same branch on a ResNet's C5.
-
-  Attributes:
-    num_landmarks: N.
-    depth, width: of the ResNet.
-    pool, hidden, dropout: see `RegressionHead`.
-    dtype: of the computation; the outputs and all parameters are float32.
-  """
-
-  num_landmarks: int = 8
-  depth: int = 50
-  width: int = 64
-  pool: int = 7
-  hidden: int = 1024
-  dropout: float = 0.5
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, batch, train: bool) -> dict[str, jnp.ndarray]:
-    """Runs the network: see `RegressionHead` for arguments and outputs."""
-    x = ResNetFeatures(self.depth, self.width, self.dtype, name='resnet')(
-      batch['image'], train
-    )['c5']
-    return RegressionHead(
-      self.num_landmarks,
-      self.pool,
-      self.hidden,
-      self.dropout,
-      True,
-      self.dtype,
-      name='pose',
-    )(x, batch, train)
-
-
-class RegressionHead(nn.Module):
-  """Average pooling to a fixed grid, two hidden layers, linear outputs.
-
-  Attributes:
-    num_landmarks: N.
-    pool: side of the grid.
-    hidden: width of both layers.
-    dropout: rate after each of them.
-    batch_norm: normalise after each of them.
-    dtype: of the computation; outputs and parameters are float32.
-  """
+class _PoseBranch(nn.Module):
+  """FashionNet without its trunk, one name in the parameter tree."""
 
   num_landmarks: int
   pool: int
@@ -103,19 +72,7 @@ class RegressionHead(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x, batch, train: bool) -> dict[str, jnp.ndarray]:
-    """Runs the head.
-
-    Args:
-      x: (B, H, W, C) feature map.
-      batch: `example_index` (B,) int32, place in the global batch.
-      train: dropout and batch statistics on.
-
-    Returns:
-      `landmarks` (B, N, 2) normalised coordinates and `visibility` (B, N, 3)
-      logits. FashionNet has two visibility states; three are what FLD and
-      DeepFashion annotate.
-    """
+  def __call__(self, x, example_index, train: bool):
     x = adaptive_average_pool(x, self.pool)
     x = x.reshape(x.shape[0], -1)
     for i in (6, 7):
@@ -127,7 +84,7 @@ class RegressionHead(nn.Module):
       )(x)
       if self.batch_norm:
         x = BatchNorm(self.dtype, name=f'bn{i}')(x, train)
-      x = Dropout(self.dropout)(nn.relu(x), batch['example_index'], train)
+      x = Dropout(self.dropout)(nn.relu(x), example_index, train)
     x = x.astype(jnp.float32)
     head = lambda size, name: nn.Dense(
       self.num_landmarks * size,
@@ -137,10 +94,19 @@ class RegressionHead(nn.Module):
     return {'landmarks': head(2, 'landmarks'), 'visibility': head(3, 'states')}
 
 
-def adaptive_average_pool(x, side: int):
-  """Averages (B, H, W, C) to (B, side, side, C), as PyTorch's layer does.
+def adaptive_average_pool(
+  x: FeatureMap, side: int
+) -> Float[Array, 'batch side side channels']:
+  """Averages a map to a grid of a fixed size, as PyTorch's layer does.
 
   Cell i covers rows floor(i H / side) to ceil((i + 1) H / side).
+
+  Args:
+    x: Map of any height and width, (B, H, W, C).
+    side: Side of the grid, in cells.
+
+  Returns:
+    The grid of averages, (B, side, side, C).
   """
 
   def weights(length: int):

@@ -3,11 +3,14 @@
 v1.5: a bottleneck's stride sits in its 3x3 convolution.
 """
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from fld_jax.errors import InputError
 from fld_jax.models.layers import BatchNorm, Conv, max_pool_3x3, relu
+from fld_jax.models.trunk import FeatureMap, Image, Trunk
 
 # Depth -> blocks of each of the four stages, and whether they are bottlenecks.
 LAYOUTS = {
@@ -20,48 +23,45 @@ LAYOUTS = {
 EXPANSION = 4  # a bottleneck's outer channels over its inner ones
 
 
-class ResNetFeatures(nn.Module):
+class ResNet(Trunk):
   """The convolutions.
 
   Attributes:
-    depth: 18, 34, 50, 101 or 152.
-    width: channels of the stem and of the first stage's inner convolutions;
+    depth: Number of layers of the published classifier: 18, 34, 50, 101, 152.
+    width: Channels of the stem and of the first stage's inner convolutions;
       64 is the published network. Each later stage has twice as many.
-    dtype: of the computation; parameters stay float32.
+    dtype: The type of the computation; parameters stay float32.
   """
 
   depth: int = 50
   width: int = 64
   dtype: jnp.dtype = jnp.float32
+  tree_name: ClassVar[str] = 'resnet'
+  batch_norm: ClassVar[bool] = True
 
   @nn.compact
-  def __call__(self, x, train: bool) -> dict[str, jnp.ndarray]:
-    """Computes the maps of the four stages.
+  def __call__(self, image: Image, train: bool) -> dict[str, FeatureMap]:
+    """Computes the maps of the four stages, c2 to c5; see `Trunk`.
 
-    Args:
-      x: (B, H, W, 3) normalised image, its sides multiples of 32, so that a
-        cell of each map covers as much of it as any other.
-      train: batch statistics on.
-
-    Returns:
-      `c2` to `c5`: (B, H / 4, W / 4, C) down to (B, H / 32, W / 32, 8 C), with
-      C the width, times 4 for bottlenecks.
+    The channels of c2 are the width, times 4 for bottlenecks, and each later
+    map has twice as many.
 
     Raises:
-      InputError: for another depth or other sides.
+      InputError: There is no ResNet of this depth, or the image's sides are no
+        multiples of 32, so that some cells would cover more of it than others.
     """
-    if x.shape[1] % 32 or x.shape[2] % 32:
+    if image.shape[1] % 32 or image.shape[2] % 32:
       raise InputError(
-        f'config.input.size is {x.shape[1]}, and a ResNet needs a multiple of '
-        '32.'
+        f'config.input.size is {image.shape[1]}, and a ResNet needs a multiple '
+        'of 32.'
       )
     if self.depth not in LAYOUTS:
       raise InputError(
-        f'config.model.depth is {self.depth}, valid values are '
+        f'The depth of a ResNet is {self.depth}, valid values are '
         f'{", ".join(map(str, LAYOUTS))}.'
       )
     blocks, bottleneck = LAYOUTS[self.depth]
-    x = _conv(self.width, 7, 2, self.dtype, 'conv1')(x.astype(self.dtype))
+    x = _conv(self.width, 7, 2, self.dtype, 'conv1')(image.astype(self.dtype))
     x = relu(BatchNorm(self.dtype, name='bn1')(x, train))
     x = max_pool_3x3(x)
     maps = {}
@@ -120,29 +120,3 @@ def _conv(channels: int, side: int, stride: int, dtype, name: str):
     dtype=dtype,
     name=name,
   )
-
-
-class ResNet(nn.Module):
-  """The classifier: 25,557,032 parameters with 50 layers and 1000 classes."""
-
-  num_classes: int = 1000
-  depth: int = 50
-  width: int = 64
-  dtype: jnp.dtype = jnp.float32
-
-  @nn.compact
-  def __call__(self, batch, train: bool) -> dict[str, jnp.ndarray]:
-    """Classifies images.
-
-    Args:
-      batch: `image` (B, H, W, 3) normalised float.
-      train: batch statistics on.
-
-    Returns:
-      `logits` (B, num_classes).
-    """
-    x = ResNetFeatures(self.depth, self.width, self.dtype, name='resnet')(
-      batch['image'], train
-    )['c5']
-    x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-    return {'logits': nn.Dense(self.num_classes, name='fc')(x)}

@@ -6,41 +6,43 @@ With the coordinates of the soft-argmax trained too it is integral regression
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from fld_jax.models.layers import BatchNorm, Deconv, heatmap_head, relu
-from fld_jax.models.resnet import ResNetFeatures
+from fld_jax.models.resnet import ResNet
+from fld_jax.models.trunk import Trunk, feature_maps
 
 
 class SimpleBaselines(nn.Module):
   """Heatmaps from C5.
 
   Attributes:
-    num_landmarks: N.
-    depth, width: of the ResNet.
-    channels: of the deconvolutions.
-    dtype: of the computation; heatmaps and all parameters are float32.
+    num_landmarks: N, how many landmarks there are.
+    backbone: The trunk, with a map c5.
+    channels: Channels of each of the deconvolutions.
+    dtype: The type of the computation; heatmaps and all parameters are float32.
   """
 
   num_landmarks: int = 8
-  depth: int = 50
-  width: int = 64
+  backbone: Trunk = ResNet()
   channels: int = 256
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, batch, train: bool) -> dict[str, jnp.ndarray]:
+  def __call__(self, batch: dict[str, Array], train: bool) -> dict[str, Array]:
     """Runs the network.
 
     Args:
-      batch: `image` (B, S, S, 3) normalised float, S a multiple of 32.
-      train: batch statistics on.
+      batch: `image`, (B, S, S, 3) normalised float, S a multiple of 32.
+      train: Whether normalisation uses the batch's own statistics.
 
     Returns:
-      `heatmaps` (B, S / 4, S / 4, N), of any range.
+      `heatmaps`, (B, S / 4, S / 4, N), of any range.
+
+    Raises:
+      InputError: The trunk lacks that map, or S is no multiple of 32.
     """
-    x = ResNetFeatures(self.depth, self.width, self.dtype, name='resnet')(
-      batch['image'], train
-    )['c5']
+    (x,) = feature_maps(self, batch['image'], train, ('c5',))
     for i in range(1, 4):
       x = Deconv(self.channels, self.dtype, name=f'deconv{i}')(x)
       x = relu(BatchNorm(self.dtype, name=f'deconv_bn{i}')(x, train))

@@ -147,7 +147,7 @@ class Net:
       'Convolution 64, 3x3, pad 1 of relu(conv1_1)'.
     widths: name of each layer with weights -> number of its outputs.
     outputs: name of each blob that no layer takes -> what it is, for example
-      'concat(fc8_landmarks, fc8_visibility_1)'.
+      'concat(places, states)'.
   """
 
   inputs: dict[str, tuple[int, ...]]

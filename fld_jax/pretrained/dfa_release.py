@@ -6,14 +6,24 @@ import re
 
 import numpy as np
 
+from fld_jax import defaults
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.stage import ALL, EASY, HARD
+from fld_jax.configs import dfa
 from fld_jax.errors import InputError, printable
 from fld_jax.pretrained import caffe_files
-from fld_jax.pretrained.matching import fill, some
+from fld_jax.pretrained.matching import clothes_type, fill, report_line, some
 
-# The release's convolutions in each block, methods 1.2.
+# The release's convolutions in each block, docs/methods.md 1.2.
 _DFA_BLOCKS = (2, 2, 3, 3, 3)
 # Its heads for pseudo-labels go by several names; nothing at test reads them.
 _DFA_LABEL = r'fc8_(soft|hard)label(_stage\d)?'
+# The release's weights: stage -> network -> file.
+_WEIGHTS = {
+  'stage1': {ALL: 'stage1.caffemodel'},
+  'stage2': {ALL: 'stage2.caffemodel'},
+  'stage3': {EASY: 'stage3_easy.caffemodel', HARD: 'stage3_hard.caffemodel'},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +145,59 @@ def read_dfa_weights(path: pathlib.Path, shapes: dict, use_estimate: bool):
     shapes,
     key_of,
     rf'{_DFA_LABEL}\[[01]\]',
-    channels=trunk[last]['kernel'].shape[-1],
+    flattened={'fc6': trunk[last]['kernel'].shape[-1]},
   )
   first = variables['params']['vgg']['conv1_1']
   first['kernel'] = np.ascontiguousarray(first['kernel'][:, :, ::-1])  # BGR
   return variables, left_out
+
+
+def read_run(folder: pathlib.Path):
+  """A run of one clothes type of DFA's release, docs/methods.md 1.2 to 1.4.
+
+  Returns:
+    (config, stage -> network -> variables, lines of a report).
+  """
+  net = read_dfa_net(folder / 'stage1.prototxt', use_estimate=False)
+  path = folder / 'cascade.prototxt'
+  other = read_dfa_net(path, use_estimate=True)
+  for field, value in vars(net).items():
+    if getattr(other, field) != value:
+      raise InputError(
+        f'{path}: has {field} {getattr(other, field)}, must have {value} as '
+        'stage1.prototxt beside it'
+      )
+  config = _dfa_config(folder, net)
+  kind, n = config.dataset.clothes_type, net.num_landmarks
+  networks, report = {}, [f"DFA's release for '{kind}', {n} landmarks:"]
+  for index, stage in enumerate(config.stages):
+    model = stage_lib.build_model(config.model, stage, index, n)
+    shapes = stage_lib.variable_shapes(model, net.size)
+    networks[stage.name] = {}
+    for name, file in _WEIGHTS[stage.name].items():
+      variables, left_out = read_dfa_weights(
+        folder / file, shapes, use_estimate=index > 0
+      )
+      networks[stage.name][name] = variables
+      label = stage.name if name == ALL else f'{stage.name}/{name}'
+      report.append(report_line(label, file, variables, left_out))
+  return config, networks, report
+
+
+def _dfa_config(folder: pathlib.Path, net: DfaNet):
+  """The config of a run of the release."""
+  config = dfa.get_config('dataset=fld')
+  place = f'{folder}/stage1.prototxt, layer fc8_landmarks'
+  config.dataset.clothes_type = clothes_type(place, net.num_landmarks)
+  # docs/methods.md 1.3: padded to a square, mean subtracted, nothing divided.
+  config.input.size = net.size
+  config.input.crop, config.input.margin = 'pad_square', 0.0
+  config.input.mean, config.input.std = defaults.RELEASE_MEAN, (1.0, 1.0, 1.0)
+  defaults.set_backbone(config, 'vgg16', blocks=net.blocks, batch_norm=False)
+  config.model.hidden, config.model.dtype = net.hidden, 'float32'
+  config.offset_scale = 5.0
+  config.routing.mode = 'average'
+  for stage in config.stages:
+    stage.pseudo_label.num_clusters, stage.weights.pseudo_label = 0, 0.0
+    stage.init, stage.estimate_noise = 'random', 0.0
+  return config

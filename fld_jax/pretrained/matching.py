@@ -15,9 +15,12 @@ import pathlib
 import re
 from collections.abc import Callable
 
+import jax
 import numpy as np
 from flax import traverse_util
 
+from fld_jax import landmark_sets
+from fld_jax.cascade.forward import Variables
 from fld_jax.errors import InputError, printable
 
 
@@ -27,7 +30,7 @@ def fill(
   shapes: dict,
   key_of: Callable,
   left_out: str,
-  channels: int = 0,
+  flattened: dict[str, int] | None = None,
 ) -> tuple[dict, list[str]]:
   """The variables of a network, or of a part of one, from a file's arrays.
 
@@ -40,7 +43,8 @@ def fill(
     key_of: function of ('params', 'vgg', 'conv1_1', 'kernel'), for example, to
       the file's name of it.
     left_out: regular expression of the file's names that nothing here wants.
-    channels: of the maps that the layer `fc6` takes, flattened.
+    flattened: Name of each layer that takes flattened maps -> the channels of
+      these maps.
 
   Returns:
     (variables, the file's names that were left out).
@@ -73,7 +77,7 @@ def fill(
     if not np.isfinite(array).all():
       raise InputError(f'{path}, {key}: has NaN or infinite numbers')
     used.add(key)
-    filled[place] = _to_ours(place, array.transpose(axes), channels)
+    filled[place] = _to_ours(place, array.transpose(axes), flattened or {})
   rest = [key for key in arrays if key not in used]
   strange = [key for key in rest if not re.fullmatch(left_out, key)]
   if strange:
@@ -92,9 +96,12 @@ def _axes(place: tuple[str, ...], ndim: int) -> tuple[int, ...]:
   return {4: (2, 3, 1, 0), 2: (1, 0)}.get(ndim, (0,))
 
 
-def _to_ours(place, array: np.ndarray, channels: int) -> np.ndarray:
+def _to_ours(
+  place: tuple[str, ...], array: np.ndarray, flattened: dict[str, int]
+) -> np.ndarray:
   """An array whose axes are in our order, to float32 in our layout."""
-  if place[-2:] == ('fc6', 'kernel'):  # C, H, W -> H, W, C
+  if place[-2] in flattened and place[-1] == 'kernel':  # C, H, W -> H, W, C
+    channels = flattened[place[-2]]
     side = int(np.sqrt(len(array) / channels))
     array = array.reshape(channels, side, side, -1).transpose(1, 2, 0, 3)
     array = array.reshape(-1, array.shape[-1])
@@ -110,10 +117,27 @@ def some(names, most: int = 6) -> str:
   return ', '.join(names[:most]) + more or 'nothing'
 
 
-# --- the authors' release of DFA ---------------------------------------------
+def clothes_type(place: str, num_landmarks: int) -> str:
+  """The clothes type that has so many of the eight landmarks."""
+  types = {
+    len(slots): landmark_sets.FASHION_8.types[code]
+    for code, slots in landmark_sets.FASHION_8.slots.items()
+  }
+  if num_landmarks not in types:
+    known = ', '.join(f'{n} ({kind})' for n, kind in types.items())
+    raise InputError(
+      f'{place}: is of {num_landmarks} landmarks, valid are {known}'
+    )
+  return types[num_landmarks]
 
 
-# --- torchvision -------------------------------------------------------------
-
-
-# --- mmpose ------------------------------------------------------------------
+def report_line(
+  label: str, file: str, variables: Variables, left_out: list[str]
+):
+  """What became of one network, in a line."""
+  sizes = [array.size for array in jax.tree.leaves(variables)]
+  counters = [key for key in left_out if key.endswith('.num_batches_tracked')]
+  left_out = [key for key in left_out if key not in counters]
+  left_out += [f'{len(counters)} num_batches_tracked'] if counters else []
+  without = f'; left out: {", ".join(left_out)}' if left_out else ''
+  return f'  {label} of {file}: {sum(sizes):,} numbers{without}'

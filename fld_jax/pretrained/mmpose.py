@@ -6,9 +6,13 @@ import re
 
 import numpy as np
 
+from fld_jax import defaults
+from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.stage import ALL
+from fld_jax.configs import pcloss
 from fld_jax.errors import InputError
 from fld_jax.pretrained import torch_files
-from fld_jax.pretrained.matching import fill, some
+from fld_jax.pretrained.matching import clothes_type, fill, report_line, some
 from fld_jax.pretrained.torchvision import (
   LEAVES,
   kind_of_weights,
@@ -85,3 +89,49 @@ def fill_mmpose(path, arrays: dict[str, np.ndarray], shapes: dict):
     return f'head.deconv_layers.{number}.{LEAVES[rest[-1]]}'
 
   return fill(path, arrays, shapes, key_of, r'.*\.num_batches_tracked')
+
+
+def read_run(path: pathlib.Path):
+  """A run of mmpose's heatmap estimator.
+
+  Args:
+    path: The checkpoint's file.
+
+  Returns:
+    (config, stage -> network -> variables, lines of a report).
+
+  Raises:
+    InputError: Mistakes in the file.
+  """
+  net, arrays = read_mmpose(path)
+  config = pcloss.get_config('dataset=deepfashion,heatmap=unit,pcloss=none')
+  place = f'{path}, head.final_layer.weight'
+  config.dataset.clothes_type = clothes_type(place, net.num_landmarks)
+  # Its boxes are padded by 1.25. Its images are higher than wide, 256 x 192; of
+  # ours, which are square, a higher item is as large.
+  config.input.size, config.input.margin = 256, 0.125
+  config.input.crop = 'pad_square'
+  config.input.mean, config.input.std = (
+    defaults.IMAGENET_MEAN,
+    defaults.IMAGENET_STD,
+  )
+  defaults.set_backbone(config, f'resnet{net.depth}', width=net.width)
+  config.model.update(channels=net.channels, dtype='float32')
+  # There cell i stands for the middle of pixel 4 i, which lies at 4 i + 0.5;
+  # here for 4 i + 2.
+  config.heatmap.update(
+    sigma=2.0, amplitude=1.0, decoder='quarter', shift=0.375
+  )
+  config.flip_test = True
+  (stage,) = config.stages
+  model = stage_lib.build_model(config.model, stage, 0, net.num_landmarks)
+  shapes = stage_lib.variable_shapes(model, config.input.size)
+  variables, left_out = fill_mmpose(path, arrays, shapes)
+  report = [
+    f"mmpose's SimpleBaselines for '{config.dataset.clothes_type}', "
+    f'{net.num_landmarks} landmarks, ResNet-{net.depth}:',
+    report_line(stage.name, path.name, variables, left_out),
+    f'  It sees squares of {config.input.size} pixels, where mmpose shows '
+    '256 x 192.',
+  ]
+  return config, {stage.name: {ALL: variables}}, report

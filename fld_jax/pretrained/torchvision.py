@@ -8,6 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from fld_jax.errors import InputError
+from fld_jax.models import NETWORKS
 from fld_jax.models.resnet import LAYOUTS
 from fld_jax.pretrained import torch_files
 from fld_jax.pretrained.matching import fill, some
@@ -27,23 +28,31 @@ def start_trunk(
 ) -> tuple[dict, list[str]]:
   """Variables of a network whose trunk, and perhaps more, is a file's.
 
-  Of VGG-16 that is the convolutions, and fc6 and fc7 if the network has layers
-  of these names, inputs and widths: those of DFA's stage 1 at 224 pixels.
+  Of VGG-16 that is the convolutions, and those of the network's
+  `imagenet_layers` that have the file's inputs and widths: both layers of DFA's
+  stage 1 at 224 pixels.
 
   Args:
-    path: of torchvision's weights.
-    variables: of the network, fresh; anything with shapes if only the file's
-      fit is of interest.
-    model: the network's `config.model.name`, for messages.
+    path: File of torchvision's weights.
+    variables: The network's fresh variables; anything with shapes if only the
+      file's fit is of interest.
+    model: The network's name, a row of `models.NETWORKS`.
 
   Returns:
     (variables, the file's names that were left out).
 
   Raises:
-    InputError: for anything but the same trunk.
+    InputError: The file is of another trunk, or the network's trunk is none
+      of torchvision's.
   """
   params = variables['params']
-  trunk = 'vgg' if 'vgg' in params else 'resnet'
+  trunk = next((name for name in ('vgg', 'resnet') if name in params), None)
+  if trunk is None:
+    raise InputError(
+      f"config.pretrained is {path}, and the network '{model}' stands on "
+      'neither a VGG nor a ResNet: leave it out, or give another '
+      'config.model.backbone'
+    )
   arrays = torch_files.read(path)
   kind = kind_of_weights(arrays)
   if kind != trunk:
@@ -59,7 +68,8 @@ def start_trunk(
       'of one'
     )
   if kind == 'vgg':
-    return _start_vgg(path, arrays, variables)
+    layers = getattr(NETWORKS[model], 'imagenet_layers', {})
+    return _start_vgg(path, arrays, variables, layers)
   _check_resnet(path, arrays, '', params['resnet'])
   filled, left_out = fill(
     path,
@@ -94,15 +104,20 @@ def _replaced(variables: dict, filled: dict) -> dict:
   return {k: {**tree, **filled.get(k, {})} for k, tree in variables.items()}
 
 
-def _start_vgg(path, arrays: dict[str, np.ndarray], variables: dict):
+def _start_vgg(
+  path: pathlib.Path,
+  arrays: dict[str, np.ndarray],
+  variables: dict,
+  imagenet_layers: dict[str, str],
+) -> tuple[dict, list[str]]:
   """See `start_trunk`."""
   vgg = variables['params']['vgg']
   ours, theirs = 'bn1_1' in vgg, 'features.1.running_mean' in arrays
   if ours != theirs:
     raise InputError(
       f'{path}: is of a VGG {"with" if theirs else "without"} batch '
-      f'normalisation, and config.model.batch_norm is {ours}: set it to '
-      f'{theirs}'
+      f'normalisation, and config.model.trunk.batch_norm is {ours}: set it '
+      f'to {theirs}'
     )
   names = [name for name in sorted(vgg) if name.startswith('conv')]
   grouped = itertools.groupby(names, lambda name: name[:5])  # conv1_1, conv1_2
@@ -117,8 +132,8 @@ def _start_vgg(path, arrays: dict[str, np.ndarray], variables: dict):
   )
   if blocks != of_file:
     raise InputError(
-      f'{path}: is of a VGG of the blocks {of_file}, and config.model.blocks '
-      f'is {blocks}: set it to them'
+      f'{path}: is of a VGG of the blocks {of_file}, and '
+      f'config.model.trunk.blocks is {blocks}: set it to them'
     )
   places = {}
   for name, number in zip(names, sum(numbers, []), strict=True):
@@ -131,7 +146,7 @@ def _start_vgg(path, arrays: dict[str, np.ndarray], variables: dict):
       if np.shape(bias) == np.shape(arrays.get(mean)):
         arrays[mean] = arrays[mean] - bias
   parts = ['vgg']
-  for name, key in (('fc6', 'classifier.0'), ('fc7', 'classifier.3')):
+  for name, key in imagenet_layers.items():
     layer = variables['params'].get(name, {})
     weight = arrays.get(f'{key}.weight')
     if {*layer} == {'kernel', 'bias'} and weight is not None:
@@ -144,7 +159,7 @@ def _start_vgg(path, arrays: dict[str, np.ndarray], variables: dict):
     _part(variables, *parts),
     lambda place: f'{places[place[-2]]}.{LEAVES[place[-1]]}',
     r'classifier\..*|.*\.num_batches_tracked',
-    channels=blocks[-1][1],
+    flattened={next(iter(imagenet_layers), ''): blocks[-1][1]},
   )
   return _replaced(variables, filled), left_out
 
@@ -220,7 +235,8 @@ def _check_resnet(path, arrays, prefix: str, params: dict) -> None:
   (depth,) = (depth for depth, known in LAYOUTS.items() if known == layout)
   ours = depth, params['conv1']['kernel'].shape[-1]
   theirs = read_resnet(path, arrays, prefix)
-  for field, a, b in zip(('depth', 'width'), ours, theirs, strict=True):
+  names = [(f"'resnet{d}'", w) for d, w in (ours, theirs)]
+  for field, a, b in zip(('backbone', 'trunk.width'), *names, strict=True):
     if a != b:
       raise InputError(
         f'{path}: is of a ResNet of {theirs[0]} layers and width {theirs[1]}, '

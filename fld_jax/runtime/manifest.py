@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+from fld_jax.defaults import translate
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import write_file
 from fld_jax.files.json_files import read_json
@@ -45,11 +46,17 @@ def _flatten(tree, prefix='') -> dict:
 
 
 def read_manifest(workdir: pathlib.Path) -> dict:
-  """The manifest of a run, for all processes; {} if there is none."""
+  """The manifest of a run, for all processes; {} if there is none.
+
+  A config of an older version has its fields' present names.
+  """
   path = workdir / 'manifest.json'
-  return processes.call_on_main(
+  manifest = processes.call_on_main(
     lambda: read_json(path) if path.exists() else {}
   )
+  if 'config' in manifest:
+    manifest['config'] = translate(manifest['config'])
+  return manifest
 
 
 def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:

@@ -53,7 +53,6 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
     check('input.mean', tuple(config.input.mean), [IMAGENET_MEAN])
     check('input.std', tuple(config.input.std), [IMAGENET_STD])
   n, size = setup.landmarks.num_landmarks, setup.pipeline.size
-  units = 4 * n  # two a coordinate
   for index, stage in enumerate(config.stages):
     model = stage_lib.build_model(config.model, stage, index, n)
     shapes = stage_lib.output_shapes(model, size)
@@ -68,14 +67,14 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
         f'config.stages[{index}].branches is True, and only the last of '
         f'{len(config.stages)} stages can have branches.'
       )
-    # The network takes an estimate, so it is DFA's.
-    if index and stage.init == 'previous' and config.model.hidden < 8 * units:
-      raise InputError(
-        f"config.stages[{index}].init is 'previous', which takes {units} units "
-        'of fc_pre to carry the estimate; it has '
-        f'{config.model.hidden // 8}, an eighth of config.model.hidden: raise '
-        f'that to {8 * units}.'
-      )
+    if index and stage.init == 'previous':
+      if not hasattr(model, 'warm_start'):
+        raise InputError(
+          f"config.stages[{index}].init is 'previous', and the network "
+          f"'{config.model.name}' cannot start from the stage before: set it "
+          "to 'random'."
+        )
+      model.check_warm_start(index)
 
 
 def check_pretrained(config: ConfigDict, setup: Setup) -> None:

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from fld_jax import input_pipeline
-from fld_jax.cascade import pseudo_labels, store, warm_start
+from fld_jax.cascade import pseudo_labels, store
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.forward import Variables
@@ -134,11 +134,12 @@ class _Trainer:
   def _rows(self, records, *, augment: bool) -> dict:
     """What clustering and routing need of one pass over records.
 
-    The training set's is under augmentation (methods A19).
+    The training set's is under augmentation (docs/methods.md A19).
 
     Returns:
       Of this process's share `index`, `landmarks`, `visibility`, and after a
-      stage its `estimate` and, if its clusters have errors, `score`, G of P1.
+      stage its `estimate` and, if its clusters have errors, `score`, Liu et
+      al.'s G.
     """
     cascade = Cascade(self.stages, self.setup, self.parallel)
 
@@ -305,7 +306,7 @@ class _Trainer:
     size = self.setup.pipeline.size
     variables = stage_lib.init_variables(model, size, seed)
     if stage.init == 'previous' and self.stages:
-      return warm_start.start_from(
+      return model.warm_start(
         variables,
         self.stages[-1].networks[ALL],
         self.setup.forward.offset_scale,

@@ -134,7 +134,7 @@ def test_trained_on_annotated_boxes_and_evaluated_on_detected(folder, tmp_path):
   config.dataset.splits = {'train': 'train', 'tune': 'train'}
   config.batch_size = 4
   config.input.size = 32
-  config.model.width, config.model.channels = 8, 8
+  config.model.trunk.width, config.model.channels = 8, 8
   stage = config.stages[0]
   stage.train_epochs = stage.eval_epochs = 1.0
   metrics = experiment.run(

@@ -331,7 +331,8 @@ def test_bad_text_and_folders(folder, tmp_path):
   with pytest.raises(InputError, match=r"must have '{split}'"):
     coco_folder.annotation_files(folder, 'annotations/train.json')
   with pytest.raises(
-    InputError, match=r'to be had at .*cocodataset(.|\n)*annotations/train.json'
+    InputError,
+    match=r'can be obtained at .*cocodataset(.|\n)*annotations/train.json',
   ):
     landmark_set(config_of('', tmp_path))
   write(folder, {'train': document('train'), 'val': document('val')})
@@ -447,7 +448,7 @@ def test_trains_and_evaluates_from_one_config(tmp_path):
   config.dataset.data_dir = str(tmp_path / 'data')
   config.batch_size = 8
   config.input.size = 32
-  config.model.width = config.model.channels = 8
+  config.model.trunk.width = config.model.channels = 8
   config.flip_test = True
   stage = config.stages[0]
   stage.train_epochs = stage.eval_epochs = 1.0

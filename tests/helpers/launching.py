@@ -21,7 +21,7 @@ TINY = {
   'dataset.sizes.val': 16,
   'dataset.sizes.test': 16,
   'input.size': 32,
-  'model.blocks': '((1,8),(1,8))',
+  'model.trunk.blocks': '((1,8),(1,8))',
   'model.hidden': 256,
   **{
     f'stages[{i}].{field}': value

@@ -327,7 +327,7 @@ def check_export(stages, config, format, folder, expected):
     ('onnx', 'simple_baselines', 'dark', True),
     ('onnx', 'simple_baselines', 'soft_argmax', False),
     ('onnx', 'fpn', 'quarter', False),
-    ('onnx', 'resnet_regression', '', False),
+    ('onnx', 'fashionnet,backbone=resnet18', '', False),
     ('onnx', 'fashionnet', '', True),
   ],
 )

@@ -5,17 +5,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from classifiers import ResNetClassifier, VGGClassifier
 
 from fld_jax.errors import InputError
-from fld_jax.models import MODELS
+from fld_jax.models import NETWORKS, TRUNKS
 from fld_jax.models.dfa import DFA
+from fld_jax.models.fashionnet import FashionNet
 from fld_jax.models.layers import (
   BatchNorm,
   Dropout,
   max_pool_2x2,
 )
-from fld_jax.models.resnet import ResNet, ResNetFeatures
-from fld_jax.models.vgg import VGG, VGGFeatures
+from fld_jax.models.resnet import ResNet
+from fld_jax.models.vgg import VGG
 from fld_jax.runtime.parallel import AXIS
 
 # All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
@@ -60,7 +62,6 @@ GOLDEN = {
   'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS,
   'fashionnet': CONVS + POSE,
   'fpn': RESNET50 + PYRAMID,
-  'resnet_regression': RESNET50 + RESNET_POSE,
   'simple_baselines': RESNET50 + DECONVS,
 }
 
@@ -77,12 +78,12 @@ GOLDEN = {
 )
 def test_resnet(depth, golden):
   """The counts that torchvision documents."""
-  outputs, variables = shapes(ResNet(depth=depth))
+  outputs, variables = shapes(ResNetClassifier(ResNet(depth)))
   assert count(variables['params']) == golden
   assert outputs['logits'].shape == (2, 1000)
   inputs = jax.ShapeDtypeStruct((2, 64, 96, 3), jnp.float32)
   maps, _ = jax.eval_shape(
-    lambda key, x: ResNetFeatures(depth).init_with_output(key, x, train=False),
+    lambda key, x: ResNet(depth).init_with_output(key, x, train=False),
     jax.random.key(0),
     inputs,
   )
@@ -96,13 +97,15 @@ def test_resnet(depth, golden):
 
 
 def test_unknown_depth():
-  with pytest.raises(InputError, match='depth is 20, .* 18, 34, 50, 101, 152'):
-    shapes(ResNet(depth=20))
+  with pytest.raises(InputError, match='ResNet is 20, .* 18, 34, 50, 101, 152'):
+    shapes(ResNetClassifier(ResNet(depth=20)))
 
 
 @pytest.mark.parametrize('name', ['fpn', 'simple_baselines'])
 def test_heatmaps_have_a_quarter_of_the_side(name):
-  model = MODELS[name](num_landmarks=5, depth=18, width=8, channels=8)
+  model = NETWORKS[name](
+    num_landmarks=5, backbone=ResNet(18, width=8), channels=8
+  )
   outputs, _ = shapes(model, size=96)
   assert {k: v.shape for k, v in outputs.items()} == {
     'heatmaps': (2, 24, 24, 5)
@@ -110,10 +113,8 @@ def test_heatmaps_have_a_quarter_of_the_side(name):
 
 
 def test_regression_on_both_trunks():
-  for model in (
-    MODELS['fashionnet'](blocks=((1, 8),), hidden=8, num_landmarks=5),
-    MODELS['resnet_regression'](depth=18, width=8, hidden=8, num_landmarks=5),
-  ):
+  for backbone in (VGG(blocks=((1, 8),)), ResNet(18, width=8)):
+    model = FashionNet(num_landmarks=5, backbone=backbone, hidden=8)
     outputs, _ = shapes(model, size=64)
     assert {k: v.shape for k, v in outputs.items()} == {
       'landmarks': (2, 5, 2),
@@ -121,16 +122,74 @@ def test_regression_on_both_trunks():
     }
 
 
+NARROW = {'vgg16': {'blocks': ((1, 4), (1, 8), (1, 8), (1, 8), (1, 8))}}
+OWN = {
+  'dfa': {'hidden': 16, 'use_estimate': True},
+  'fashionnet': {'hidden': 8},
+  'fpn': {'channels': 8},
+  'simple_baselines': {'channels': 8},
+}
+
+
+@pytest.mark.parametrize('trunk', TRUNKS)
+def test_every_network_on_every_trunk(trunk):
+  assert set(OWN) == set(NETWORKS)
+  kind, fixed = TRUNKS[trunk]
+  backbone = kind(**fixed, **NARROW.get(trunk, {'width': 4}))
+  alone = jax.eval_shape(
+    lambda x: backbone.init(jax.random.key(0), x, train=True),
+    jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32),
+  )
+  for name, fields in OWN.items():
+    model = NETWORKS[name](num_landmarks=5, backbone=backbone, **fields)
+    inputs = batch_of(2, 64, landmarks=5)
+    outputs, variables = jax.eval_shape(
+      lambda x, model=model: model.init_with_output(
+        {'params': jax.random.key(0), 'dropout': jax.random.key(1)},
+        x,
+        train=True,
+      ),
+      inputs,
+    )
+    expected = {'heatmaps': (2, 16, 16, 5)}
+    if name in ('dfa', 'fashionnet'):
+      expected = {'landmarks': (2, 5, 2), 'visibility': (2, 5, 3)}
+    assert {k: v.shape for k, v in outputs.items() if k in expected} == expected
+    # The trunk is all there, under its own name and nothing under another.
+    assert 'backbone' not in variables['params']
+    own = {k: v[backbone.tree_name] for k, v in variables.items() if k in alone}
+    if name != 'fpn':
+      assert own == alone
+    else:
+      assert own['params'] == alone['params']
+
+
+@pytest.mark.parametrize(
+  ('network', 'maps'), [('fpn', 'c5, c4, c3, c2'), ('simple_baselines', 'c5')]
+)
+def test_a_trunk_that_lacks_a_map(network, maps):
+  backbone = VGG(blocks=((1, 4),) * 4)
+  model = NETWORKS[network](backbone=backbone)
+  who = type(model).__name__
+  with pytest.raises(InputError, match=f'{who} .* {maps} .* VGG has c1, .*c4 '):
+    shapes(model, size=64)
+  model = NETWORKS[network](backbone=VGG(blocks=((1, 4),) * 5), channels=4)
+  with pytest.raises(InputError, match=f'is 48, and {who} .* c5 of VGG.* 32'):
+    shapes(model, size=48)
+
+
 def test_every_model_has_the_golden_count():
   assert (FC6, HEADS) == (102_764_544, 245_820)
-  assert set(GOLDEN) == set(MODELS)
+  assert set(GOLDEN) == set(NETWORKS)
   for name, golden in GOLDEN.items():
-    _, variables = shapes(MODELS[name]())
+    _, variables = shapes(NETWORKS[name]())
     assert count(variables['params']) == golden, name
+  _, variables = shapes(FashionNet(backbone=ResNet(50)))
+  assert count(variables['params']) == RESNET50 + RESNET_POSE
 
 
 def test_vgg16():
-  outputs, variables = shapes(VGG())
+  outputs, variables = shapes(VGGClassifier())
   assert count(variables['params']) == 138_357_544
   assert outputs['logits'].shape == (2, 1000)
 
@@ -140,15 +199,21 @@ def test_vgg16_convolutions_with_and_without_batch_norm():
     (False, CONVS),
     (True, CONVS + CHANNELS),  # no bias, but a scale and an offset
   ):
-    model = VGGFeatures(batch_norm=batch_norm)
+    model = VGG(batch_norm=batch_norm)
     inputs = jax.ShapeDtypeStruct((2, 96, 64, 3), jnp.float32)
-    output, variables = jax.eval_shape(
+    maps, variables = jax.eval_shape(
       lambda key, x, model=model: model.init_with_output(key, x, train=False),
       jax.random.key(0),
       inputs,
     )
     assert count(variables['params']) == expected
-    assert output.shape == (2, 3, 2, 512)
+    assert {name: leaf.shape for name, leaf in maps.items()} == {
+      'c1': (2, 48, 32, 64),
+      'c2': (2, 24, 16, 128),
+      'c3': (2, 12, 8, 256),
+      'c4': (2, 6, 4, 512),
+      'c5': (2, 3, 2, 512),
+    }
     statistics = count(variables.get('batch_stats', {}))
     assert statistics == (2 * CHANNELS if batch_norm else 0)
 
@@ -167,7 +232,12 @@ def test_dfa_that_sees_an_estimate():
 
 
 def test_dfa_without_pseudo_labels_and_with_other_landmarks():
-  model = DFA(num_landmarks=24, num_clusters=0, blocks=((1, 8),), hidden=16)
+  model = DFA(
+    num_landmarks=24,
+    num_clusters=0,
+    backbone=VGG(blocks=((1, 8),)),
+    hidden=16,
+  )
   outputs, variables = shapes(model, size=16)
   # 3x3 convolution, fc6 of 8x8 cells, fc7, positions and visibilities.
   expected = (27 + 1) * 8 + (512 + 1) * 16 + 17 * 16 + 17 * 24 * (2 + 3)
@@ -179,7 +249,11 @@ def test_dfa_without_pseudo_labels_and_with_other_landmarks():
 
 
 def test_bfloat16_leaves_parameters_and_outputs_in_float32():
-  model = DFA(use_estimate=True, batch_norm=True, dtype=jnp.bfloat16)
+  model = DFA(
+    use_estimate=True,
+    backbone=VGG(batch_norm=True, dtype=jnp.bfloat16),
+    dtype=jnp.bfloat16,
+  )
   for leaf in jax.tree.leaves(shapes(model)):
     assert leaf.dtype == jnp.float32
 
@@ -234,7 +308,12 @@ def fc7_of():
 
   fc7 is set to hand through its last two inputs and its first fourteen.
   """
-  model = DFA(use_estimate=True, blocks=((1, 4),), hidden=16, num_clusters=0)
+  model = DFA(
+    use_estimate=True,
+    backbone=VGG(blocks=((1, 4),)),
+    hidden=16,
+    num_clusters=0,
+  )
   batch = {
     key: np.zeros(leaf.shape, leaf.dtype)
     for key, leaf in batch_of(20, 4).items()

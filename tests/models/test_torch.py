@@ -10,7 +10,7 @@ import pytest
 
 from fld_jax.models.fashionnet import adaptive_average_pool
 from fld_jax.models.layers import Deconv, max_pool_3x3
-from fld_jax.models.resnet import ResNetFeatures
+from fld_jax.models.resnet import ResNet
 from fld_jax.models.simple_baselines import SimpleBaselines
 from fld_jax.runtime.parallel import AXIS
 
@@ -25,7 +25,7 @@ from torch_networks import nchw, nhwc, run  # noqa: E402
 def test_resnet(depth, train):
   torch.manual_seed(depth)
   theirs = torch_networks.randomise(torch_networks.ResNet(depth, 16), 1)
-  compare(theirs, ResNetFeatures(depth, 16), train, depth, lambda x: x)
+  compare(theirs, ResNet(depth, 16), train, depth, lambda x: x)
 
 
 @pytest.mark.parametrize('train', [False, True])
@@ -34,7 +34,7 @@ def test_simple_baselines(depth, train):
   torch.manual_seed(depth)
   theirs = torch_networks.SimpleBaselines(depth, 16, 24)
   torch_networks.randomise(theirs, 1)
-  model = SimpleBaselines(depth=depth, width=16, channels=24)
+  model = SimpleBaselines(backbone=ResNet(depth, 16), channels=24)
   compare(theirs, model, train, depth, lambda x: {'image': x})
 
 
@@ -80,7 +80,7 @@ def test_gradients_of_simple_baselines():
   x = rng.normal(size=(4, 64, 64, 3)).astype(np.float32)
   target = rng.normal(size=(4, 16, 16, 8)).astype(np.float32)
   ((theirs(nchw(x))['heatmaps'] - nchw(target)) ** 2).mean().backward()
-  model = SimpleBaselines(depth=18, width=8, channels=8)
+  model = SimpleBaselines(backbone=ResNet(18, 8), channels=8)
 
   def loss(params):
     apply = lambda x: model.apply(
@@ -108,7 +108,7 @@ def test_weights_go_there_and_back():
   torch.manual_seed(0)
   theirs = torch_networks.randomise(torch_networks.SimpleBaselines(50, 8, 8), 1)
   variables = torch_networks.to_variables(theirs)
-  model = SimpleBaselines(depth=50, width=8, channels=8)
+  model = SimpleBaselines(backbone=ResNet(50, 8), channels=8)
   shapes = jax.eval_shape(
     lambda: model.init(
       jax.random.key(0), {'image': np.zeros((1, 64, 64, 3))}, train=False

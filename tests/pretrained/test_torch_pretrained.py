@@ -15,9 +15,9 @@ from fld_jax.cascade.setup import resolve
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
-from fld_jax.models.resnet import ResNetFeatures
+from fld_jax.models.resnet import ResNet
 from fld_jax.models.simple_baselines import SimpleBaselines
-from fld_jax.models.vgg import VGG16
+from fld_jax.models.vgg import VGG, VGG16
 from fld_jax.pretrained import convert, torch_files
 from fld_jax.pretrained.torchvision import start_trunk
 
@@ -70,7 +70,7 @@ class Vgg(torch.nn.Module):
 
 def check_vgg(theirs, path, blocks, hidden, batch_norm, size, count):
   """Stage 1's landmarks with the file's trunk, fc6 and fc7, to 1e-4."""
-  model = DFA(8, 0, hidden=hidden, blocks=blocks, batch_norm=batch_norm)
+  model = DFA(num_clusters=0, backbone=VGG(blocks, batch_norm), hidden=hidden)
   images = np.random.default_rng(0).normal(size=(count, size, size, 3))
   batch = {
     'image': images.astype(np.float32),
@@ -116,7 +116,7 @@ def test_torchvision_vgg(name, tmp_path):
 
 
 def check_resnet(theirs, path, depth, width, count=2, side=64):
-  model = ResNetFeatures(depth, width)
+  model = ResNet(depth, width)
   shape = (count, side, side, 3)
   x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
   fresh = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
@@ -183,10 +183,11 @@ def test_mmpose(depth, n, version, old, tmp_path):
   torch.save(state, path, _use_new_zipfile_serialization=not old)
   convert.convert(path, tmp_path / 'W')
   config = trained.get_config(str(tmp_path / 'W'))
-  assert config.model.depth == depth and config.model.width == 16
+  assert config.model.backbone == f'resnet{depth}'
+  assert config.model.trunk.width == 16
   ((only,), _) = store.load_cascade(config, resolve(config), tmp_path / 'W')
   x = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
-  model = SimpleBaselines(n, depth, 16, 24)
+  model = SimpleBaselines(n, ResNet(depth, 16), 24)
   assert only.model == model
   found, _ = run(model, only.networks['all'], {'image': x}, train=False)
   with torch.no_grad():

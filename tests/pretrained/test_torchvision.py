@@ -22,25 +22,25 @@ from fld_jax.training import checks
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
-def tiny(tiny_config, path, stages=1, batch_norm=False, **model):
+def tiny(tiny_config, path, stages=1, batch_norm=False, blocks=SLIM, hidden=32):
   config = tiny_config(stages)
-  model = {'blocks': SLIM, 'hidden': 32, 'batch_norm': batch_norm, **model}
-  with config.unlocked():
-    config.model.update(model)
+  config.model.trunk.update(blocks=blocks, batch_norm=batch_norm)
+  config.model.hidden = hidden
   config.pretrained = str(path)
   config.input.mean = (123.675, 116.28, 103.53)
   config.input.std = (58.395, 57.12, 57.375)
   return config
 
 
-def heatmaps(tiny_config, path, **model):
+def heatmaps(tiny_config, path, depth=18, width=8):
   config = pcloss.get_config('dataset=synthetic,size=tiny')
   config.dataset.update(tiny_config().dataset)
   config.input.size = 32
   base = tiny(tiny_config, path)
   config.pretrained = str(path)
   config.input.mean, config.input.std = base.input.mean, base.input.std
-  config.model.update({'depth': 18, 'width': 8, 'channels': 8, **model})
+  config.model.update(backbone=f'resnet{depth}', channels=8)
+  config.model.trunk.width = width
   return config
 
 
@@ -181,7 +181,7 @@ def changed(key, value):
 WRONG = {
   'missing': (
     without('features.21.weight'),
-    r'is of a VGG of the blocks .*, and config.model.blocks is ',
+    r'is of a VGG of the blocks .*, and config.model.trunk.blocks is ',
   ),
   'missing bias': (
     without('features.21.bias'),
@@ -205,12 +205,12 @@ WRONG = {
   ),
   'wide': (
     lambda arrays: vgg(slim=8),
-    r'blocks \(\(2, 8\), .*, and config.model.blocks is \(\(2, 4\), ',
+    r'blocks \(\(2, 8\), .*, and config.model.trunk.blocks is \(\(2, 4\), ',
   ),
   'normalised': (
     lambda arrays: vgg(batch_norm=True),
-    'is of a VGG with batch normalisation, and config.model.batch_norm is '
-    'False: set it to True',
+    'is of a VGG with batch normalisation, and config.model.trunk.batch_norm '
+    'is False: set it to True',
   ),
   'ResNet': (
     lambda arrays: resnet(),
@@ -243,12 +243,13 @@ def test_wrong_files_are_refused(case, tiny_config, tmp_path):
   [
     (
       lambda: resnet((3, 4, 6, 3), True),
-      'is of a ResNet of 50 layers and width 8, and config.model.depth is 18: '
-      'set it to 50',
+      'is of a ResNet of 50 layers and width 8, and config.model.backbone is '
+      "'resnet18': set it to 'resnet50'",
     ),
     (
       lambda: resnet(width=16),
-      'of 18 layers and width 16, and config.model.width is 8: set it to 16',
+      'of 18 layers and width 16, and config.model.trunk.width is 8: set it to '
+      '16',
     ),
     (
       lambda: resnet((2, 2, 2, 3)),
@@ -309,6 +310,28 @@ def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):
   experiment.run(config, tmp_path / 'W', mode='evaluate', splits=('test',))
 
 
+def test_dfa_on_a_resnet(tiny_config, tmp_path):
+  """The trunk is the file's, and DFA's own layers are as they were."""
+  path = tmp_path / 'resnet.safetensors'
+  arrays = resnet()
+  save_file(arrays, path)
+  config = tiny(tiny_config, path)
+  with config.unlocked():
+    config.model.backbone, config.model.trunk = 'resnet18', {'width': 8}
+  checks.check_pretrained(config, resolve(config))
+  fresh, found, left_out = start(config, path)
+  kernel = found['params']['resnet']['conv1']['kernel']
+  expected = arrays['conv1.weight'].transpose(2, 3, 1, 0)
+  np.testing.assert_array_equal(kernel, expected)
+  assert found['params']['fc6'] is fresh['params']['fc6']
+  assert 'fc.weight' in left_out
+
+
+def test_a_trunk_that_torchvision_has_not(tmp_path):
+  with pytest.raises(InputError, match="'dfa' stands on neither a VGG nor a"):
+    torchvision.start_trunk(tmp_path / 'x.pth', {'params': {'own': {}}}, 'dfa')
+
+
 def test_a_wrong_file_stops_before_anything_is_written(tiny_config, tmp_path):
   config = tiny(tiny_config, tmp_path / 'nothing.pth')
   with pytest.raises(InputError, match='nothing.pth: cannot be read'):
@@ -328,7 +351,7 @@ def test_argument_of_the_configs(name):
     assert config.pretrained == f'a/{name}'
     assert config.input.mean == (123.675, 116.28, 103.53)
     assert config.input.std == (58.395, 57.12, 57.375)
-    if 'batch_norm' in config.model:
-      assert config.model.batch_norm == ('_bn' in name)
+    if 'batch_norm' in config.model.trunk:
+      assert config.model.trunk.batch_norm == ('_bn' in name)
   assert dfa.get_config().pretrained == ''
   assert dfa.get_config().input.mean == (122.7717, 115.9465, 102.9801)

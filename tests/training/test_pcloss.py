@@ -33,8 +33,13 @@ def shrink(config, data_dir):
   config.dataset.data_dir = data_dir
   config.dataset.sizes = {'train': 48, 'val': 16, 'test': 16}
   config.input.size = 32
-  small = {'blocks': ((1, 8), (1, 8)), 'hidden': 16, 'width': 4, 'channels': 8}
+  small = {'hidden': 16, 'channels': 8}
   config.model.update({k: v for k, v in small.items() if k in config.model})
+  # Five blocks where a network wants the map of stride 32.
+  blocks = ((1, 8), (1, 8)) if 'hidden' in config.model else ((1, 8),) * 5
+  small = {'blocks': blocks, 'width': 4}
+  trunk = config.model.trunk
+  trunk.update({k: v for k, v in small.items() if k in trunk})
   for stage in config.stages:
     stage.train_epochs = 0.0
     stage.train_steps, stage.eval_steps = 4, 2
@@ -54,7 +59,7 @@ def tiny(tiny_config):
 
 
 @pytest.mark.parametrize('size', ['full', 'medium', 'small', 'tiny'])
-@pytest.mark.parametrize('model', MODELS)
+@pytest.mark.parametrize('model', [*MODELS, 'fashionnet,backbone=resnet18'])
 def test_configs_are_sound(model, size):
   for pc in ('skeleton', 'none', 'whole', 'top_bottom'):
     config = pcloss.get_config(f'model={model},size={size},pcloss={pc}')
@@ -109,8 +114,10 @@ def test_the_paper_recipe():
   [
     ('input.size', 48, 'size is 48, and a ResNet needs a multiple of 32'),
     ('heatmap.alpha', 0.1, 'alpha 0.1 is too small .* drawn to the middle'),
-    ('model.depth', 20, 'depth is 20, valid values are 18'),
-    ('model.blocks', ((1, 8),), "blocks is no field of .*'simple_baselines'"),
+    ('model.backbone', 'resnet20', "is 'resnet20', valid .* vgg16, resnet18"),
+    ('model.backbone', 'vgg16', "trunk.width is no field of the trunk 'vgg16'"),
+    ('model.pool', 2, "model.pool is no field of .*'simple_baselines'"),
+    ('model.name', 'fpm', "name is 'fpm', valid values are dfa, fashionnet"),
     ('position_constraint.space', 'cm', "'cm', valid .*'heatmap_px'"),
   ],
 )
@@ -152,9 +159,9 @@ def test_losses_on_what_a_regression_does_not_predict(tiny):
 
 
 def test_a_preset_without_targets():
-  for model in pcloss.REGRESSION:
-    with pytest.raises(InputError, match=f"'paper', .*'{model}' has none"):
-      pcloss.get_config(f'model={model},heatmap=paper')
+  for backbone in ('vgg16', 'resnet18'):
+    with pytest.raises(InputError, match="'paper', .*'fashionnet' has none"):
+      pcloss.get_config(f'model=fashionnet,backbone={backbone},heatmap=paper')
 
 
 @pytest.mark.parametrize(
@@ -225,13 +232,16 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
     np.testing.assert_allclose(one, places, atol=2e-5)
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+  'name',
+  [*MODELS, 'fashionnet,backbone=resnet18', 'simple_baselines,backbone=vgg16'],
+)
 def test_trains_and_evaluates(tiny, tmp_path, name):
   config = tiny(name)
   results = experiment.run(config, tmp_path, mode='train', splits=('test',))
   assert results['test']['num_examples'] == 16
   accuracy = results['test']['stages']['stage1']['visibility_accuracy']
-  assert (accuracy['overall'] is None) == (name not in pcloss.REGRESSION)
+  assert (accuracy['overall'] is None) == (config.model.name != 'fashionnet')
   # The height of a heatmap, or a visibility: both in [0, 1], and not all alike.
   boxes = json.loads((tmp_path / 'eval/test/predictions.json').read_text())
   scores = {x for box in boxes for x in box['keypoints'][2::3]}

@@ -11,9 +11,11 @@ from random_networks import random_variables
 
 from fld_jax import experiment, input_pipeline, landmark_sets
 from fld_jax.cascade import stage as stage_lib
-from fld_jax.cascade import store, warm_start
+from fld_jax.cascade import store
 from fld_jax.cascade.setup import resolve
+from fld_jax.configs import trained
 from fld_jax.errors import InputError
+from fld_jax.models.resnet import ResNet
 from fld_jax.runtime.manifest import (
   compare_configs,
   read_manifest,
@@ -364,7 +366,7 @@ def test_stage_2_starts_with_the_landmarks_of_stage_1(three_networks):
   source['params']['fc8_landmarks']['kernel'][weak] = 0
   for i in range(1, 9):
     source['params'][f'fc8_visibility_{i}']['kernel'][weak] = 0
-  new = warm_start.start_from(fresh, source, offset_scale=5.0)
+  new = models[1].warm_start(fresh, source, offset_scale=5.0)
   old = run_network(models[0], source, batch)
   assert np.std(old['landmarks']) > 0.1
   outputs = run_network(models[1], new, batch)
@@ -385,7 +387,7 @@ def test_stage_2_starts_with_the_landmarks_of_stage_1(three_networks):
 
 def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
   models, (_, source, fresh), batch = three_networks
-  new = warm_start.start_from(fresh, source, offset_scale=5.0)
+  new = models[2].warm_start(fresh, source, offset_scale=5.0)
   old = run_network(models[1], source, batch)
   outputs = run_network(models[2], new, batch)
   for name in ('landmarks', 'visibility'):
@@ -393,6 +395,56 @@ def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
   assert_same(
     new['params']['fc8_pseudo_label'], fresh['params']['fc8_pseudo_label']
   )
+
+
+def test_the_cascade_on_a_resnet(tiny_config, tmp_path):
+  """Two stages, the second of which starts as the first ended."""
+  config = tiny_config(stages=2)
+  config.model.backbone = 'resnet18'
+  with config.unlocked():
+    config.model.trunk = {'width': 4}
+  for stage in config.stages:
+    stage.init = 'previous' if stage.name == 'stage2' else 'random'
+    stage.train_steps, stage.eval_steps = 4, 2
+  results = experiment.run(config, tmp_path, mode='train', splits=('test',))
+  assert results['test']['num_examples'] == 16
+  stages, _ = store.load_cascade(config, resolve(config), tmp_path)
+  for stage in stages:
+    assert 'resnet' in stage.networks['all']['params']
+    assert isinstance(stage.model.backbone, ResNet)
+  again = experiment.run(config, tmp_path, mode='evaluate', splits=('test',))
+  assert again['test']['ne'] == results['test']['ne']
+
+
+def test_a_run_from_before_there_were_backbones(
+  tiny_config, trained_workdir, tmp_path
+):
+  """Its manifest names the trunk's options as the network's; it goes on."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained_workdir, workdir)
+  path = workdir / 'manifest.json'
+  manifest = json.loads(path.read_text())
+  model = manifest['config']['model']
+  assert model.pop('backbone') == 'vgg16'
+  model.update(model.pop('trunk'))
+  path.write_text(json.dumps(manifest))
+  figures = json.loads((workdir / 'eval/test/metrics.json').read_text())
+  restored = trained.get_config(str(workdir))
+  again = experiment.run(restored, workdir, mode='evaluate', splits=('test',))
+  assert again['test']['ne'] == figures['ne']
+  # To resume it, first as if the last stage were still to be trained.
+  shutil.rmtree(workdir / 'stages/stage3')
+  manifest['stages'].pop('stage3')
+  path.write_text(json.dumps(manifest))
+  experiment.run(tiny_config(), workdir, mode='train', splits=('test',))
+  assert json.loads(path.read_text())['config']['model']['backbone'] == 'vgg16'
+  assert (workdir / 'eval/test/metrics.json').read_text() == (
+    trained_workdir / 'eval/test/metrics.json'
+  ).read_text()
+  with pytest.raises(InputError, match='config.model.trunk.blocks.0.1 was 8'):
+    config = tiny_config()
+    config.model.trunk.blocks = ((1, 4), (1, 8))
+    experiment.run(config, workdir, mode='train', splits=('test',))
 
 
 @pytest.mark.parametrize(

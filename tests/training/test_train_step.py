@@ -15,6 +15,7 @@ from fld_jax.cascade import forward
 from fld_jax.cascade.setup import resolve
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
+from fld_jax.models.vgg import VGG
 from fld_jax.runtime.parallel import AXIS, Parallel
 from fld_jax.training import objective, schedules, train_step
 from fld_jax.training.objective import Objective
@@ -30,8 +31,7 @@ def make_model(*, use_estimate, noisy=True):
     num_clusters=CLUSTERS,
     use_estimate=use_estimate,
     hidden=16,
-    blocks=((1, 8), (1, 8)),
-    batch_norm=noisy,
+    backbone=VGG(blocks=((1, 8), (1, 8)), batch_norm=noisy),
     dropout=0.5 if noisy else 0.0,
   )
 
@@ -244,7 +244,7 @@ def whole_batch(model, variables, batch, estimate, train):
 
 
 def written_out_loss(outputs, batch, estimate, centres):
-  """P1's three losses, summed example by example."""
+  """Liu et al.'s three losses, summed example by example."""
   total = 0.0
   for i in np.flatnonzero(batch['mask']):
     offset = estimate[i] - batch['landmarks'][i]
