@@ -180,7 +180,6 @@ MODEL_FIELDS = {
   'backbone': 'the trunk on which the network stands, a name in fld_jax.models',
   'blocks': "(number of 3x3 convolutions, channels) for each of VGG's blocks",
   'batch_norm': "whether VGG's convolutions are followed by batch norm",
-  'depth': "number of ResNet's layers: 18, 34, 50, 101 or 152",
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the deconvolutions or of the feature pyramid',
   'pool': 'side of the grid to which the last map is averaged, in cells',

@@ -1,5 +1,6 @@
 """`--mode=export`: files that find the same landmarks without fld_jax."""
 
+import datetime
 import hashlib
 import importlib.util
 import json
@@ -474,3 +475,34 @@ def test_command_line(trained_workdir, tmp_path):
   assert f'Model: {output}/model.stablehlo' in first.stdout
   assert (second.returncode, second.stderr.count('\n')) == (2, 1)
   assert second.stderr.startswith(f'error: --output is {output}')
+
+
+def test_manifest_says_until_when_jax_reads_the_file(folders):
+  for format, folder in folders.items():
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    day = datetime.date.fromisoformat(manifest['exported'])
+    assert abs(day - datetime.datetime.now(datetime.UTC).date()).days <= 1
+    versions = manifest['versions']
+    assert ('jax_guarantee_until' in versions) == (format == 'stablehlo')
+  stablehlo = folders['stablehlo']
+  versions = json.loads((stablehlo / 'manifest.json').read_text())['versions']
+  until = datetime.date.fromisoformat(versions['jax_guarantee_until'])
+  assert 181 <= (until - day).days <= 184
+  assert jax.__version__ in versions['words']
+  file = bytearray((stablehlo / 'model.stablehlo').read_bytes())
+  exported = jax.export.deserialize(file)
+  assert exported.calling_convention_version == versions['calling_convention']
+
+
+@pytest.mark.parametrize(
+  ('day', 'later'),
+  [
+    ('2026-01-15', '2026-07-15'),
+    ('2026-08-31', '2027-02-28'),
+    ('2027-08-30', '2028-02-29'),
+    ('2026-12-01', '2027-06-01'),
+  ],
+)
+def test_six_months_later(day, later):
+  found = export_formats._months_later(datetime.date.fromisoformat(day), 6)
+  assert found == datetime.date.fromisoformat(later)

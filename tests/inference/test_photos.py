@@ -173,7 +173,7 @@ def test_find(tmp_path):
 @pytest.mark.parametrize(
   ('images', 'words'),
   [
-    ('empty', 'the folder has no image'),
+    ('empty', 'the folder holds no file with the ending'),
     ('empty/*.jpg', 'as a pattern it matches no file'),
     ('nowhere', 'is neither a file nor a folder'),
   ],
