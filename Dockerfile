@@ -4,8 +4,8 @@
 #   --config.dataset.data_dir=/data/records --workdir=/data/run
 # FOLDER must be writable for user 1000.
 
-# constraints.txt is for this version of Python.
-FROM python:3.11-slim
+# The Python that fld_jax is tested with most.
+FROM python:3.12-slim
 
 # See launch/environment.sh.
 RUN apt-get update \

@@ -3,7 +3,8 @@
 from ml_collections import ConfigDict
 
 from fld_jax.config import parse_arg
-from fld_jax.defaults import DATASETS, base
+from fld_jax.datasets.catalog import DATASETS
+from fld_jax.defaults import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -12,6 +13,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   Args:
     arg: 'dataset=NAME'.
   """
-  config = base(parse_arg(arg, dataset=DATASETS)['dataset'])
+  config = base(parse_arg(arg, dataset=tuple(DATASETS))['dataset'])
   config.lock()
   return config

@@ -5,9 +5,8 @@
     --config.dataset.manual_dir=FOLDER
 
 Arguments after the colon:
-  dataset  synthetic (rendered, needs no files), deepfashion, fld, in_shop,
-           consumer_to_shop, coco_keypoints, coco, fashion_ai, lsp, lspet or
-           parse
+  dataset  a name of docs/datasets.md; without it synthetic, rendered garments
+           that need no files. A wrong name is answered with the valid ones.
   size     full: the paper's networks, for a GPU or TPU
            small: 5,000 images, at most an hour on 2 CPU cores
            tiny: the quickstart, some minutes on 2 CPU cores
@@ -22,13 +21,14 @@ from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.config import parse_arg
+from fld_jax.datasets.catalog import DATASETS
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The config of the default cascade."""
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     size=('full', 'small', 'tiny'),
     stages=3,
     backbone='vgg16',

@@ -5,9 +5,8 @@
     --config.dataset.manual_dir=FOLDER
 
 Arguments after the colon:
-  dataset  synthetic (rendered, needs no files), deepfashion, fld, in_shop,
-           consumer_to_shop, coco_keypoints, coco, fashion_ai, lsp, lspet or
-           parse
+  dataset  a name of docs/datasets.md; without it synthetic, rendered garments
+           that need no files. A wrong name is answered with the valid ones.
   model    simple_baselines, fpn: heatmaps
            integral: SimpleBaselines' network, trained on the soft-argmax and
            towards heatmaps
@@ -31,11 +30,12 @@ from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.config import parse_arg
+from fld_jax.datasets.catalog import DATASETS
 from fld_jax.errors import InputError
 
 MODELS = ('simple_baselines', 'integral', 'fpn', 'fashionnet')
-# The soft-argmax needs a product of some 10 (methods 4.2). The best weight of
-# PCLoss is another for each.
+# The soft-argmax needs a product of some 10 (docs/methods.md 4.2). The best
+# weight of PCLoss is another for each.
 HEATMAPS = {
   'paper': {'amplitude': 100.0, 'alpha': 0.1},
   'unit': {'amplitude': 1.0, 'alpha': 15.0},
@@ -46,7 +46,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """The config of one model, a cascade of one stage."""
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     model=MODELS,
     backbone='auto',
     pcloss=('skeleton', 'none', 'whole', 'top_bottom'),
@@ -125,7 +125,7 @@ def _model(
 
 
 def _full(config: ConfigDict, stage: ConfigDict) -> None:
-  """The paper's section 4.2; what it does not say is from methods 3.6 and 4."""
+  """Song et al.'s section 4.2; what it leaves open: docs/methods.md 3.6, 4."""
   config.batch_size = 20
   config.input.size = 512
   config.input.std = (58.4, 57.1, 57.4)

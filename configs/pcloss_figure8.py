@@ -7,15 +7,15 @@
 It draws W/sweep.png. Arguments after the colon, beside `dataset`, `size` and
 `model` of configs/pcloss.py:
   seeds  1: how many
-The best weight depends on the unit and the other loss (methods 4.3), so choose
-it on held-out training images: "--config.eval_splits=('train[95%:]',)".
+The best weight depends on the unit and the other loss (docs/methods.md 4.3), so
+choose it on held-out training images: "--config.eval_splits=('train[95%:]',)".
 """
 
 from ml_collections import ConfigDict
 
-from fld_jax import defaults
 from fld_jax.config import parse_arg
 from fld_jax.configs import pcloss
+from fld_jax.datasets.catalog import DATASETS
 
 # The paper's grid is not in its text, nor are figures. Its choices are: 1e-5 on
 # DeepFashion and FLD, 2e-4 on FashionAI.
@@ -27,7 +27,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   """configs/pcloss.py with the sweep's `rows`, `seeds` and `about`."""
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     size=('full', 'medium', 'small', 'tiny'),
     model=pcloss.MODELS,
     seeds=1,

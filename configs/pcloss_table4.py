@@ -13,9 +13,9 @@ of configs/pcloss.py:
 
 from ml_collections import ConfigDict
 
-from fld_jax import defaults
 from fld_jax.config import difference, parse_arg
 from fld_jax.configs import pcloss
+from fld_jax.datasets.catalog import DATASETS
 from fld_jax.papers import PCLOSS_TABLE_4
 
 ABOUT = 'Paper: FashionAI.'
@@ -40,7 +40,7 @@ def table(arg: str | None, paper: dict, about: str) -> ConfigDict:
   """
   arg = parse_arg(
     arg,
-    dataset=defaults.DATASETS,
+    dataset=tuple(DATASETS),
     size=('full', 'medium', 'small', 'tiny'),
     model=('all', *paper),
     seeds=3,

@@ -1,133 +1,240 @@
-"""The data sets: landmarks, source, builder and evaluation splits."""
+"""The data sets: a row each says what fld_jax knows of one.
+
+A new data set is a row of `DATASETS` and a folder beside this file that holds
+its builder.
+"""
 
 import contextlib
 import dataclasses
+import pkgutil
 import textwrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from fld_jax import landmark_sets, schema
+from fld_jax import landmark_sets
 from fld_jax.errors import InputError
-
-LANDMARK_SETS = {
-  'deepfashion': landmark_sets.FASHION_8,
-  'fld': landmark_sets.FASHION_8,
-  'in_shop': landmark_sets.FASHION_8,
-  'consumer_to_shop': landmark_sets.FASHION_8,
-  'synthetic': landmark_sets.FASHION_8,
-  'coco_keypoints': None,  # the files say
-  'fashion_ai': landmark_sets.FASHION_AI_24,
-  'lsp': landmark_sets.LSP_14,
-  'lspet': landmark_sets.LSP_14,
-  'parse': landmark_sets.LSP_14,
-}
+from fld_jax.schema import LandmarkSet
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """Where the original files of a dataset come from, and how they lie.
+  """Where the original files of a data set come from.
 
   Attributes:
-    address: where to ask for them.
-    tree: the folder, line by line.
+    address: The page that offers them.
+    tree: The expected layout of the folder, line by line.
   """
 
   address: str
   tree: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """A row of `DATASETS`.
+
+  Builders and functions are named 'MODULE:NAME' and imported when they are
+  needed: TensorFlow Datasets takes a second, which `--help` does not have.
+
+  Attributes:
+    landmarks: The landmark set; or, where the files say which landmarks there
+      are, the name of a function of `config.dataset` that reads it from them.
+    builder: The name of the class, a TFDS builder.
+    settings: The fields of `config.dataset` that the builder takes by keyword,
+      beside `data_dir`.
+    source: Where the original files come from; None for rendered images, which
+      need no `config.dataset.manual_dir`.
+    eval_splits: The splits that a trained network is evaluated on by default.
+    overrides: Fields of `config.dataset` whose default values this row changes.
+      With `name` among them the row is another layout of that data set.
+  """
+
+  landmarks: LandmarkSet | str
+  builder: str
+  settings: tuple[str, ...] = ('manual_dir',)
+  source: Source | None = None
+  eval_splits: tuple[str, ...] = ('val',)
+  overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
 _DEEPFASHION = 'http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion'
-SOURCES = {
-  'deepfashion': Source(
-    f'{_DEEPFASHION}/AttributePrediction.html',
-    """
-    Img/img/FOLDER/img_00000001.jpg ...
-    Anno/list_bbox.txt               (or in Anno_coarse/, Anno_fine/)
-    Anno/list_landmarks.txt
-    Anno/list_attr_cloth.txt, Anno/list_attr_img.txt   (both or neither)
-    Eval/list_eval_partition.txt
-    or, with --config.dataset.labels=fine, of train, val and test any:
-    Anno_fine/train.txt, train_bbox.txt, train_landmarks.txt
-    Anno_fine/train_cate.txt, list_category_cloth.txt  (all or none)
-    Anno_fine/train_attr.txt, list_attr_cloth.txt      (all or none)
-    """,
+DATASETS = {
+  'synthetic': Dataset(
+    landmarks=landmark_sets.FASHION_8,
+    builder='fld_jax.datasets.synthetic.builder:Synthetic',
+    settings=('sizes', 'seed'),
   ),
-  'fld': Source(
-    f'{_DEEPFASHION}/LandmarkDetection.html',
-    """
-    Img/img_00000001.jpg ...
-    Anno/list_bbox.txt
-    Anno/list_landmarks.txt
-    Eval/list_eval_partition.txt
-    """,
+  'deepfashion': Dataset(
+    landmarks=landmark_sets.FASHION_8,
+    builder='fld_jax.datasets.deepfashion.builders:Deepfashion',
+    settings=('manual_dir', 'labels'),
+    source=Source(
+      f'{_DEEPFASHION}/AttributePrediction.html',
+      """
+      Img/img/FOLDER/img_00000001.jpg ...
+      Anno/list_bbox.txt               (or in Anno_coarse/, Anno_fine/)
+      Anno/list_landmarks.txt
+      Anno/list_attr_cloth.txt, Anno/list_attr_img.txt   (both or neither)
+      Eval/list_eval_partition.txt
+      or, with --config.dataset.labels=fine, of train, val and test any:
+      Anno_fine/train.txt, train_bbox.txt, train_landmarks.txt
+      Anno_fine/train_cate.txt, list_category_cloth.txt  (all or none)
+      Anno_fine/train_attr.txt, list_attr_cloth.txt      (all or none)
+      """,
+    ),
   ),
-  'in_shop': Source(
-    f'{_DEEPFASHION}/InShopRetrieval.html',
-    """
-    Img/img/...jpg
-    Anno/list_bbox_inshop.txt
-    Anno/list_landmarks_inshop.txt
-    Anno/list_item_inshop.txt        (need not be there)
-    Anno/list_attr_cloth.txt, Anno/list_attr_items.txt (both or neither)
-    Eval/list_eval_partition.txt
-    """,
+  'fld': Dataset(
+    landmarks=landmark_sets.FASHION_8,
+    builder='fld_jax.datasets.deepfashion.builders:Fld',
+    source=Source(
+      f'{_DEEPFASHION}/LandmarkDetection.html',
+      """
+      Img/img_00000001.jpg ...
+      Anno/list_bbox.txt
+      Anno/list_landmarks.txt
+      Eval/list_eval_partition.txt
+      """,
+    ),
   ),
-  'consumer_to_shop': Source(
-    f'{_DEEPFASHION}/Consumer2ShopRetrieval.html',
-    """
-    Img/img/...jpg
-    Anno/list_bbox_consumer2shop.txt
-    Anno/list_landmarks_consumer2shop.txt
-    Anno/list_item_consumer2shop.txt (or list_items_...; need not be there)
-    Anno/list_attr_cloth.txt, Anno/list_attr_items.txt (both or neither)
-    Eval/list_eval_partition.txt
-    """,
+  'in_shop': Dataset(
+    landmarks=landmark_sets.FASHION_8,
+    builder='fld_jax.datasets.deepfashion.builders:InShop',
+    eval_splits=('query',),
+    source=Source(
+      f'{_DEEPFASHION}/InShopRetrieval.html',
+      """
+      Img/img/...jpg
+      Anno/list_bbox_inshop.txt
+      Anno/list_landmarks_inshop.txt
+      Anno/list_item_inshop.txt        (need not be there)
+      Anno/list_attr_cloth.txt, Anno/list_attr_items.txt (both or neither)
+      Eval/list_eval_partition.txt
+      """,
+    ),
   ),
-  'coco_keypoints': Source(
-    'https://cocodataset.org/#download (or your own files)',
-    """
-    annotations/train.json, val.json, test.json   (one or more of them; other
-                                places: config.dataset.annotations)
-    images/FILE_NAME ...        (other places: config.dataset.images)
-    COCO 2017's own layout, annotations/person_keypoints_val2017.json and
-    val2017/, is --dataset=coco, or dataset=coco in a config's argument.
-    """,
+  'consumer_to_shop': Dataset(
+    landmarks=landmark_sets.FASHION_8,
+    builder='fld_jax.datasets.deepfashion.builders:ConsumerToShop',
+    source=Source(
+      f'{_DEEPFASHION}/Consumer2ShopRetrieval.html',
+      """
+      Img/img/...jpg
+      Anno/list_bbox_consumer2shop.txt
+      Anno/list_landmarks_consumer2shop.txt
+      Anno/list_item_consumer2shop.txt (or list_items_...; need not be there)
+      Anno/list_attr_cloth.txt, Anno/list_attr_items.txt (both or neither)
+      Eval/list_eval_partition.txt
+      """,
+    ),
   ),
-  'fashion_ai': Source(
-    'https://tianchi.aliyun.com/competition/entrance/231648',
-    """
-    ANY_FOLDER/ANY_NAME.csv     (with the 24 landmark columns)
-    ANY_FOLDER/Images/CATEGORY/HASH.jpg ...
-    """,
+  'coco_keypoints': Dataset(
+    landmarks='fld_jax.datasets.coco.folder:configured_landmark_set',
+    builder='fld_jax.datasets.coco.builder:CocoKeypoints',
+    settings=('manual_dir', 'annotations', 'images', 'detections'),
+    source=Source(
+      'https://cocodataset.org/#download (or your own files)',
+      """
+      annotations/train.json, val.json, test.json   (one or more of them; other
+                                  places: config.dataset.annotations)
+      images/FILE_NAME ...        (other places: config.dataset.images)
+      COCO 2017's own layout, annotations/person_keypoints_val2017.json and
+      val2017/, is --dataset=coco, or dataset=coco in a config's argument.
+      """,
+    ),
   ),
-  'lsp': Source(
-    'http://sam.johnson.io/research/lsp.html',
-    """
-    joints.mat
-    images/im0001.jpg ... im2000.jpg
-    """,
+  'fashion_ai': Dataset(
+    landmarks=landmark_sets.FASHION_AI_24,
+    builder='fld_jax.datasets.fashion_ai.builder:FashionAi',
+    source=Source(
+      'https://tianchi.aliyun.com/competition/entrance/231648',
+      """
+      ANY_FOLDER/ANY_NAME.csv     (with the 24 landmark columns)
+      ANY_FOLDER/Images/CATEGORY/HASH.jpg ...
+      """,
+    ),
   ),
-  'lspet': Source(
-    'http://sam.johnson.io/research/lspet.html',
-    """
-    joints.mat
-    images/im00001.jpg ... im10000.jpg
-    """,
+  'lsp': Dataset(
+    landmarks=landmark_sets.LSP_14,
+    builder='fld_jax.datasets.pose.builders:Lsp',
+    settings=('manual_dir', 'centric'),
+    eval_splits=('test',),
+    source=Source(
+      'http://sam.johnson.io/research/lsp.html',
+      """
+      joints.mat
+      images/im0001.jpg ... im2000.jpg
+      """,
+    ),
   ),
-  'parse': Source(
-    'https://www.ics.uci.edu/~dramanan/papers/parse/',
-    """
-    labels.mat
-    im0001.jpg ... im0305.jpg
-    """,
+  'lspet': Dataset(
+    landmarks=landmark_sets.LSP_14,
+    builder='fld_jax.datasets.pose.builders:Lspet',
+    settings=('manual_dir', 'centric'),
+    eval_splits=('train[95%:]',),  # there is only train
+    source=Source(
+      'http://sam.johnson.io/research/lspet.html',
+      """
+      joints.mat
+      images/im00001.jpg ... im10000.jpg
+      """,
+    ),
+  ),
+  'parse': Dataset(
+    landmarks=landmark_sets.LSP_14,
+    builder='fld_jax.datasets.pose.builders:Parse',
+    settings=('manual_dir', 'centric'),
+    eval_splits=('test',),
+    source=Source(
+      'https://www.ics.uci.edu/~dramanan/papers/parse/',
+      """
+      labels.mat
+      im0001.jpg ... im0305.jpg
+      """,
+    ),
   ),
 }
+# COCO 2017's own layout.
+DATASETS['coco'] = dataclasses.replace(
+  DATASETS['coco_keypoints'],
+  overrides={
+    'name': 'coco_keypoints',
+    'annotations': 'annotations/person_keypoints_{split}2017.json',
+    'images': '{split}2017',
+  },
+)
 
 
-def landmark_set(config) -> schema.LandmarkSet:
+def find(name: str) -> Dataset:
+  """The row of a data set.
+
+  Args:
+    name: A value of `config.dataset.name`.
+
+  Raises:
+    InputError: There is no data set of this name.
+  """
+  valid = [key for key, row in DATASETS.items() if 'name' not in row.overrides]
+  if name not in valid:
+    raise InputError(
+      f"config.dataset.name is '{name}', valid values are {', '.join(valid)}.",
+      'config',
+    )
+  return DATASETS[name]
+
+
+def names_with_files() -> list[str]:
+  """The valid values of `config.dataset.name` that have original files."""
+  return [
+    name
+    for name, row in DATASETS.items()
+    if row.source and 'name' not in row.overrides
+  ]
+
+
+def landmark_set(config) -> LandmarkSet:
   """The landmarks that a config asks for.
 
   Args:
-    config: see `prepared_builder`; `clothes_type`, see `only_type`.
+    config: see `prepared_builder`; `clothes_type`, see `selected_type`.
 
   Returns:
     Those of the dataset; with a clothes type, those that it has.
@@ -185,21 +292,14 @@ def selected_type(config) -> ClothesType | None:
   return ClothesType(config.clothes_type, code, whole.slots[code])
 
 
-def whole_set(config) -> schema.LandmarkSet:
+def whole_set(config) -> LandmarkSet:
   """The landmarks of all clothes types, see `landmark_set`."""
-  if config.name not in LANDMARK_SETS:
-    raise InputError(
-      f"config.dataset.name is '{config.name}', valid values are "
-      f'{", ".join(LANDMARK_SETS)}.',
-      'config',
-    )
-  if LANDMARK_SETS[config.name]:
-    return LANDMARK_SETS[config.name]
-  from fld_jax.datasets.coco import folder
-
+  landmarks = find(config.name).landmarks
+  if isinstance(landmarks, LandmarkSet):
+    return landmarks
   with instructions(config.name):
     check_manual_dir(config)
-    return folder.read_landmark_set(config.manual_dir, config.annotations)
+    return pkgutil.resolve_name(landmarks)(config)
 
 
 @contextlib.contextmanager
@@ -208,12 +308,13 @@ def instructions(name: str):
   try:
     yield
   except InputError as error:
-    if error.kind != 'missing':
+    source = DATASETS[name].source
+    if error.kind != 'missing' or source is None:
       raise
-    place = SOURCES[name]
-    tree = textwrap.indent(textwrap.dedent(place.tree).strip('\n'), '  ')
+    tree = textwrap.indent(textwrap.dedent(source.tree).strip('\n'), '  ')
     raise InputError(
-      f'{error}.\n{name} is to be had at {place.address}.\nThe folder:\n{tree}',
+      f'{error}.\n{name} can be obtained at {source.address}.\n'
+      f'Expected layout of the folder:\n{tree}',
       'missing',
     ) from error
 

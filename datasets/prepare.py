@@ -1,14 +1,10 @@
 """Prepares a dataset, and says what was read and what was left out."""
 
 import os
+import pkgutil
 import time
 
-from fld_jax.datasets.catalog import (
-  SOURCES,
-  check_manual_dir,
-  instructions,
-  whole_set,
-)
+from fld_jax.datasets.catalog import check_manual_dir, find, instructions
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 
 
@@ -89,49 +85,11 @@ def make_builder(config):
   Raises:
     InputError: for an unknown name, or missing files.
   """
-  whole_set(config)  # knows the names
+  row = find(config.name)
   with instructions(config.name):
-    if config.name in SOURCES:
+    if row.source:
       check_manual_dir(config)
-    return _builder(config, os.path.expanduser(config.data_dir))
-
-
-def _builder(config, data_dir: str):
-  # Imported here: TFDS takes a second.
-  if config.name == 'synthetic':
-    from fld_jax.datasets.synthetic.builder import Synthetic
-
-    sizes = config.sizes.to_dict()
-    return Synthetic(sizes=sizes, seed=config.seed, data_dir=data_dir)
-  places = {'manual_dir': config.manual_dir, 'data_dir': data_dir}
-  if config.name in ('deepfashion', 'fld'):
-    from fld_jax.datasets.deepfashion.builders import Deepfashion, Fld
-
-    if config.name == 'fld':
-      return Fld(**places)
-    return Deepfashion(labels=config.labels, **places)
-  if config.name in ('in_shop', 'consumer_to_shop'):
-    from fld_jax.datasets.deepfashion.builders import ConsumerToShop, InShop
-
-    builders = {
-      'in_shop': InShop,
-      'consumer_to_shop': ConsumerToShop,
-    }
-    return builders[config.name](**places)
-  if config.name == 'coco_keypoints':
-    from fld_jax.datasets.coco.builder import CocoKeypoints
-
-    return CocoKeypoints(
-      annotations=config.annotations,
-      images=config.images,
-      detections=config.detections,
-      **places,
-    )
-  if config.name == 'fashion_ai':
-    from fld_jax.datasets.fashion_ai.builder import FashionAi
-
-    return FashionAi(**places)
-  from fld_jax.datasets.pose.builders import Lsp, Lspet, Parse
-
-  builders = {'lsp': Lsp, 'lspet': Lspet, 'parse': Parse}
-  return builders[config.name](centric=config.centric, **places)
+    builder = pkgutil.resolve_name(row.builder)
+    settings = {name: config[name] for name in row.settings}
+    data_dir = os.path.expanduser(config.data_dir)
+    return builder(data_dir=data_dir, **settings)

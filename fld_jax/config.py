@@ -1,39 +1,83 @@
-"""What every config file and `main` share about configs."""
+"""Reads config arguments and overrides, and compares configs."""
 
 import ast
+import difflib
+import functools
 import importlib.util
+import logging
 import os
+import pathlib
 import re
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
 
-# What XLA does best on a CPU; flags of the CPU alone. Its default library for
-# convolutions is two to three times slower than the one it had before; an empty
-# value turns it off. And where a CPU has vectors of 512 bits, it uses half of
-# them unless told: so a train step of a small SimpleBaselines is a quarter
-# faster, and a large one no slower.
+# XLA's fastest settings for CPUs; they change nothing on other devices. Its
+# default library for convolutions is two to three times slower than the one it
+# had before; an empty value turns it off. Where a CPU has vectors of 512 bits,
+# XLA uses half of each by default: with whole vectors a train step of a small
+# SimpleBaselines is a quarter faster, and that of a large one no slower.
 XLA_CPU_FLAGS = (
   '--xla_cpu_experimental_ynn_fusion_type= --xla_cpu_prefer_vector_width=512'
 )
+
+
+# The config files that are installed with fld_jax.
+CONFIGS = pathlib.Path(__file__).parent / 'configs'
+
+
+def set_xla_cpu_flags() -> None:
+  """Sets XLA's fastest flags for CPUs, unless XLA_FLAGS is set already.
+
+  XLA reads the flags when JAX first looks for devices, so JAX may be imported
+  already. If it has looked for devices and works on a CPU, a warning says once
+  how to have the flags.
+  """
+  if 'XLA_FLAGS' in os.environ:  # whoever sets it decides
+    return
+  # JAX has no public function for this; where it is not imported, it has not
+  # looked for devices.
+  bridge = sys.modules.get('jax._src.xla_bridge')
+  if bridge is None or not bridge.backends_are_initialized():
+    os.environ['XLA_FLAGS'] = XLA_CPU_FLAGS
+  elif sys.modules['jax'].default_backend() == 'cpu':
+    _warn_of_slow_cpu()
+
+
+@functools.cache  # once a process
+def _warn_of_slow_cpu() -> None:
+  logging.getLogger('fld_jax').warning(
+    'JAX was in use before fld_jax could set XLA_FLAGS, so networks run up to '
+    "2.6 times slower on this CPU: load before JAX is used, or set XLA_FLAGS='"
+    "%s' yourself.",
+    XLA_CPU_FLAGS,
+  )
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+  """' Did you mean X?' for a misspelt name; '' if no valid name is close."""
+  close = difflib.get_close_matches(name, list(valid), n=1)
+  return f" Did you mean '{close[0]}'?" if close else ''
 
 
 def parse_arg(arg: str | None, **defaults) -> dict:
   """Reads the argument after a config file's colon.
 
   Args:
-    arg: 'key=value,key=value', or None. A value takes the type of its
-      default.
-    **defaults: every key that is understood, each a string, number, bool or a
-      tuple of the valid strings, the first of which is the default.
+    arg: The text 'key=value,key=value', or None for the defaults alone. A
+      value takes the type of its default.
+    **defaults: Every valid key with its default, a string, number or bool; or
+      with a tuple of the valid strings, the first of which is the default.
 
   Returns:
-    The defaults with the given values.
+    Every key with its value.
 
   Raises:
-    InputError: for a key or value that is not understood.
+    InputError: An unknown key, or a value that is not valid for its key.
   """
   given = {}
   for part in filter(None, (arg or '').split(',')):
@@ -41,7 +85,7 @@ def parse_arg(arg: str | None, **defaults) -> dict:
     if key not in defaults:
       raise InputError(
         f"The config argument '{key}' is unknown, valid ones are "
-        f'{", ".join(defaults)}.'
+        f'{", ".join(defaults)}.{did_you_mean(key, defaults)}'
       )
     given[key] = value
   result = {}
@@ -51,7 +95,7 @@ def parse_arg(arg: str | None, **defaults) -> dict:
       if result[key] not in default:
         raise InputError(
           f"The config argument {key} is '{result[key]}', valid values are "
-          f'{", ".join(default)}.'
+          f'{", ".join(default)}.{did_you_mean(result[key], default)}'
         )
     elif key not in given or isinstance(default, str):
       result[key] = given.get(key, default)
@@ -60,23 +104,23 @@ def parse_arg(arg: str | None, **defaults) -> dict:
         result[key] = type(default)(ast.literal_eval(given[key]))
       except (ValueError, SyntaxError) as error:
         raise InputError(
-          f"The config argument {key} is '{given[key]}', which is no "
-          f'{type(default).__name__}.'
+          f"The config argument {key} is '{given[key]}', which is not of "
+          f'type {type(default).__name__}.'
         ) from error
   return result
 
 
 def difference(old, new, path: str = '') -> tuple[tuple[str, Any, Any], ...]:
-  """Where two configs differ: path, old and new value.
+  """The fields in which two configs differ: path, old and new value.
 
   Args:
-    old: ConfigDict, or a part of one.
-    new: likewise.
-    path: of both.
+    old: A ConfigDict, or a part of one.
+    new: The ConfigDict or part to compare with `old`.
+    path: Where both stand in their configs; '' for whole configs.
 
   Returns:
-    ('stages[0].train_epochs', 8.0, 5.0), for example. Parts that have not the
-    same fields, or not as many entries, count as one value.
+    Triples such as ('stages[0].train_epochs', 8.0, 5.0). Parts that differ in
+    their fields, or in the number of their entries, count as one value.
   """
   both = lambda kind: isinstance(old, kind) and isinstance(new, kind)
   if both(ConfigDict) and old.keys() == new.keys():
@@ -92,11 +136,14 @@ def difference(old, new, path: str = '') -> tuple[tuple[str, Any, Any], ...]:
 
 
 def find_flag(arguments: list[str], name: str) -> str | None:
-  """The value of a flag on a command line, the last one given; None if none.
+  """The value of a flag on a command line, the last one given.
 
   Args:
-    arguments: with --NAME=VALUE or --NAME VALUE among them.
-    name: of the flag.
+    arguments: The command line, with --NAME=VALUE or --NAME VALUE among it.
+    name: The flag's name.
+
+  Returns:
+    The value; None if the flag is not given.
   """
   start = f'--{name}='
   pairs = zip(arguments, [*arguments[1:], None], strict=True)
@@ -112,54 +159,73 @@ def find_config(arguments: list[str]) -> tuple[str, str | None] | None:
   """The config file that a command line names, and its argument.
 
   Args:
-    arguments: with --config=FILE[:ARG] or --config FILE[:ARG] among them.
+    arguments: The command line, with --config=FILE[:ARG] or --config FILE[:ARG]
+      among it.
 
   Returns:
     (FILE, ARG or None); None if there is no such flag.
 
   Raises:
-    InputError: if there is no such file.
+    InputError: The file does not exist.
   """
   given = find_flag(arguments, 'config')
   if given is None:
     return None
   path, _, arg = given.partition(':')
   if not os.path.isfile(path):
-    raise InputError(f"There is no config file '{path}'.")
+    files = map(str, pathlib.Path(path).parent.glob('*.py'))
+    hint = did_you_mean(path, files)
+    installed = CONFIGS / os.path.basename(path)
+    if not hint and installed.is_file():
+      hint = f" Did you mean '{installed}'?"
+    raise InputError(f"There is no config file '{path}'.{hint}")
   return path, arg or None
 
 
 def explain_overrides(arguments: list[str]) -> None:
-  """Names the override on a command line whose field the config has not.
+  """Names an override on a command line whose field the config lacks.
 
   Args:
-    arguments: of the command line, see `find_config`.
+    arguments: The command line, see `find_config`.
 
   Raises:
-    InputError: naming the field and the fields that there are beside it.
-      Returns if every override names a field.
+    InputError: An override names no field. It says which fields there are
+      beside it.
   """
   place = find_config(arguments)
   config = _load(*place) if place else {}
   for argument in arguments:
-    if not argument.startswith('--config.'):
-      continue
-    path = argument.removeprefix('--config.').partition('=')[0]
-    holder, seen = config, 'config'
-    for name, index in re.findall(r'(\w+)|\[(\d+)\]', path):
-      if name:
-        valid = sorted(holder.keys()) if hasattr(holder, 'keys') else []
-        found = name in valid
-      else:
-        valid = list(map(str, range(len(holder))))
-        found = index in valid
-      if not found:
-        raise InputError(
-          f"There is no config field '{path}': {seen} has "
-          f'{", ".join(valid) or "no fields"}.'
-        )
-      holder = holder[name or int(index)]
-      seen += f'.{name}' if name else f'[{index}]'
+    if argument.startswith('--config.'):
+      check_field(config, argument.removeprefix('--config.').partition('=')[0])
+
+
+def check_field(config, path: str) -> None:
+  """Refuses a path that names no field of a config.
+
+  Args:
+    config: The config, a ConfigDict.
+    path: The field's path, such as 'stages[0].optimizer.name'.
+
+  Raises:
+    InputError: There is no such field. It says which there are beside it.
+  """
+  holder, seen = config, 'config'
+  for name, index in re.findall(r'(\w+)|\[(\d+)\]', path):
+    if name:
+      valid = sorted(holder.keys()) if hasattr(holder, 'keys') else []
+      found = name in valid
+    else:
+      valid = (
+        list(map(str, range(len(holder)))) if isinstance(holder, tuple) else []
+      )
+      found = index in valid
+    if not found:
+      raise InputError(
+        f"There is no config field '{path}': {seen} has "
+        f'{", ".join(valid) or "no fields"}.{did_you_mean(name, valid)}'
+      )
+    holder = holder[name or int(index)]
+    seen += f'.{name}' if name else f'[{index}]'
 
 
 def _load(path: str, arg: str | None = None):

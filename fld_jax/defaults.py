@@ -5,27 +5,8 @@ import os
 from ml_collections import ConfigDict
 
 from fld_jax import defaults
+from fld_jax.datasets.catalog import DATASETS, find
 
-DATASETS = (
-  'synthetic',
-  'deepfashion',
-  'fld',
-  'in_shop',
-  'consumer_to_shop',
-  'coco_keypoints',
-  'coco',  # coco_keypoints where COCO 2017's own files lie
-  'fashion_ai',
-  'lsp',
-  'lspet',
-  'parse',
-)
-# What a trained network is evaluated on, of datasets that have no val.
-EVAL_SPLITS = {
-  'in_shop': ('query',),
-  'lsp': ('test',),
-  'lspet': ('train[95%:]',),  # there is only train
-  'parse': ('test',),
-}
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
@@ -36,83 +17,133 @@ VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 def base(dataset: str) -> ConfigDict:
-  """All fields but `model` and `stages`, with the values of DFA's size=full."""
+  """All fields but `model` and `stages`, with the values of DFA's size=full.
+
+  `--mode=config` shows a field with its comment: the lines above it, and what
+  stands behind it.
+
+  Args:
+    dataset: The data set, a row of `datasets.catalog.DATASETS`.
+  """
+  row = DATASETS[dataset]
   config = ConfigDict()
-  config.seed = 0
-  config.batch_size = 40  # methods 1.7, an author's description
-  config.parallel = 'shard_map'  # or 'pmap'
-  config.log_every_steps = 20
-  config.on_nan = 'stop'  # or 'skip': leave out updates of no finite loss
-  config.eval_splits = EVAL_SPLITS.get(dataset, ('val',))
+  config.seed = 0  # of initial weights, sampling, augmentation and dropout
+  # Images per training step, over all devices (docs/methods.md 1.7, as one of
+  # DFA's authors describes it).
+  config.batch_size = 40
+  # How the step is distributed over devices: shard_map or pmap.
+  config.parallel = 'shard_map'
+  config.log_every_steps = 20  # steps between two log entries
+  # If a loss is not finite: 'stop', or 'skip' the update.
+  config.on_nan = 'stop'
+  config.eval_splits = row.eval_splits  # splits to evaluate
 
   config.dataset = ConfigDict()
-  config.dataset.name = dataset
-  config.dataset.manual_dir = ''  # the folder of the original files
-  # deepfashion: 'coarse', the lists list_*.txt; or 'fine', those of Anno_fine
+  config.dataset.name = dataset  # a data set of fld_jax.datasets.catalog
+  config.dataset.manual_dir = ''  # folder of the original files
+  # For deepfashion: 'coarse', the lists list_*.txt, or 'fine', those of
+  # Anno_fine.
   config.dataset.labels = 'coarse'
-  # coco_keypoints: places below manual_dir, of train, val and test.
+  # For coco_keypoints: the annotations' file, a path below manual_dir in which
+  # {split} stands for train, val or test.
   config.dataset.annotations = 'annotations/{split}.json'
+  # For coco_keypoints: the folder of images, a path below manual_dir that may
+  # hold {split}.
   config.dataset.images = 'images'
-  config.dataset.detections = ''  # boxes of a detector instead, by {split}
-  if dataset == 'coco':
-    config.dataset.name = 'coco_keypoints'
-    place = 'annotations/person_keypoints_{split}2017.json'
-    config.dataset.annotations = place
-    config.dataset.images = '{split}2017'
-  # lsp, lspet, parse: whose left and right; or 'person', not for parse
+  # For coco_keypoints: a detector's boxes, in place of the annotated ones; a
+  # path below manual_dir that may hold {split}.
+  config.dataset.detections = ''
+  # For lsp, lspet and parse: whether left and right are the 'observer's or the
+  # 'person's (not for parse).
   config.dataset.centric = 'observer'
-  # '': all; or upper, lower or full: records of that type alone, and of their
-  # landmarks those that it has. For datasets of 8 landmarks.
+  # For data sets of 8 landmarks: upper, lower or full takes the records of this
+  # clothes type alone, and of their landmarks those that it has; '' takes all.
   config.dataset.clothes_type = ''
-  config.dataset.data_dir = '~/tensorflow_datasets'  # of prepared data
-  # A checkpoint is chosen on a part split off train, never on val.
+  # Folder of prepared records.
+  config.dataset.data_dir = '~/tensorflow_datasets'
   config.dataset.splits = ConfigDict(
-    {'train': 'train[:95%]', 'tune': 'train[95%:]'}
+    {
+      'train': 'train[:95%]',  # records to train on
+      # Records on which a checkpoint is chosen: a part of train, never val.
+      'tune': 'train[95%:]',
+    }
   )
-  config.dataset.on_corrupt = 'stop'  # or 'skip': leave the image out
-  config.dataset.sizes = ConfigDict({'train': 1500, 'val': 300, 'test': 300})
+  # If an image cannot be decoded: 'stop', or 'skip' it.
+  config.dataset.on_corrupt = 'stop'
+  config.dataset.sizes = ConfigDict(
+    {
+      'train': 1500,  # number of synthetic garments to train on
+      'val': 300,  # number of synthetic garments for val
+      'test': 300,  # number of synthetic garments for test
+    }
+  )
   config.dataset.seed = 0  # of the synthetic garments
+  config.dataset.update(row.overrides)
+  config.dataset.update(row.overrides)
 
   config.input = ConfigDict()
-  config.input.size = 224
-  config.input.crop = 'pad_square'  # or 'bbox_wh', methods A1
-  config.input.margin = 0.0  # of the box's sides, added on each side
-  config.input.mean = RELEASE_MEAN
-  config.input.std = (1.0, 1.0, 1.0)
-  config.input.num_threads = 16
-  config.input.num_workers = 0  # processes; 0: threads only
+  config.input.size = 224  # side of the crop that networks see, in pixels
+  # How a box becomes a square: 'pad_square' keeps its aspect ratio, 'bbox_wh'
+  # stretches it (docs/methods.md A1).
+  config.input.crop = 'pad_square'
+  # What the box is grown by on each side, in shares of its sides.
+  config.input.margin = 0.0
+  config.input.mean = RELEASE_MEAN  # subtracted from RGB values of 0 to 255
+  config.input.std = (1.0, 1.0, 1.0)  # what RGB is divided by after that
+  config.input.num_threads = 16  # threads that read and decode images
+  # Processes that read and decode images; 0 leaves it to the threads.
+  config.input.num_workers = 0
 
-  config.augment = ConfigDict()  # methods A21
-  config.augment.flip = True
-  config.augment.scale = 0.05  # log of the largest factor
-  config.augment.rotation = 0.0  # degrees
-  config.augment.shift = 0.05  # of the crop's side
+  config.augment = ConfigDict()  # docs/methods.md A21
+  config.augment.flip = True  # whether to mirror every second image, by chance
+  # Logarithm of the largest factor by which a crop is scaled.
+  config.augment.scale = 0.05
+  config.augment.rotation = 0.0  # largest rotation, in degrees
+  config.augment.shift = 0.05  # largest shift, in sides of the crop
+  # Largest change of contrast, tint and brightness, as a share.
   config.augment.colour = 0.0
 
   # File of torchvision's weights (.pth or .safetensors) that the trunks of
   # networks with random weights start from instead, see `start_pretrained`.
   config.pretrained = ''
-  config.offset_scale = 5.0  # methods A3
-  # Predict from the image and its mirror image, which costs twice the time.
+  # Factor of the offsets that stages after the first predict
+  # (docs/methods.md A3).
+  config.offset_scale = 5.0
+  # Whether to predict from the image and its mirror image, in twice the time.
   config.flip_test = False
-  config.heatmap = ConfigDict()  # of the models that have any
-  config.heatmap.decoder = 'quarter'  # or 'soft_argmax', 'dark'
-  config.heatmap.sigma = 2.0  # of the target, in cells
-  config.heatmap.amplitude = 1.0  # of the target
-  # Cells that the peaks lie to the right of, and below, our places: of networks
-  # that were trained elsewhere.
+  config.heatmap = ConfigDict()
+  # How a heatmap becomes a position: quarter, soft_argmax or dark.
+  config.heatmap.decoder = 'quarter'
+  # Standard deviation of the target's Gaussian, in cells.
+  config.heatmap.sigma = 2.0
+  config.heatmap.amplitude = 1.0  # height of the target's Gaussian
+  # Cells by which peaks lie to the right of and below the landmarks; not 0 for
+  # networks that were trained elsewhere.
   config.heatmap.shift = 0.0
-  config.heatmap.alpha = 15.0  # of the soft-argmax, methods 4.2
-  config.position_constraint = ConfigDict()  # methods 4.3 to 4.5
-  config.position_constraint.partition = 'skeleton'  # or whole, top_bottom
+  # Factor of the heatmap in the soft-argmax (docs/methods.md 4.2).
+  config.heatmap.alpha = 15.0
+  config.position_constraint = ConfigDict()
+  # PCLoss's parts of the landmark set: skeleton, whole or top_bottom
+  # (docs/methods.md 4.3 to 4.5).
+  config.position_constraint.partition = 'skeleton'
+  # PCLoss takes the mean over the k landmarks of a part that cost most.
   config.position_constraint.k = 4
-  config.position_constraint.space = 'input_px'  # or heatmap_px, normalized
-  config.position_constraint.mask = 'annotated'  # or 'visible'
+  # Unit of PCLoss's positions: input_px, heatmap_px or normalized.
+  config.position_constraint.space = 'input_px'
+  # Landmarks that PCLoss counts: annotated or visible ones.
+  config.position_constraint.mask = 'annotated'
+  # Whether PCLoss divides by the number of a part's landmarks
+  # (docs/methods.md 4.5).
   config.position_constraint.pair_mean = False
   config.routing = ConfigDict()
-  config.routing.mode = 'route'  # or 'average', 'two_branch'
-  config.routing.epsilon = 0.3  # P1 section 3.3, methods A11
-  config.routing.quantile = 0.0  # above 0: epsilon is this quantile of G
+  # How the branches of a stage are used: 'route' takes one by the estimated
+  # difficulty, 'average' and 'two_branch' the mean of both.
+  config.routing.mode = 'route'
+  # Images with a routing score below it take the easy branch (Liu et al., DFA,
+  # section 3.3; docs/methods.md A11).
+  config.routing.epsilon = 0.3
+  # If above 0, epsilon is this quantile of the training images' scores.
+  config.routing.quantile = 0.0
 
   return config
 
@@ -143,6 +174,34 @@ def set_backbone(
   config.model.trunk = ConfigDict(trunk)
 
 
+# The fields of config.model, whose defaults are those of the network's class.
+MODEL_FIELDS = {
+  'name': 'the network, a name in fld_jax.models',
+  'backbone': 'the trunk on which the network stands, a name in fld_jax.models',
+  'blocks': "(number of 3x3 convolutions, channels) for each of VGG's blocks",
+  'batch_norm': "whether VGG's convolutions are followed by batch norm",
+  'depth': "number of ResNet's layers: 18, 34, 50, 101 or 152",
+  'width': "channels of ResNet's first block; 64 is the published width",
+  'channels': 'channels of the deconvolutions or of the feature pyramid',
+  'pool': 'side of the grid to which the last map is averaged, in cells',
+  'hidden': 'width of the fully connected layers',
+  'dropout': 'dropout rate behind the fully connected layers, from 0 to 1',
+  'dtype': 'type that networks compute in; parameters are float32',
+}
+# The fields that configs for --mode=ablation have beside these.
+TABLE_FIELDS = {
+  'seeds': 'number of seeds, from config.seed on, to train each row with',
+  'about': 'what stands below the table',
+  'rows.title': "the row's name in the table",
+  'rows.paper': "the paper's NE, by landmark; None where it prints none",
+  'rows.base': "row that this one is compared with; '' for none",
+  'rows.beta': 'weight of PCLoss, for the curve',
+  'rows.chosen': "whether this is the paper's choice",
+  'rows.num_stages': 'number of stages; all but the last are taken from others',
+  'rows.change': 'what the row changes: (field, old value, new value)',
+}
+
+
 def start_pretrained(config: ConfigDict, path: str) -> None:
   """Sets what a start from weights for ImageNet asks of a config.
 
@@ -160,48 +219,77 @@ def start_pretrained(config: ConfigDict, path: str) -> None:
 
 
 def stage(name: str) -> ConfigDict:
-  """One stage, with the settings of DFA's first."""
+  """The fields of one stage, with the values of DFA's first.
+
+  Args:
+    name: The stage's name, under which its networks are saved.
+  """
   config = ConfigDict()
-  config.name = name
-  config.train_steps = 10_000  # methods 1.7
-  config.train_epochs = 0.0  # counts if train_steps is 0
+  config.name = name  # the stage's name, under which its networks are saved
+  # Length of the training in steps; of steps and epochs, the first that is not
+  # 0 counts (docs/methods.md 1.7).
+  config.train_steps = 10_000
+  config.train_epochs = 0.0  # length of the training in epochs
+  # Steps between two evaluations on the split tune, after which a checkpoint is
+  # saved; of steps and epochs, the first that is not 0 counts.
   config.eval_steps = 500
-  config.eval_epochs = 0.0
-  config.init = 'random'  # or 'previous': start as the stage before ended
-  # Deviation of the noise on the previous stage's landmarks in training, in
-  # sides of the crop; nothing for the first stage.
+  config.eval_epochs = 0.0  # epochs between two such evaluations
+  # Initial weights: 'random', or those of the 'previous' stage.
+  config.init = 'random'
+  # Standard deviation of the noise on the previous stage's landmarks in
+  # training, in sides of the crop; the first stage has none.
   config.estimate_noise = 0.0
-  config.checkpoint = ''  # a stage's folder in another run: take that one
-  config.branches = False  # True: an easy and a hard network
+  # Folder of a stage of another run, to take in place of training.
+  config.checkpoint = ''
+  config.branches = False  # whether it has an easy and a hard network
   config.pseudo_label = ConfigDict()
+  # Number of clusters, the length of a pseudo-label; 0 for none.
   config.pseudo_label.num_clusters = 20
-  config.pseudo_label.space = 'absolute'  # or offset, context_offset
+  # What is clustered: absolute, offset or context_offset.
+  config.pseudo_label.space = 'absolute'
+  # Temperature of the softmax over distances to the clusters.
   config.pseudo_label.temperature = 20.0
+  # Whether pseudo-labels sum to 1.
   config.pseudo_label.normalize = True
-  config.pseudo_label.context_transform = 'signed_sqrt'  # or 'raw', A9
-  config.pseudo_label.loss = 'euclidean'  # or xent_soft, xent_hard, A6
+  # Transform of the products of context_offset: signed_sqrt or raw
+  # (docs/methods.md A9).
+  config.pseudo_label.context_transform = 'signed_sqrt'
+  # Loss of pseudo-labels: euclidean, xent_soft or xent_hard
+  # (docs/methods.md A6).
+  config.pseudo_label.loss = 'euclidean'
   config.weights = ConfigDict(
     {
-      'landmarks': 1.0,
-      'heatmaps': 0.0,
-      'position_constraint': 0.0,  # PCLoss; Song et al.: 1e-5 at 512 pixels
-      'visibility': 1.0,
-      'pseudo_label': 1.0,
+      'landmarks': 1.0,  # weight of the landmarks' loss
+      'heatmaps': 0.0,  # weight of the heatmaps' loss
+      # Weight of PCLoss; Song et al. take 1e-5 at 512 pixels.
+      'position_constraint': 0.0,
+      'visibility': 1.0,  # weight of the visibility's loss
+      'pseudo_label': 1.0,  # weight of the pseudo-labels' loss
     }
   )
-  config.landmark_loss = 'l2'  # or 'l1'
-  config.weight_schedule = 'ramp_down'  # methods A14
+  config.landmark_loss = 'l2'  # loss of landmarks: l2 or l1
+  # How the weights change during training: ramp_down, paper_literal,
+  # author_issue6 or constant (docs/methods.md A14).
+  config.weight_schedule = 'ramp_down'
+  # When the auxiliary losses begin to fade, as a share of the training.
   config.weight_t1 = 0.2
+  # When the auxiliary losses are gone, as a share of the training.
   config.weight_t2 = 0.4
   config.optimizer = ConfigDict()
-  config.optimizer.name = 'sgd'
-  config.optimizer.momentum = 0.9
-  config.optimizer.learning_rate = 1e-3
+  config.optimizer.name = 'sgd'  # rule of the updates: sgd, adam or adamw
+  config.optimizer.momentum = 0.9  # momentum, of sgd alone
+  config.optimizer.learning_rate = 1e-3  # learning rate at its highest
+  # How the learning rate falls: step, cosine (to 0) or constant.
   config.optimizer.schedule = 'step'
+  # When schedule=step lowers the learning rate, as shares of the training.
   config.optimizer.step_at = (0.8,)
+  # What the learning rate is multiplied by at each of step_at.
   config.optimizer.step_factor = 0.1
-  config.optimizer.warmup = 0.0  # share of the run
+  # Share of the training in which the learning rate climbs from 0.
+  config.optimizer.warmup = 0.0
+  # Factor of the weight decay, which acts on kernels alone.
   config.optimizer.weight_decay = 5e-4
+  # Norm to which gradients are clipped; 0 for no clipping.
   config.optimizer.clip_norm = 0.0
   return config
 
@@ -217,6 +305,7 @@ def restore(saved: dict) -> ConfigDict:
   """
   saved = _tuples(translate(saved))
   stages = saved.pop('stages')
+  find(saved['dataset']['name'])
   config = defaults.base(saved['dataset']['name'])
   config.update(saved)
   config.stages = tuple(defaults.stage(stage['name']) for stage in stages)

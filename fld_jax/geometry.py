@@ -53,7 +53,8 @@ def crop_affine(
     box: (4,) x1, y1, x2, y2 in image pixels.
     size: side S of the crop.
     mode: 'pad_square' keeps the aspect ratio, the longer side fills the crop
-      (as DFA's release); 'bbox_wh' stretches both sides to S (P1 eq. 5).
+      (as DFA's release); 'bbox_wh' stretches both sides to S (Liu et al.,
+      2016, eq. 5).
     flip: mirror left and right, after the rest.
     scale: above 1 shows the item larger.
     rotation: radians, clockwise as one sees the image.

@@ -54,7 +54,7 @@ FASHION_AI_24 = LandmarkSet(
     'bottom_right_in',
     'bottom_right_out',
   ),
-  # The 17 that P2's Figure 7 calls top (methods 4.4).
+  # The 17 that Song et al.'s Figure 7 calls top (docs/methods.md 4.4).
   top=(
     'neckline',
     'center',
@@ -82,7 +82,8 @@ def _sides(one: str, other: str) -> dict[str, tuple]:
   }
 
 
-# Joints in the order of LSP's files; sticks of strict PCP (methods 5.3).
+# Joints in the order of LSP's files; sticks of strict PCP
+# (docs/methods.md 5.3).
 LSP_14 = LandmarkSet(
   names=(
     'right_ankle',
@@ -118,7 +119,7 @@ LSP_14 = LandmarkSet(
 )
 
 
-# Names and sigmas of COCO's person keypoints (methods 5.4).
+# Names and sigmas of COCO's person keypoints (docs/methods.md 5.4).
 COCO_17 = LandmarkSet(
   names=(
     'nose',

@@ -1,187 +1,397 @@
-"""Flags and dispatch: `python -m fld_jax.main --config=... --workdir=...`."""
+"""The command line: flags, the table of modes, and one function a mode.
 
+python -m fld_jax.main --help
+"""
+
+import functools
 import logging as std_logging
-import os
 import pathlib
 import sys
-from typing import NoReturn
+import textwrap
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from fld_jax.config import (
-  XLA_CPU_FLAGS,
+  CONFIGS,
+  did_you_mean,
   explain_overrides,
   find_config,
   find_flag,
+  set_xla_cpu_flags,
 )
 from fld_jax.errors import START_AGAIN, InputError, LostProcess, Preempted
 
-# What stands for longer flags, see `_expand`.
+# --- Flags. `_expand` replaces the short ones by longer ones.
+
+_ARGV: list[
+  str
+] = []  # the expanded command line, for ml_collections' overrides
 _SHORT = flags.FlagValues()
 _DATASET = flags.DEFINE_string(
   'dataset',
   None,
-  'Name of a dataset: instead of --config, for prepare, doctor and score; for '
-  'a trained run, --config.dataset.name.',
+  'Name of a data set. In place of --config where no model is needed; for a '
+  'trained run it stands for --config.dataset.name.',
   flag_values=_SHORT,
 )
 _MANUAL_DIR = flags.DEFINE_string(
   'manual_dir',
   None,
-  'Folder of its original files: --config.dataset.manual_dir.',
+  "Folder of the data set's original files; it stands for "
+  '--config.dataset.manual_dir.',
   flag_values=_SHORT,
 )
-flags.FLAGS.append_flag_values(_SHORT)  # for --help
+# Among all flags too, so that absl suggests them for misspelt ones.
+flags.FLAGS.append_flag_values(_SHORT)
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
   None,
-  'A config file, with its argument after a colon. A trained run has its own.',
+  'Config file, with its argument after a colon: configs/dfa.py:size=tiny. '
+  '--config.FIELD=VALUE changes a field; --mode=config lists the fields.',
+  sys_argv=_ARGV,
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
-  'Folder of the run; by default runs/MODE-DATASET for doctor and score.',
-)
-# Mode -> the flags that it cannot do without.
-_MODES = {
-  'train': ('config', 'workdir'),
-  'evaluate': ('config', 'workdir'),
-  'ablation': ('config', 'workdir'),
-  'predict': ('workdir', 'images', 'output'),
-  'export': ('workdir', 'output'),
-  'report': ('workdirs', 'output'),
-  'convert': ('source', 'output'),
-  'prepare': ('config',),
-  'doctor': ('config',),
-  'score': ('config', 'predictions'),
-}
-# Modes that work on a dataset alone, and on a run that has a config.
-_ALONE = ('prepare', 'doctor', 'score')
-_OF_RUN = ('evaluate', 'predict', 'export')
-_MODE = flags.DEFINE_enum(
-  'mode',
-  'train',
-  list(_MODES),
-  'train ends with an evaluation; ablation does both for each of config.rows; '
-  'predict finds the landmarks of --images; export makes a file to deploy; '
-  'report writes a page on --workdirs; convert makes a run of the weights of '
-  'others; prepare writes the records of a dataset, doctor looks for mistakes '
-  'in its files, score measures --predictions.',
+  'Folder of a run, which holds its config once it is trained. For doctor and '
+  'score the folder of their results, by default runs/MODE-DATASET.',
 )
 _SPLIT = flags.DEFINE_string(
-  'split', None, 'Split to evaluate; by default config.eval_splits.'
+  'split', None, 'Split to evaluate; by default those of config.eval_splits.'
 )
 _PREDICTIONS = flags.DEFINE_string(
-  'predictions', None, 'File to score: COCO results .json, .csv or .npz.'
+  'predictions', None, 'File to score: COCO results in .json, .csv or .npz.'
 )
 _IMAGES = flags.DEFINE_string(
   'images', None, 'Image, folder of images or glob pattern to predict on.'
 )
 _BOXES = flags.DEFINE_string(
-  'boxes', None, 'Boxes of the items to predict on: .csv, or .json as COCO has.'
+  'boxes',
+  None,
+  "File with the items' boxes, .csv or COCO's .json; by default an item fills "
+  'its image.',
 )
-_OUTPUT = flags.DEFINE_string('output', None, 'Folder for what a mode writes.')
+_OUTPUT = flags.DEFINE_string('output', None, 'Folder to write to.')
 _OVERLAYS = flags.DEFINE_bool(
-  'overlays', True, 'Draw what predict finds on the images.'
+  'overlays', True, 'Whether to draw the predicted landmarks on the images.'
 )
 _FORMAT = flags.DEFINE_enum(
-  'format', 'stablehlo', ['stablehlo', 'onnx'], 'Of the exported file.'
+  'format', 'stablehlo', ['stablehlo', 'onnx'], 'Format of the exported file.'
 )
-_WORKDIRS = flags.DEFINE_list('workdirs', None, 'Runs to report on.')
+_WORKDIRS = flags.DEFINE_list(
+  'workdirs', None, 'Folders of the runs to report on, separated by commas.'
+)
 _SOURCE = flags.DEFINE_string(
   'source', None, 'Weights to convert: a file, or the folder of a release.'
 )
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
-  'Join the other processes of the run, as the cluster tells JAX (Cloud TPU, '
-  'SLURM, Kubernetes, Open MPI).',
+  'Whether this is one of several processes that the cluster announces to JAX '
+  '(Cloud TPU, SLURM, Kubernetes, Open MPI).',
 )
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'HOST:PORT of process 0, instead of --distributed.'
+  'coordinator',
+  None,
+  'HOST:PORT of process 0, where no cluster announces it; in place of '
+  '--distributed.',
 )
-_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Of the run.')
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'Number of processes in the run.'
+)
 _PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'Of this process, from 0.'
+  'process_id', None, 'Index of this process in the run, from 0.'
 )
-_CONFIGS = pathlib.Path(__file__).parent / 'configs'
+
+# --- Modes. Each imports what it needs: a mistake on the command line is found
+# before JAX is imported, which takes seconds. A mode returns its exit status;
+# None is 0.
 
 
-def _run() -> int | None:
-  config, mode = _CONFIG.value, _MODE.value
-  path = lambda text: pathlib.Path(text).expanduser()
-  workdir = _WORKDIR.value and path(_WORKDIR.value)
-  # Imported here: not for --help or a bad flag, and JAX only where it is used.
-  if mode in _ALONE:
-    workdir = workdir or path(f'runs/{mode}-{config.dataset.name}')
-    return _work_on_dataset(config, workdir)
-  # Whoever sets XLA_FLAGS decides for themselves.
-  os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
-  if mode == 'predict':
-    from fld_jax.inference import predict_files
-
-    output, boxes = path(_OUTPUT.value), _BOXES.value and path(_BOXES.value)
-    found = predict_files.predict_files(
-      config, workdir, _IMAGES.value, boxes, output, _OVERLAYS.value
-    )
-    return 0 if found['ok'] else 1
-  if mode == 'export':
-    from fld_jax.inference import export
-
-    export.export(config, workdir, path(_OUTPUT.value), _FORMAT.value)
-  elif mode == 'report':
-    from fld_jax.report import report
-
-    workdirs = [path(text) for text in _WORKDIRS.value]
-    report.report(workdirs, path(_OUTPUT.value), _SPLIT.value)
-  elif mode == 'convert':
-    from fld_jax.pretrained import convert
-
-    convert.convert(path(_SOURCE.value), path(_OUTPUT.value))
-  else:
-    from fld_jax import experiment
-    from fld_jax.runtime import processes
-
-    _join_processes()
-    splits = (_SPLIT.value,) if _SPLIT.value else config.eval_splits
-    processes.run_together(
-      lambda: experiment.run(config, workdir, mode=mode, splits=splits)
-    )
-  return None
+def _path(flag: flags.FlagHolder) -> pathlib.Path | None:
+  """The path that a flag gives, '~' expanded; None if it is not given."""
+  return pathlib.Path(flag.value).expanduser() if flag.value else None
 
 
-def _join_processes() -> None:
+def _result_folder() -> pathlib.Path:
+  """--workdir, or runs/MODE-DATASET."""
+  name = f'runs/{_MODE.value}-{_CONFIG.value.dataset.name}'
+  return _path(_WORKDIR) or pathlib.Path(name)
+
+
+def _doctor() -> int:
+  from fld_jax.doctor import examine
+
+  found = examine.examine(_CONFIG.value.dataset, _result_folder())
+  return 0 if found['ok'] else 1
+
+
+def _prepare() -> None:
+  from fld_jax.datasets import prepare
+
+  prepare.prepare(_CONFIG.value.dataset)
+
+
+def _print_config() -> None:
+  from fld_jax import config_fields
+
+  print(config_fields.describe(_CONFIG.value))
+
+
+def _experiment(mode: str) -> None:
+  from fld_jax import experiment
   from fld_jax.runtime import processes
 
   if _DISTRIBUTED.value or _COORDINATOR.value:
     processes.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    if not processes.is_main():  # the main one tells what there is to tell
+    if not processes.is_main():  # the main process logs for all
       std_logging.getLogger('fld_jax').setLevel(std_logging.WARNING)
   processes.listen_for_preemption()
+  config, workdir = _CONFIG.value, _path(_WORKDIR)
+  splits = (_SPLIT.value,) if _SPLIT.value else config.eval_splits
+  processes.run_together(
+    lambda: experiment.run(config, workdir, mode=mode, splits=splits)
+  )
 
 
-def _work_on_dataset(config, workdir: pathlib.Path) -> int | None:
-  if _MODE.value == 'prepare':
-    from fld_jax.datasets import prepare
+def _report() -> None:
+  from fld_jax.report import report
 
-    prepare.prepare(config.dataset)
-  elif _MODE.value == 'doctor':
-    from fld_jax.doctor import examine
+  workdirs = [pathlib.Path(text).expanduser() for text in _WORKDIRS.value]
+  report.report(workdirs, _path(_OUTPUT), _SPLIT.value)
 
-    return 0 if examine.examine(config.dataset, workdir)['ok'] else 1
-  else:
-    from fld_jax.evaluation import score
 
-    predictions = pathlib.Path(_PREDICTIONS.value).expanduser()
-    split = _SPLIT.value or config.eval_splits[0]
-    score.score(config.dataset, predictions, split, workdir)
-  return None
+def _predict() -> int:
+  from fld_jax.inference import predict_files
+
+  found = predict_files.predict_files(
+    _CONFIG.value,
+    _path(_WORKDIR),
+    _IMAGES.value,
+    _path(_BOXES),
+    _path(_OUTPUT),
+    _OVERLAYS.value,
+  )
+  return 0 if found['ok'] else 1
+
+
+def _export() -> None:
+  from fld_jax.inference import export
+
+  export.export(_CONFIG.value, _path(_WORKDIR), _path(_OUTPUT), _FORMAT.value)
+
+
+def _convert() -> None:
+  from fld_jax.pretrained import convert
+
+  convert.convert(_path(_SOURCE), _path(_OUTPUT))
+
+
+def _score() -> None:
+  from fld_jax.evaluation import score
+
+  config = _CONFIG.value
+  split = _SPLIT.value or config.eval_splits[0]
+  score.score(config.dataset, _path(_PREDICTIONS), split, _result_folder())
+
+
+class Mode(NamedTuple):
+  """A mode of the program.
+
+  Attributes:
+    help: What the mode does, in one line.
+    needs: Names of the flags that must be given.
+    takes: Names of the flags that may be given.
+    example: A command line, without the program and --mode.
+    run: The mode's function; it returns the exit status, None for 0.
+    config_from: Names of the flags that can take the place of --config:
+      'dataset', if the mode needs no model; 'workdir', if it works on a trained
+      run, whose folder holds its config.
+  """
+
+  help: str
+  needs: tuple[str, ...]
+  takes: tuple[str, ...]
+  example: str
+  run: Callable[[], int | None]
+  config_from: tuple[str, ...] = ()
+
+
+_PROCESS_FLAGS = ('distributed', 'coordinator', 'num_processes', 'process_id')
+# Every mode, in the order of a user's day.
+MODES = {
+  'doctor': Mode(
+    "Looks for mistakes in a data set's files.",
+    ('config',),
+    ('dataset', 'manual_dir', 'workdir'),
+    '--dataset=deepfashion --manual_dir=FOLDER',
+    _doctor,
+    config_from=('dataset',),
+  ),
+  'prepare': Mode(
+    'Writes the records of a data set, from which training reads.',
+    ('config',),
+    ('dataset', 'manual_dir'),
+    '--dataset=deepfashion --manual_dir=FOLDER',
+    _prepare,
+    config_from=('dataset',),
+  ),
+  'config': Mode(
+    'Prints every field of a config, with its value and meaning.',
+    ('config',),
+    ('dataset', 'manual_dir', 'workdir'),
+    '--config=configs/dfa.py:dataset=deepfashion,size=small',
+    _print_config,
+    config_from=('dataset', 'workdir'),
+  ),
+  'train': Mode(
+    'Trains a cascade, or goes on with its training, and evaluates it.',
+    ('config', 'workdir'),
+    ('manual_dir', 'split', *_PROCESS_FLAGS),
+    '--config=configs/dfa.py:dataset=synthetic,size=tiny --workdir=W',
+    functools.partial(_experiment, 'train'),
+  ),
+  'evaluate': Mode(
+    'Evaluates a trained run.',
+    ('workdir',),
+    ('config', 'dataset', 'manual_dir', 'split', *_PROCESS_FLAGS),
+    '--workdir=W --split=test',
+    functools.partial(_experiment, 'evaluate'),
+    config_from=('workdir',),
+  ),
+  'report': Mode(
+    'Writes a page that compares evaluated runs.',
+    ('workdirs', 'output'),
+    ('split',),
+    '--workdirs=W1,W2 --output=FOLDER',
+    _report,
+  ),
+  'predict': Mode(
+    'Finds the landmarks on your own images.',
+    ('workdir', 'images', 'output'),
+    ('config', 'dataset', 'boxes', 'overlays'),
+    '--workdir=W --images=photo.jpg --output=FOLDER',
+    _predict,
+    config_from=('workdir',),
+  ),
+  'export': Mode(
+    'Writes a trained run as a file that runs without fld_jax.',
+    ('workdir', 'output'),
+    ('config', 'dataset', 'manual_dir', 'format'),
+    '--workdir=W --output=FOLDER --format=onnx',
+    _export,
+    config_from=('workdir',),
+  ),
+  'score': Mode(
+    "Measures another system's predictions on a data set.",
+    ('config', 'predictions'),
+    ('dataset', 'manual_dir', 'split', 'workdir'),
+    '--dataset=fld --manual_dir=FOLDER --predictions=results.json',
+    _score,
+    config_from=('dataset',),
+  ),
+  'convert': Mode(
+    "Makes a run of other projects' weights.",
+    ('source', 'output'),
+    (),
+    '--source=FILE --output=W',
+    _convert,
+  ),
+  'ablation': Mode(
+    "Trains and evaluates every row of a paper's table.",
+    ('config', 'workdir'),
+    ('manual_dir', 'split', *_PROCESS_FLAGS),
+    '--config=configs/dfa_table2.py:dataset=synthetic,size=tiny --workdir=W',
+    functools.partial(_experiment, 'ablation'),
+  ),
+}
+_MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
+
+# --- Help.
+
+_HELP_FLAGS = {'--help', '-help', '-h', '-?', '--helpfull', '--helpshort'}
+_PROGRAM = 'python -m fld_jax.main'
+
+
+def _help(argv: list[str]) -> str:
+  """What --help prints, for the mode on the command line or for all modes."""
+  name = find_flag(argv, 'mode')
+  _check_mode(name)
+  if name is None:
+    modes = '\n'.join(
+      f'  {name}\n    {mode.help}\n{_usage(mode)}\n    {_example(name)}\n'
+      for name, mode in MODES.items()
+    )
+    every = {x for mode in MODES.values() for x in mode.needs + mode.takes}
+    return (
+      'Fashion-landmark detection: the DFA cascade, PCLoss and their '
+      f'baselines.\n\nUsage: {_PROGRAM} [--mode=MODE] FLAGS\n'
+      f'By default the mode is {_MODE.default}. Help on one mode: --mode=MODE '
+      '--help\n\nModes, their flags ([optional ones] in brackets) and an '
+      'example of each\n\n'
+      f'{modes}\n'
+      f'Flags\n\n{_describe(every)}'
+    )
+  mode = MODES[name]
+  return (
+    f'{mode.help}\n\nUsage: {_PROGRAM} --mode={name} FLAGS\n{_usage(mode)}\n\n'
+    f'Example\n\n  {_example(name)}\n\nFlags\n\n'
+    f'{_describe({*mode.needs, *mode.takes})}'
+  )
+
+
+def _usage(mode: Mode) -> str:
+  """The flags of a mode, in brackets those that need not be given."""
+  alone = [f'--{name}' for name in mode.needs if name != 'config']
+  if 'config' in mode.needs:
+    stand_ins = [f'--{name}' for name in mode.config_from]
+    alone.insert(0, ' | '.join(['--config', *stand_ins]))
+    if stand_ins:
+      alone[0] = f'({alone[0]})'
+  rest = set(mode.config_from) if 'config' in mode.needs else set()
+  optional = [f'[--{name}]' for name in mode.takes if name not in rest]
+  return textwrap.fill(
+    ' '.join(alone + optional), initial_indent='    ', subsequent_indent='    '
+  )
+
+
+def _example(name: str) -> str:
+  return f'{_PROGRAM} --mode={name} {MODES[name].example}'
+
+
+def _describe(names: set[str]) -> str:
+  """Name, meaning and default of each flag, in the order of this file."""
+  lines = []
+  for name in [x for x in flags.FLAGS if x in names]:
+    flag = flags.FLAGS[name]
+    default = f' Default: {flag.default}.' if flag.default is not None else ''
+    lines += textwrap.wrap(
+      f'--{name}'.ljust(17) + flag.help + default,
+      width=79,
+      initial_indent='  ',
+      subsequent_indent=' ' * 19,
+    )
+  return '\n'.join(lines)
+
+
+# --- The command line.
+
+
+def _check_mode(name: str | None) -> None:
+  if name is not None and name not in MODES:
+    raise InputError(
+      f'--mode={name} is not a mode, valid values are {", ".join(MODES)}.'
+      f'{did_you_mean(name, MODES)}'
+    )
 
 
 def _parse(argv: list[str]) -> list[str]:
-  """Parses flags; a mistake in one becomes a sentence."""
+  """Parses flags; a mistake in one becomes an `InputError` of one sentence."""
   try:
+    _check_mode(find_flag(argv, 'mode'))
     argv = _expand(argv)
     find_config(argv)  # a missing file would end in a traceback much later
     rest = flags.FLAGS(argv)
@@ -191,45 +401,51 @@ def _parse(argv: list[str]) -> list[str]:
     raise InputError(f'Bad command line: {error}.') from error
   except flags.Error as error:
     raise InputError(f'{error}') from error
-  mode = _MODE.value
-  for name in _MODES[mode]:
+  mode = MODES[_MODE.value]
+  for name in mode.needs:
     if flags.FLAGS[name].value is None:
-      hint = ', or --dataset' if name == 'config' and mode in _ALONE else ''
-      raise InputError(f'The flag --{name}{hint} is missing.')
+      stand_ins = mode.config_from if name == 'config' else ()
+      names = ', or '.join(f'--{each}' for each in (name, *stand_ins))
+      raise InputError(f'The flag {names} is missing.')
   config = _CONFIG.value
-  if config and mode not in _ALONE and 'stages' not in config:
+  if config and 'dataset' not in mode.config_from and 'stages' not in config:
     raise InputError(
-      f'--mode={mode} needs a config with a model, for example '
+      f'--mode={_MODE.value} needs a config with a model, for example '
       f'--config=configs/pcloss.py:dataset={config.dataset.name}'
     )
   if rest[1:]:
-    raise InputError(f"'{rest[1]}' is no flag: flags begin with --.")
+    raise InputError(f"'{rest[1]}' is not a flag: flags begin with --.")
   return rest
 
 
 def _expand(argv: list[str]) -> list[str]:
-  """Replaces short flags by what they are short for, and finds a run's config.
+  """Replaces short flags by the longer ones that they stand for.
 
-  --dataset and --manual_dir stand for fields of the config; a trained run has a
-  config of its own, in its folder.
+  --dataset and --manual_dir stand for fields of the config; the --workdir of a
+  trained run stands for the config that it was trained with.
   """
   argv = _SHORT(argv, known_only=True)
   workdir = find_flag(argv, 'workdir')
+  mode = MODES[find_flag(argv, 'mode') or _MODE.default]
   given = find_config(argv)
-  if not given and workdir and find_flag(argv, 'mode') in _OF_RUN:
-    given = _CONFIGS / 'trained.py'
+  if not given and workdir and 'workdir' in mode.config_from:
+    given = CONFIGS / 'trained.py'
     argv.insert(1, f'--config={given}:{workdir}')
     if _DATASET.value is not None:
       argv.append(f'--config.dataset.name={_DATASET.value}')
   elif _DATASET.value is not None:
     if given:
       raise InputError('Give either --dataset or --config, which names one.')
-    base = _CONFIGS / 'base.py'
-    argv.insert(1, f'--config={base}:dataset={_DATASET.value}')
+    argv.insert(1, f'--config={CONFIGS / "base.py"}:dataset={_DATASET.value}')
   if _MANUAL_DIR.value is not None:
     argv.append(f'--config.dataset.manual_dir={_MANUAL_DIR.value}')
-  sys.argv[:] = argv  # where ml_collections looks for overrides
+  _ARGV[:] = argv
   return argv
+
+
+def _run() -> int | None:
+  set_xla_cpu_flags()
+  return MODES[_MODE.value].run()
 
 
 def main() -> None:
@@ -239,6 +455,9 @@ def main() -> None:
   logging.set_verbosity(logging.ERROR)
   std_logging.getLogger('fld_jax').setLevel(std_logging.INFO)
   try:
+    if _HELP_FLAGS & set(sys.argv[1:]):
+      print(_help(sys.argv))
+      sys.exit()
     app.run(lambda argv: sys.exit(_run()), flags_parser=_parse)
   except InputError as error:
     _end(2, f'error: {error}')
@@ -250,7 +469,7 @@ def main() -> None:
 
 def _end(status: int, word: str, **options) -> NoReturn:
   print(word, file=sys.stderr, flush=True)
-  # Not imported before there is JAX; then there is no other process either.
+  # Where it is not imported there is no other process that has to know.
   processes = sys.modules.get('fld_jax.runtime.processes')
   if processes is None:
     sys.exit(status)

@@ -15,6 +15,7 @@ from fld_jax.errors import InputError
 # the slot does not exist on this type of clothes (a skirt has no collar).
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
 VISIBILITY_NAMES = ('visible', 'occluded', 'truncated')
+_OPPOSITE = {'left': 'right', 'right': 'left'}
 
 VARIATIONS = {
   1: 'normal_pose',
@@ -25,26 +26,31 @@ VARIATIONS = {
 }
 
 
+def side_in_words(name: str) -> str | None:
+  """The side that a landmark's name tells: 'left', 'right', or None."""
+  return next((word for word in name.split('_') if word in _OPPOSITE), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class LandmarkSet:
   """Names of the N slots and what follows from them.
 
   Attributes:
-    names: N names of words; one with the word 'left' has a partner with
-      'right', and the other way round.
-    top: words in the names of the upper body's landmarks.
-    slots: for each clothes type code, the slots that its annotation rows
-      fill, in the order of the rows' triples.
-    sticks: of PCP, by name: the landmarks of one end and of the other, which is
-      in their middle.
-    sigmas: N, of COCO's OKS; () if none are known.
-    swaps: pairs of names that change places in a mirrored image, where words do
-      not tell; then they are all pairs that there are.
-    parts: partitions for PCLoss, name -> the landmarks of each part, beside or
+    names: N names of words with underscores between them; one with the word
+      'left' has a partner with 'right', and the other way round.
+    top: The words in the names of the upper body's landmarks.
+    slots: Clothes type code -> the slots that its annotation rows fill, in the
+      order of the rows' triples.
+    sticks: The sticks of PCP by name: the landmarks of one end and those of the
+      other end. An end of two landmarks is the point midway between them.
+    sigmas: N constants of COCO's OKS; () if none are known.
+    swaps: Pairs of names that change places in a mirrored image,
+      for names whose words do not tell; then no other pairs exist.
+    parts: Partitions for PCLoss, name -> the landmarks of each part, beside or
       instead of those that words tell.
-    types: clothes type code -> name.
-    norm: the usual normaliser of NE, see `metrics.normaliser`.
-    norm_pairs: clothes type code -> the two landmarks whose distance is the
+    types: Clothes type code -> its name.
+    norm: The usual normaliser of NE, see `metrics.normaliser`.
+    norm_pairs: Clothes type code -> the two landmarks whose distance is the
       normaliser 'keypair'.
   """
 
@@ -70,16 +76,15 @@ class LandmarkSet:
 
   @functools.cached_property
   def flip(self) -> np.ndarray:
-    """(N,) slot that takes each slot's place when the image is mirrored.
+    """(N,) The slot that takes each slot's place when the image is mirrored.
 
     Raises:
-      InputError: if a landmark's partner is missing.
+      InputError: A landmark has no partner.
     """
-    turned = {'left': 'right', 'right': 'left'}
     given = {a: b for pair in self.swaps for a, b in (pair, pair[::-1])}
     slots = []
     for name in self.names:
-      words = [turned.get(word, word) for word in name.split('_')]
+      words = [_OPPOSITE.get(word, word) for word in name.split('_')]
       partner = given.get(name, name) if given else '_'.join(words)
       if partner not in self.names:
         raise InputError(
@@ -89,35 +94,69 @@ class LandmarkSet:
       slots.append(self.names.index(partner))
     return np.array(slots)
 
+  @functools.cached_property
+  def sides(self) -> tuple[str, ...]:
+    """N of 'left', 'right' and 'middle'.
+
+    A name with the word 'left' or 'right' tells its side. Of a declared pair
+    whose names tell nothing, the landmark in the lower slot is the left one.
+
+    Raises:
+      InputError: A landmark has no partner.
+    """
+    told = [side_in_words(name) for name in self.names]
+    sides = []
+    for slot, partner in enumerate(self.flip.tolist()):
+      other = _OPPOSITE.get(
+        told[partner], 'left' if slot < partner else 'right'
+      )
+      sides.append(told[slot] or ('middle' if slot == partner else other))
+    return tuple(sides)
+
+  @property
+  def pairs(self) -> np.ndarray:
+    """(P, 2) The slots, left and right, of landmarks that have a partner.
+
+    Raises:
+      InputError: A landmark has no partner.
+    """
+    found = [
+      (partner, slot) if self.sides[slot] == 'right' else (slot, partner)
+      for slot, partner in enumerate(self.flip.tolist())
+      if slot < partner
+    ]
+    return np.array(found, np.int64).reshape(-1, 2)
+
   @property
   def partitions(self) -> dict[str, tuple[np.ndarray, ...]]:
-    """The slots of the parts that PCLoss compares within (methods 4.4).
+    """The slots of the parts that PCLoss compares within (docs/methods.md 4.4).
 
     `whole`; `skeleton`: left and right, a landmark without a side is in both;
-    `top_bottom`, if it is known which are the upper ones; and those of `parts`.
+    `top_bottom`, if the upper body's landmarks are known; and those of `parts`.
+
+    Raises:
+      InputError: A landmark has no partner.
     """
-    words = [set(name.split('_')) for name in self.names]
-    top = np.array([not w.isdisjoint(self.top) for w in words])
-    slots = lambda mask: tuple(map(np.flatnonzero, mask))
+    upper = [not set(n.split('_')).isdisjoint(self.top) for n in self.names]
+    sides, top = np.array(self.sides), np.array(upper)
+    slots = lambda *masks: tuple(map(np.flatnonzero, masks))
     partitions = {
-      'whole': slots([np.full(self.num_landmarks, True)]),
-      'skeleton': slots(
-        [['right' not in w for w in words], ['left' not in w for w in words]]
-      ),
+      'whole': slots(np.full(self.num_landmarks, True)),
+      'skeleton': slots(sides != 'right', sides != 'left'),
     }
     if top.any():
-      partitions['top_bottom'] = slots([top, ~top])
+      partitions['top_bottom'] = slots(top, ~top)
     for name, parts in self.parts.items():
-      index = lambda part: np.array([self.names.index(x) for x in part])
-      partitions[name] = tuple(map(index, parts))
+      indices = lambda part: np.array([self.names.index(x) for x in part])
+      partitions[name] = tuple(map(indices, parts))
     return partitions
 
   def of_type(self, code: int) -> 'LandmarkSet':
     """The set of the landmarks that one clothes type has.
 
     Args:
-      code: a key of `slots`; such a set has names alone, and no `sticks`,
-        `sigmas`, `swaps` or `parts`.
+      code: A key of `slots`. A set with `slots` has no `sticks`, `sigmas`,
+        `swaps` or `parts`, whose landmarks could be missing here.
     """
     slots = self.slots[code]
     return dataclasses.replace(
@@ -129,13 +168,13 @@ class LandmarkSet:
 
 
 def has_position(visibility):
-  """Mask of landmarks whose coordinates mean something: visible or occluded.
+  """Marks the landmarks that have coordinates: visible or occluded ones.
 
   Args:
-    visibility: integer array of any shape, codes as above (NumPy or JAX).
+    visibility: Visibility codes, an integer array of any shape (NumPy or JAX).
 
   Returns:
-    Boolean array of the same shape.
+    A boolean array of the same shape.
   """
   return (visibility == VISIBLE) | (visibility == OCCLUDED)
 
@@ -143,17 +182,22 @@ def has_position(visibility):
 def features(num_landmarks: int = 8):
   """The TFDS features of a record; every dataset builder writes exactly these.
 
-  * `id`: unique within the dataset and stable, e.g. the image's relative path.
-  * `image`: the encoded file: a JPEG, or what else Pillow reads.
+  * `id`: A name that is unique within the data set and does not change, for
+    example the image's relative path.
+  * `image`: The encoded image file: a JPEG, or another kind that Pillow reads.
   * `box`: (x1, y1, x2, y2) of the clothing item in image pixels.
   * `landmarks`: (N, 2), (x, y) in image pixels; (0, 0) where the visibility is
     TRUNCATED or ABSENT.
-  * `visibility`: (N,) codes.
-  * `clothes_type`, `variation`: codes, 0 where not known.
-  * `item_id`: photos of one and the same garment share it; '' if not known.
-  * `attributes`: 1 has it, 0 not known, -1 has it not; the names are in the
-    builder's metadata under `attribute_names`.
-  * `score`: of the detector that found the box, 1 for an annotated box.
+  * `visibility`: (N,) visibility codes.
+  * `clothes_type`, `variation`: Codes; 0 where not known.
+  * `item_id`: A name that all photos of one garment share; '' if not known.
+  * `attributes`: 1 if the item has the attribute, -1 if not, 0 if not known;
+    the names are in the builder's metadata under `attribute_names`.
+  * `score`: The score of the detector that found the box; 1 for an annotated
+    box.
+
+  Args:
+    num_landmarks: N.
   """
   import tensorflow_datasets as tfds  # 1 s to import; only builders need it
 

@@ -11,19 +11,56 @@ tcmalloc=$(ldconfig -p 2>/dev/null |
 export LD_PRELOAD=${LD_PRELOAD:-$tcmalloc}
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 
+# python_of VERSION, for example 3.12: prints a Python of this version that can
+# make environments, or fails. Each is run, since pyenv's `python3.12` is there
+# even where it only says that another version is selected, and Debian's may lack
+# its package python3-venv.
+python_of() {
+  local python
+  for python in "python$1" python3 \
+    "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$1".*/bin/python; do
+    if "$python" -c 'import ensurepip, sys
+sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$1" 2>/dev/null; then
+      echo "$python"
+      return
+    fi
+  done
+  return 1
+}
+
+# Prints the Python for .venv: $PYTHON if given, else the tested version if there
+# is one, else another that will do.
+choose_python() {
+  local tested=3.12 version
+  if [ "${PYTHON:-}" ]; then
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+      echo "error: PYTHON=$PYTHON does not run, or is older than 3.11." >&2
+      return 2
+    }
+    echo "$PYTHON"
+    return
+  fi
+  python_of "$tested" && return
+  for version in 3.13 3.14 3.11; do
+    python_of "$version" || continue
+    echo "There is no Python $tested, which fld_jax is tested with most;" \
+      "$version will do." >&2
+    return
+  done
+  echo "error: no Python from 3.11 on was found that can make environments" \
+    "(Debian: python3-venv); set PYTHON to one." >&2
+  return 2
+}
+
 environment() {
-  local top extras=$1 stamp
+  local top extras=$1 stamp python
   top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
   venv=$top/.venv
   stamp=$venv/.installed-${extras:-plain}-$(cat "$top/pyproject.toml" \
     "$top/constraints.txt" | cksum | cut -d' ' -f1)
   [ -e "$stamp" ] && return
   if [ ! -x "$venv/bin/python" ]; then
-    local python=${PYTHON:-python3}
-    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-      echo "error: $python is older than 3.11; set PYTHON to a newer one." >&2
-      return 2
-    }
+    python=$(choose_python) || return
     echo "Making $venv ..." >&2
     "$python" -m venv "$venv"
   fi

@@ -103,13 +103,13 @@ copy() {
 }
 
 setup_on_worker() {
-  # Ubuntu 22.04's own Python is 3.10.
+  # Ubuntu 22.04's own Python is 3.10, and 3.11 is the newest that it packages.
   cat <<END
 set -e; mkdir -p fld_jax; tar -xzf fld_jax.tar.gz -C fld_jax
-command -v python3.11 >/dev/null ||
-  { sudo apt-get update -q; sudo apt-get install -yq python3.11-venv; }
 cd fld_jax; source launch/environment.sh
-PYTHON=python3.11 environment tpu
+choose_python >/dev/null 2>&1 ||
+  { sudo apt-get update -q; sudo apt-get install -yq python3.11-venv; }
+environment tpu
 $setup
 touch ~/fld_jax.copied
 END

@@ -82,7 +82,7 @@ def test_explain_overrides_is_silent_if_all_is_there():
     (['--config.stages[7].init=x', '--workdir=W'], ['stages[7]', '0, 1, 2']),
     ([], ['--workdir is missing']),
     (['--mode=fly', '--workdir=W'], ['--mode=fly', 'train', 'evaluate']),
-    (['W', '--workdir=W'], ["'W' is no flag"]),
+    (['W', '--workdir=W'], ["'W' is not a flag"]),
   ],
 )
 def test_command_line(arguments, words):

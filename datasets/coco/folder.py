@@ -75,6 +75,11 @@ def read_landmark_set(manual_dir, annotations: str) -> schema.LandmarkSet:
   return landmarks
 
 
+def configured_landmark_set(config) -> schema.LandmarkSet:
+  """`read_landmark_set` of the files that `config.dataset` names."""
+  return read_landmark_set(config.manual_dir, config.annotations)
+
+
 @functools.lru_cache(maxsize=32)
 def _cached_set(path: Path, modified: int) -> schema.LandmarkSet:
   del modified  # a changed file is read anew

@@ -20,11 +20,12 @@ class Cascade:
   """Stages 1 to S; the last may have an easy and a hard branch.
 
   `predict` runs the single-network stages on each batch. Where the last stage
-  has branches, mode 'route' (P1) groups images by branch until a batch of one
-  branch is full, so that each image passes one branch only and nothing but the
-  final padding is computed in vain. 'average' (the authors' release) and
-  'two_branch' (P1 Table 2, both trained on everything) run both branches and
-  average their offsets; the visibility is that of the summed logits.
+  has branches, mode 'route' (Liu et al., 2016) groups images by branch until a
+  batch of one branch is full, so that each image passes one branch only and
+  nothing but the final padding is computed in vain. 'average' (the authors'
+  release) and 'two_branch' (Liu et al., Table 2, both trained on everything)
+  run both branches and average their offsets; the visibility is that of the
+  summed logits.
 
   Attributes:
     stages: The trained stages.
@@ -231,7 +232,7 @@ class Cascade:
     )
 
   def route_score(self, outputs: dict):
-    """G of P1: the expected error of a sample after the last but one stage."""
+    """Liu et al.'s G: the error to expect after the last but one stage."""
     return pseudo_labels.routing_score(
       outputs['pseudo_label'], self._chain[-1].clusters['errors']
     )

@@ -2,8 +2,8 @@
 
 Each training sample gets a vector, k-means clusters the vectors, and the
 distances to the centres are what a stage learns beside the landmarks. The
-clusters' mean errors then route a sample to one of two branches. "P1" below is
-that paper. Vectors are float32, in pixels of a 224 input.
+clusters' mean errors then route a sample to one of two branches. Vectors are
+float32, in pixels of a 224 input.
 
 A vector may lack coordinates: a truncated landmark has no position. Distances
 are over the coordinates that are there, times sqrt(D / their number).
@@ -33,7 +33,7 @@ def label_vectors(
   space: str,
   context_transform: str = 'signed_sqrt',
 ):
-  """The vectors that are clustered (P1, section 3.2).
+  """The vectors that are clustered (Liu et al., section 3.2).
 
   They are targets, so no gradient flows through them.
 
@@ -95,13 +95,14 @@ def _squared_distances(z, mask, centres):
 def soft_labels(
   z, mask, centres, *, temperature: float, normalize: bool = True
 ):
-  """How near each centre is (P1, equation 1).
+  """How near each centre is (Liu et al., equation 1).
 
   Args:
     z: (B, D) from `label_vectors`.
     mask: (B, D) bool.
     centres: (K, D).
-    temperature: T > 0 in the units of z; P1 takes 20, and 1 for hard labels.
+    temperature: T > 0 in the units of z; Liu et al. take 20, and 1 for hard
+      labels.
     normalize: softmax(-d / T), which sums to 1; else exp(-d / T) as printed.
 
   Returns:
@@ -117,7 +118,7 @@ def hard_label(z, mask, centres):
 
 
 def offset_error(landmarks, visibility, estimate):
-  """Length of the offset vector, what the routing averages (P1, section 3.3).
+  """Length of the offset vector, which routing averages (Liu et al., 3.3).
 
   Args:
     landmarks: (B, N, 2) normalised.
@@ -136,7 +137,7 @@ def offset_error(landmarks, visibility, estimate):
 
 
 def cluster_errors(labels, errors, num_clusters: int) -> np.ndarray:
-  """Mean error of each cluster's members: e(C_k) of P1, section 3.3.
+  """Mean error of each cluster's members: Liu et al.'s e(C_k), section 3.3.
 
   In NumPy, with float64 sums, since it sees the whole training set at once.
 
@@ -162,7 +163,7 @@ def cluster_errors(labels, errors, num_clusters: int) -> np.ndarray:
 
 
 def routing_score(pseudo_label, errors):
-  """The error to expect of each sample: G of P1, section 3.3.
+  """The error to expect of each sample: Liu et al.'s G, section 3.3.
 
   Args:
     pseudo_label: (B, K) predicted; negative entries count as 0, and it is
@@ -197,7 +198,7 @@ def make_clusters(
 
   Returns:
     `centres` (K, D) float32 and, with an estimate, `errors` (K,): the mean
-    length of the members' offsets, e(C_k) of P1.
+    length of the members' offsets, Liu et al.'s e(C_k).
   """
   vectors = jax.jit(
     lambda truth, codes, prior: label_vectors(

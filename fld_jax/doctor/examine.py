@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fld_jax import schema
-from fld_jax.datasets.catalog import SOURCES
+from fld_jax.datasets import catalog
 from fld_jax.datasets.common.shards import num_cores
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.doctor import near_duplicates, sheets, sides, summary
@@ -89,7 +89,7 @@ class _Tally:
 
   def __init__(self, landmarks: schema.LandmarkSet):
     self.landmarks = landmarks
-    self.slots = sides.pairs(landmarks)
+    self.slots = landmarks.pairs
     codes = list(summary.VISIBILITY)
     self.codes = np.array(codes)[:, None]
     self.visibility = np.zeros((len(codes), landmarks.num_landmarks), np.int64)
@@ -129,10 +129,10 @@ def examine(config_dataset, directory) -> dict:
     InputError: the folder or its lists are missing, or a setting is wrong.
       Every other mistake is among what is returned.
   """
-  if config_dataset.name == 'synthetic':
+  if not catalog.find(config_dataset.name).source:
     raise InputError(
-      "config.dataset.name is 'synthetic', which has no folder to examine; "
-      f'valid values are {", ".join(SOURCES)}.',
+      f"config.dataset.name is '{config_dataset.name}', which has no folder to "
+      f'examine; valid values are {", ".join(catalog.names_with_files())}.',
       'config',
     )
   directory = Path(directory)

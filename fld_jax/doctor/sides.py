@@ -21,26 +21,13 @@ MIN_IMAGES = 20  # fewer do not make a group
 CLEAR = 3.0
 
 
-def pairs(landmarks: schema.LandmarkSet) -> np.ndarray:
-  """(P, 2) slots, left and right, of the landmarks that have a partner.
-
-  Where no word tells the sides, the one that stands first is left.
-  """
-  found = []
-  for slot, partner in enumerate(landmarks.flip.tolist()):
-    if slot < partner:
-      turned = 'right' in landmarks.names[slot].split('_')
-      found.append((partner, slot) if turned else (slot, partner))
-  return np.array(found, np.int64).reshape(-1, 2)
-
-
 def signs(points, visibility, slots) -> np.ndarray:
   """Which way round the pairs of an image are.
 
   Args:
     points: (N, 2) x, y.
     visibility: (N,) codes.
-    slots: (P, 2), see `pairs`.
+    slots: (P, 2), see `LandmarkSet.pairs`.
 
   Returns:
     (P,) int8: 1 left lies left, -1 left lies right, 0 one of the two is not

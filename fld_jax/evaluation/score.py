@@ -160,10 +160,11 @@ def _pdj(predictions: Predictions, mask) -> dict:
 
 def _rows(config_dataset, split: str) -> list[Row]:
   """The rows of a split, at least one."""
-  if config_dataset.name not in catalog.SOURCES:
+  if not catalog.find(config_dataset.name).source:
     raise InputError(
       f"config.dataset.name is '{config_dataset.name}', which has no folder of "
-      f'files to score with; valid are {", ".join(catalog.SOURCES)}.'
+      f'files to score with; valid are '
+      f'{", ".join(catalog.names_with_files())}.'
     )
   config = config_dataset.copy_and_resolve_references()
   config.detections = ''  # boxes are no truth

@@ -1,15 +1,19 @@
-"""A trained cascade as files to deploy, which need no fld_jax.
+"""Exports a trained cascade as files that run without fld_jax.
 
   DIR/model.stablehlo   or model.onnx: the whole method, crops -> landmarks
-  DIR/manifest.json     what goes in, what comes out, and of which run
-  DIR/crop.py           cuts crops out of images and brings points back
+  DIR/manifest.json     inputs, outputs, versions, and the run they come from
+  DIR/crop.py           cuts crops out of images and maps points back to them
   DIR/load.py           prints landmarks: python load.py IMAGE [x1 y1 x2 y2]
+
+JAX guarantees to read a StableHLO file for six months; the manifest says until
+when. ONNX is the format to keep.
 
 Normalisation, every stage, routing and the decoding of heatmaps are inside the
 model, the weights as constants. Its graph is that of `Cascade.forward`.
 """
 
 import dataclasses
+import datetime
 import hashlib
 import pathlib
 
@@ -29,7 +33,13 @@ from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
 from fld_jax.files.json_files import write_json
 from fld_jax.inference import export_templates
-from fld_jax.inference.export_formats import FORMATS, LIMIT, package_version
+from fld_jax.inference.export_formats import (
+  FORMATS,
+  LIMIT,
+  Function,
+  Loaded,
+  package_version,
+)
 from fld_jax.ops import cpu_kernels
 from fld_jax.runtime.manifest import read_manifest
 from fld_jax.runtime.parallel import Parallel
@@ -39,28 +49,26 @@ TOLERANCE = 1e-3  # pixels of the crop, or of a probability
 # ... or this share of a value: at 224 pixels two orders of adding up VGG-16's
 # sums differ by 4e-6 of a coordinate.
 RELATIVE = 1e-5
-BATCH_SIZES = (1, 5)  # that a file is checked with
-NUM_CHECK_IMAGES = (
-  64  # images of which those are chosen that it is checked with
-)
+BATCH_SIZES = (1, 5)  # batch sizes that a file is checked with
+NUM_CHECK_IMAGES = 64  # images from which those for the check are chosen
 
 
 def export(
-  config, workdir: pathlib.Path, output: pathlib.Path, format: str
+  config: ConfigDict, workdir: pathlib.Path, output: pathlib.Path, format: str
 ) -> None:
   """Writes the folder that the module describes, or nothing.
 
   Args:
-    config: of the run; `routing.mode`, `flip_test` and `heatmap.decoder` are
-      part of what is exported.
-    workdir: the run's folder.
-    output: DIR; an empty folder, or none yet.
+    config: The run's config; `routing.mode`, `flip_test` and `heatmap.decoder`
+      are part of what is exported.
+    workdir: The run's folder.
+    output: DIR, an empty folder or one that does not exist.
     format: 'stablehlo' or 'onnx'.
 
   Raises:
-    InputError: for an unknown format, a package that it lacks, an output that
-      is there already, no finished cascade, or too large networks.
-    RuntimeError: if the file does not do what `Cascade.predict` does.
+    InputError: The format is unknown, a package that it needs is not installed,
+      the output exists, the run is not finished, or its networks are too large.
+    RuntimeError: The file's outputs differ from those of `Cascade.predict`.
   """
   if format not in FORMATS:
     raise InputError(
@@ -110,7 +118,7 @@ def write_export(
     crops: (n, S, S, 3) uint8 crops to check the file with.
     output: The folder that appears when all is written.
     format: 'stablehlo' or 'onnx'.
-    run: JSON-ready, for the manifest.
+    run: What the manifest says of the run, JSON-ready.
   """
   weights = [stage.networks for stage in stages]
   size = sum(x.nbytes for x in jax.tree.leaves(weights))
@@ -123,20 +131,20 @@ def write_export(
     dataclasses.replace(stage, model=stage.model.clone(dtype=jnp.float32))
     for stage in stages
   ]
-  # On a CPU, whatever there is: accelerators round products as it suits them.
+  # On a CPU, whatever the devices: accelerators round products differently.
   device = jax.local_devices(backend='cpu')[0]
   cascade = Cascade(stages, setup, Parallel('shard_map', [device]))
   side = config.input.size
   shape = jax.export.symbolic_shape(f'B, {side}, {side}, 3')
   image = jax.ShapeDtypeStruct(shape, np.uint8)
   function = lambda image: _outputs(cascade.forward(image), setup.pipeline.size)
-  convert, load, versions = FORMATS[format]
-  with (
-    cpu_kernels.portable()
-  ):  # whatever traces it first: JAX remembers the trace
+  convert, load, facts = FORMATS[format]
+  # JAX keeps the first trace, so every trace has to be portable.
+  with cpu_kernels.portable():
     manifest = _manifest(stages, config, setup, image, function)
-  manifest |= {'format': format, 'run': run}
-  manifest['versions'] |= versions()
+  today = datetime.datetime.now(datetime.UTC).date()
+  manifest |= {'format': format, 'exported': today.isoformat(), 'run': run}
+  manifest['versions'] |= facts(today)
   with whole_folder(output) as folder:
     path = folder / f'model.{format}'
     with jax.default_device(device):
@@ -169,8 +177,14 @@ def _outputs(stages: dict[str, dict], size: int) -> dict:
   return found
 
 
-def _manifest(stages: list, config, setup: Setup, image, function) -> dict:
-  """What a user has to know of a model, whatever its format."""
+def _manifest(
+  stages: list[stage_lib.Stage],
+  config: ConfigDict,
+  setup: Setup,
+  image: jax.ShapeDtypeStruct,
+  function: Function,
+) -> dict:
+  """What a user needs to know about a model, whatever its format."""
   return {
     'inputs': {'image': _describe(image, 'RGB crops, see crop.py')},
     'outputs': {
@@ -212,7 +226,7 @@ def _meaning(name: str) -> str:
   }[name]
 
 
-def _describe(value, meaning: str) -> dict:
+def _describe(value: jax.ShapeDtypeStruct, meaning: str) -> dict:
   shape = [side if isinstance(side, int) else 'B' for side in value.shape]
   return {'shape': shape, 'dtype': str(value.dtype), 'meaning': meaning}
 
@@ -230,7 +244,7 @@ def _landmarks(landmarks: LandmarkSet, dataset: str) -> dict:
   }
 
 
-def _method(stages: list, config) -> dict:
+def _method(stages: list[stage_lib.Stage], config: ConfigDict) -> dict:
   method = {
     'network': config.model.to_dict() | {'dtype': 'float32'},
     'stages': {stage.name: sorted(stage.networks) for stage in stages},
@@ -248,11 +262,18 @@ def _method(stages: list, config) -> dict:
   return method
 
 
-def _crops(config, setup: Setup) -> tuple[np.ndarray, str]:
-  """Images to check with, and whose they are.
+def _crops(config: ConfigDict, setup: Setup) -> tuple[np.ndarray, str]:
+  """Crops to check a file with, and where they come from.
 
-  Those of the run's own evaluation, if they are prepared; else rendered
-  garments, which are always there.
+  They are crops of the run's own evaluation split if that is prepared, else of
+  rendered garments, which need no files.
+
+  Args:
+    config: The run's config.
+    setup: What the config resolves to.
+
+  Returns:
+    ((n, S, S, 3) uint8, a phrase that names the images).
   """
   builder, split = None, config.eval_splits[0]
   try:
@@ -276,8 +297,17 @@ def _crops(config, setup: Setup) -> tuple[np.ndarray, str]:
   return np.stack([example(record, None)['image'] for record in records]), name
 
 
-def _check(run, cascade: Cascade, crops: np.ndarray) -> None:
-  """Compares a loaded file with `Cascade.predict`."""
+def _check(run: Loaded, cascade: Cascade, crops: np.ndarray) -> None:
+  """Compares a loaded file with `Cascade.predict`.
+
+  Args:
+    run: The loaded file.
+    cascade: The cascade that was exported.
+    crops: (n, S, S, 3) uint8.
+
+  Raises:
+    RuntimeError: An output differs by more than TOLERANCE and RELATIVE.
+  """
   count = len(crops)
   batch = {
     'image': crops,
@@ -300,9 +330,8 @@ def _check(run, cascade: Cascade, crops: np.ndarray) -> None:
       gap = np.abs(found - value[picks])
       if not (gap <= np.maximum(TOLERANCE, RELATIVE * np.abs(found))).all():
         raise RuntimeError(
-          'The exported model is not what it should be: with batches of '
-          f"{size} '{name}' is {gap.max():.2g} away from that of "
-          'Cascade.predict.'
+          f"The exported model is wrong: with batches of {size}, '{name}' "
+          f'differs by {gap.max():.2g} from that of Cascade.predict.'
         )
 
 

@@ -1,34 +1,75 @@
 """The formats of exported files: StableHLO and ONNX."""
 
+import calendar
+import datetime
 import importlib.metadata
 import logging
 import pathlib
 import warnings
+from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.export
+import numpy as np
 
 from fld_jax.errors import InputError
 
-PLATFORMS = ('cpu', 'cuda', 'tpu')  # that StableHLO is lowered for
-OPSET = 23  # of ONNX
+PLATFORMS = ('cpu', 'cuda', 'tpu')  # platforms that StableHLO is lowered for
+GUARANTEE_MONTHS = 6  # for which newer versions of JAX read an export
+OPSET = 23  # version of ONNX's operator set
 LIMIT = 2**31  # bytes of weights that a file of either format cannot hold
 
+# A traced function of images, and a loaded model: (B, S, S, 3) uint8 crops ->
+# name -> array.
+Function = Callable[[jax.Array], dict[str, jax.Array]]
+Loaded = Callable[[np.ndarray], dict[str, np.ndarray]]
 
-def _to_stablehlo(function, image, path: pathlib.Path, size: int) -> None:
-  del size
+
+def _to_stablehlo(
+  function: Function, image: jax.ShapeDtypeStruct, path: pathlib.Path, size: int
+) -> None:
+  del size  # the limit was checked
   exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(image)
   path.write_bytes(exported.serialize())
 
 
-def _load_stablehlo(path: pathlib.Path):
+def _load_stablehlo(path: pathlib.Path) -> Loaded:
   call = jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
   return lambda crops: jax.device_get(call(crops))
 
 
-def _to_onnx(function, image, path: pathlib.Path, size: int) -> None:
+def _stablehlo_facts(exported: datetime.date) -> dict[str, Any]:
+  convention = jax.export.maximum_supported_calling_convention_version
+  return {
+    'platforms': list(PLATFORMS),
+    'calling_convention': convention,
+    'jax_guarantee_until': _months_later(
+      exported, GUARANTEE_MONTHS
+    ).isoformat(),
+    'words': (
+      'JAX guarantees that its versions read this file up to six months after '
+      f'the release of jax {package_version("jax")}, which wrote it: until '
+      'jax_guarantee_until at the latest. Export again before, or keep '
+      '--format=onnx, whose operator sets stay readable.'
+    ),
+  }
+
+
+def _months_later(date: datetime.date, months: int) -> datetime.date:
+  """The same day of a later month, or that month's last day."""
+  years, month = divmod(date.month - 1 + months, 12)
+  year, month = date.year + years, month + 1
+  last = calendar.monthrange(year, month)[1]
+  return datetime.date(year, month, min(date.day, last))
+
+
+def _to_onnx(
+  function: Function, image: jax.ShapeDtypeStruct, path: pathlib.Path, size: int
+) -> None:
   jax2onnx, onnx_ir, _ = _onnx_packages()
   names = sorted(jax.eval_shape(function, image))  # JAX's order of a dict
-  # The converter warns of what it does itself.
+  # The converter logs warnings about its own doing.
   level = logging.root.manager.disable
   logging.disable(logging.WARNING)
   try:
@@ -43,16 +84,17 @@ def _to_onnx(function, image, path: pathlib.Path, size: int) -> None:
         output_names=names,
         return_mode='ir',
       )
-      # A network that is run twice, for the mirror image, has its weights once.
+      # A network that runs twice, for the mirror image too, would have its
+      # weights twice.
       unify = onnx_ir.passes.common.DeduplicateInitializersPass(LIMIT)
-      # Beside it, if the weights are too large to be in it.
+      # Weights that are too large for the file go into a second one.
       data = f'{path.name}.data' if size >= LIMIT else None
       onnx_ir.save(unify(model).model, path, external_data=data)
   finally:
     logging.disable(level)
 
 
-def _load_onnx(path: pathlib.Path):
+def _load_onnx(path: pathlib.Path) -> Loaded:
   onnxruntime = _onnx_packages()[-1]
   options = onnxruntime.SessionOptions()
   options.log_severity_level = 3  # errors
@@ -65,8 +107,9 @@ def _load_onnx(path: pathlib.Path):
   )
 
 
-def _onnx_versions() -> dict:
-  _onnx_packages()  # has words for one that is missing
+def _onnx_facts(exported: datetime.date) -> dict[str, Any]:
+  del exported
+  _onnx_packages()  # names one that is missing
   return {'opset': OPSET, 'jax2onnx': package_version('jax2onnx')}
 
 
@@ -83,18 +126,11 @@ def _onnx_packages():
   return jax2onnx, onnx_ir, onnxruntime
 
 
-# Format -> how to write a file, how to load it, the versions it is of.
+# Format -> how to write a file, how to load it, and what the manifest says of
+# the format, given the day of the export.
 FORMATS = {
-  'stablehlo': (
-    _to_stablehlo,
-    _load_stablehlo,
-    lambda: {'platforms': list(PLATFORMS)},
-  ),
-  'onnx': (
-    _to_onnx,
-    _load_onnx,
-    _onnx_versions,
-  ),
+  'stablehlo': (_to_stablehlo, _load_stablehlo, _stablehlo_facts),
+  'onnx': (_to_onnx, _load_onnx, _onnx_facts),
 }
 
 

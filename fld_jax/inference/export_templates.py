@@ -1,10 +1,12 @@
-"""The Python files of an export: self-contained, without fld_jax."""
+"""The Python files of an export, which run without fld_jax."""
 
 import inspect
 
+from ml_collections import ConfigDict
+
 from fld_jax import geometry
 
-# What `geometry.cut` and the way back consist of.
+# The functions that crop.py consists of.
 _FUNCTIONS = (
   geometry.grow_box,
   geometry.crop_affine,
@@ -68,7 +70,7 @@ NAMES = json.loads((FOLDER / 'manifest.json').read_text())['landmarks']['names']
 def main(path, *box):
   image = cv2.imread(path, cv2.IMREAD_COLOR)  # upright, as EXIF says
   if image is None:
-    sys.exit(f'error: {{path}} is no image that OpenCV can read')
+    sys.exit(f'error: {{path}} is not an image that OpenCV can read')
   image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
   pixels, back = crop.prepare(image, [float(v) for v in box] or None)
   out = run(pixels[None])  # any number of crops
@@ -97,11 +99,11 @@ run = lambda crops: dict(zip(outputs, session.run(None, {'image': crops})))""",
 }
 
 
-def crop_module(options) -> str:
-  """crop.py.
+def crop_module(options: ConfigDict) -> str:
+  """The source of crop.py.
 
   Args:
-    options: `size`, `crop`, `margin` of config.input.
+    options: config.input, of which `size`, `crop` and `margin` are used.
   """
   functions = '\n\n'.join(map(inspect.getsource, _FUNCTIONS))
   return _CROP.format(
@@ -113,5 +115,5 @@ def crop_module(options) -> str:
 
 
 def loader(format: str) -> str:
-  """load.py, for 'stablehlo' or 'onnx'."""
+  """The source of load.py for a format, 'stablehlo' or 'onnx'."""
   return _LOAD.format(**_LOADERS[format])

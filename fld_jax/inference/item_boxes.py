@@ -1,6 +1,6 @@
-"""Boxes of items on photos, from a CSV or a COCO JSON file.
+"""Reads the boxes of items on photos from a CSV or a COCO JSON file.
 
-  .csv    image,x1,y1,x2,y2 and perhaps ,clothes_type; one line an item
+  .csv    image,x1,y1,x2,y2 and optionally ,clothes_type; one line an item
   .json   COCO's annotations ({"images", "annotations"}), or a list of COCO's
           results with "file_name" and "bbox" [x, y, width, height]
 
@@ -25,9 +25,10 @@ class Item:
   """One item on a photo.
 
   Attributes:
-    image: name of the file, as the boxes' file gives it.
-    box: (4,) float64 x1, y1, x2, y2.
-    clothes_type: code, 0 if not known.
+    image: The photo's name, as the file of boxes gives it.
+    box: (4,) float64 x1, y1, x2, y2 in pixels of the photo; None for the whole
+      photo.
+    clothes_type: The code of the clothes type, 0 if it is not known.
   """
 
   image: str
@@ -39,11 +40,15 @@ def read(path: pathlib.Path, types: dict[int, str]) -> list[Item]:
   """Reads and checks a file of boxes.
 
   Args:
-    path: its ending tells the format.
-    types: clothes type code -> name, of the landmark set.
+    path: The file; its ending, .csv or .json, is its format.
+    types: Clothes type code -> name, from the landmark set.
+
+  Returns:
+    The items in the order of the file, at least one.
 
   Raises:
-    InputError: naming the file, the line or entry, the field and what is valid.
+    InputError: Something is wrong with the file. It names the file, the line or
+      entry, the field and what is valid.
   """
   readers = {'.csv': _read_csv, '.json': _read_json}
   if path.suffix.lower() not in readers:
@@ -58,7 +63,7 @@ def read(path: pathlib.Path, types: dict[int, str]) -> list[Item]:
   return items
 
 
-def _read_csv(path: pathlib.Path, types) -> list[Item]:
+def _read_csv(path: pathlib.Path, types: dict[int, str]) -> list[Item]:
   codes = {name: code for code, name in types.items()}
   items = []
   with path.open('rb') as file:
@@ -90,13 +95,13 @@ def _read_csv(path: pathlib.Path, types) -> list[Item]:
         items.append(Item(cells[0], box, code))
     except csv.Error as error:
       raise InputError(
-        f'{path}, line {lines.line_num}: is no CSV ({error})'
+        f'{path}, line {lines.line_num}: is not valid CSV ({error})'
       ) from None
   return items
 
 
-def _read_json(path: pathlib.Path, types) -> list[Item]:
-  del types  # COCO's form has none
+def _read_json(path: pathlib.Path, types: dict[int, str]) -> list[Item]:
+  del types  # COCO's files have none
   data = json_files.read_json(path)
   if isinstance(data, list):
     entries, place, name = data, 'results', 'file_name'
@@ -130,15 +135,15 @@ def for_images(
   """The items on the given images, in the order of the images.
 
   Args:
-    items: of `read`.
-    names: of the images.
-    path: of the boxes, for the message.
+    items: Items that `read` returned.
+    names: The names of the images.
+    path: The file of boxes, for the message.
 
   Returns:
-    (items, number of those whose image is not among the names).
+    (items, number of items whose image is not among the names).
 
   Raises:
-    InputError: if no item is on any of the images.
+    InputError: No item is on any of the images.
   """
   order = {name: i for i, name in enumerate(names)}
   found = [item for item in items if item.image in order]

@@ -1,12 +1,16 @@
-"""The landmarks of an item, and how they are drawn."""
+"""The landmarks of an item, and their overlay on its photo."""
 
 import dataclasses
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from fld_jax import schema
+from fld_jax.inference import photos
 from fld_jax.visualization import drawing
+
+MAX_OVERLAY_SIDE = 1024  # pixels of an overlay's longer side
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -14,21 +18,22 @@ class Landmarks:
   """The N landmarks of one item, in pixels of its image.
 
   Attributes:
-    names: of the landmarks.
+    names: The names of the N landmarks.
     box: (4,) x1, y1, x2, y2 of the item.
-    positions: (N, 2) float64 x, y from the top-left corner; they may lie
-      outside of the image.
-    present: (N,) bool, False for those that the clothes type, if it is known,
-      has not.
+    positions: (N, 2) float64 x, y from the top-left corner of the image; they
+      may be outside of the image.
+    present: (N,) bool, False for landmarks that the item's clothes type lacks;
+      all True if the type is not known.
     visibility: N of 'visible', 'occluded' and 'truncated' (not in the image);
-      None if the network does not tell.
-    visibility_probs: (N, 3), of each of these; or None.
-    confidence: (N,) in [0, 1]: the height of the heatmap; of a network without
-      any the probability that the landmark is in the image; 1 if it does not
-      tell.
-    score: () in [0, 1], the mean confidence of what is present.
-    route: the networks that the image went through.
-    stages: name -> (N, 2), what each stage of a cascade estimated.
+      None if the network does not estimate visibility.
+    visibility_probs: (N, 3) probabilities of these three kinds; None if the
+      network does not estimate visibility.
+    confidence: (N,) in [0, 1]: the height of the landmark's heatmap; for a
+      network without heatmaps the probability that the landmark is in the
+      image; 1 if it estimates neither.
+    score: The mean confidence of the landmarks that are present, in [0, 1].
+    route: The names of the networks that the image passed.
+    stages: Stage name -> (N, 2) positions that this stage estimated.
   """
 
   names: tuple[str, ...]
@@ -44,25 +49,37 @@ class Landmarks:
 
   @property
   def codes(self) -> np.ndarray:
-    """(N,) visibility codes of `schema`, as drawing functions want them."""
+    """(N,) visibility codes of `schema`, which drawing functions take."""
     codes = np.full(len(self.names), schema.VISIBLE)
     if self.visibility_probs is not None:
       codes = np.argmax(self.visibility_probs, axis=-1)
     return np.where(self.present, codes, schema.ABSENT)
 
+  def draw(self, photo: photos.Photo) -> Image.Image:
+    """Draws the item's box and landmarks on its photo.
 
-MAX_OVERLAY_SIDE = 1024  # pixels of an overlay's longer side
+    Args:
+      photo: The photo that the landmarks were found on: a path, a PIL image or
+        an (H, W, 3) uint8 RGB array.
+
+    Returns:
+      A new RGB image, its longer side at most MAX_OVERLAY_SIDE pixels.
+
+    Raises:
+      InputError: The photo cannot be read.
+    """
+    return Image.fromarray(overlay(photos.to_array(photo), [self]))
 
 
 def overlay(image: np.ndarray, found: list[Landmarks]) -> np.ndarray:
-  """An image with the landmarks and boxes of its items drawn on it.
+  """Draws the boxes and landmarks of an image's items on a copy of it.
 
   Args:
     image: (H, W, 3) uint8 RGB.
-    found: its items.
+    found: The landmarks of each item.
 
   Returns:
-    (H', W', 3) uint8, the longer side at most LONGEST.
+    (H', W', 3) uint8 RGB, the longer side at most MAX_OVERLAY_SIDE pixels.
   """
   size = np.array(image.shape[1::-1])
   scale = min(1, MAX_OVERLAY_SIDE / max(size))

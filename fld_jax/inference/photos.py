@@ -1,12 +1,15 @@
-"""Image files as people have them, as what the networks can be shown.
+"""Photos of users: finding the files, and reading them for the networks.
 
-A photo is shown as a viewer shows it: turned as its EXIF data say, what is
-transparent in white. Positions on it count from the top-left corner of that.
+A photo is read as a viewer shows it: upright as its EXIF data say, transparent
+parts over white. Positions on it are x, y in pixels from the top-left corner of
+the photo as shown.
 """
 
 import glob
+import os
 import pathlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -16,21 +19,23 @@ from fld_jax.errors import InputError
 from fld_jax.files import coco
 from fld_jax.files.images import read, to_rgb
 
-SMALLEST = 2  # pixels a side, of an image or a box
+# What users may give as a photo: a path, or the decoded image.
+Photo = str | os.PathLike | Image.Image | np.ndarray
+MIN_BOX_SIDE = 2  # pixels a side of an item's box
 
 
 def find(images: str) -> tuple[pathlib.Path, list[str]]:
-  """The image files that a user names.
+  """Finds the image files that a user names.
 
   Args:
-    images: a file, a folder (of which all files below count whose endings
-      Pillow knows), or a glob pattern ('**' for any folders).
+    images: A file; a folder, which stands for all files in and below it with an
+      ending that Pillow knows; or a glob pattern ('**' for any folders).
 
   Returns:
     (root, names): the files are root / name, the names sorted.
 
   Raises:
-    InputError: if there are none.
+    InputError: There are no such files.
   """
   path = pathlib.Path(images).expanduser()
   if path.is_file():
@@ -42,8 +47,8 @@ def find(images: str) -> tuple[pathlib.Path, list[str]]:
     )
     if not files:
       raise InputError(
-        f'--images={images}: the folder has no image, of its endings Pillow '
-        'knows none.'
+        f'--images={images}: the folder holds no file with the ending of an '
+        'image that Pillow reads.'
       )
     root = path
   else:
@@ -51,8 +56,8 @@ def find(images: str) -> tuple[pathlib.Path, list[str]]:
     files = sorted(file for file in found if file.is_file())
     if not files:
       raise InputError(
-        f'--images={images}: is no file, no folder, and as a pattern fits no '
-        'file.'
+        f'--images={images}: is neither a file nor a folder, and as a pattern '
+        'it matches no file.'
       )
     # The folder before the first wildcard.
     plain = re.split(r'[*?\[]', str(path))[0]
@@ -60,24 +65,57 @@ def find(images: str) -> tuple[pathlib.Path, list[str]]:
   return root, [file.relative_to(root).as_posix() for file in files]
 
 
+def to_array(photo: Photo, name: str = 'image') -> np.ndarray:
+  """Reads a photo.
+
+  Args:
+    photo: A path, a PIL image or an (H, W, 3) uint8 RGB array.
+    name: What messages call a photo that has no path.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+
+  Raises:
+    InputError: The photo cannot be read, or the array has another form.
+  """
+  if isinstance(photo, Image.Image):
+    return to_rgb(photo)
+  if not isinstance(photo, np.ndarray):
+    return read(photo)
+  if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8:
+    raise InputError(
+      f'{name}: is {photo.dtype} of shape {photo.shape}, must be uint8 of '
+      'shape (H, W, 3)'
+    )
+  return photo
+
+
 class Items:
   """Items on photos, as a source of records for `input_pipeline`.
 
-  An item whose image or box cannot be used is a record marked as corrupt.
+  An item whose photo or box cannot be used is a record marked as corrupt.
 
   Attributes:
-    failures: place of an item -> what is wrong with it, of those asked for.
+    failures: Index of an item -> what is wrong with it, for the items that were
+      read so far.
   """
 
-  def __init__(self, images, boxes, num_landmarks: int, types=None):
-    """Keeps references; files are read when asked for.
+  def __init__(
+    self,
+    images: Sequence[Photo],
+    boxes: Sequence,
+    num_landmarks: int,
+    types: Sequence[int] | None = None,
+  ):
+    """Keeps references; files are read when a record is asked for.
 
     Args:
-      images: of each item a path, a PIL.Image or (H, W, 3) uint8 RGB.
-      boxes: of each item (4,) x1, y1, x2, y2 in image pixels; None: the whole
-        image.
-      num_landmarks: N.
-      types: of each item the code of its clothes type, 0 where not known.
+      images: The photo of each item.
+      boxes: The box of each item, (4,) x1, y1, x2, y2 in pixels of its photo;
+        None stands for the whole photo.
+      num_landmarks: N, the number of landmarks of the landmark set.
+      types: The clothes type code of each item, 0 where it is not known; None
+        if no type is known.
     """
     self._images, self._boxes = images, boxes
     self._types = types if types is not None else [0] * len(images)
@@ -88,13 +126,13 @@ class Items:
     return len(self._images)
 
   def part(self, start: int, stop: int) -> 'Items':
-    """The items from start up to stop; it has failures of its own."""
+    """The items from start up to stop, with `failures` of their own."""
     cut = slice(start, stop)
     return Items(
       self._images[cut], self._boxes[cut], self._num_landmarks, self._types[cut]
     )
 
-  def __getitem__(self, i) -> dict:
+  def __getitem__(self, i: int) -> dict:
     i = int(i)
     try:
       image, box = self._read(i)
@@ -117,17 +155,10 @@ class Items:
     }
 
   def _read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-    image, name = self._images[i], f'image {i}'
-    if isinstance(image, Image.Image):
-      image = to_rgb(image)
-    elif isinstance(image, np.ndarray):
-      if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise InputError(
-          f'{name}: is {image.dtype} of shape {image.shape}, must be uint8 of '
-          'shape (H, W, 3)'
-        )
-    else:
-      image, name = read(image), str(image)
+    photo, name = self._images[i], f'image {i}'
+    image = to_array(photo, name)
+    if isinstance(photo, str | os.PathLike):
+      name = str(photo)
     height, width = image.shape[:2]
     box = self._boxes[i]
     if box is None:
@@ -135,11 +166,11 @@ class Items:
     box = np.asarray(box, np.float64)
     if box.shape != (4,) or not np.isfinite(box).all():
       raise InputError(f'{name}, box: is {box}, must be x1, y1, x2, y2')
-    if min(box[2:] - box[:2]) < SMALLEST:
+    if min(box[2:] - box[:2]) < MIN_BOX_SIDE:
       size = ' x '.join(f'{side:g}' for side in box[2:] - box[:2])
       raise InputError(
-        f'{name}, box: is {size} pixels, must be at least {SMALLEST} x '
-        f'{SMALLEST} to show an item'
+        f'{name}, box: is {size} pixels, must be at least {MIN_BOX_SIDE} x '
+        f'{MIN_BOX_SIDE} to show an item'
       )
     coco.check_box(name, 'box', box, (width, height))
     return image, box

@@ -1,13 +1,13 @@
-"""Landmarks of anyone's image files: `--mode=predict`.
+"""Predicts the landmarks on image files: `--mode=predict`.
 
-  DIR/predictions.json   COCO keypoint results, and of each landmark the
-                         visibility, of each item the networks it went through
+  DIR/predictions.json   COCO keypoint results, with the visibility of each
+                         landmark and the networks that each item passed
   DIR/predictions.csv    the same, one line an item
   DIR/overlays/NAME      the landmarks drawn on the images
-  DIR/failures.csv       what could not be used and why, if anything
+  DIR/failures.csv       items that could not be used, and why; if there are any
 
-Positions are pixels of the images as they are shown (EXIF rotation applied),
-from their top-left corner.
+Positions are x, y in pixels of the images as viewers show them (EXIF rotation
+applied), from their top-left corner.
 """
 
 import concurrent.futures
@@ -19,6 +19,7 @@ import json
 import pathlib
 
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
@@ -30,12 +31,12 @@ from fld_jax.inference import item_boxes, photos
 from fld_jax.inference.landmarks import Landmarks, overlay
 from fld_jax.inference.predictor import Predictor
 
-THREADS = 8  # that draw
-MAX_PRINTED_FAILURES = 5  # failures that are printed
+THREADS = 8  # threads that draw overlays
+MAX_PRINTED_FAILURES = 5  # all of them are in failures.csv
 
 
 def predict_files(
-  config,
+  config: ConfigDict,
   workdir: pathlib.Path,
   images: str,
   boxes: pathlib.Path | None,
@@ -45,20 +46,21 @@ def predict_files(
   """Predicts the landmarks of the items on image files.
 
   Args:
-    config: of the run.
-    workdir: of the run.
-    images: see `photos.find`.
-    boxes: of the items, see `item_boxes`; None: each image is an item. With
-      boxes, an image without any is left out.
-    output: folder to write to; made if it is not there.
-    overlays: draw them.
+    config: The run's config.
+    workdir: The run's folder.
+    images: A file, a folder or a pattern, see `photos.find`.
+    boxes: A file with the boxes of the items, see `item_boxes`; images without
+      a box are left out. None if each image is one item.
+    output: The folder to write to; it is made if it does not exist.
+    overlays: Whether to draw the landmarks on the images.
 
   Returns:
-    `ok`: whether every item was predicted; `num_items`; `failures`: of each
-    item that was not, why.
+    `ok`, whether every item was predicted; `num_items`; `failures`, (image,
+    reason) of each item that was not.
 
   Raises:
-    InputError: for anything that makes the whole of it pointless.
+    InputError: Nothing can be predicted: there are no images, no finished run,
+      a wrong file of boxes, or `output` is a file.
   """
   if output.exists() and not output.is_dir():
     raise InputError(f'--output={output}: is a file, must be a folder')
@@ -90,19 +92,24 @@ def predict_files(
     of_image = lambda pair: items[pair[0]].image
     for name, group in itertools.groupby(found, of_image):
       on_image = []
-      for place, landmarks in group:
-        writer.write(place, name, landmarks)
+      for index, landmarks in group:
+        writer.write(index, name, landmarks)
         on_image.append(landmarks)
       painter.draw(name, on_image)
   failures = [
     (items[i].image, source.failures[i]) for i in sorted(source.failures)
   ]
   _write_failures(output, failures)
-  _tell(output, len(items), failures, overlays)
+  _print_summary(output, len(items), failures, overlays)
   return {'ok': not failures, 'num_items': len(items), 'failures': failures}
 
 
-def _tell(output, num_items: int, failures, overlays: bool) -> None:
+def _print_summary(
+  output: pathlib.Path,
+  num_items: int,
+  failures: list[tuple[str, str]],
+  overlays: bool,
+) -> None:
   print(f'{num_items - len(failures)} of {num_items} items')
   for _, why in failures[:MAX_PRINTED_FAILURES]:
     print(f'not predicted: {why}')
@@ -115,8 +122,10 @@ def _tell(output, num_items: int, failures, overlays: bool) -> None:
     print(f'Overlays: {output}/overlays', flush=True)
 
 
-def _write_failures(output: pathlib.Path, failures) -> None:
-  """failures.csv, or none if there are none; not one of an earlier call."""
+def _write_failures(
+  output: pathlib.Path, failures: list[tuple[str, str]]
+) -> None:
+  """Writes failures.csv, or removes that of an earlier run."""
   path = output / 'failures.csv'
   path.unlink(missing_ok=True)
   if failures:
@@ -143,27 +152,27 @@ class _Writer(contextlib.ExitStack):
     self._json.write(b'\n]\n' if self._count else b'[]\n')
     return super().__exit__(*error)
 
-  def write(self, place: int, name: str, found: Landmarks) -> None:
-    """Adds an item."""
-    result = rounded(_result(place, name, found))
+  def write(self, index: int, name: str, found: Landmarks) -> None:
+    """Adds the landmarks of the item of an index on the image of a name."""
+    result = rounded(_result(index, name, found))
     text = json.dumps(result, sort_keys=True, allow_nan=False)
     self._json.write(b',\n' if self._count else b'[\n')
     self._json.write(text.encode())
     self._count += 1
     self._line(_cells(name, found))
 
-  def _line(self, cells) -> None:
+  def _line(self, cells: list[str]) -> None:
     text = io.StringIO()
     csv.writer(text).writerow(cells)
     self._csv.write(text.getvalue().encode())
 
 
-def _result(place: int, name: str, found: Landmarks) -> dict:
-  """COCO keypoint result, with file_name, bbox, visibility and route."""
+def _result(index: int, name: str, found: Landmarks) -> dict:
+  """A COCO keypoint result, with file_name, bbox, visibility and route."""
   scores = np.where(found.present, found.confidence, 0)
   corner, end = found.box[:2], found.box[2:]
   result = {
-    'image_id': place,
+    'image_id': index,
     'category_id': 1,
     'file_name': name,
     'bbox': np.concatenate([corner, end - corner]).tolist(),
@@ -178,7 +187,7 @@ def _result(place: int, name: str, found: Landmarks) -> dict:
 
 
 def _cells(name: str, found: Landmarks) -> list[str]:
-  """A line of the CSV; cells are empty where there is nothing to tell."""
+  """A line of the CSV; cells of what is not known are empty."""
   number = lambda value: f'{value:.6g}'
   cells = [
     name,
@@ -215,7 +224,7 @@ class _Painter(contextlib.ExitStack):
     return super().__exit__(*error)
 
   def draw(self, name: str, found: list[Landmarks]) -> None:
-    """Draws the items on an image; waits if much is not drawn yet."""
+    """Draws the items on an image; waits while too many images are queued."""
     if self._directory is None:
       return
     if len(self._pending) >= 4 * THREADS:

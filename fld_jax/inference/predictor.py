@@ -1,18 +1,22 @@
-"""A trained run, ready to find landmarks on anyone's images."""
+"""Finds landmarks on photos with a trained run."""
 
 import dataclasses
 import math
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
+from ml_collections.config_flags import config_path
+from PIL import Image
 
 from fld_jax import input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup, resolve
+from fld_jax.config import check_field, set_xla_cpu_flags
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
@@ -21,69 +25,91 @@ from fld_jax.inference.landmarks import Landmarks
 from fld_jax.metrics.predictions import confidences
 from fld_jax.runtime.parallel import Parallel
 
-CHUNK_ITEMS = 4096  # items whose outputs are held at a time
+CHUNK_ITEMS = 4096  # items whose outputs are held in memory at a time
 
 
 class Predictor:
-  """Finds landmarks with a trained run.
-
-    predictor = Predictor.load('W')
-    (found,) = predictor(['photo.jpg'])
-    dict(zip(found.names, found.positions))
+  """Finds landmarks on photos with a trained run; see `load`.
 
   Attributes:
-    config: the run's.
-    landmark_set: its landmarks.
+    config: The config that the run was trained with, and `load`'s fields.
+    landmark_set: The landmarks that it finds, a schema.LandmarkSet.
   """
 
   def __init__(
     self, config: ConfigDict, setup: Setup, stages: list[stage_lib.Stage]
   ):
+    """Keeps the networks of a cascade.
+
+    Args:
+      config: The run's config.
+      setup: What the config resolves to.
+      stages: The trained stages, in their order.
+    """
     self.config = config
     self.landmark_set = setup.landmarks
     self._pipeline = dataclasses.replace(
       setup.pipeline,
-      num_workers=0,  # failures are told by threads alone
+      # Only threads can report to `Items.failures`; processes have a copy.
+      num_workers=0,
       on_corrupt='skip',
     )
     self._parallel = Parallel(config.parallel)
     self._cascade = Cascade(stages, setup, self._parallel)
 
   @classmethod
-  def load(cls, workdir, config=None) -> 'Predictor':
-    """Loads a finished run.
+  def load(
+    cls,
+    workdir: str | os.PathLike,
+    config: ConfigDict | None = None,
+    **fields,
+  ) -> 'Predictor':
+    """Loads a finished run; see the function `load`.
 
     Args:
-      workdir: its folder.
-      config: the run's by default; or one with other settings of inference,
-        `flip_test` for example.
+      workdir: The run's folder.
+      config: A config with the run's networks; by default the run's own.
+      **fields: Values of other fields of the config, by their paths.
+
+    Returns:
+      The predictor.
 
     Raises:
-      InputError: if the folder holds no finished run.
+      InputError: The folder holds no finished run, or a field does not exist,
+        has a value of another type, or changes the networks.
     """
+    set_xla_cpu_flags()
     workdir = pathlib.Path(workdir).expanduser()
     config = config or trained.get_config(str(workdir))
+    config = config.copy_and_resolve_references()
+    for path, value in fields.items():
+      check_field(config, path)
+      try:
+        config_path.set_value(path, config, value)
+      except TypeError as error:
+        raise InputError(f'config.{path} is {value!r}: {error}.') from error
     setup = resolve(config)
     stages, _ = store.load_cascade(config, setup, workdir)
     return cls(config, setup, stages)
 
   def __call__(
-    self, images: Sequence, boxes: Sequence | None = None
+    self, images: Sequence[photos.Photo], boxes: Sequence | None = None
   ) -> list[Landmarks]:
-    """The landmarks of one item on each image.
+    """Finds the landmarks of one item on each image.
 
     Args:
-      images: paths, PIL.Images or (H, W, 3) uint8 RGB arrays.
-      boxes: of each image (x1, y1, x2, y2) of the item, or None: it fills the
-        image.
+      images: Paths, PIL images or (H, W, 3) uint8 RGB arrays. A file or PIL
+        image is turned upright as its EXIF data say.
+      boxes: One box an image, x1, y1, x2, y2 in pixels of the image; a box of
+        None stands for the whole image, and so do boxes of None for all.
 
     Returns:
-      As many.
+      One `Landmarks` an image, in the order of the images.
 
     Raises:
-      InputError: for an image or box that cannot be used.
+      InputError: An image or box cannot be used.
     """
-    if isinstance(images, str | np.ndarray):
+    if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
       raise InputError('Give a list of images, [image] for one.')
     boxes = [None] * len(images) if boxes is None else boxes
     if len(boxes) != len(images):
@@ -97,19 +123,26 @@ class Predictor:
     return [found[i] for i in range(len(images))]
 
   def predict(self, items: photos.Items) -> Iterator[tuple[int, Landmarks]]:
-    """Yields (place, landmarks) of the items, in order, a piece at a time.
+    """Finds the landmarks of any number of items, CHUNK_ITEMS at a time.
 
     Args:
-      items: those that fail are left out, and are in its `failures`.
+      items: The items; those that cannot be used are left out, and recorded in
+        `items.failures`.
+
+    Yields:
+      (index, landmarks) of each item that can be used, in order.
     """
     for start in range(0, len(items), CHUNK_ITEMS):
       part = items.part(start, min(start + CHUNK_ITEMS, len(items)))
-      for i, found in self._predict_piece(part):
+      for i, found in self._predict_chunk(part):
         yield start + i, found
       items.failures |= {start + i: why for i, why in part.failures.items()}
 
-  def _predict_piece(self, items) -> Iterator[tuple[int, Landmarks]]:
-    # No more than the items need: a batch is filled up with copies.
+  def _predict_chunk(
+    self, items: photos.Items
+  ) -> Iterator[tuple[int, Landmarks]]:
+    # A batch is filled up with copies, so it is no larger than needed; powers
+    # of two keep the number of compiled programs small.
     enough = 2 ** math.ceil(math.log2(len(items)))
     devices = self._parallel.num_devices
     enough = -(-enough // devices) * devices
@@ -121,7 +154,7 @@ class Predictor:
     except InputError:
       if len(items.failures) < len(items):
         raise
-      return  # not one of them could be used
+      return  # none of the items can be used
     predictions = evaluate.to_predictions(rows, self._cascade.setup)
     routes = self._cascade.routes(rows)
     final = list(predictions.estimates)[-1]
@@ -129,11 +162,11 @@ class Predictor:
     confidence = confidences(predictions, final)
     probs = predictions.visibility_probs.get(final)
     every = np.arange(self.landmark_set.num_landmarks)
-    for i, place in enumerate(predictions.image_ids.tolist()):
+    for i, index in enumerate(predictions.image_ids.tolist()):
       kind = int(predictions.clothes_type[i])
       present = np.isin(every, slots.get(kind, every))
       yield (
-        place,
+        index,
         Landmarks(
           names=self.landmark_set.names,
           box=predictions.boxes[i].astype(np.float64),
@@ -153,3 +186,36 @@ class Predictor:
           },
         ),
       )
+
+
+def load(workdir: str | os.PathLike, **fields) -> Predictor:
+  """Loads a finished run, to find landmarks on photos with it.
+
+    import fld_jax
+
+    detector = fld_jax.load('runs/quickstart')
+    (item,) = detector(['photo.jpg'], boxes=[(62, 62, 165, 300)])
+    item.names        # N names
+    item.positions    # (N, 2) x, y in pixels of the photo, from its top-left
+    item.visibility   # N of 'visible', 'occluded', 'truncated'
+    item.draw('photo.jpg').save('overlay.jpg')
+
+  Where neither JAX is in use yet nor XLA_FLAGS is set, it sets XLA_FLAGS to the
+  fastest flags for CPUs, as the command line does.
+
+  Args:
+    workdir: The run's folder, the --workdir of its training.
+    **fields: Values of other fields of the run's config, such as
+      `flip_test=True`, which also predicts from the mirror image, or
+      `**{'routing.mode': 'average'}`.
+
+  Returns:
+    A `Predictor`: a function of a list of images (paths, PIL images or
+    (H, W, 3) uint8 RGB arrays) and, if given, a box for each (x1, y1, x2, y2 in
+    pixels of the image), which returns one `Landmarks` an image.
+
+  Raises:
+    InputError: The folder holds no finished run, or a field does not exist, has
+      a value of another type, or changes the networks.
+  """
+  return Predictor.load(workdir, **fields)

@@ -117,7 +117,7 @@ def pdj(lengths, mask, fraction: float) -> MeanState:
 
 
 def pcp(estimate, truth, mask, landmark_set, fraction=0.5) -> MeanState:
-  """Strict percentage of correct parts, as a share (methods 5.3).
+  """Strict percentage of correct parts, as a share (docs/methods.md 5.3).
 
   A stick is correct if both its ends are within `fraction` of the true stick's
   length of their true places.

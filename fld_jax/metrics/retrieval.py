@@ -20,8 +20,8 @@ def attribute_recall(scores, labels, k: int = 5) -> MeanState:
 
   Returns:
     State of A attributes. `macro` is the mean over attributes with an example
-    (methods 5.5: the paper's "average recall"), `micro` all hits over all true
-    attributes.
+    (docs/methods.md 5.5: the paper's "average recall"), `micro` all hits over
+    all true attributes.
 
   Raises:
     InputError: for shapes that differ or a k outside 1 to A.

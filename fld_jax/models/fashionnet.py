@@ -1,7 +1,7 @@
 """Landmarks straight from a feature map: FashionNet's pose branch.
 
 FashionNet: Liu et al., DeepFashion, CVPR 2016; Song et al. (2021) use it as
-their regression model and do not describe its head (methods 3.1).
+their regression model and do not describe its head (docs/methods.md 3.1).
 """
 
 import flax.linen as nn

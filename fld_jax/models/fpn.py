@@ -1,7 +1,7 @@
 """A feature pyramid (Lin et al., CVPR 2017) with a head for landmarks.
 
 Song et al. (2021) name FPN as a base model and do not describe its head; this
-one is our reading (methods 3.6).
+one is our reading (docs/methods.md 3.6).
 """
 
 import flax.linen as nn

@@ -130,8 +130,8 @@ class Codec:
     """Refuses settings whose soft-argmax is drawn to the middle of the map.
 
     The flat rest of a map outweighs a peak that is too low, whatever the image
-    shows (methods 4.2). Its rule of thumb, alpha times amplitude at least
-    ln(W^2) + 2, leaves the peak's width out; so a peak is tried.
+    shows (docs/methods.md 4.2). The rule of thumb there, alpha times amplitude
+    at least ln(W^2) + 2, leaves the peak's width out; so a peak is tried.
 
     Args:
       side: W, the maps' side in cells.

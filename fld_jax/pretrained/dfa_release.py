@@ -14,7 +14,7 @@ from fld_jax.errors import InputError, printable
 from fld_jax.pretrained import caffe_files
 from fld_jax.pretrained.matching import clothes_type, fill, report_line, some
 
-# The release's convolutions in each block, methods 1.2.
+# The release's convolutions in each block, docs/methods.md 1.2.
 _DFA_BLOCKS = (2, 2, 3, 3, 3)
 # Its heads for pseudo-labels go by several names; nothing at test reads them.
 _DFA_LABEL = r'fc8_(soft|hard)label(_stage\d)?'
@@ -153,7 +153,7 @@ def read_dfa_weights(path: pathlib.Path, shapes: dict, use_estimate: bool):
 
 
 def read_run(folder: pathlib.Path):
-  """A run of one clothes type of DFA's release, see methods 1.2 to 1.4.
+  """A run of one clothes type of DFA's release, docs/methods.md 1.2 to 1.4.
 
   Returns:
     (config, stage -> network -> variables, lines of a report).
@@ -189,7 +189,7 @@ def _dfa_config(folder: pathlib.Path, net: DfaNet):
   config = dfa.get_config('dataset=fld')
   place = f'{folder}/stage1.prototxt, layer fc8_landmarks'
   config.dataset.clothes_type = clothes_type(place, net.num_landmarks)
-  # As methods 1.3: padded to a square, the mean subtracted, nothing divided.
+  # docs/methods.md 1.3: padded to a square, mean subtracted, nothing divided.
   config.input.size = net.size
   config.input.crop, config.input.margin = 'pad_square', 0.0
   config.input.mean, config.input.std = defaults.RELEASE_MEAN, (1.0, 1.0, 1.0)

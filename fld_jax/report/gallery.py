@@ -63,7 +63,7 @@ def gallery(runs: list[EvaluatedRun]) -> dict:
   landmarks = runs[0].predictions.landmark_set
   return {
     'landmarks': [words(name) for name in runs[0].names],
-    'sides': [_side(name) for name in runs[0].names],
+    'sides': list(runs[0].predictions.landmark_set.sides),
     'types': {str(code): name for code, name in landmarks.types.items()},
     'variations': {
       str(code): words(name) for code, name in schema.VARIATIONS.items()
@@ -90,11 +90,6 @@ def embed(value) -> str:
 def _keys(run: EvaluatedRun) -> list:
   boxes = np.round(run.predictions.boxes, 3).tolist()
   return list(zip(run.predictions.ids, map(tuple, boxes), strict=True))
-
-
-def _side(name: str) -> str:
-  parts = name.split('_')
-  return next((side for side in ('left', 'right') if side in parts), 'middle')
 
 
 def _image(runs: list[EvaluatedRun], rows: list, whys: list[dict]) -> dict:

@@ -21,9 +21,10 @@ def positions(prediction, target, visibility, kind: str = 'l2'):
     prediction: (B, N, 2).
     target: (B, N, 2), anything finite where there is no position.
     visibility: (B, N) codes.
-    kind: 'l2' is half the sum of squares (P1 section 3; Caffe's EuclideanLoss,
-      whose division by the batch size is the caller's mean); 'l1' the sum of
-      absolute values (Sun et al., Integral Human Pose Regression, ECCV 2018).
+    kind: 'l2' is half the sum of squares (Liu et al., 2016, section 3; Caffe's
+      EuclideanLoss, whose division by the batch size is the caller's mean);
+      'l1' the sum of absolute values (Sun et al., Integral Human Pose
+      Regression, ECCV 2018).
 
   Returns:
     (B,) losses.
@@ -84,7 +85,7 @@ def position_constraint(
   costs nothing. A part costs the mean of its k largest L_i (Song et al.,
   Pattern Recognition 2021, eqs. 6 and 8), an example the sum over the parts
   (eq. 10). A landmark that does not count takes part in no pair; a part with
-  fewer than two that count costs nothing (methods 4.5).
+  fewer than two that count costs nothing (docs/methods.md 4.5).
 
   Args:
     prediction: (B, N, 2) in any unit; the loss is in its square.
@@ -94,8 +95,8 @@ def position_constraint(
       `schema.LandmarkSet`.
     k: how many of the largest L_i count; all, if the part has fewer.
     pair_mean: divide each L_i by the number of the part's landmarks that
-      count, so that large parts do not outweigh small ones (methods 4.5; the
-      paper does not).
+      count, so that large parts do not outweigh small ones (docs/methods.md
+      4.5; the paper does not).
 
   Returns:
     (B,) losses.
@@ -140,13 +141,14 @@ def visibility(logits, target):
 
 
 def pseudo_label(outputs, target, kind: str):
-  """The pseudo-label loss (P1 section 3; methods A6).
+  """The pseudo-label loss (Liu et al., 2016, section 3; docs/methods.md A6).
 
   Args:
     outputs: `pseudo_label` and `pseudo_label_logits`, each (B, K).
     target: (B, K) soft labels.
-    kind: 'euclidean' (P1: half the squared error), 'xent_soft' (cross-entropy
-      against the labels) or 'xent_hard' (against the likeliest cluster).
+    kind: 'euclidean' (Liu et al.: half the squared error), 'xent_soft'
+      (cross-entropy against the labels) or 'xent_hard' (against the likeliest
+      cluster).
 
   Returns:
     (B,) losses.

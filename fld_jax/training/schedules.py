@@ -84,8 +84,9 @@ def learning_rate(config, total_steps: int) -> optax.Schedule:
 def loss_weights(config, total_steps: int):
   """Weights of the losses as functions of the step.
 
-  For its auxiliary losses, P1 eq. 4 prints a weight of 1 up to t1, then a ramp
-  that climbs from 0 back to 1 at t2, then 0. Three readings (methods A14):
+  Equation 4 of Liu et al. (2016) prints, for auxiliary losses, a weight of 1 up
+  to t1, then a ramp that climbs from 0 back to 1 at t2, then 0. The readings
+  (docs/methods.md A14):
   * 'ramp_down': 1, then (t2 - t) / (t2 - t1), then 0. The likely intent.
   * 'paper_literal': 1, then (t - t1) / (t2 - t1), then 0.
   * 'author_issue6': auxiliary losses stay at 1; positions 1 up to t1, then 20.
@@ -93,7 +94,7 @@ def loss_weights(config, total_steps: int):
 
   Args:
     config: `weight_schedule`, `weight_t1` and `weight_t2` (shares of the run;
-      P1: 2000 and 4000 of 10,000 iterations), `weights` with the names
+      Liu et al.: 2000 and 4000 of 10,000 iterations), `weights` with the names
       that are returned.
     total_steps: length of the run.
 

@@ -134,11 +134,12 @@ class _Trainer:
   def _rows(self, records, *, augment: bool) -> dict:
     """What clustering and routing need of one pass over records.
 
-    The training set's is under augmentation (methods A19).
+    The training set's is under augmentation (docs/methods.md A19).
 
     Returns:
       Of this process's share `index`, `landmarks`, `visibility`, and after a
-      stage its `estimate` and, if its clusters have errors, `score`, G of P1.
+      stage its `estimate` and, if its clusters have errors, `score`, Liu et
+      al.'s G.
     """
     cascade = Cascade(self.stages, self.setup, self.parallel)
 

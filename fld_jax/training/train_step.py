@@ -93,10 +93,10 @@ def make_train_step(
   The previous stages run inside the step, in eval mode, on the very crops that
   the network sees. So their estimates are those under the training
   augmentation, which generalise better than estimates of the plain training
-  images (methods A19), and nothing needs to be stored between stages. Noise on
-  them (`stage.estimate_noise`; DeepPose's jitter, methods 2.1, of a fixed size)
-  makes the network look at the image: an estimate that the same trunk could
-  have made tells it nothing of where the landmarks are.
+  images (docs/methods.md A19), and nothing needs to be stored between stages.
+  Noise on them (`stage.estimate_noise`; DeepPose's jitter, docs/methods.md 2.1,
+  of a fixed size) makes the network look at the image: an estimate that the
+  same trunk could have made tells it nothing of where the landmarks are.
 
   Args:
     model: The network to train.
@@ -195,7 +195,7 @@ def _means(values, mask):
 
 
 def _gradient_ratio(outputs, batch, estimate, objective: Objective, weights):
-  """How much PCLoss weighs beside the other losses on places (methods 4.3).
+  """How much PCLoss weighs beside the other place losses (docs/methods.md 4.3).
 
   The norm of its gradient at the network's outputs, over that of the landmark
   and heatmap losses, all with their weights; 0 if these have none.

@@ -16,9 +16,8 @@ LEFT, RIGHT, MIDDLE = '#D55E00', '#0072B2', '#009E73'
 
 def colour_of(name: str) -> str:
   """Of a landmark, by its side."""
-  parts = name.split('_')
-  sides = {'left': LEFT, 'right': RIGHT}
-  return next((sides[part] for part in parts if part in sides), MIDDLE)
+  sides = {'left': LEFT, 'right': RIGHT, None: MIDDLE}
+  return sides[schema.side_in_words(name)]
 
 
 def plot_data(run: EvaluatedRun) -> Figure:

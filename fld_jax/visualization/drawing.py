@@ -61,7 +61,7 @@ def draw_landmarks(
 
 
 def _colour(name):
-  return LEFT if 'left' in name.split('_') else RIGHT
+  return LEFT if schema.side_in_words(name) == 'left' else RIGHT
 
 
 def _to_cv(points, side):

@@ -59,7 +59,7 @@ def networks(tiny_config):
 
 @pytest.fixture(scope='module')
 def direct(tiny_config, records, networks):
-  """Every network run on every image, as methods 1.4 writes it down."""
+  """Every network run on every image, as docs/methods.md 1.4 writes it down."""
   config = tiny_config()
   models, variables = networks
   config.batch_size = 16

@@ -11,11 +11,12 @@ from fld_jax import defaults, experiment, input_pipeline
 from fld_jax.cascade.setup import resolve
 from fld_jax.configs import trained
 from fld_jax.datasets import prepare
-from fld_jax.datasets.catalog import LANDMARK_SETS, landmark_set, selected_type
+from fld_jax.datasets.catalog import DATASETS, landmark_set, selected_type
 from fld_jax.doctor import examine
 from fld_jax.errors import InputError
 from fld_jax.evaluation.score import score
 from fld_jax.landmark_sets import FASHION_8
+from fld_jax.schema import LandmarkSet
 
 # Methods 6.1: the slots and codes of each type.
 TYPES = {
@@ -229,18 +230,19 @@ def test_unknown_types_are_refused(kind, tiny_config):
 
 @pytest.mark.parametrize('name', ['fashion_ai', 'lsp', 'parse'])
 def test_sets_without_landmarks_of_types(name, tmp_path):
-  assert not LANDMARK_SETS[name].slots
+  assert not DATASETS[name].landmarks.slots
   config = config_of(name, tmp_path, tmp_path, clothes_type='dress')
   with pytest.raises(InputError, match=f"'{name}' has the same landmarks"):
     landmark_set(config)
   config.clothes_type = ''
-  assert landmark_set(config) is LANDMARK_SETS[name]
+  assert landmark_set(config) is DATASETS[name].landmarks
 
 
 def test_no_field_of_the_set_is_forgotten():
   """`of_type` is right as long as sets with slots have none of these."""
-  for landmarks in filter(None, LANDMARK_SETS.values()):
-    if landmarks.slots:
+  found = [row.landmarks for row in DATASETS.values()]
+  for landmarks in found:
+    if isinstance(landmarks, LandmarkSet) and landmarks.slots:
       for name in ('sticks', 'sigmas', 'swaps', 'parts', 'norm_pairs'):
         assert not getattr(landmarks, name)
   assert {f.name for f in dataclasses.fields(FASHION_8)} == {

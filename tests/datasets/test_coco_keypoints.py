@@ -331,7 +331,8 @@ def test_bad_text_and_folders(folder, tmp_path):
   with pytest.raises(InputError, match=r"must have '{split}'"):
     coco_folder.annotation_files(folder, 'annotations/train.json')
   with pytest.raises(
-    InputError, match=r'to be had at .*cocodataset(.|\n)*annotations/train.json'
+    InputError,
+    match=r'can be obtained at .*cocodataset(.|\n)*annotations/train.json',
   ):
     landmark_set(config_of('', tmp_path))
   write(folder, {'train': document('train'), 'val': document('val')})

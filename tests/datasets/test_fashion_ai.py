@@ -227,7 +227,7 @@ def test_normaliser_is_the_distance_of_a_pair(tmp_path):
 
 
 def test_parts_of_the_paper():
-  """By the 1-based indices of the CSV that methods 4.4 lists."""
+  """By the 1-based indices of the CSV that docs/methods.md 4.4 lists."""
   parts = AI.partitions
   left, right = (part + 1 for part in parts['skeleton'])
   assert left.tolist() == [1, 3, 4, 6, 8, 10, 11, 14, 16, 18, 20, 21, 22]

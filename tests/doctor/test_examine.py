@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 from places import ROOT, SHARED
 
-from fld_jax import landmark_sets, schema
+from fld_jax import landmark_sets
 from fld_jax.datasets.deepfashion.coarse import read_annotations
 from fld_jax.datasets.synthetic import builder
 from fld_jax.defaults import base
@@ -522,16 +522,6 @@ def test_hashes_know_a_picture_again(garments):
     assert near_duplicates.is_same_picture(fine, fine_2)
     assert not any(near_duplicates.is_same_picture(fine, x) for x in seen)
     seen.append(fine)
-
-
-def test_pairs_of_landmarks():
-  lsp = sides.pairs(landmark_sets.LSP_14)
-  names = [[landmark_sets.LSP_14.names[i] for i in pair] for pair in lsp]
-  assert all(a.replace('left', 'right') == b for a, b in names)
-  assert len(names) == 6
-  given = schema.LandmarkSet(('a', 'b', 'c'), swaps=(('c', 'a'),))
-  assert sides.pairs(given).tolist() == [[0, 2]]
-  assert sides.pairs(schema.LandmarkSet(('tip',))).shape == (0, 2)
 
 
 def test_majorities_need_more_than_chance():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_runs import OWN, make_run
 
-from fld_jax.datasets.catalog import LANDMARK_SETS
+from fld_jax.datasets.catalog import DATASETS
 from fld_jax.errors import InputError
 from fld_jax.evaluation import results
 from fld_jax.evaluation.results import write_evaluation
@@ -97,7 +97,8 @@ def test_a_file_of_evaluation_is_not_mistaken_for_predictions(tmp_path):
 
 def test_other_landmarks_than_then_are_refused(tmp_path, monkeypatch):
   make_run(count=3).evaluation.save(tmp_path / 'evaluation.npz')
-  monkeypatch.setitem(LANDMARK_SETS, 'synthetic', OWN)
+  other = dataclasses.replace(DATASETS['synthetic'], landmarks=OWN)
+  monkeypatch.setitem(DATASETS, 'synthetic', other)
   with pytest.raises(InputError, match='collar_left.*cuff_left.*again'):
     results.read_evaluation(tmp_path / 'evaluation.npz')
 

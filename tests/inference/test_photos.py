@@ -174,8 +174,8 @@ def test_find(tmp_path):
   ('images', 'words'),
   [
     ('empty', 'the folder has no image'),
-    ('empty/*.jpg', 'as a pattern fits no file'),
-    ('nowhere', 'is no file, no folder'),
+    ('empty/*.jpg', 'as a pattern it matches no file'),
+    ('nowhere', 'is neither a file nor a folder'),
   ],
 )
 def test_find_nothing(tmp_path, images, words):

@@ -103,6 +103,90 @@ def test_scripts_are_shellcheck_clean():
   assert done.returncode == 0, done.stdout + done.stderr
 
 
+# --- the environment ----------------------------------------------------------
+
+# Like Python as far as environment.sh asks: its version, or that it can make no
+# environment; `-m venv` writes which Python made it.
+PYTHON = """#!/bin/bash
+case "$1 $2" in
+  -c*sys.argv*) [ "$3" = {version} ] ;;
+  -c*) [ {version} != 3.10 ] ;;
+  '-m venv')
+    mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "$0" >"$3/by" ;;
+  '-m pip') echo "$@" >>"${{0%/bin/*}}/pip" ;;
+esac
+"""
+BROKEN = '#!/bin/bash\necho "pyenv: command not found" >&2; exit 127\n'
+
+
+@pytest.fixture
+def make_environment(checkout, tmp_path):
+  """make(versions by name, ...) -> the Python that made .venv, and stderr."""
+  for name in ('pyproject.toml', 'constraints.txt'):
+    shutil.copy(ROOT / name, checkout)
+  tools = 'bash cat cksum cp cut dirname head ldconfig mkdir sed touch'
+  for tool in tools.split():
+    (tmp_path / 'bin').mkdir(exist_ok=True)
+    (tmp_path / 'bin' / tool).symlink_to(shutil.which(tool))
+
+  def make(versions, check=0, **environ):
+    for name, version in versions.items():
+      text = PYTHON.format(version=version) if version else BROKEN
+      write_script(tmp_path / name, text)
+    environ = {'PATH': f'{tmp_path}/bin', 'HOME': str(tmp_path), **environ}
+    script = 'set -euo pipefail; source launch/environment.sh; environment dev'
+    done = call('-c', script, environ=environ, check=check, cwd=checkout)
+    made = checkout / '.venv' / 'by'
+    by = made.exists() and made.read_text().strip()
+    return by and os.path.relpath(by, tmp_path), done.stderr
+
+  return make
+
+
+PYENV = '.pyenv/versions/3.12.1/bin/python'
+
+
+@pytest.mark.parametrize(
+  'versions, chosen',
+  [
+    ({'bin/python3': '3.11', 'bin/python3.12': '3.12'}, 'bin/python3.12'),
+    ({'bin/python3': '3.12', 'bin/python3.12': None}, 'bin/python3'),
+    ({'bin/python3': '3.11', 'bin/python3.12': None, PYENV: '3.12'}, PYENV),
+  ],
+)
+def test_environment_prefers_the_tested_python(
+  make_environment, versions, chosen
+):
+  by, err = make_environment(versions)
+  assert by == chosen and 'no Python' not in err
+
+
+def test_environment_takes_another_python_and_says_so(make_environment):
+  by, err = make_environment({'bin/python3': '3.11', 'bin/python3.12': None})
+  assert by == 'bin/python3'
+  assert 'There is no Python 3.12' in err and '3.11 will do' in err
+
+
+def test_environment_takes_the_python_that_is_asked_for(make_environment):
+  versions = {'bin/python3.12': '3.12', 'bin/python3.13': '3.13'}
+  by, _ = make_environment(versions, PYTHON='python3.13')
+  assert by == 'bin/python3.13'
+
+
+@pytest.mark.parametrize('asked', ['', 'python3', 'no_python'])
+def test_environment_wants_a_python_that_will_do(make_environment, asked):
+  by, err = make_environment({'bin/python3': '3.10'}, check=2, PYTHON=asked)
+  assert not by and 'error: ' in err and '3.11' in err
+
+
+def test_environment_installs_once(make_environment, checkout):
+  for _ in range(2):
+    make_environment({'bin/python3.12': '3.12'})
+  (command,) = (checkout / '.venv' / 'pip').read_text().splitlines()
+  assert f'--constraint {checkout}/constraints.txt' in command
+  assert command.endswith(f'--editable {checkout}[dev]')
+
+
 # --- processes on one machine -------------------------------------------------
 
 
@@ -432,11 +516,11 @@ exit "$code"
 def test_tpu_pod_resume(tools, checkout, tmp_path, codes, code, creates):
   environ, _ = tools
   python_script(tmp_path / 'bin' / 'gcloud', GCLOUD)
-  write_script(tmp_path / 'bin' / 'python3.11', '#!/bin/bash\n')
+  write_script(tmp_path / 'bin' / 'sudo', '#!/bin/bash\necho "$@" >>apt\n')
   write_script(checkout / 'launch' / 'local.sh', WORKER)
   write_script(
     checkout / 'launch' / 'environment.sh',
-    'environment() { echo "$PYTHON $1" >>installed; }\n',
+    'choose_python() { return 2; }\nenvironment() { echo "$1" >>installed; }\n',
   )
   cloud = tmp_path / 'cloud'
   cloud.mkdir()
@@ -466,7 +550,11 @@ def test_tpu_pod_resume(tools, checkout, tmp_path, codes, code, creates):
     )
     top = cloud / worker / 'fld_jax'
     assert (top / 'mount ed').exists()
-    assert (top / 'installed').read_text() == 'python3.11 tpu\n'
+    assert (top / 'apt').read_text().splitlines() == [
+      'apt-get update -q',
+      'apt-get install -yq python3.11-venv',
+    ]
+    assert (top / 'installed').read_text() == 'tpu\n'
 
 
 # --- Kubernetes ---------------------------------------------------------------

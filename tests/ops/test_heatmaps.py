@@ -94,7 +94,7 @@ def test_round_trip_of_quarter(sigma):
   assert error_in_cells(found, points, 32) < 0.3
 
 
-# Bias in cells of a peak at a quarter of width and height (methods 4.2).
+# Bias in cells of a peak at a quarter of both sides (docs/methods.md 4.2).
 @pytest.mark.parametrize(
   'side, sigma, sharpness, bias',
   [
@@ -207,7 +207,8 @@ def test_presets_are_sharp(amplitude, alpha, sigma, side):
   codec('dark', sigma, amplitude, alpha).check_sharpness(side)
 
 
-# The first is P2's alpha with targets of unit height: 44.9 of 45 cells off.
+# The first is Song et al.'s alpha with targets of unit height: 44.9 of 45 cells
+# off.
 @pytest.mark.parametrize(
   'amplitude, alpha, sigma, found',
   [(1.0, 0.1, 2.0, 63.5), (1.0, 10.0, 2.0, 38.3), (100.0, 0.05, 8.0, 48.2)],
@@ -216,7 +217,8 @@ def test_what_sees_only_the_middle_is_refused(amplitude, alpha, sigma, found):
   with pytest.raises(InputError, match='column 31.8 as ([0-9.]+)') as raised:
     codec('dark', sigma, amplitude, alpha).check_sharpness(128)
   said = float(str(raised.value).partition(' as ')[2].partition(',')[0])
-  # The table of methods 4.2 has the distance, sqrt(2) times that of an axis.
+  # The table of docs/methods.md 4.2 has the distance, sqrt(2) times that of an
+  # axis.
   assert said == pytest.approx(found, abs=0.1)
 
 

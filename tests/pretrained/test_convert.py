@@ -32,7 +32,7 @@ SLIM = {'slim': 16, 'hidden': 64}
 SMALL = {'slim': 16, 'hidden': 32, 'size': 32}
 OPENCV = pathlib.Path('~/.cache/fld_jax/opencv4').expanduser()
 
-# The release's own inference (its demo, methods 1.3 and 1.4) in OpenCV.
+# The release's own inference (its demo, docs/methods.md 1.3 and 1.4) in OpenCV.
 PROGRAM = """
 import sys
 import cv2, numpy as np

@@ -88,7 +88,7 @@ def test_unknown_rate_schedule():
     schedules.learning_rate(fields, 100)
 
 
-# Loss weights: P1's 10,000 iterations with t1 = 2000 and t2 = 4000.
+# Loss weights: Liu et al.'s 10,000 iterations with t1 = 2000 and t2 = 4000.
 
 STEPS = (0, 1999, 2000, 2500, 3000, 3999, 4000, 9999)
 

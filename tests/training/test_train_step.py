@@ -244,7 +244,7 @@ def whole_batch(model, variables, batch, estimate, train):
 
 
 def written_out_loss(outputs, batch, estimate, centres):
-  """P1's three losses, summed example by example."""
+  """Liu et al.'s three losses, summed example by example."""
   total = 0.0
   for i in np.flatnonzero(batch['mask']):
     offset = estimate[i] - batch['landmarks'][i]
