@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Int
 
 from fld_jax.ops import cpu_kernels
 from fld_jax.runtime.parallel import AXIS
@@ -22,13 +23,18 @@ class Dropout(nn.Module):
   rate: float
 
   @nn.compact
-  def __call__(self, x, example_index, train: bool):
+  def __call__(
+    self,
+    x: Float[Array, 'batch ...'],
+    example_index: Int[Array, ' batch'],
+    train: bool,
+  ) -> Float[Array, 'batch ...']:
     """Applies dropout.
 
     Args:
-      x: (B, ...) activations.
-      example_index: (B,) int32, each example's place in the global batch.
-      train: False returns `x` as it is.
+      x: Activations, (B, ...).
+      example_index: Each example's place in the global batch, (B,) int32.
+      train: Whether to drop anything; without it `x` is returned as it is.
 
     Returns:
       (B, ...), kept entries divided by 1 - rate.
@@ -50,19 +56,21 @@ class BatchNorm(nn.Module):
   of the batch, without PyTorch's factor n / (n - 1).
 
   Attributes:
-    dtype: of the result; statistics and parameters are float32.
+    dtype: The type of the result; statistics and parameters are float32.
   """
 
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(
+    self, x: Float[Array, '... channels'], train: bool
+  ) -> Float[Array, '... channels']:
     """Normalises.
 
     Args:
-      x: (..., C).
-      train: by the batch's mean and variance, which also move the running ones
-        by a tenth; False: by the running ones.
+      x: Activations, (..., C).
+      train: Whether to normalise by the batch's mean and variance, which also
+        move the running ones by a tenth, or by the running ones.
 
     Returns:
       (..., C).
@@ -145,7 +153,7 @@ def _normalise_backward(residuals, gradient):
 _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
-def relu(x):
+def relu(x: Float[Array, '...']) -> Float[Array, '...']:
   """ReLU, stored on a CPU (`cpu.store`): convolutions come after it."""
   return cpu_kernels.store(nn.relu(x))
 
@@ -153,14 +161,16 @@ def relu(x):
 Conv = functools.partial(nn.Conv, conv_general_dilated=cpu_kernels.convolve)
 
 
-def max_pool_2x2(x):
+def max_pool_2x2(
+  x: Float[Array, 'batch height width channels'],
+) -> Float[Array, 'batch height//2 width//2 channels']:
   """2x2 max-pooling with stride 2, an odd last row or column left out.
 
   On a CPU the gradient of `nn.max_pool` runs on one core, 10 to 30 times
   slower than that of three maxima.
 
   Args:
-    x: (B, H, W, C).
+    x: Map, (B, H, W, C).
 
   Returns:
     (B, H // 2, W // 2, C).
@@ -172,13 +182,15 @@ def max_pool_2x2(x):
   return jnp.maximum(top, bottom)
 
 
-def max_pool_3x3(x):
+def max_pool_3x3(
+  x: Float[Array, 'batch height width channels'],
+) -> Float[Array, 'batch (height+1)//2 (width+1)//2 channels']:
   """3x3 max-pooling with stride 2 and a border of one: ResNet's stem.
 
   As maxima of slices, for the same reason as `max_pool_2x2`.
 
   Args:
-    x: (B, H, W, C).
+    x: Map, (B, H, W, C).
 
   Returns:
     (B, ceil(H / 2), ceil(W / 2), C).
@@ -201,17 +213,19 @@ class Deconv(nn.Module):
   It doubles the side, by the sums of `nn.ConvTranspose`.
 
   Attributes:
-    features: output channels.
-    dtype: of the computation; the kernel (4, 4, in, out) stays float32 and is
-      PyTorch's, both spatial axes reversed.
+    features: Number of output channels.
+    dtype: The type of the computation; the kernel (4, 4, in, out) stays float32
+      and is PyTorch's, both spatial axes reversed.
   """
 
   features: int
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x):
-    """(B, H, W, C) -> (B, 2 H, 2 W, features)."""
+  def __call__(
+    self, x: Float[Array, 'batch height width channels']
+  ) -> Float[Array, 'batch 2*height 2*width features']:
+    """Doubles the sides of a map: (B, H, W, C) -> (B, 2 H, 2 W, features)."""
     shape = (4, 4, x.shape[-1], self.features)
     # A phase sums over 2x2 of the 4x4 places.
     init = nn.initializers.variance_scaling(8.0, 'fan_in', 'normal')
@@ -219,17 +233,19 @@ class Deconv(nn.Module):
     return cpu_kernels.deconvolve(x.astype(self.dtype), kernel)
 
 
-def heatmap_head(x, num_landmarks: int):
+def heatmap_head(
+  x: Float[Array, 'batch height width channels'], num_landmarks: int
+) -> Float[Array, 'batch height width landmarks']:
   """The last layer of a network for heatmaps; call it in its `__call__`.
 
   Weights start small, so that the first maps are flat.
 
   Args:
-    x: (B, H, W, C).
-    num_landmarks: N.
+    x: Map, (B, H, W, C).
+    num_landmarks: N, how many landmarks there are.
 
   Returns:
-    (B, H, W, N) float32.
+    Heatmaps, (B, H, W, N) float32.
   """
   return Conv(
     num_landmarks,

@@ -93,7 +93,7 @@ def opencv4():
       check=True,
     )
 
-  return experiment
+  return run
 
 
 @pytest.fixture(scope='session')

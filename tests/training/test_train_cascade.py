@@ -428,19 +428,18 @@ def test_a_run_from_before_there_were_backbones(
   assert model.pop('backbone') == 'vgg16'
   model.update(model.pop('trunk'))
   path.write_text(json.dumps(manifest))
-  figures = json.loads((workdir / 'eval/test/metrics.json').read_text())
+  figures = (workdir / 'eval/test/metrics.json').read_text()
+  shutil.rmtree(workdir / 'eval')
   restored = trained.get_config(str(workdir))
-  again = experiment.run(restored, workdir, mode='evaluate', splits=('test',))
-  assert again['test']['ne'] == figures['ne']
+  experiment.run(restored, workdir, mode='evaluate', splits=('test',))
+  assert (workdir / 'eval/test/metrics.json').read_text() == figures
   # To resume it, first as if the last stage were still to be trained.
   shutil.rmtree(workdir / 'stages/stage3')
   manifest['stages'].pop('stage3')
   path.write_text(json.dumps(manifest))
   experiment.run(tiny_config(), workdir, mode='train', splits=('test',))
   assert json.loads(path.read_text())['config']['model']['backbone'] == 'vgg16'
-  assert (workdir / 'eval/test/metrics.json').read_text() == (
-    trained_workdir / 'eval/test/metrics.json'
-  ).read_text()
+  assert (workdir / 'eval/test/metrics.json').read_text() == figures
   with pytest.raises(InputError, match='config.model.trunk.blocks.0.1 was 8'):
     config = tiny_config()
     config.model.trunk.blocks = ((1, 4), (1, 8))
