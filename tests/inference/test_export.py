@@ -385,7 +385,7 @@ def test_a_wrong_file_is_not_written(tiny_config, tmp_path, monkeypatch):
     *arguments,
   )
   monkeypatch.setitem(export_formats.FORMATS, 'stablehlo', (wrong, *rest))
-  with pytest.raises(RuntimeError, match="of 1 'landmarks' is 0.5 away"):
+  with pytest.raises(RuntimeError, match="of 1, 'landmarks' differs by 0.5"):
     export.write_export(
       stages,
       config,
@@ -423,7 +423,7 @@ def test_a_folder_appears_whole_or_not_at_all(
 def test_garments_are_there_without_the_data(config):
   config = config.copy_and_resolve_references()
   config.dataset.name, config.dataset.manual_dir = 'deepfashion', '/nowhere'
-  crops, source = export._crops(config)
+  crops, source = export._crops(config, resolve(config))
   assert source == 'rendered garments'
   assert (
     crops.shape == (export.NUM_CHECK_IMAGES, 32, 32, 3) and crops.std() > 10
@@ -446,6 +446,7 @@ def test_bad_outputs(config, trained_workdir, tmp_path):
 
 def test_large_networks(tiny_config, tmp_path, monkeypatch):
   monkeypatch.setattr(export, 'LIMIT', 2**17)
+  monkeypatch.setattr(export_formats, 'LIMIT', 2**17)
   config = tiny_config(stages=1)
   stages = random_stages(config)
   with pytest.raises(InputError, match='GiB, .*: take --format=onnx'):
