@@ -17,6 +17,7 @@ import datetime
 import hashlib
 import pathlib
 
+import flax.linen as nn
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -128,7 +129,7 @@ def write_export(
       'less than 2 GiB: take --format=onnx.'
     )
   stages = [
-    dataclasses.replace(stage, model=stage.model.clone(dtype=jnp.float32))
+    dataclasses.replace(stage, model=_in_float32(stage.model))
     for stage in stages
   ]
   # On a CPU, whatever the devices: accelerators round products differently.
@@ -159,6 +160,12 @@ def write_export(
     crop = export_templates.crop_module(config.input)
     write_file(folder / 'crop.py', crop.encode())
     write_file(folder / 'load.py', export_templates.loader(format).encode())
+
+
+def _in_float32(model: nn.Module) -> nn.Module:
+  """The network with all of its computation in float32, its trunk's too."""
+  trunk = model.backbone.clone(dtype=jnp.float32)
+  return model.clone(dtype=jnp.float32, backbone=trunk)
 
 
 def _outputs(stages: dict[str, dict], size: int) -> dict:

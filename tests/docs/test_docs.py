@@ -130,8 +130,9 @@ def command(language: str, text: str) -> list[str]:
   if language == 'python':
     return [sys.executable, '-c', text]
   python = shlex.quote(sys.executable)
-  text = text.replace('./launch/local.sh', f'{python} -m fld_jax.main')
+  # The environment's Python first: the second replacement brings in its path.
   text = text.replace('.venv/bin/python', python)
+  text = text.replace('./launch/local.sh', f'{python} -m fld_jax.main')
   return ['bash', '-euo', 'pipefail', '-c', text]
 
 

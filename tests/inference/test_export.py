@@ -385,7 +385,7 @@ def test_a_wrong_file_is_not_written(tiny_config, tmp_path, monkeypatch):
     *arguments,
   )
   monkeypatch.setitem(export_formats.FORMATS, 'stablehlo', (wrong, *rest))
-  with pytest.raises(RuntimeError, match="of 1 'landmarks' is 0.5 away"):
+  with pytest.raises(RuntimeError, match="of 1, 'landmarks' differs by 0.5"):
     export.write_export(
       stages,
       config,
@@ -423,7 +423,7 @@ def test_a_folder_appears_whole_or_not_at_all(
 def test_garments_are_there_without_the_data(config):
   config = config.copy_and_resolve_references()
   config.dataset.name, config.dataset.manual_dir = 'deepfashion', '/nowhere'
-  crops, source = export._crops(config)
+  crops, source = export._crops(config, resolve(config))
   assert source == 'rendered garments'
   assert (
     crops.shape == (export.NUM_CHECK_IMAGES, 32, 32, 3) and crops.std() > 10

@@ -37,6 +37,8 @@ def test_top_to_bottom(
   Image.fromarray(record['image']).save(tmp_path / 'photo.png')
   monkeypatch.setenv('FLD_WORKDIR', str(tmp_path / 'run'))
   monkeypatch.setenv('FLD_IMAGE', str(tmp_path / 'photo.png'))
+  # This checkout, whatever is installed.
+  monkeypatch.setenv('PYTHONPATH', str(ROOT))
   notebook = nbformat.read(NOTEBOOK, as_version=4)
   client = nbclient.NotebookClient(
     notebook, timeout=300, resources={'metadata': {'path': NOTEBOOK.parent}}
