@@ -15,6 +15,7 @@ from fld_jax.errors import InputError
 # the slot does not exist on this type of clothes (a skirt has no collar).
 VISIBLE, OCCLUDED, TRUNCATED, ABSENT = 0, 1, 2, -1
 VISIBILITY_NAMES = ('visible', 'occluded', 'truncated')
+_OPPOSITE = {'left': 'right', 'right': 'left'}
 
 VARIATIONS = {
   1: 'normal_pose',
@@ -23,6 +24,11 @@ VARIATIONS = {
   4: 'medium_zoom_in',
   5: 'large_zoom_in',
 }
+
+
+def side_in_words(name: str) -> str | None:
+  """The side that a landmark's name tells: 'left', 'right', or None."""
+  return next((word for word in name.split('_') if word in _OPPOSITE), None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +81,10 @@ class LandmarkSet:
     Raises:
       InputError: if a landmark's partner is missing.
     """
-    turned = {'left': 'right', 'right': 'left'}
     given = {a: b for pair in self.swaps for a, b in (pair, pair[::-1])}
     slots = []
     for name in self.names:
-      words = [turned.get(word, word) for word in name.split('_')]
+      words = [_OPPOSITE.get(word, word) for word in name.split('_')]
       partner = given.get(name, name) if given else '_'.join(words)
       if partner not in self.names:
         raise InputError(
@@ -88,6 +93,25 @@ class LandmarkSet:
         )
       slots.append(self.names.index(partner))
     return np.array(slots)
+
+  @functools.cached_property
+  def sides(self) -> tuple[str, ...]:
+    """N of 'left', 'right' and 'middle'.
+
+    A name with the word 'left' or 'right' tells its side. Of a declared pair
+    whose names tell nothing, the landmark in the lower slot is the left one.
+
+    Raises:
+      InputError: A landmark has no partner.
+    """
+    told = [side_in_words(name) for name in self.names]
+    sides = []
+    for slot, partner in enumerate(self.flip.tolist()):
+      other = _OPPOSITE.get(
+        told[partner], 'left' if slot < partner else 'right'
+      )
+      sides.append(told[slot] or ('middle' if slot == partner else other))
+    return tuple(sides)
 
   @property
   def partitions(self) -> dict[str, tuple[np.ndarray, ...]]:
