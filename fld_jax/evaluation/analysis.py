@@ -1,18 +1,472 @@
-"""What a report says of evaluated runs, computed without drawing anything."""
+"""Everything that a report says of evaluated runs, computed once.
+
+`analyse` turns the loaded runs into one frozen `Facts`. The tables, plots,
+sentences and the gallery of a report are functions of it and measure nothing
+themselves. NE and shares are fractions here.
+"""
+
+import dataclasses
 
 import numpy as np
 
-from fld_jax import schema
-from fld_jax.cascade import pseudo_labels
+from fld_jax import papers, schema
+from fld_jax.evaluation import mean_images
 from fld_jax.evaluation.evaluated_run import EvaluatedRun
-from fld_jax.metrics.predictions import corner_and_size
+from fld_jax.metrics import normalised_error
+from fld_jax.metrics.predictions import corner_and_size, counted
 
-KEPT_SHARES = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)  # shares of `trust`
+KEPT_SHARES = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)  # of the table of kept landmarks
+CURVE_SHARES = tuple(np.linspace(0.05, 1, 96).tolist())  # of its plot
+ERROR_EDGES = np.linspace(0, 0.4, 41)  # NE; the last bin has all above
+GROUPS = ('clothes_type', 'variation')
+MAX_GALLERY_IMAGES = 240  # of all runs together
+MAX_EXAMPLES = 6  # rows of the example sheets of all runs together
 
 
-def words(name: str) -> str:
-  """'collar_left' -> 'collar left'."""
-  return name.replace('_', ' ')
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """The final stage on the images of one clothes type or variation.
+
+  Attributes:
+    name: The name of the clothes type or variation.
+    count: The number of images.
+    macro: Macro NE.
+    median: The median NE of an image.
+    high: The NE that 90 % of the images are below.
+    outliers: The share of landmarks with an NE above 20 %.
+  """
+
+  name: str
+  count: int
+  macro: float | None
+  median: float | None
+  high: float | None
+  outliers: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+  """The images that the routing score sends to one branch.
+
+  Attributes:
+    name: 'easy' or 'hard'.
+    count: The number of images.
+    share: Their share of all images.
+    macro: Stage -> macro NE of these images.
+  """
+
+  name: str
+  count: int
+  share: float
+  macro: dict[str, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptCurve:
+  """Micro NE if the least certain landmarks are left out.
+
+  Attributes:
+    name: What the landmarks are sorted by.
+    table: NE at each of KEPT_SHARES.
+    curve: NE at each of CURVE_SHARES.
+  """
+
+  name: str
+  table: tuple[float | None, ...]
+  curve: tuple[float | None, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Example:
+  """One image of the gallery.
+
+  Attributes:
+    rows: For each run, the image's row, or None if the run does not have it.
+    reasons: For each run, why it was chosen: 'worst', 'best', 'spread' or None.
+  """
+
+  rows: tuple[int | None, ...]
+  reasons: tuple[str | None, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Comparison:
+  """A run beside the first one, on the images that both were evaluated on.
+
+  Attributes:
+    label: The run's label.
+    first: (m,) NE of the m images by the first run; NaN if not measured.
+    other: (m,) NE of the same images by this run.
+    count: The number of images that both have an NE of.
+    mean_first: The first run's mean NE of those; None if there are none.
+    mean_other: This run's mean NE of those.
+    change: Their mean difference; below 0 this run is better.
+    standard_error: The standard error of `change`, None for one image.
+    better: The share of images with a smaller NE by this run.
+  """
+
+  label: str
+  first: np.ndarray
+  other: np.ndarray
+  count: int
+  mean_first: float | None = None
+  mean_other: float | None = None
+  change: float | None = None
+  standard_error: float | None = None
+  better: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataFacts:
+  """The images and landmarks that a run was evaluated on.
+
+  Attributes:
+    total: The number of images.
+    groups: 'clothes_type' and 'variation', if known -> name -> number of
+      images.
+    present: (N,) images whose garment has the landmark.
+    states: (N, 3) how many of those are visible, occluded and truncated.
+    positions: For each landmark, the (k, 2) positions in the box, of which each
+      side counts as 1.
+    ellipses: For each landmark, two standard deviations around its mean; None
+      for fewer than two positions.
+  """
+
+  total: int
+  groups: dict[str, dict[str, int]]
+  present: np.ndarray
+  states: np.ndarray
+  positions: tuple[np.ndarray, ...]
+  ellipses: tuple['SpreadEllipse | None', ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpreadEllipse:
+  """An ellipse at two standard deviations.
+
+  Attributes:
+    centre: (2,) x, y.
+    width: Its longer axis.
+    height: Its shorter axis.
+    angle: Of the longer axis against x, degrees.
+  """
+
+  centre: np.ndarray
+  width: float
+  height: float
+  angle: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunFacts:
+  """What is known of one evaluated run; n images, N landmarks.
+
+  Attributes:
+    run: The loaded run, with its predictions and images.
+    file_suffix: The end of the names of its own files; '' for a single run.
+    caption_prefix: The start of the captions of its own figures and tables.
+    counted: (n, N) mask of the landmarks that NE is measured of: visible ones.
+    errors: Stage -> (n, N) NE, NaN where not counted; the final stage is last.
+    image_errors: Stage -> (n,) mean NE of each image's visible landmarks; NaN
+      for an image without any.
+    exchanged: Stage -> (n,) mask of the images that fit better with left and
+      right exchanged: their NE would be smaller if each landmark had the name
+      of its partner.
+    exchanged_outliers: The share of the final stage's outliers that those
+      images have; None if there are no such images or no outliers.
+    images_seen: The number of images in training, None if not known.
+    groups: 'clothes_type' and 'variation' -> the groups that were measured.
+    confusion: (3, 3) counts of the final stage, true by predicted visibility;
+      None if no stage predicts it.
+    branches: The easy and the hard branch; () without routing.
+    kept: One curve for each value that may tell how good a landmark is, the
+      network's own confidence first.
+    kept_at_best: The curve of landmarks that are sorted by the error itself.
+    clusters: Stage -> its pseudo-labels' clusters, the largest first.
+    published: Title -> NE that the papers print for this data set and model:
+      the N landmarks', then the average.
+    example_rows: The rows of the images that show the stages side by side.
+  """
+
+  run: EvaluatedRun
+  file_suffix: str
+  caption_prefix: str
+  counted: np.ndarray
+  errors: dict[str, np.ndarray]
+  image_errors: dict[str, np.ndarray]
+  exchanged: dict[str, np.ndarray]
+  exchanged_outliers: float | None
+  images_seen: int | None
+  groups: dict[str, list[Group]]
+  confusion: np.ndarray | None
+  branches: tuple[Branch, ...]
+  kept: tuple[KeptCurve, ...]
+  kept_at_best: KeptCurve
+  clusters: dict[str, list[mean_images.Cluster]]
+  published: dict[str, list]
+  example_rows: np.ndarray
+
+  @property
+  def label(self) -> str:
+    """What the report calls the run."""
+    return self.run.label
+
+  @property
+  def stages(self) -> list[str]:
+    """The names of the stages, the final one last."""
+    return self.run.stages
+
+  @property
+  def final(self) -> str:
+    """The name of the final stage."""
+    return self.run.final
+
+  @property
+  def final_figures(self) -> dict:
+    """What metrics.json holds of the final stage."""
+    return self.run.figures['stages'][self.final]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Series:
+  """One stage of one run, as what a plot compares with others.
+
+  Attributes:
+    figures: What metrics.json holds of the stage.
+    histogram: Share of the measured landmarks in each bin of ERROR_EDGES.
+    by_landmark: (N, 3) mean, median and 90 % quantile of the NE of each
+      landmark; NaN where not measured.
+  """
+
+  figures: dict
+  histogram: np.ndarray
+  by_landmark: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Facts:
+  """What is known of the runs that a report is on.
+
+  Attributes:
+    runs: Of each run, in the order in which they were given; at least one.
+    series: Label -> what plots compare: the stages of a single run, or the
+      final stage of each of several runs.
+    history: The records of all trainings, see `curves.plot_training`.
+    comparisons: Each run but the first, beside the first one.
+    data: The first run's data.
+    num_means: The number of images that the mean images are taken of.
+    patches: N mean images of the surroundings of each landmark, see
+      `mean_images.crops_and_patches`.
+    examples: The images of the gallery.
+  """
+
+  runs: tuple[RunFacts, ...]
+  series: dict[str, Series]
+  history: list[dict]
+  comparisons: tuple[Comparison, ...]
+  data: DataFacts
+  num_means: int
+  patches: list[np.ndarray]
+  examples: list[Example]
+
+  @property
+  def first(self) -> RunFacts:
+    """The first run, which others are compared with."""
+    return self.runs[0]
+
+  @property
+  def landmarks(self) -> schema.LandmarkSet:
+    """The N landmarks that all runs share."""
+    return self.first.run.predictions.landmark_set
+
+  @property
+  def is_single(self) -> bool:
+    """True for a report on one run, False for a comparison."""
+    return len(self.runs) == 1
+
+  @property
+  def norm(self) -> str:
+    """What NE is divided by, a name of `normalised_error.NORMS`."""
+    return self.first.run.figures['norm']
+
+
+def analyse(runs: list[EvaluatedRun]) -> Facts:
+  """Computes all that a report says of runs.
+
+  Args:
+    runs: Evaluated runs with the same landmarks, at least one.
+  """
+  rows = mean_images.sample(len(runs[0].predictions.ids))
+  crops, patches = mean_images.crops_and_patches(runs[0], rows)
+  alone = len(runs) == 1
+  of_first = _analyse_run(
+    runs[0], '' if alone else '_1', len(runs), crops=crops
+  )
+  found = [of_first] + [
+    _analyse_run(run, f'_{number}', len(runs), first=of_first)
+    for number, run in enumerate(runs[1:], 2)
+  ]
+  return Facts(
+    runs=tuple(found),
+    series=_series(found),
+    history=_history(runs),
+    comparisons=tuple(_compare(of_first, other) for other in found[1:]),
+    data=_data(runs[0]),
+    num_means=len(rows),
+    patches=patches,
+    examples=_examples(found),
+  )
+
+
+def _analyse_run(
+  run: EvaluatedRun,
+  file_suffix: str,
+  num_runs: int,
+  *,
+  first: RunFacts | None = None,
+  crops: np.ndarray | None = None,
+) -> RunFacts:
+  """Measures one run.
+
+  Args:
+    run: The run.
+    file_suffix: See `RunFacts`.
+    num_runs: The number of runs in the report.
+    first: The first run's facts; None if this is the first run.
+    crops: The crops of `mean_images.sample`, if they were made already.
+  """
+  norm = run.figures['norm']
+  mask = _counted(run)
+  errors = {stage: _errors(run, stage, mask) for stage in run.stages}
+  image_errors = {
+    stage: normalised_error.image_errors(run.predictions, stage, norm)
+    for stage in run.stages
+  }
+  exchanged = _exchanged(run, image_errors)
+  final = errors[run.final]
+  config = run.evaluation.config
+  return RunFacts(
+    run=run,
+    file_suffix=file_suffix,
+    caption_prefix='' if num_runs == 1 else f'{run.label}: ',
+    counted=mask,
+    errors=errors,
+    image_errors=image_errors,
+    exchanged=exchanged,
+    exchanged_outliers=_exchanged_outliers(final, exchanged[run.final]),
+    images_seen=_images_seen(run),
+    groups={
+      group: _groups(run, group, final, image_errors[run.final])
+      for group in GROUPS
+    },
+    confusion=confusion(run),
+    branches=_branches(run, errors, mask),
+    kept=tuple(
+      _kept_curve(name, final[mask], scores[mask])
+      for name, scores in confidence_scores(run).items()
+    ),
+    kept_at_best=_kept_curve(
+      'at best: by the error itself', final[mask], -final[mask]
+    ),
+    clusters=_clusters(run, image_errors[run.final], crops),
+    published=papers.published(
+      config.dataset.name, config.model.name, run.names
+    ),
+    example_rows=_example_rows(
+      run, image_errors[run.final], max(2, MAX_EXAMPLES // num_runs), first
+    ),
+  )
+
+
+def _counted(run: EvaluatedRun) -> np.ndarray:
+  """(n, N) mask of the landmarks that NE is measured of: visible ones."""
+  norm = normalised_error.normaliser(run.predictions, run.figures['norm'])
+  return counted(run.predictions.visibility) & np.isfinite(norm[:, :1])
+
+
+def _errors(run: EvaluatedRun, stage: str, mask: np.ndarray) -> np.ndarray:
+  """(n, N) NE of a stage, NaN outside of the (n, N) mask."""
+  found = normalised_error.normalised_errors(
+    run.predictions, stage, run.figures['norm']
+  )
+  return np.where(mask, found, np.nan)
+
+
+def _exchanged(
+  run: EvaluatedRun, image_errors: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Stage -> (n,) mask, see `RunFacts.exchanged`."""
+  flip = run.predictions.landmark_set.flip
+  turned = dataclasses.replace(
+    run.predictions,
+    estimates={
+      stage: estimate[:, flip]
+      for stage, estimate in run.predictions.estimates.items()
+    },
+  )
+  norm = run.figures['norm']
+  return {
+    stage: normalised_error.image_errors(turned, stage, norm)
+    < image_errors[stage]
+    for stage in run.stages
+  }
+
+
+def _exchanged_outliers(
+  errors: np.ndarray, exchanged: np.ndarray
+) -> float | None:
+  """See `RunFacts.exchanged_outliers`; (n, N) errors and (n,) mask."""
+  outliers = errors > normalised_error.OUTLIER
+  if not exchanged.any() or not outliers.any():
+    return None
+  return float(outliers[exchanged].sum() / outliers.sum())
+
+
+def _images_seen(run: EvaluatedRun) -> int | None:
+  """Images in training, of all stages; None if the curves are not known."""
+  seen = {}
+  for point in run.evaluation.history:
+    seen[point['stage']] = max(seen.get(point['stage'], 0), point['images'])
+  return sum(seen.values()) if seen else None
+
+
+def group_names(landmarks: schema.LandmarkSet, group: str) -> dict[int, str]:
+  """Code -> name of 'clothes_type' or 'variation'."""
+  return landmarks.types if group == 'clothes_type' else schema.VARIATIONS
+
+
+def _groups(
+  run: EvaluatedRun, group: str, errors: np.ndarray, image_errors: np.ndarray
+) -> list[Group]:
+  """The final stage by clothes type or variation, where metrics.json has it.
+
+  Args:
+    run: The run.
+    group: 'clothes_type' or 'variation'.
+    errors: (n, N) NE of the final stage.
+    image_errors: (n,) NE of the images by the final stage.
+  """
+  codes = np.asarray(getattr(run.predictions, group))
+  measured = run.figures['stages'][run.final][f'ne_by_{group}']
+  groups = []
+  for code, name in group_names(run.predictions.landmark_set, group).items():
+    if name not in measured:
+      continue
+    mask = codes == code
+    images = image_errors[mask][np.isfinite(image_errors[mask])]
+    values = errors[mask][np.isfinite(errors[mask])]
+    outliers = values > normalised_error.OUTLIER
+    groups.append(
+      Group(
+        name=name,
+        count=int(mask.sum()),
+        macro=measured[name]['macro'],
+        median=float(np.median(images)) if images.size else None,
+        high=float(np.quantile(images, 0.9)) if images.size else None,
+        outliers=float(np.mean(outliers)) if values.size else None,
+      )
+    )
+  return groups
 
 
 def confusion(run: EvaluatedRun) -> np.ndarray | None:
@@ -30,12 +484,35 @@ def confusion(run: EvaluatedRun) -> np.ndarray | None:
   )
 
 
-def sureness(run: EvaluatedRun) -> dict[str, np.ndarray]:
-  """What may tell how good each landmark of the final stage is.
+def _branches(
+  run: EvaluatedRun, errors: dict[str, np.ndarray], counted_mask: np.ndarray
+) -> tuple[Branch, ...]:
+  """The easy and the hard branch; () without routing."""
+  hard = run.predictions.is_hard
+  if hard is None:
+    return ()
+  return tuple(
+    Branch(
+      name=name,
+      count=int(mask.sum()),
+      share=float(mask.mean()),
+      macro={
+        stage: normalised_error.ne(
+          errors[stage][mask], counted_mask[mask], run.names
+        )['macro']
+        for stage in run.stages
+      },
+    )
+    for name, mask in (('easy', ~hard), ('hard', hard))
+  )
+
+
+def confidence_scores(run: EvaluatedRun) -> dict[str, np.ndarray]:
+  """Values that may tell how good each landmark of the final stage is.
 
   Returns:
-    name -> (n, N), higher is surer; first the network's own word, if it has
-    one.
+    name -> (n, N), higher is more certain; first the network's own confidence,
+    if it has one.
   """
   final, predictions, found = run.final, run.predictions, {}
   if final in predictions.confidences:
@@ -50,17 +527,27 @@ def sureness(run: EvaluatedRun) -> dict[str, np.ndarray]:
     found['small move by the last stage'] = -np.linalg.norm(moved, axis=-1)
   if predictions.route_score is not None:
     score = -predictions.route_score[:, None]
-    found['low routing score'] = np.broadcast_to(score, run.counted.shape)
+    shape = predictions.visibility.shape
+    found['low routing score'] = np.broadcast_to(score, shape)
   return found
 
 
-def kept_ne(errors, scores, kept) -> list[float | None]:
+def _kept_curve(name: str, errors: np.ndarray, scores: np.ndarray) -> KeptCurve:
+  """The curve of (m,) errors that are sorted by (m,) scores."""
+  values = kept_ne(errors, scores, (*KEPT_SHARES, *CURVE_SHARES))
+  at = len(KEPT_SHARES)
+  return KeptCurve(name, tuple(values[:at]), tuple(values[at:]))
+
+
+def kept_ne(
+  errors: np.ndarray, scores: np.ndarray, kept: tuple[float, ...]
+) -> list[float | None]:
   """Mean error of the share of values with the highest scores.
 
   Args:
-    errors: (m,) of the landmarks that count.
-    scores: (m,), high for what is to be kept.
-    kept: shares in (0, 1].
+    errors: (m,) errors of the landmarks that count.
+    scores: (m,) scores, high for the landmarks that are to be kept.
+    kept: Shares in (0, 1].
   """
   order = np.argsort(-scores, kind='stable')
   means = np.cumsum(errors[order]) / np.arange(1, len(errors) + 1)
@@ -70,6 +557,27 @@ def kept_ne(errors, scores, kept) -> list[float | None]:
     else None
     for share in kept
   ]
+
+
+def _clusters(
+  run: EvaluatedRun, image_errors: np.ndarray, crops: np.ndarray | None
+) -> dict[str, list[mean_images.Cluster]]:
+  """Stage -> its clusters; decodes images only if there are any.
+
+  Args:
+    run: The run.
+    image_errors: (n,) NE of the images by the final stage.
+    crops: (m, TILE, TILE, 3) the crops of the sampled images, if already made.
+  """
+  if not run.evaluation.centres:
+    return {}
+  rows = mean_images.sample(len(run.predictions.ids))
+  if crops is None:
+    crops, _ = mean_images.crops_and_patches(run, rows)
+  return {
+    stage: mean_images.clusters(run, stage, rows, crops, image_errors)
+    for stage in run.evaluation.centres
+  }
 
 
 def same_images(
@@ -85,67 +593,193 @@ def same_images(
   return tuple(np.array(pairs, int).reshape(-1, 2).T)
 
 
-MAX_IMAGES = 600  # that means are taken of, evenly spread over the split
-MAX_MEMORY = 2e7  # numbers at a time
-
-
-def sample(run: EvaluatedRun) -> np.ndarray:
-  """Rows of the images that means are taken of."""
-  count = len(run.predictions.ids)
-  return np.unique(
-    np.linspace(0, count - 1, min(count, MAX_IMAGES)).astype(int)
+def _compare(one: RunFacts, other: RunFacts) -> Comparison:
+  """A run beside the first one."""
+  rows, other_rows = same_images(one.run, other.run)
+  a = one.image_errors[one.final][rows]
+  b = other.image_errors[other.final][other_rows]
+  known = np.isfinite(a) & np.isfinite(b)
+  change = (b - a)[known]
+  if not change.size:
+    return Comparison(label=other.label, first=a, other=b, count=0)
+  error = None
+  if change.size > 1:
+    error = float(change.std(ddof=1) / np.sqrt(change.size))
+  return Comparison(
+    label=other.label,
+    first=a,
+    other=b,
+    count=change.size,
+    mean_first=float(a[known].mean()),
+    mean_other=float(b[known].mean()),
+    change=float(change.mean()),
+    standard_error=error,
+    better=float((change < 0).mean()),
   )
 
 
-def nearest_clusters(run: EvaluatedRun, stage: str) -> np.ndarray:
-  """(n,) which centre of a stage's pseudo-labels each image's truth is at."""
-  names = run.stages
-  config = run.evaluation.config.stages[names.index(stage)].pseudo_label
-  centres = run.evaluation.centres[stage]
-  predictions = run.predictions
-  truth = run.normalised(predictions.landmarks).astype(np.float32)
-  before = None
-  if names.index(stage):
-    before = predictions.estimates[names[names.index(stage) - 1]]
-    before = run.normalised(before).astype(np.float32)
-  labels, step = [], max(1, int(MAX_MEMORY / centres.size))
-  for start in range(0, len(truth), step):
-    part = slice(start, start + step)
-    z, mask = pseudo_labels.label_vectors(
-      truth[part],
-      predictions.visibility[part],
-      None if before is None else before[part],
-      space=config.space,
-      context_transform=config.context_transform,
+def _series(runs: list[RunFacts]) -> dict[str, Series]:
+  """What plots compare: the stages of one run, or the runs' final stages."""
+  if len(runs) == 1:
+    (run,) = runs
+    chosen = {stage: (run, stage) for stage in run.stages}
+  else:
+    chosen = {run.label: (run, run.final) for run in runs}
+  series = {}
+  for label, (run, stage) in chosen.items():
+    errors = run.errors[stage]
+    values = errors[np.isfinite(errors)]
+    # The last bin has its right edge, and all that is above.
+    inside = np.minimum(values, ERROR_EDGES[-1] - 1e-9)
+    series[label] = Series(
+      figures=run.run.figures['stages'][stage],
+      histogram=np.histogram(inside, ERROR_EDGES)[0] / max(1, values.size),
+      by_landmark=np.array([_mean_median_high(column) for column in errors.T]),
     )
-    labels.append(np.asarray(pseudo_labels.hard_label(z, mask, centres)))
-  return np.concatenate(labels)
+  return series
 
 
-def error_pattern(centre, transform: str) -> np.ndarray:
-  """The errors that a centre of 'context_offset' stands for, up to their sign.
+def _mean_median_high(errors: np.ndarray) -> tuple[float, float, float]:
+  """Mean, median and 90 % quantile of (n,) errors; NaN are left out."""
+  values = errors[np.isfinite(errors)]
+  if not values.size:
+    return (np.nan,) * 3
+  return (values.mean(), *np.quantile(values, (0.5, 0.9)))
+
+
+def _history(runs: list[EvaluatedRun]) -> list[dict]:
+  """The curves of all trainings; of several runs, with their labels."""
+  return [
+    point
+    if len(runs) == 1
+    else {**point, 'stage': f'{run.label} {point["stage"]}'}
+    for run in runs
+    for point in run.evaluation.history
+  ]
+
+
+def _data(run: EvaluatedRun) -> DataFacts:
+  """What a run was evaluated on."""
+  predictions = run.predictions
+  groups = {}
+  for group in GROUPS:
+    codes = np.asarray(getattr(predictions, group))
+    if codes.any():
+      names = group_names(predictions.landmark_set, group)
+      groups[group] = {n: int(np.sum(codes == c)) for c, n in names.items()}
+  codes = predictions.visibility
+  corner, size = corner_and_size(predictions.boxes)
+  places = (np.asarray(predictions.landmarks) - corner) / size
+  known = schema.has_position(codes)
+  positions = tuple(
+    places[known[:, slot], slot] for slot in range(len(run.names))
+  )
+  states = range(len(schema.VISIBILITY_NAMES))
+  return DataFacts(
+    total=len(predictions.ids),
+    groups=groups,
+    present=np.sum(codes != schema.ABSENT, axis=0),
+    states=np.stack([np.sum(codes == c, axis=0) for c in states], axis=1),
+    positions=positions,
+    ellipses=tuple(
+      _ellipse(points) if len(points) > 1 else None for points in positions
+    ),
+  )
+
+
+def _ellipse(points: np.ndarray) -> SpreadEllipse:
+  """Two standard deviations around the mean of (k, 2) positions."""
+  values, vectors = np.linalg.eigh(np.cov(points.T))
+  width, height = 4 * np.sqrt(np.maximum(values[::-1], 0))
+  return SpreadEllipse(
+    centre=points.mean(axis=0),
+    width=width,
+    height=height,
+    angle=np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])),
+  )
+
+
+def _example_rows(
+  run: EvaluatedRun,
+  image_errors: np.ndarray,
+  count: int,
+  first: RunFacts | None,
+) -> np.ndarray:
+  """Rows of images from the smallest to the largest error.
 
   Args:
-    centre: (4N^2,), the mean of products of two coordinates of the offsets.
-    transform: that was applied to the products.
-
-  Returns:
-    (N, 2) in pixels of a 224 input: the pattern whose own products are nearest
-    to the centre's, by the largest eigenvalue.
+    run: The run.
+    image_errors: (n,) NE of the images by the run's final stage.
+    count: The number of rows, at most.
+    first: The first run's facts, if `run` is another one. The first run chooses
+      the images where the other one has them too.
   """
-  side = int(np.sqrt(len(centre)))
-  products = np.asarray(centre, np.float64).reshape(side, side)
-  if transform == 'signed_sqrt':
-    products = np.sign(products) * products**2
-  values, vectors = np.linalg.eigh((products + products.T) / 2)
-  return (np.sqrt(max(values[-1], 0)) * vectors[:, -1]).reshape(-1, 2)
+  chooser = run if first is None else first.run
+  errors = image_errors if first is None else first.image_errors[first.final]
+  mine, theirs = same_images(run, chooser)
+  place = dict(zip(theirs.tolist(), mine.tolist(), strict=True))
+  rows = [place[row] for row in spread(errors, count).tolist() if row in place]
+  return np.array(rows, int) if rows else spread(image_errors, count)
 
 
-def spread(run: EvaluatedRun, count: int) -> np.ndarray:
-  """Rows evenly from the final stage's smallest to its largest error."""
-  errors = run.image_errors[run.final]
+def spread(errors: np.ndarray, count: int) -> np.ndarray:
+  """Rows evenly from the smallest to the largest of (n,) errors; not of NaN."""
   order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]
   if not order.size:
     return order
   picks = np.linspace(0, order.size - 1, min(count, order.size))
   return order[np.rint(picks).astype(int)]
+
+
+def choose(errors: np.ndarray, count: int) -> dict[int, str]:
+  """Rows of the worst, of the best and evenly from the best to the worst.
+
+  Args:
+    errors: (n,) errors of the images, NaN where there is none.
+    count: The number of rows, at most.
+
+  Returns:
+    row -> 'worst', 'best' or 'spread', a third of each; a row counts once. NaN
+    are left out.
+  """
+  order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]
+  order = order.tolist()
+  if len(order) <= count:
+    third = -(-len(order) // 3)
+  else:
+    third = count // 3
+  chosen = dict.fromkeys(order[::-1][:third], 'worst')
+  for row in order[:third]:
+    chosen.setdefault(row, 'best')
+  rest = [row for row in order if row not in chosen]
+  places = np.linspace(0, len(rest) - 1, min(len(rest), count - len(chosen)))
+  for place in places:
+    chosen.setdefault(rest[int(round(place))], 'spread')
+  return chosen
+
+
+def _examples(runs: list[RunFacts]) -> list[Example]:
+  """The images of the gallery, in the order of the runs.
+
+  An image that several runs were evaluated on, with the same box, is one.
+  """
+  share = MAX_GALLERY_IMAGES // len(runs)
+  reasons = [choose(run.image_errors[run.final], share) for run in runs]
+  rows = [
+    {key: row for row, key in enumerate(_image_keys(run.run))} for run in runs
+  ]
+  keys = {}  # of the chosen images
+  for run_rows, why in zip(rows, reasons, strict=True):
+    keys |= {key: None for key, row in run_rows.items() if row in why}
+  examples = []
+  for key in keys:
+    found = tuple(run_rows.get(key) for run_rows in rows)
+    why = tuple(r.get(row) for r, row in zip(reasons, found, strict=True))
+    examples.append(Example(found, why))
+  return examples
+
+
+def _image_keys(run: EvaluatedRun) -> list[tuple]:
+  """What tells the n images apart: their ids and boxes."""
+  boxes = np.round(run.predictions.boxes, 3).tolist()
+  return list(zip(run.predictions.ids, map(tuple, boxes), strict=True))

@@ -13,8 +13,7 @@ from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.evaluation import results
 from fld_jax.files import images, json_files
-from fld_jax.metrics import normalised_error
-from fld_jax.metrics import predictions as metrics_predictions
+from fld_jax.metrics.predictions import Predictions
 
 
 @dataclasses.dataclass(eq=False)
@@ -22,10 +21,10 @@ class EvaluatedRun:
   """One evaluated run; n images, N landmarks.
 
   Attributes:
-    label: what the report calls it.
-    evaluation: what evaluation.npz holds.
-    figures: what metrics.json holds.
-    image: function from a row, 0 to n - 1, to its (H, W, 3) uint8 RGB image.
+    label: What the report calls the run.
+    evaluation: What evaluation.npz holds.
+    figures: What metrics.json holds.
+    image: Function from a row, 0 to n - 1, to its (H, W, 3) uint8 RGB image.
   """
 
   label: str
@@ -34,7 +33,7 @@ class EvaluatedRun:
   image: Callable[[int], np.ndarray]
 
   @property
-  def predictions(self) -> metrics_predictions.Predictions:
+  def predictions(self) -> Predictions:
     """The table of truth and estimates."""
     return self.evaluation.predictions
 
@@ -45,64 +44,17 @@ class EvaluatedRun:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """Of the N landmarks."""
+    """The names of the N landmarks."""
     return self.predictions.landmark_set.names
-
-  @functools.cached_property
-  def counted(self) -> np.ndarray:
-    """(n, N) mask of the landmarks that NE is measured of: visible ones."""
-    norm = normalised_error.normaliser(self.predictions, self.figures['norm'])
-    known = np.isfinite(norm[:, :1])
-    return metrics_predictions.counted(self.predictions.visibility) & known
-
-  @functools.cached_property
-  def errors(self) -> dict[str, np.ndarray]:
-    """Stage -> (n, N) NE, NaN where not counted; the final stage is last."""
-    return {
-      stage: np.where(
-        self.counted,
-        normalised_error.normalised_errors(
-          self.predictions, stage, self.figures['norm']
-        ),
-        np.nan,
-      )
-      for stage in self.stages
-    }
-
-  @functools.cached_property
-  def image_errors(self) -> dict[str, np.ndarray]:
-    """Stage -> (n,) mean NE of each image's visible landmarks, or NaN."""
-    return {
-      stage: normalised_error.image_errors(
-        self.predictions, stage, self.figures['norm']
-      )
-      for stage in self.stages
-    }
-
-  @functools.cached_property
-  def exchanged(self) -> dict[str, np.ndarray]:
-    """Stage -> (n,) which images fit better with left and right exchanged.
-
-    Their NE would be smaller if each landmark had the name of its partner.
-    """
-    flip = self.predictions.landmark_set.flip
-    turned = dataclasses.replace(
-      self.predictions,
-      estimates={
-        stage: estimate[:, flip]
-        for stage, estimate in self.predictions.estimates.items()
-      },
-    )
-    return {
-      stage: normalised_error.image_errors(turned, stage, self.figures['norm'])
-      < self.image_errors[stage]
-      for stage in self.stages
-    }
 
   @property
   def final(self) -> str:
-    """The final stage."""
+    """The name of the final stage."""
     return self.stages[-1]
+
+  def stage_config(self, stage: str):
+    """The config of a stage, by the stage's name."""
+    return self.evaluation.config.stages[self.stages.index(stage)]
 
   @functools.cached_property
   def affines(self) -> np.ndarray:
@@ -129,13 +81,13 @@ def read_runs(
   """Reads the evaluations of one split, of runs with the same landmarks.
 
   Args:
-    workdirs: folders of runs.
-    split: its name; by default the one that the first run was evaluated on, or
-      'val' if it was on several.
+    workdirs: The runs' folders.
+    split: The split's name; by default the one that the first run was evaluated
+      on, or 'val' if it was evaluated on several.
 
   Raises:
-    InputError: if a run has no evaluation of the split, two runs have other
-      landmarks, or one is given twice.
+    InputError: A run has no evaluation of the split, the runs' landmarks
+      differ, or a folder is named twice.
   """
   places = [folder.absolute() for folder in workdirs]
   twice = [str(place) for place in places if places.count(place) > 1]
@@ -198,13 +150,15 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> EvaluatedRun:
   )
 
 
-def image_reader(builder, evaluation) -> Callable[[int], np.ndarray]:
-  """The function `Run.image` of an evaluated split.
+def image_reader(
+  builder, evaluation: results.Evaluation
+) -> Callable[[int], np.ndarray]:
+  """The function `EvaluatedRun.image` of an evaluated split.
 
   Args:
-    builder: of the dataset.
-    evaluation: of the split.
+    builder: The data set's builder.
+    evaluation: The split's evaluation.
   """
   records = input_pipeline.Records(builder, evaluation.split)
-  places = evaluation.predictions.image_ids
-  return lambda row: images.decode(records[int(places[row])]['image'])
+  indices = evaluation.predictions.image_ids
+  return lambda row: images.decode(records[int(indices[row])]['image'])

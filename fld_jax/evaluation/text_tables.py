@@ -91,9 +91,14 @@ def _ne_row(values):
   return [*values['per_landmark'].values(), values['macro'], values['micro']]
 
 
-def percent(value) -> str:
-  """A fraction in per cent with two decimals, '-' for None."""
-  return '-' if value is None else f'{100 * value:.2f}'
+def percent(value: float | None, missing: str = '-', decimals: int = 2) -> str:
+  """A fraction in per cent, without the sign; `missing` for None."""
+  return missing if value is None else f'{100 * value:.{decimals}f}'
+
+
+def words(name: str) -> str:
+  """'collar_left' -> 'collar left'."""
+  return name.replace('_', ' ')
 
 
 def format_score(score: dict) -> str:

@@ -1,26 +1,20 @@
-"""The page of a report: assets/ filled with figures, tables and data.
+"""The page of a report: assets/page.html filled with tables, figures and data.
 
-page.html is made of <section> elements. `{{figure NAME}}`, `{{table NAME}}`,
-`{{list NAME}}` and `{{value NAME}}` stand for what `Content` holds under the
-name. What there is not is left out, and so is a section of which nothing is
-left. `{{page NAME}}`, outside of sections, is the list of contents, the style,
-the script or the gallery's data.
+page.html is a Jinja template with autoescape: whatever a name, a path or a
+caption says, it is text. A section that nothing stands in is left out.
 """
 
 import base64
 import dataclasses
-import html
-import importlib.resources
-import itertools
-import re
 import struct
+from typing import ClassVar
 
-from fld_jax.report.gallery import embed
+import jinja2
+from markupsafe import Markup
+
+from fld_jax.report import table as report_table
 from fld_jax.report.table import Table
-
-_SECTION = re.compile(r'<section\b.*?</section>\n?', re.DOTALL)
-_HOLDER = re.compile(r'\{\{(figure|table|list|value|page) (\w+)\}\}')
-_HEADING = re.compile(r'<section id="(\w+)".*?<h2>(.*?)</h2>', re.DOTALL)
+from fld_jax.visualization.drawing import SIDE_COLOURS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,90 +22,81 @@ class Picture:
   """A PNG image of the page.
 
   Attributes:
-    slug: name of its file.
-    caption: what it shows, plain text.
-    alt: what it shows for who cannot see it, plain text.
-    png: the file.
+    slug: The name of its file.
+    caption: What it shows, plain text.
+    alt: What it shows for readers who cannot see it, plain text.
+    png: The file.
   """
 
+  kind: ClassVar[str] = 'figure'
   slug: str
   caption: str
   alt: str
   png: bytes
 
-  def html(self) -> str:
-    """A <figure> with the image as a data URI."""
-    width, height = struct.unpack('>II', self.png[16:24])
-    data = base64.b64encode(self.png).decode()
-    wide = ' class="wide"' if width > 800 else ''
-    return (
-      f'<figure id="figure-{self.slug}"><div class="scroll" tabindex="0" '
-      f'role="region" aria-label="Figure {html.escape(self.slug)}">'
-      f'<img src="data:image/png;base64,{data}" alt="{html.escape(self.alt)}" '
-      f'width="{width}" height="{height}" loading="lazy"{wide}></div>'
-      f'<figcaption>{html.escape(self.caption)} <span class="files">figures/'
-      f'{self.slug}.png</span></figcaption></figure>'
-    )
+  @property
+  def size(self) -> tuple[int, int]:
+    """Width and height in pixels."""
+    return struct.unpack('>II', self.png[16:24])
+
+  @property
+  def data_uri(self) -> str:
+    """The file as an address that holds it."""
+    return f'data:image/png;base64,{base64.b64encode(self.png).decode()}'
 
 
 @dataclasses.dataclass
 class Content:
-  """What a page is filled with, by the names of page.html.
+  """What a page is filled with.
 
   Attributes:
-    figures: name -> pictures.
-    tables: name -> tables.
-    lists: name -> sentences.
-    values: name -> text.
-    gallery: of `report_gallery.gallery`.
+    values: Texts by the names that page.html uses.
+    findings: Sentences of the overview.
+    blocks: Section id -> its tables and figures, in the order of the page.
+    gallery: What `gallery.gallery` returns.
   """
 
-  figures: dict[str, list[Picture]] = dataclasses.field(default_factory=dict)
-  tables: dict[str, list[Table]] = dataclasses.field(default_factory=dict)
-  lists: dict[str, list[str]] = dataclasses.field(default_factory=dict)
   values: dict[str, str] = dataclasses.field(default_factory=dict)
+  findings: list[str] = dataclasses.field(default_factory=list)
+  blocks: dict[str, list[Table | Picture]] = dataclasses.field(
+    default_factory=dict
+  )
   gallery: dict = dataclasses.field(default_factory=dict)
-
-  def html(self, kind: str, name: str) -> str:
-    """What stands for a holder; '' if there is nothing."""
-    if kind == 'value':
-      return html.escape(self.values.get(name, ''))
-    if kind == 'list':
-      items = self.lists.get(name, [])
-      return ''.join(f'<li>{html.escape(item)}</li>' for item in items)
-    blocks = {'figure': self.figures, 'table': self.tables}[kind]
-    return '\n'.join(block.html() for block in blocks.get(name, []))
 
 
 def page(content: Content) -> str:
-  """The whole HTML file, with nothing that it would have to fetch."""
-  template, sections, contents = _read('page.html'), [], []
-  for text in _SECTION.findall(template):
-    holders = _HOLDER.findall(text)
-    if holders and not any(content.html(*holder) for holder in holders):
-      sections.append('')
-      continue
-    filled = _HOLDER.sub(lambda m: content.html(*m.groups()), text)
-    sections.append(filled)
-    contents += _HEADING.findall(filled)
-  entries = ''.join(
-    f'<li><a href="#{name}">{heading}</a></li>' for name, heading in contents
+  """The whole HTML file, with nothing that it would have to fetch.
+
+  Args:
+    content: What the page is filled with.
+  """
+  template = _environment().get_template('page.html')
+  return template.render(content=content, side_colours=SIDE_COLOURS)
+
+
+def table_html(table: Table) -> str:
+  """A table as the page shows it: a <figure> whose table scrolls by itself."""
+  return str(_environment().get_template('blocks.html').module.table(table))
+
+
+def _environment() -> jinja2.Environment:
+  """Jinja with the templates and files of assets/."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('fld_jax.report', 'assets'),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    extensions=['jinja2.ext.do'],
   )
-  whole = {
-    'contents': entries,
-    'style': _read('page.css'),
-    'script': _read('page.js'),
-    'gallery': embed(content.gallery),
+  environment.policies['json.dumps_kwargs'] = {
+    'allow_nan': False,
+    'separators': (',', ':'),
   }
-  # What is filled in is not looked at again, whatever it says.
-  fill = lambda m: (
-    whole.get(m[2]) if m[1] == 'page' else content.html(*m.groups())
+  environment.filters['cell'] = lambda cell: (
+    report_table.text(cell) or report_table.MISSING
   )
-  around = [_HOLDER.sub(fill, text) for text in _SECTION.split(template)]
-  pieces = itertools.zip_longest(around, sections, fillvalue='')
-  return ''.join(itertools.chain.from_iterable(pieces))
-
-
-def _read(name: str) -> str:
-  folder = importlib.resources.files('fld_jax.report') / 'assets'
-  return (folder / name).read_text('utf-8')
+  # The style and the script are ours: they stand in the page as they are.
+  source = lambda name: environment.loader.get_source(environment, name)[0]
+  environment.globals['asset'] = lambda name: Markup(source(name))
+  return environment

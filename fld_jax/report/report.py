@@ -5,15 +5,17 @@ OUTPUT/figures/*.png  its figures
 OUTPUT/tables/*.csv, *.tex
 """
 
+import itertools
 import pathlib
 import time
 
 import matplotlib
 
+from fld_jax.evaluation.analysis import analyse
 from fld_jax.evaluation.evaluated_run import EvaluatedRun, read_runs
 from fld_jax.files import atomic
 from fld_jax.report.content import collect
-from fld_jax.report.render import page
+from fld_jax.report.render import Picture, page
 from fld_jax.visualization.error_plots import STYLE
 
 
@@ -23,15 +25,15 @@ def report(
   """Reads evaluated runs and writes a report that compares them.
 
   Args:
-    workdirs: folders of runs.
-    output: folder for the report; made if it is not there.
-    split: of the evaluations, see `report_runs.read_runs`.
+    workdirs: The runs' folders.
+    output: The folder for the report; made if it is not there.
+    split: The evaluated split, see `evaluated_run.read_runs`.
 
   Returns:
     The page's path.
 
   Raises:
-    InputError: see `report_runs.read_runs`.
+    InputError: See `evaluated_run.read_runs`.
   """
   started = time.monotonic()
   path = write_report(read_runs(workdirs, split), output)
@@ -49,29 +51,25 @@ def write_report(
   """Writes the page, the figures and the tables of runs.
 
   Args:
-    runs: with the same landmarks, at least one.
-    output: folder; figures and tables of an earlier report are replaced.
+    runs: Runs with the same landmarks, at least one.
+    output: The folder; figures and tables of an earlier report are replaced.
 
   Returns:
     The page's path.
   """
   with matplotlib.rc_context(STYLE):
-    content = collect(runs)
+    content = collect(analyse(runs))
   for name, endings in (('figures', ('png',)), ('tables', ('csv', 'tex'))):
     for ending in endings:
       for old in (output / name).glob(f'*.{ending}'):
         old.unlink()
-  for pictures in content.figures.values():
-    for picture in pictures:
-      atomic.write_file(output / f'figures/{picture.slug}.png', picture.png)
-  for tables in content.tables.values():
-    for table in tables:
-      atomic.write_file(
-        output / f'tables/{table.slug}.csv', table.csv().encode()
-      )
-      atomic.write_file(
-        output / f'tables/{table.slug}.tex', table.tex().encode()
-      )
+  for block in itertools.chain.from_iterable(content.blocks.values()):
+    if isinstance(block, Picture):
+      atomic.write_file(output / f'figures/{block.slug}.png', block.png)
+    else:
+      name = f'tables/{block.slug}'
+      atomic.write_file(output / f'{name}.csv', block.csv().encode())
+      atomic.write_file(output / f'{name}.tex', block.tex().encode())
   path = output / 'report.html'
   atomic.write_file(path, page(content).encode())
   return path

@@ -1,9 +1,12 @@
-"""A table of a report: as HTML, CSV and TeX, all with the same cells."""
+"""A table of a report: as CSV and TeX; the page's template makes its HTML.
+
+All three have the same cells.
+"""
 
 import csv
 import dataclasses
-import html
 import io
+from typing import ClassVar
 
 from fld_jax.evaluation.text_tables import percent
 
@@ -25,9 +28,9 @@ class Row:
   """A row of cells.
 
   Attributes:
-    cells: texts, numbers or None. A float is a share or an NE, and is shown in
+    cells: Texts, numbers or None. A float is a share or an NE, and is shown in
       per cent with two decimals.
-    kind: 'ours'; 'final', ours of a last stage; 'paper', a published figure.
+    kind: 'ours'; 'final', a final stage of ours; 'paper', a published figure.
   """
 
   cells: tuple
@@ -39,42 +42,19 @@ class Table:
   """A table.
 
   Attributes:
-    slug: name of its files.
-    caption: what it shows and in which unit.
-    columns: headings.
-    rows: as many cells each.
-    heads: how many cells of each row, from the left, name it.
+    slug: The name of the table's files.
+    caption: What the table shows, and in which unit.
+    columns: The headings.
+    rows: The rows, of as many cells as there are headings.
+    heads: How many cells of each row, from the left, name it.
   """
 
+  kind: ClassVar[str] = 'table'
   slug: str
   caption: str
   columns: tuple[str, ...]
   rows: list[Row]
   heads: int = 1
-
-  def html(self) -> str:
-    """A <figure> whose table scrolls within a box of its own."""
-    escape, name = html.escape, f'caption-{self.slug}'
-    head = lambda i: ' class="head"' if i < self.heads else ''
-    lines = [
-      f'<figure class="table"><figcaption id="{name}">{escape(self.caption)} '
-      f'<span class="files">tables/{self.slug}.csv, .tex; '
-      '<a href="#definitions">definitions</a></span></figcaption>',
-      '<div class="scroll" tabindex="0" role="region" '
-      f'aria-labelledby="{name}">',
-      f'<table id="table-{self.slug}" aria-labelledby="{name}"><thead><tr>',
-      *(
-        f'<th scope="col"{head(i)}>{escape(column)}</th>'
-        for i, column in enumerate(self.columns)
-      ),
-      '</tr></thead><tbody>',
-    ]
-    for row in self.rows:
-      cells = [escape(text(cell) or MISSING) for cell in row.cells]
-      heads = (f'<th scope="row">{cell}</th>' for cell in cells[: self.heads])
-      values = (f'<td>{cell}</td>' for cell in cells[self.heads :])
-      lines.append(f'<tr class="{row.kind}">{"".join([*heads, *values])}</tr>')
-    return '\n'.join([*lines, '</tbody></table></div></figure>'])
 
   def csv(self) -> str:
     """Comma-separated values with a line of headings."""
@@ -115,6 +95,6 @@ def text(cell) -> str:
   return percent(cell) if isinstance(cell, float) else str(cell)
 
 
-def escape_tex(words: str) -> str:
+def escape_tex(plain: str) -> str:
   """Plain text as TeX."""
-  return ''.join(_TEX.get(letter, letter) for letter in words)
+  return ''.join(_TEX.get(letter, letter) for letter in plain)

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from fld_jax.evaluation.analysis import Facts
 from fld_jax.metrics import normalised_error
 
 
@@ -10,9 +11,9 @@ def legend(figure: Figure, axes, place: str) -> None:
   """Names the curves of axes: within them, or below if there are many.
 
   Args:
-    figure: of constrained layout.
-    axes: whose curves have labels.
-    place: within the axes.
+    figure: A figure of constrained layout.
+    axes: Axes whose curves have labels.
+    place: Matplotlib's name of a place within the axes.
   """
   handles, names = axes.get_legend_handles_labels()
   if len(names) <= 4:
@@ -24,17 +25,14 @@ def legend(figure: Figure, axes, place: str) -> None:
   figure.legend(handles, names, loc='outside lower left', ncols=columns)
 
 
-def plot_pdl(results: dict) -> Figure:
-  """Share of detected landmarks over the distance (DFA Fig. 5), per stage.
-
-  Args:
-    results: what metrics.evaluate returns.
-  """
+def plot_pdl(facts: Facts) -> Figure:
+  """Share of detected landmarks over the distance (DFA, Figure 5)."""
   figure = Figure(figsize=(7, 4.5), layout='constrained')
   axes = figure.add_subplot()
-  for stage, of in results['stages'].items():
-    shares = [np.nan if s is None else 100 * s for s in of['pdl_curve']]
-    axes.plot(normalised_error.PDL_THRESHOLDS, shares, label=stage)
+  for label, series in facts.series.items():
+    curve = series.figures['pdl_curve']
+    shares = [np.nan if s is None else 100 * s for s in curve]
+    axes.plot(normalised_error.PDL_THRESHOLDS, shares, label=label)
   axes.axvline(
     normalised_error.PDL_MAIN, color='grey', linestyle=':', linewidth=1
   )
@@ -49,13 +47,16 @@ def plot_pdl(results: dict) -> Figure:
   return figure
 
 
-def plot_training(history: list[dict]) -> Figure:
+def plot_training(facts: Facts) -> Figure | None:
   """Training loss and NE of the held-out tune part over the images seen.
 
-  Args:
-    history: records with `stage`, `images` (seen in this stage so far) and one
-      or both of `loss` and `tune_ne` (macro, a fraction); other keys are free.
+  None if the curves of the training are not known. A record of `history` has
+  `stage`, `images` (seen in this stage so far) and one or both of `loss` and
+  `tune_ne` (macro, a fraction); other keys are free.
   """
+  history = facts.history
+  if not history:
+    return None
   figure = Figure(figsize=(11, 4.2), layout='constrained')
   left, right = figure.subplots(1, 2)
   for stage in dict.fromkeys(record['stage'] for record in history):
@@ -80,9 +81,9 @@ def plot_sweep(rows: dict[str, dict]) -> Figure:
   """NE, outliers and duplicates over PCLoss's weight (Song et al., Fig. 8).
 
   Args:
-    rows: as for tables.compare_with_paper, each with `beta`; the one with 0 is
-      drawn as a line across. `chosen` True marks the paper's own choice, of one
-      row.
+    rows: The rows of `text_tables.compare_with_paper`, each with `beta`; the
+      one with 0 is drawn as a line across. `chosen` is True for the one row
+      that the paper chooses.
   """
   figure = Figure(figsize=(11, 3.8), layout='constrained')
   parts = {

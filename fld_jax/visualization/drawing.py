@@ -1,4 +1,4 @@
-"""Pictures: landmarks on images, sheets of examples, curves."""
+"""The palette, landmarks on images, and sheets of example images."""
 
 import dataclasses
 
@@ -7,10 +7,14 @@ import numpy as np
 
 from fld_jax import landmark_sets, schema
 from fld_jax.evaluation import text_tables
-from fld_jax.metrics import normalised_error
 
-# RGB, told apart also by colour-blind readers. Left is the annotation's left.
-LEFT, RIGHT = (255, 120, 0), (0, 130, 255)
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+# Of landmarks, see `schema.LandmarkSet.sides`.
+SIDE_COLOURS = {'left': COLOURS[1], 'right': COLOURS[0], 'middle': COLOURS[2]}
+LEFT, RIGHT, MIDDLE = (
+  tuple(bytes.fromhex(c[1:])) for c in SIDE_COLOURS.values()
+)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 CELL_HEIGHT, CELL_MAX_WIDTH, TEXT_HEIGHT, GAP = 288, 288, 24, 10  # pixels
 MARGIN = 0.12  # of the box's longer side
@@ -33,9 +37,9 @@ def draw_landmarks(
   Args:
     image: (H, W, 3) uint8 RGB.
     landmarks: (N, 2) x, y in this image's pixels.
-    visibility: (N,) codes.
-    truth: (N, 2) or None.
-    names: N landmark names; the word 'left' chooses the colour.
+    visibility: (N,) visibility codes.
+    truth: (N, 2) true positions, or None.
+    names: N landmark names; the words 'left' and 'right' choose the colour.
 
   Returns:
     (H, W, 3) uint8.
@@ -60,8 +64,10 @@ def draw_landmarks(
   return image
 
 
-def _colour(name):
-  return LEFT if schema.side_in_words(name) == 'left' else RIGHT
+def _colour(name: str) -> tuple[int, int, int]:
+  """The colour of a landmark, by the side in its name; RGB."""
+  sides = {'left': LEFT, 'right': RIGHT, None: MIDDLE}
+  return sides[schema.side_in_words(name)]
 
 
 def _to_cv(points, side):
@@ -71,23 +77,22 @@ def _to_cv(points, side):
   return [tuple(int(v) for v in point) for point in np.rint(points * 16)]
 
 
-def overlay_sheet(images, predictions, indices, *, norm='bbox_wh'):
+def overlay_sheet(images, predictions, indices, errors) -> np.ndarray:
   """A grid: one row an example, a column for the truth and each stage.
 
   Garments are cut out with a margin and scaled to a common height; below each
   estimate is its mean NE over the visible landmarks.
 
   Args:
-    images: function from an index to the (H, W, 3) uint8 RGB image.
-    predictions: metrics.Predictions.
-    indices: the examples to show.
-    norm: see metrics.normaliser.
+    images: Function from an index to the (H, W, 3) uint8 RGB image.
+    predictions: The truth and the estimates, a `metrics.predictions.Predictions`.
+    indices: The examples to show.
+    errors: Stage -> (n,) NE of each example, NaN if it has none.
 
   Returns:
     (H, W, 3) uint8 RGB.
   """
   stages = list(predictions.estimates)
-  errors = [normalised_error.image_errors(predictions, s, norm) for s in stages]
   width, cells = _cells((images(i), predictions.boxes[i]) for i in indices)
   pictures, captions = [], []
   for index, cell in zip(indices, cells, strict=True):
@@ -95,10 +100,11 @@ def overlay_sheet(images, predictions, indices, *, norm='bbox_wh'):
     truth = predictions.landmarks[index]
     pictures.append(cell.draw(truth, *given))
     captions.append(predictions.ids[index])
-    for stage, error in zip(stages, errors, strict=True):
+    for stage in stages:
       estimate = predictions.estimates[stage][index]
       pictures.append(cell.draw(estimate, *given, truth=truth))
-      value = None if np.isnan(error[index]) else error[index]
+      error = errors[stage][index]
+      value = None if np.isnan(error) else error
       captions.append(f'NE {text_tables.percent(value)} %')
   heads = ['truth', *stages]
   lines = _grid(pictures, captions, len(heads), width)
