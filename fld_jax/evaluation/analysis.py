@@ -299,7 +299,9 @@ def analyse(runs: list[EvaluatedRun]) -> Facts:
   rows = mean_images.sample(len(runs[0].predictions.ids))
   crops, patches = mean_images.crops_and_patches(runs[0], rows)
   alone = len(runs) == 1
-  of_first = _analyse_run(runs[0], '' if alone else '_1', len(runs), crops=crops)
+  of_first = _analyse_run(
+    runs[0], '' if alone else '_1', len(runs), crops=crops
+  )
   found = [of_first] + [
     _analyse_run(run, f'_{number}', len(runs), first=of_first)
     for number, run in enumerate(runs[1:], 2)
@@ -530,9 +532,7 @@ def confidence_scores(run: EvaluatedRun) -> dict[str, np.ndarray]:
   return found
 
 
-def _kept_curve(
-  name: str, errors: np.ndarray, scores: np.ndarray
-) -> KeptCurve:
+def _kept_curve(name: str, errors: np.ndarray, scores: np.ndarray) -> KeptCurve:
   """The curve of (m,) errors that are sorted by (m,) scores."""
   values = kept_ne(errors, scores, (*KEPT_SHARES, *CURVE_SHARES))
   at = len(KEPT_SHARES)

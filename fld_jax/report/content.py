@@ -110,26 +110,33 @@ BLOCKS = (
     'errors',
     error_plots.plot_errors,
     'errors',
-    lambda facts: 'How large the errors of single visible landmarks are, of '
-    f'{_subject(facts)}; NE in % of the box.',
+    lambda facts: (
+      'How large the errors of single visible landmarks are, of '
+      f'{_subject(facts)}; NE in % of the box.'
+    ),
     _errors_alt,
   ),
   Block(
     'errors',
     curves.plot_pdl,
     'pdl',
-    lambda facts: 'Share of the visible landmarks within a distance of the '
-    f'truth (PDL), of {_subject(facts)}; the dotted line is at 15 of 224 '
-    'pixels.',
-    lambda facts: 'Curves of detected landmarks by distance, of '
-    f'{", ".join(facts.series)}.',
+    lambda facts: (
+      'Share of the visible landmarks within a distance of the '
+      f'truth (PDL), of {_subject(facts)}; the dotted line is at 15 of 224 '
+      'pixels.'
+    ),
+    lambda facts: (
+      f'Curves of detected landmarks by distance, of {", ".join(facts.series)}.'
+    ),
   ),
   Block(
     'errors',
     error_plots.plot_landmarks,
     'landmarks',
-    lambda facts: f'NE by landmark, of {_subject(facts)}: mean, median and '
-    'what 90 % are below.',
+    lambda facts: (
+      f'NE by landmark, of {_subject(facts)}: mean, median and '
+      'what 90 % are below.'
+    ),
     'Bars of the NE of each landmark; the figures are in the table of NE by '
     'landmark.',
   ),
@@ -138,8 +145,9 @@ BLOCKS = (
     'groups',
     error_plots.plot_groups,
     'groups',
-    lambda facts: 'Macro NE by clothes type and by variation, of '
-    f'{_subject(facts)}.',
+    lambda facts: (
+      f'Macro NE by clothes type and by variation, of {_subject(facts)}.'
+    ),
     'Bars of macro NE by clothes type and variation; the figures of the final '
     'stage are in the tables below.',
   ),
@@ -150,8 +158,10 @@ BLOCKS = (
     'comparison',
     error_plots.plot_difference,
     'difference',
-    lambda facts: f'NE of each image by {facts.first.label} and by the others; '
-    'below the line the other is better.',
+    lambda facts: (
+      f'NE of each image by {facts.first.label} and by the others; '
+      'below the line the other is better.'
+    ),
     'Scatter of the images’ NE of two runs; the table above has the means.',
   ),
   Block(
@@ -219,8 +229,10 @@ BLOCKS = (
     'data',
     data_plots.plot_data,
     'data',
-    lambda facts: f'The images that {facts.first.label} was evaluated on: '
-    'shares of types, of variations, and of the visibility of each landmark.',
+    lambda facts: (
+      f'The images that {facts.first.label} was evaluated on: '
+      'shares of types, of variations, and of the visibility of each landmark.'
+    ),
     'Bars of the shares; the figures are in the tables below.',
   ),
   Block('data', _by(sections.data_by_group, 'clothes_type')),

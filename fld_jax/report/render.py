@@ -93,8 +93,8 @@ def _environment() -> jinja2.Environment:
     'allow_nan': False,
     'separators': (',', ':'),
   }
-  environment.filters['cell'] = (
-    lambda cell: report_table.text(cell) or report_table.MISSING
+  environment.filters['cell'] = lambda cell: (
+    report_table.text(cell) or report_table.MISSING
   )
   # The style and the script are ours: they stand in the page as they are.
   source = lambda name: environment.loader.get_source(environment, name)[0]

@@ -12,7 +12,9 @@ from fld_jax.evaluation import text_tables
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 # Of landmarks, see `schema.LandmarkSet.sides`.
 SIDE_COLOURS = {'left': COLOURS[1], 'right': COLOURS[0], 'middle': COLOURS[2]}
-LEFT, RIGHT, MIDDLE = (tuple(bytes.fromhex(c[1:])) for c in SIDE_COLOURS.values())
+LEFT, RIGHT, MIDDLE = (
+  tuple(bytes.fromhex(c[1:])) for c in SIDE_COLOURS.values()
+)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 CELL_HEIGHT, CELL_MAX_WIDTH, TEXT_HEIGHT, GAP = 288, 288, 24, 10  # pixels
 MARGIN = 0.12  # of the box's longer side
@@ -83,7 +85,7 @@ def overlay_sheet(images, predictions, indices, errors) -> np.ndarray:
 
   Args:
     images: Function from an index to the (H, W, 3) uint8 RGB image.
-    predictions: The truth and the estimates, a `metrics.predictions.Predictions`.
+    predictions: The truth and the estimates (`metrics.predictions`).
     indices: The examples to show.
     errors: Stage -> (n,) NE of each example, NaN if it has none.
 
