@@ -1,10 +1,13 @@
-"""Published NE that a report sets beside ours.
+"""Published NE, each figure once.
 
-"DFA": Liu et al., ECCV 2016; "PCLoss": Song et al., Pattern Recognition 2021.
+The ablations compare their rows with these tables, and a report sets what
+`published` returns beside its own figures. "DFA" is Liu et al., "Fashion
+Landmark Detection in the Wild", ECCV 2016; "PCLoss" is Song et al., Pattern
+Recognition 2021. A table is named by its paper and its number there.
 """
 
-# NE on FLD. The paper does not show the waist's columns, so the printed average
-# is close to, but not, the mean of the six that it shows.
+# DFA, Table 2: NE on FLD. The paper does not show the waist's columns, so the
+# printed average is close to, but not, the mean of the six that it shows.
 FASHION_8_ORDER = (
   'collar_left',
   'collar_right',
@@ -28,8 +31,15 @@ DFA_TABLE_2 = {
   's3 + plabels (offset)': (0.048, 0.048, 0.091, 0.090, 0.071, 0.073, 0.069),
   's3 + plabels (c. offset)': (0.048, 0.048, 0.091, 0.089, 0.071, 0.072, 0.068),
 }
-# Model -> PCLoss -> NE in per cent on DeepFashion; left and right of collar,
-# sleeve, waist and hem, then the average.
+# The rows of DFA_TABLE_2 that a report sets beside a cascade.
+DFA_STAGES = {
+  'stage 1': 's1 + plabels (T=20)',
+  'stage 2': 's2 + plabels (offset)',
+  'stage 3': 's3 + plabels (c. offset)',
+}
+# PCLoss, Table 1: model -> PCLoss -> NE in per cent on DeepFashion; left and
+# right of collar, sleeve, waist and hem, then the average. `integral` is ours
+# alone.
 PCLOSS_TABLE_1 = {
   'fashionnet': {
     'none': (8.54, 9.02, 9.73, 9.35, 8.54, 8.45, 8.12, 8.23, 8.75),
@@ -45,20 +55,10 @@ PCLOSS_TABLE_1 = {
   },
   'integral': {'none': (), 'skeleton': ()},
 }
-# Model -> PCLoss -> NE on FashionAI's val.
-PCLOSS_TABLE_4 = {
-  'fashionnet': {'none': 0.101724, 'whole': 0.098295, 'skeleton': 0.097078},
-  'fpn': {
-    'none': 0.041219,
-    'whole': 0.039646,
-    'top_bottom': 0.039597,
-    'skeleton': 0.039110,
-  },
-}
-# Left and right of collar, sleeve, waist and hem, then the average, in per
-# cent: PCLoss, Tables 1 and 2.
-DFA_DEEPFASHION = (6.28, 6.37, 6.58, 6.21, 7.26, 7.02, 6.58, 6.63, 6.62)
-FLD = {
+# PCLoss, Table 1, the row of DFA: as in PCLOSS_TABLE_1.
+PCLOSS_TABLE_1_DFA = (6.28, 6.37, 6.58, 6.21, 7.26, 7.02, 6.58, 6.63, 6.62)
+# PCLoss, Table 2: the same on FLD.
+PCLOSS_TABLE_2 = {
   'fashionnet': {
     'none': (7.84, 8.03, 9.75, 9.23, 8.74, 8.21, 8.02, 8.93, 8.59),
     'skeleton': (3.86, 3.94, 7.46, 7.38, 7.70, 7.65, 5.00, 4.95, 5.99),
@@ -72,16 +72,23 @@ FLD = {
     'skeleton': (2.86, 2.84, 5.01, 5.05, 6.44, 6.28, 4.18, 3.95, 4.58),
   },
 }
-# PCLoss, Table 3: the average alone.
-FASHION_AI = {
-  'fashionnet': {'none': 0.1017, 'skeleton': 0.0971},
-  'fpn': {'none': 0.0412, 'skeleton': 0.0391},
-  'simple_baselines': {'none': 0.0410, 'skeleton': 0.0390},
+# PCLoss, Table 4: model -> PCLoss -> NE on FashionAI's val, the average alone.
+PCLOSS_TABLE_4 = {
+  'fashionnet': {'none': 0.101724, 'whole': 0.098295, 'skeleton': 0.097078},
+  'fpn': {
+    'none': 0.041219,
+    'whole': 0.039646,
+    'top_bottom': 0.039597,
+    'skeleton': 0.039110,
+  },
 }
-STAGES = {
-  'stage 1': 's1 + plabels (T=20)',
-  'stage 2': 's2 + plabels (offset)',
-  'stage 3': 's3 + plabels (c. offset)',
+# PCLoss, Table 3: the same to four decimals, and one more model.
+PCLOSS_TABLE_3 = {
+  **{
+    model: {pcloss: round(ne[pcloss], 4) for pcloss in ('none', 'skeleton')}
+    for model, ne in PCLOSS_TABLE_4.items()
+  },
+  'simple_baselines': {'none': 0.0410, 'skeleton': 0.0390},
 }
 
 
@@ -91,9 +98,9 @@ def published(
   """Rows of the papers that a run can be looked at beside.
 
   Args:
-    dataset: name of the run's, config.dataset.name.
-    model: config.model.name.
-    names: of the N landmarks.
+    dataset: The name of the run's data set, config.dataset.name.
+    model: The name of the run's model, config.model.name.
+    names: The names of the N landmarks.
 
   Returns:
     title -> NE of the N landmarks and their average, fractions; None where the
@@ -103,25 +110,25 @@ def published(
     nothing = [None] * len(names)
     return {
       _title(model, pcloss, 'FashionAI'): [*nothing, ne]
-      for pcloss, ne in FASHION_AI.get(model, {}).items()
+      for pcloss, ne in PCLOSS_TABLE_3.get(model, {}).items()
     }
   if dataset not in ('deepfashion', 'fld'):
     return {}
   rows = {}
   if model == 'dfa':
-    for stage, title in STAGES.items():
-      *of, average = DFA_TABLE_2[title]
-      by_name = dict(zip(FASHION_8_ORDER, of, strict=True))
+    for stage, title in DFA_STAGES.items():
+      *shown, average = DFA_TABLE_2[title]
+      by_name = dict(zip(FASHION_8_ORDER, shown, strict=True))
       values = [by_name.get(name) for name in names]
       rows[f'DFA paper, Table 2: {stage}, on FLD'] = [*values, average]
     # On FLD that is stage 3 again, from another paper.
     if dataset == 'deepfashion':
       title = 'PCLoss paper, Table 1: DFA, on DeepFashion'
-      rows[title] = _fractions(DFA_DEEPFASHION)
+      rows[title] = _fractions(PCLOSS_TABLE_1_DFA)
     return rows
   tables = {
     'deepfashion': (PCLOSS_TABLE_1, 'DeepFashion'),
-    'fld': (FLD, 'FLD'),
+    'fld': (PCLOSS_TABLE_2, 'FLD'),
   }
   paper, where = tables[dataset]
   return {
@@ -132,10 +139,12 @@ def published(
 
 
 def _title(model: str, pcloss: str, where: str) -> str:
+  """A row's title: the table, the model, PCLoss and the data set."""
   table = {'DeepFashion': 1, 'FLD': 2, 'FashionAI': 3}[where]
   loss = ' + PCLoss' if pcloss != 'none' else ''
   return f'PCLoss paper, Table {table}: {model}{loss}, on {where}'
 
 
-def _fractions(values) -> list:
-  return [None if value is None else value / 100 for value in values]
+def _fractions(values: tuple[float, ...]) -> list[float]:
+  """Per cent as fractions."""
+  return [value / 100 for value in values]

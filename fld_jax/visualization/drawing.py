@@ -85,7 +85,7 @@ def overlay_sheet(images, predictions, indices, errors) -> np.ndarray:
 
   Args:
     images: Function from an index to the (H, W, 3) uint8 RGB image.
-    predictions: The truth and the estimates, a `metrics.predictions.Predictions`.
+    predictions: The truth and the estimates (`metrics.predictions`).
     indices: The examples to show.
     errors: Stage -> (n,) NE of each example, NaN if it has none.
 

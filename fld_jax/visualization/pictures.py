@@ -114,7 +114,7 @@ def _draw_centre(
 
 
 def overlays(facts: Facts, run: RunFacts) -> np.ndarray:
-  """(H, W, 3): one line for each image, truth and the estimate of each stage."""
+  """(H, W, 3) uint8: a line for each image, its truth and its estimates."""
   del facts  # a picture of one run alone
   loaded = run.run
   return drawing.overlay_sheet(

@@ -8,8 +8,8 @@ import pytest
 from made_up_runs import loop_errors, make_run
 
 from fld_jax import landmark_sets
-from fld_jax.report import content as report_content
-from fld_jax.report import gallery, sections
+from fld_jax.evaluation.analysis import analyse
+from fld_jax.report import gallery, sections, sentences
 from fld_jax.report.render import Content, Picture, page
 
 BROWSER = next(
@@ -58,17 +58,22 @@ def browser():
 
 
 @pytest.fixture(scope='module')
-def address(runs, tmp_path_factory):
+def facts(runs):
+  return analyse(runs)
+
+
+@pytest.fixture(scope='module')
+def address(facts, tmp_path_factory):
   """A page with the gallery, tables, and a picture wider than a telephone."""
   png = cv2.imencode('.png', np.zeros((300, 1200, 3), np.uint8))[1].tobytes()
   content = Content(
-    figures={'errors': [Picture('wide', 'A caption.', 'nothing', png)]},
-    tables={
-      'overview': [sections.overview(runs)],
-      'by_landmark': [sections.by_landmark(runs)],
+    blocks={
+      'errors': [Picture('wide', 'A caption.', 'nothing', png)],
+      'overview': [sections.overview(facts)],
+      'papers': [sections.by_landmark(facts)],
     },
-    values={**report_content.values(runs), 'gallery': 'The images.'},
-    gallery=gallery.gallery(runs),
+    values={**sentences.values(facts), 'gallery': 'The images.'},
+    gallery=gallery.gallery(facts),
   )
   path = tmp_path_factory.mktemp('page') / 'report.html'
   path.write_text(page(content))
@@ -118,7 +123,7 @@ def image_errors(errors):
   return means
 
 
-def test_filters_count_what_is_there(opened, runs):
+def test_filters_count_what_is_there(opened, runs, facts):
   tab, p = opened(), runs[0].predictions
   final, first = loop_errors(runs[0]), loop_errors(runs[0], 'stage1')
   mean = image_errors(final)
@@ -142,7 +147,7 @@ def test_filters_count_what_is_there(opened, runs):
     ({'low': '5', 'high': '7.5'}, (mean >= 0.05) & (mean <= 0.075)),
     ({'stage': 'stage1', 'low': '15'}, at_least(image_errors(first), 0.15)),
     ({'route': 'hard'}, p.route_score >= 0.3),
-    ({'sides': 'exchanged'}, runs[0].exchanged['stage3']),
+    ({'sides': 'exchanged'}, facts.first.exchanged['stage3']),
     (
       {'run': 'heatmaps/seed0', 'low': '20'},
       at_least(image_errors(loop_errors(runs[1])), 0.2),

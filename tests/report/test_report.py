@@ -16,19 +16,24 @@ from places import ROOT
 
 from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
-from fld_jax.evaluation import analysis, evaluated_run
-from fld_jax.evaluation.analysis import confusion, kept_ne
+from fld_jax.evaluation import analysis, evaluated_run, mean_images
+from fld_jax.evaluation.analysis import analyse, confusion, kept_ne
 from fld_jax.metrics import normalised_error
 from fld_jax.papers import published
-from fld_jax.report import content, gallery, report, sections
-from fld_jax.report.render import Content, page
+from fld_jax.report import content, gallery, report, sections, sentences
+from fld_jax.report.render import Content, page, table_html
 from fld_jax.report.table import Row, Table
-from fld_jax.visualization import error_plots, pictures
+from fld_jax.visualization import error_plots
 
 
 @pytest.fixture(scope='module')
 def run():
   return make_run()
+
+
+@pytest.fixture(scope='module')
+def facts(run):
+  return analyse([run])
 
 
 def read_csv(table):
@@ -61,7 +66,7 @@ def test_table_formats_have_the_same_cells():
   ]
   # 12.345 is a tie in decimals, and just above it in binary.
   assert read_csv(table) == expected
-  page = table.html()
+  page = table_html(table)
   assert '<b>' not in page and 'A &amp; &lt;b&gt;' in page
   assert page.count('<th scope="row">') == 2 and page.count('<td>') == 6
   assert '<td>–</td>' in page and '<tr class="final">' in page
@@ -72,8 +77,8 @@ def test_table_formats_have_the_same_cells():
   assert r'\begin{tabular}{lrrr}' in tex
 
 
-def test_ne_by_landmark(run):
-  rows = read_csv(sections.by_landmark([run]))
+def test_ne_by_landmark(run, facts):
+  rows = read_csv(sections.by_landmark(facts))
   assert rows[0][:3] == ['stage', 'collar left', 'collar right']
   for row, stage in zip(rows[1:4], run.stages, strict=True):
     errors = loop_errors(run, stage)
@@ -107,22 +112,22 @@ def test_published_figures():
         assert np.mean(values[:8]) == pytest.approx(values[8], abs=6e-5)
 
 
-def test_papers_are_told_apart(run):
+def test_papers_are_told_apart(run, facts):
   """Of data that the papers have, their rows stand below and are marked."""
   ours = make_run()
   ours.evaluation.config.dataset.name = 'deepfashion'
-  table = sections.by_landmark([ours, run])
+  table = sections.by_landmark(analyse([ours, run]))
   assert [row.kind for row in table.rows[-5:]] == ['final', *4 * ['paper']]
   assert table.rows[-1].cells[0] == 'paper'
   assert 'DFA on' not in table.csv().split('\n')[1]
-  values = content.values([ours])
+  values = sentences.values(analyse([ours]))
   assert 'not comparable' in values['papers']
-  assert 'papers' not in content.values([run])
+  assert 'papers' not in sentences.values(facts)
 
 
-def test_groups(run):
+def test_groups(run, facts):
   errors, p = loop_errors(run), run.predictions
-  rows = read_csv(sections.by_group([run], 'clothes_type'))
+  rows = read_csv(sections.by_group(facts, 'clothes_type'))
   types = landmark_sets.CLOTHES_TYPES.items()
   for row, (code, name) in zip(rows[1:], types, strict=True):
     mask = p.clothes_type == code
@@ -137,14 +142,14 @@ def test_groups(run):
       percent(np.quantile(images, 0.9)),
       percent(values > 0.2),
     ]
-  names = [row[0] for row in read_csv(sections.by_group([run], 'variation'))]
+  names = [row[0] for row in read_csv(sections.by_group(facts, 'variation'))]
   assert names == ['variation', 'normal pose', 'medium pose', 'large pose']
   plain = make_run(cascade=False, num_stages=1)
-  assert sections.by_group([plain], 'variation') is None
+  assert sections.by_group(analyse([plain]), 'variation') is None
 
 
-def test_routing(run):
-  rows = read_csv(sections.routing([run]))
+def test_routing(run, facts):
+  rows = read_csv(sections.routing(facts))
   hard = run.predictions.route_score >= 0.3
   assert 0 < hard.sum() < 40
   names = ('easy', 'hard')
@@ -152,10 +157,12 @@ def test_routing(run):
     before = of(loop_errors(run, 'stage2'), mask)
     after = of(loop_errors(run, 'stage3'), mask)
     assert row == [name, str(mask.sum()), percent(mask), before, after]
-  assert sections.routing([make_run(cascade=False, num_stages=1)]) is None
+  assert (
+    sections.routing(analyse([make_run(cascade=False, num_stages=1)])) is None
+  )
 
 
-def test_visibility(run):
+def test_visibility(run, facts):
   p = run.predictions
   counts = np.zeros((3, 3), int)
   for i, j in np.ndindex(p.visibility.shape):
@@ -163,15 +170,22 @@ def test_visibility(run):
       probs = p.visibility_probs['stage3'][i, j].tolist()
       counts[p.visibility[i, j], probs.index(max(probs))] += 1
   np.testing.assert_array_equal(confusion(run), counts)
-  rows = read_csv(sections.visibility([run]))
+  rows = read_csv(sections.visibility(facts))
   for row, line in zip(rows[1:], counts, strict=True):
     assert row[1] == str(line.sum())
     assert row[2:] == [percent(n / line.sum()) for n in line]
 
 
-def test_data(run):
+def test_data(run, facts):
   p = run.predictions
-  types, variations, states = map(read_csv, sections.data(run))
+  types, variations, states = map(
+    read_csv,
+    [
+      sections.data_by_group(facts, 'clothes_type'),
+      sections.data_by_group(facts, 'variation'),
+      sections.data_visibility(facts),
+    ],
+  )
   counts = [int((p.clothes_type == code).sum()) for code in (1, 2, 3)]
   assert [row[1] for row in types[1:]] == list(map(str, counts))
   assert [row[2] for row in types[1:]] == [percent(n / 40) for n in counts]
@@ -188,8 +202,8 @@ def test_kept_by_hand():
   assert kept_ne(errors[:0], scores[:0], (0.5,)) == [None]
 
 
-def test_trust(run):
-  rows = read_csv(sections.trust([run]))
+def test_trust(run, facts):
+  rows = read_csv(sections.trust(facts))
   assert [row[0] for row in rows[1:]] == [
     'probability of visible',
     'small move by the last stage',
@@ -209,7 +223,8 @@ def test_trust(run):
 def test_difference_is_of_the_same_images(run):
   ids = [f'img/{i:03}.jpg' for i in range(30, 70)]  # ten in common
   other = make_run('b', seed=1, ids=ids)
-  (row,) = read_csv(sections.difference([run, other]))[1:]
+  both = analyse([run, other])
+  (row,) = read_csv(sections.difference(both))[1:]
   image = lambda of: np.array(
     [np.nanmean(x) if np.isfinite(x).any() else np.nan for x in of]
   )
@@ -220,11 +235,11 @@ def test_difference_is_of_the_same_images(run):
   error = change.std(ddof=1) / 3
   expected = [a[known].mean(), b[known].mean(), change.mean(), error]
   assert row == ['b', '9', *map(percent, [*expected, (change < 0).mean()])]
-  lead = content.values([run, other])['lead']
+  lead = sentences.values(both)['lead']
   assert 'b has 10 of its 40 images in common with a' in lead
 
 
-def test_exchanged_sides(run):
+def test_exchanged_sides(run, facts):
   """Rows 5 to 8 were made with left and right the other way round."""
   plain = loop_errors(run)
   turned = make_run()
@@ -235,9 +250,9 @@ def test_exchanged_sides(run):
   seen = np.isfinite(plain).any(axis=1)
   expected = np.zeros(40, bool)
   expected[seen] = np.nanmean(turned[seen], 1) < np.nanmean(plain[seen], 1)
-  np.testing.assert_array_equal(run.exchanged['stage3'], expected)
+  np.testing.assert_array_equal(facts.first.exchanged['stage3'], expected)
   assert expected[5:9].all() and not expected[9:].any()
-  lines = content.findings([run])
+  lines = sentences.findings(facts)
   share = percent((plain[expected] > 0.2).sum() / (plain > 0.2).sum())
   assert f'{share} % of the outliers' in lines[-1]
 
@@ -247,19 +262,19 @@ def test_exchanged_sides(run):
 
 def test_choice_by_hand():
   errors = np.array([5.0, np.nan, 1, 9, 3, 7, 2, 8, 4, 6])
-  chosen = gallery.choose(errors, 6)
+  chosen = analysis.choose(errors, 6)
   why = lambda name: sorted(row for row, w in chosen.items() if w == name)
   assert why('worst') == [3, 7]  # 9 and 8
   assert why('best') == [2, 6]  # 1 and 2
   assert why('spread') == [4, 5]  # of 3 to 7 the ends
-  everything = gallery.choose(errors, 100)
+  everything = analysis.choose(errors, 100)
   assert sorted(everything) == [0, 2, 3, 4, 5, 6, 7, 8, 9]
   assert list(everything.values()).count('worst') == 3
-  assert gallery.choose(np.full(3, np.nan), 6) == {}
+  assert analysis.choose(np.full(3, np.nan), 6) == {}
 
 
-def test_gallery_positions_and_errors(run):
-  data = gallery.gallery([run])
+def test_gallery_positions_and_errors(run, facts):
+  data = gallery.gallery(facts)
   assert len(data['images']) == 39  # one has no NE
   p = run.predictions
   for entry in data['images'][:5]:
@@ -294,12 +309,12 @@ def test_gallery_positions_and_errors(run):
 
 def test_runs_share_the_images_of_the_gallery(run):
   other = make_run('b', seed=1, cascade=False, num_stages=1)
-  data = gallery.gallery([run, other])
+  data = gallery.gallery(analyse([run, other]))
   assert len(data['images']) == 39
   assert all(len(entry['runs']) == 2 for entry in data['images'])
   assert [r['stages'] for r in data['runs']][1] == ['stage1']
   other.predictions.boxes += 1  # a detector's: other pictures
-  assert len(gallery.gallery([run, other])['images']) == 78
+  assert len(gallery.gallery(analyse([run, other]))['images']) == 78
 
 
 # --- pictures and plots ------------------------------------------------------
@@ -308,7 +323,7 @@ def test_runs_share_the_images_of_the_gallery(run):
 @pytest.mark.parametrize('stage', ['stage1', 'stage2', 'stage3'])
 def test_nearest_centres(run, stage):
   """By loops, in pixels of the stretched crop of 224."""
-  p, labels = run.predictions, analysis.nearest_clusters(run, stage)
+  p, labels = run.predictions, mean_images.nearest_clusters(run, stage)
   before = {'stage2': 'stage1', 'stage3': 'stage2'}.get(stage)
   assert run.evaluation.config.input.crop == 'bbox_wh'
   margin = run.evaluation.config.input.margin
@@ -337,7 +352,7 @@ def test_pattern_of_errors():
   products = np.outer(pattern.ravel(), pattern.ravel()).ravel()
   signed = np.sign(products) * np.sqrt(np.abs(products))
   for centre, transform in ((products, 'raw'), (signed, 'signed_sqrt')):
-    found = analysis.error_pattern(centre, transform)
+    found = mean_images.error_pattern(centre, transform)
     sign = np.sign(found[1, 1])
     np.testing.assert_allclose(sign * found, pattern, atol=1e-6)
 
@@ -356,7 +371,7 @@ def test_patches_are_centred_on_the_landmark(run):
     return picture
 
   marked.image = image
-  _, patches = pictures.crops_and_patches(marked, rows)
+  _, patches = mean_images.crops_and_patches(marked, rows)
   patch = patches[2].astype(float)
   assert patch[30:34, 30:34].min() > 200
   assert patch[:15].max() < 40 and patch[:, -15:].max() < 40
@@ -365,13 +380,13 @@ def test_patches_are_centred_on_the_landmark(run):
   np.testing.assert_allclose(mass, [32, 32], atol=2.5)
 
 
-def test_bars_are_the_numbers(run):
-  axes = error_plots.plot_landmarks([run]).axes[0]
+def test_bars_are_the_numbers(run, facts):
+  axes = error_plots.plot_landmarks(facts).axes[0]
   errors = loop_errors(run, 'stage3')
   found = [bar.get_width() for bar in axes.patches[-8:]]
   expected = [100 * x[np.isfinite(x)].mean() for x in errors.T]
   np.testing.assert_allclose(found, expected)
-  axes = error_plots.plot_groups([run]).axes[0]
+  axes = error_plots.plot_groups(facts).axes[0]
   found = [bar.get_height() for bar in axes.patches[-3:]]
   types = run.predictions.clothes_type
   expected = [float(of(errors, types == code)) for code in (1, 2, 3)]
@@ -441,14 +456,18 @@ def test_files(run, tmp_path):
 
 
 def test_nothing_of_the_data_is_taken_for_the_page():
-  bad = ['</script><script>alert(1)</script>', '{{page gallery}}', '<!--', 'd']
-  one = make_run('{{value macro}} <i>', count=4, ids=bad)
-  tables = {'overview': [sections.overview([one])]}
-  words = content.values([one])
-  data = gallery.gallery([one])
-  text = page(Content(tables=tables, values=words, gallery=data))
+  bad = ['</script><script>alert(1)</script>', '{{ content }}', '<!--', '{% d']
+  one = make_run('{{ values.macro }} <i>', count=4, ids=bad)
+  found = analyse([one])
+  text = page(
+    Content(
+      blocks={'overview': [sections.overview(found)]},
+      values=sentences.values(found),
+      gallery=gallery.gallery(found),
+    )
+  )
   assert text.count('<script') == 2 and 'alert(1)</script>' not in text
-  assert '{{value macro}} &lt;i&gt;' in text and '<i>' not in text
+  assert '{{ values.macro }} &lt;i&gt;' in text and '<i>' not in text
   block = re.search(r'id="gallery-data">(.*?)</script>', text, re.S).group(1)
   assert {e['id'] for e in json.loads(block)['images']} <= set(bad)
   # Nothing to fetch: no address but those of XML's names.
@@ -456,6 +475,13 @@ def test_nothing_of_the_data_is_taken_for_the_page():
   assert set(re.findall(r'https?://[^\s\'"]+', text)) == {
     'http://www.w3.org/2000/svg'
   }
+
+
+def test_every_block_has_a_section_in_the_template():
+  """Without one it would be left out and nobody would be told."""
+  template = (ROOT / 'fld_jax/report/assets/page.html').read_text()
+  named = set(re.findall(r"call section\('(\w+)'", template))
+  assert {block.section for block in content.BLOCKS} < named
 
 
 def test_empty_sections_are_left_out():

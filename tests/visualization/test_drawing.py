@@ -1,9 +1,13 @@
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
+from made_up_runs import make_run
 
 from fld_jax import landmark_sets, papers, schema
 from fld_jax.evaluation import text_tables
+from fld_jax.evaluation.analysis import analyse
 from fld_jax.metrics import normalised_error
 from fld_jax.metrics.predictions import Predictions
 from fld_jax.visualization import curves, drawing
@@ -69,6 +73,25 @@ def test_drawn_where_the_landmark_is():
     assert tuple(drawn[y, x]) == expected, i
 
 
+def test_a_landmark_without_a_side_has_its_own_colour():
+  names = ('cuff_left', 'cuff_right', 'tip')
+  landmarks = np.array([[20.5, 20.5], [60.5, 60.5], [100.5, 100.5]])
+  codes = np.zeros(3, int)
+  drawn = drawing.draw_landmarks(grey_image(0), landmarks, codes, names=names)
+  colours = [tuple(drawn[i, i]) for i in (20, 60, 100)]
+  assert colours == [drawing.LEFT, drawing.RIGHT, drawing.MIDDLE]
+  # The plots and the page use the same colours, by the set's sides.
+  sides = schema.LandmarkSet(names).sides
+  assert sides == ('left', 'right', 'middle')
+  for side, colour in zip(sides, colours, strict=True):
+    assert drawing.SIDE_COLOURS[side] == '#{:02X}{:02X}{:02X}'.format(*colour)
+
+
+def test_sides_of_pairs_that_words_do_not_tell():
+  one = schema.LandmarkSet(('a', 'b', 'c'), swaps=(('c', 'a'),))
+  assert one.sides == ('left', 'middle', 'right')
+
+
 def test_circles_are_centred_to_a_fraction_of_a_pixel():
   """The centre of mass of what is drawn is the landmark, in our convention."""
   for point in ((50.5, 60.5), (50.9, 60.1), (51.0, 60.25)):
@@ -105,8 +128,12 @@ def test_wild_estimates_can_be_drawn():
 
 def test_overlay_sheet_grid():
   predictions = fake_predictions()
-  one = drawing.overlay_sheet(grey_image, predictions, [1])
-  three = drawing.overlay_sheet(grey_image, predictions, [1, 2, 0])
+  errors = {
+    stage: normalised_error.image_errors(predictions, stage, 'bbox_wh')
+    for stage in predictions.estimates
+  }
+  one = drawing.overlay_sheet(grey_image, predictions, [1], errors)
+  three = drawing.overlay_sheet(grey_image, predictions, [1, 2, 0], errors)
   assert one.dtype == np.uint8 and one.shape[1] == three.shape[1]
   assert one.shape[1] % 3 == 0  # truth and two stages
   np.testing.assert_array_equal(three[: len(one)], one)
@@ -195,12 +222,13 @@ def test_paper_table():
 
 
 def test_curves_hold_the_numbers():
-  results = normalised_error.evaluate(fake_predictions())
-  axes = curves.plot_pdl(results).axes[0]
+  run = make_run(num_stages=2)
+  facts = dataclasses.replace(analyse([run]), history=HISTORY)
+  axes = curves.plot_pdl(facts).axes[0]
   for line in axes.lines[:2]:
-    shares = results['stages'][line.get_label()]['pdl_curve']
+    shares = run.figures['stages'][line.get_label()]['pdl_curve']
     np.testing.assert_allclose(line.get_ydata(), 100 * np.array(shares))
-  loss, ne = curves.plot_training(HISTORY).axes
+  loss, ne = curves.plot_training(facts).axes
   assert [line.get_label() for line in loss.lines] == ['one', 'two']
   np.testing.assert_allclose(loss.lines[0].get_xdata(), [8, 16, 24])
   np.testing.assert_allclose(ne.lines[1].get_ydata(), [20, 10])
