@@ -10,6 +10,8 @@ import pkgutil
 import textwrap
 from typing import Any, NamedTuple
 
+from ml_collections import ConfigDict
+
 from fld_jax import landmark_sets
 from fld_jax.errors import InputError
 from fld_jax.schema import LandmarkSet
@@ -230,30 +232,31 @@ def names_with_files() -> list[str]:
   ]
 
 
-def landmark_set(config) -> LandmarkSet:
+def landmark_set(config: ConfigDict) -> LandmarkSet:
   """The landmarks that a config asks for.
 
   Args:
-    config: see `prepared_builder`; `clothes_type`, see `selected_type`.
+    config: The config's part `dataset`.
 
   Returns:
-    Those of the dataset; with a clothes type, those that it has.
+    The landmark set of the data set, or of its one type of clothes if the
+    config asks for one.
 
   Raises:
-    InputError: for an unknown name or clothes type; for coco_keypoints,
-      anything wrong with the files' category.
+    InputError: The name or the clothes type is unknown, or files that say which
+      landmarks there are are wrong.
   """
   whole, only = whole_set(config), selected_type(config)
   return whole if only is None else whole.of_type(only.code)
 
 
 class ClothesType(NamedTuple):
-  """A type of clothes, of a dataset where each has landmarks of its own.
+  """A type of clothes in a data set whose types have different landmarks.
 
   Attributes:
-    name: for example 'upper'.
-    code: in records.
-    slots: of the landmarks that it has.
+    name: The name of the type, for example 'upper'.
+    code: The code of the type in records.
+    slots: The slots of the landmarks that the type has.
   """
 
   name: str
@@ -261,15 +264,19 @@ class ClothesType(NamedTuple):
   slots: tuple[int, ...]
 
 
-def selected_type(config) -> ClothesType | None:
-  """The one clothes type that a config asks for, None for all.
+def selected_type(config: ConfigDict) -> ClothesType | None:
+  """The one clothes type that a config asks for.
 
   Args:
-    config: `name`; `clothes_type`, the name of one, or '' for all.
+    config: The config's part `dataset`.
+
+  Returns:
+    The type that `clothes_type` names; None if that is '', which stands for
+    all.
 
   Raises:
-    InputError: for an unknown name, or a dataset whose types have not each
-      their own landmarks.
+    InputError: The name is unknown, or the data set's types do not have
+      landmarks of their own.
   """
   if not config.clothes_type:
     return None
@@ -292,8 +299,16 @@ def selected_type(config) -> ClothesType | None:
   return ClothesType(config.clothes_type, code, whole.slots[code])
 
 
-def whole_set(config) -> LandmarkSet:
-  """The landmarks of all clothes types, see `landmark_set`."""
+def whole_set(config: ConfigDict) -> LandmarkSet:
+  """The landmarks of all clothes types.
+
+  Args:
+    config: The config's part `dataset`.
+
+  Raises:
+    InputError: The name is unknown, or files that say which landmarks there are
+      are wrong.
+  """
   landmarks = find(config.name).landmarks
   if isinstance(landmarks, LandmarkSet):
     return landmarks
@@ -304,7 +319,11 @@ def whole_set(config) -> LandmarkSet:
 
 @contextlib.contextmanager
 def instructions(name: str):
-  """Where files are missing, says where to get them and how they shall lie."""
+  """Adds to errors of missing files where to obtain them, and the layout.
+
+  Args:
+    name: A value of `config.dataset.name`.
+  """
   try:
     yield
   except InputError as error:
@@ -319,8 +338,15 @@ def instructions(name: str):
     ) from error
 
 
-def check_manual_dir(config) -> None:
-  """Raises InputError if a config names no folder of original files."""
+def check_manual_dir(config: ConfigDict) -> None:
+  """Refuses a config that names no folder of original files.
+
+  Args:
+    config: The config's part `dataset`.
+
+  Raises:
+    InputError: `manual_dir` is empty.
+  """
   if not config.manual_dir:
     raise InputError(
       "config.dataset.manual_dir is empty: give the dataset's folder, "

@@ -1,24 +1,27 @@
-"""Prepares a dataset, and says what was read and what was left out."""
+"""Prepares a data set: original files or a seed -> records."""
 
 import os
 import pkgutil
 import time
 
+from ml_collections import ConfigDict
+
 from fld_jax.datasets.catalog import check_manual_dir, find, instructions
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 
 
-def prepare(config) -> dict:
-  """Writes a dataset's records, if they are not there yet, and a summary.
+def prepare(config: ConfigDict) -> dict:
+  """Writes a data set's records, unless they exist, and prints a summary.
 
   Args:
-    config: of the dataset, see `datasets.prepared_builder`.
+    config: The config's part `dataset`.
 
   Returns:
-    `splits`, name -> number of records, and `left_out`, why -> how many.
+    `splits`, name -> number of records, and `left_out`, reason -> number of
+    rows that are not records.
 
   Raises:
-    InputError: anything wrong with the files; then nothing is prepared.
+    InputError: The folder or a file in it is wrong; then nothing is prepared.
   """
   start = time.perf_counter()
   known = make_builder(config).is_prepared()
@@ -43,21 +46,19 @@ def prepare(config) -> dict:
   return summary
 
 
-def prepared_builder(config):
-  """The builder that a config names, its data prepared if they were not.
+def prepared_builder(config: ConfigDict):
+  """The builder that a config names, after preparing its data if needed.
 
   Args:
-    config: `name`; `data_dir`, where prepared data lie; `manual_dir`, the
-      folder of the original files; `labels` (deepfashion); `annotations`,
-      `images`, `detections` (coco_keypoints); `centric` (lsp, lspet, parse);
-      `sizes`, `seed` (synthetic).
+    config: The config's part `dataset`; fld_jax/defaults.py describes its
+      fields.
 
   Returns:
     A TFDS builder; its splits can be read with `as_data_source`. It has all
     records, whatever `clothes_type` is.
 
   Raises:
-    InputError: for an unknown name, or anything wrong with the folder.
+    InputError: The name is unknown, or the folder or a file in it is wrong.
   """
   builder = make_builder(config)
   builder.download_and_prepare(file_format='array_record')
@@ -65,10 +66,13 @@ def prepared_builder(config):
 
 
 def content_id(builder) -> str:
-  """A name of a prepared dataset that is the same for the same records.
+  """A name of prepared data that is the same for the same records.
 
-  Unlike the place of the prepared files, which changes with the images' times
-  too: a copy of a folder is prepared again, and a run goes on with it.
+  The path of the prepared files also changes with the times of the image files:
+  a copy of a folder is prepared again, but a run on it can be resumed.
+
+  Args:
+    builder: A TFDS builder whose data are prepared.
   """
   content = (builder.info.metadata or {}).get('content')
   if content is None:  # rendered: the name says from what
@@ -76,14 +80,14 @@ def content_id(builder) -> str:
   return f'{builder.name}/{content}/{builder.version}'
 
 
-def make_builder(config):
+def make_builder(config: ConfigDict):
   """The builder that a config names, prepared or not.
 
   Args:
-    config: see `prepared_builder`.
+    config: The config's part `dataset`.
 
   Raises:
-    InputError: for an unknown name, or missing files.
+    InputError: The name is unknown, or files are missing.
   """
   row = find(config.name)
   with instructions(config.name):

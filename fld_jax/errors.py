@@ -1,4 +1,4 @@
-"""The exceptions that are no defects of fld_jax, and how they end a run."""
+"""Exceptions for user errors and interrupted runs."""
 
 from collections import Counter
 
@@ -7,14 +7,14 @@ START_AGAIN = 75
 
 
 class InputError(Exception):
-  """Bad input: one sentence that names the file, the line or the field.
+  """Bad input; the message is a sentence that names file, line and field.
 
   `main` prints it without a traceback and exits with status 2. Everything
   else that is raised is a defect of fld_jax and keeps its traceback.
 
   Attributes:
-    kind: of mistakes in a folder of files, what `--mode=doctor` counts it as: a
-      key of `doctor.KINDS`; or 'config' if a setting is wrong, not the folder.
+    kind: The kind of mistake that `--mode=doctor` counts it as, a key of
+      `doctor.examine.KINDS`; or 'config' if a setting is wrong, not a file.
   """
 
   def __init__(self, message: str, kind: str = 'form'):
@@ -23,19 +23,19 @@ class InputError(Exception):
 
 
 class LostProcess(Exception):
-  """Another process of the run is gone or stuck, so this one must end too."""
+  """Another process of the run ended or hangs, so this one must end too."""
 
 
 class Preempted(Exception):
-  """The run was asked to end (SIGTERM) and has saved what it can go on from."""
+  """The run was asked to end (SIGTERM) and has saved a checkpoint."""
 
 
 def printable(text: str, longest: int = 200) -> str:
-  """A file's own text as messages show it: in one line, and not for pages.
+  """Text from a file as messages show it: in one line of limited length.
 
   Args:
-    text: anything; what does not print is escaped.
-    longest: characters before the rest is left out.
+    text: Any text; characters that do not print are escaped.
+    longest: The number of characters after which the rest is left out.
   """
   rest = '...' if len(text) > longest else ''
   printed = (c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
@@ -43,25 +43,34 @@ def printable(text: str, longest: int = 200) -> str:
 
 
 class Findings:
-  """What a reader finds beside rows.
+  """Collects the mistakes that a reader finds, and counts omitted rows.
 
-  Readers yield rows one by one, and those of lists and CSVs need no more memory
-  for a million of them than for a thousand. They hand every mistake to
-  `mistake`, and go on without the row if it returns.
+  Readers yield rows one by one; those of lists and CSVs need no more memory for
+  a million rows than for a thousand. They hand every mistake to `mistake` and,
+  if it returns, go on without the row.
 
   Attributes:
-    left_out: why rows are left out that are no mistakes -> how many.
-    mistakes: what `mistake` was given, if not `strict`.
+    strict: Whether the first mistake ends the reading.
+    left_out: Reason -> number of rows that are left out and not mistakes.
+    mistakes: The collected mistakes; empty if `strict`.
   """
 
   def __init__(self, strict: bool = True):
-    """With `strict`, the first mistake ends the reading."""
+    """Creates a collector without findings.
+
+    Args:
+      strict: Whether `mistake` raises the first mistake.
+    """
     self.strict = strict
     self.left_out: Counter = Counter()
     self.mistakes: list[InputError] = []
 
   def mistake(self, error: InputError) -> None:
-    """Raises the error, or keeps it."""
+    """Raises the mistake if `strict`, otherwise collects it.
+
+    Args:
+      error: The mistake.
+    """
     if self.strict:
       raise error
     self.mistakes.append(error)

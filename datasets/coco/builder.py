@@ -1,7 +1,7 @@
 """COCO-style keypoint files, of anybody's own landmarks -> records.
 
 A record is an annotated object; its id is the file's name and the annotation's
-id. coco_folder.py has the layout and all that a user can get wrong.
+id. folder.py has the layout and all that a user can get wrong.
 """
 
 from fld_jax.datasets.coco import detections as coco_detections

@@ -58,8 +58,8 @@ def read(
 
   Args:
     manual_dir: the folder.
-    annotations: see `coco_folder.annotation_files`; names the images.
-    images: see `coco_folder.read`.
+    annotations: see `folder.annotation_files`; names the images.
+    images: see `folder.read`.
     split: the images'.
     path: of the detections.
     findings: gets the mistakes, and how many boxes are left out because they

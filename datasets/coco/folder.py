@@ -1,7 +1,7 @@
 """A folder of COCO-style keypoint files and images -> rows.
 
-coco_files.py has the form of the files. Their places are settings, with {split}
-for train, val or test.
+fld_jax/files/coco.py describes the form of the files. Their paths are settings,
+with {split} for train, val or test.
 """
 
 import functools
@@ -34,7 +34,16 @@ def annotation_files(manual_dir, annotations: str) -> dict[str, Path]:
 
 
 def files_of_splits(manual_dir, place: str, field: str) -> dict[str, Path]:
-  """As `annotation_files`, of the place in a field of `config.dataset`."""
+  """The files of a setting that there are, by split.
+
+  Args:
+    manual_dir: The folder.
+    place: The value of the setting, a path below the folder with {split}.
+    field: The name of the setting, for messages.
+
+  Raises:
+    InputError: There is no such file, or the path has no {split}.
+  """
   root = Path(manual_dir).expanduser()
   if '{split}' not in place:
     raise InputError(
@@ -61,7 +70,7 @@ def read_landmark_set(manual_dir, annotations: str) -> schema.LandmarkSet:
     annotations: see `annotation_files`.
 
   Raises:
-    InputError: the categories are no such, or files differ.
+    InputError: The categories are not valid, or files differ in them.
   """
   found = {}
   for path in annotation_files(manual_dir, annotations).values():
@@ -260,7 +269,7 @@ def result_ids(
     manual_dir: the folder.
     annotations: see `annotation_files`.
     ids: of records, FILE#ANNOTATION or, of a detected box, FILE#dNUMBER.
-    detections: see `coco_detections.detection_files`.
+    detections: see `detections.detection_files`.
 
   Returns:
     (image id, category id) of each record; None if the files name images by

@@ -1,4 +1,4 @@
-"""Rows of a folder -> prepared records: what all datasets of files share."""
+"""The builder that all data sets of files share: a folder -> records."""
 
 import functools
 import hashlib
@@ -24,22 +24,24 @@ logger = logging.getLogger('fld_jax')
 class FolderBuilder(tfds.core.ShardBasedBuilder):
   """Writes rows as records of `schema.features`; needs no TensorFlow.
 
-  What is prepared lies below `data_dir/NAME/DIGEST/`, so a corrected folder is
-  prepared anew, and several folders share one `data_dir`. Beside it lies what a
-  killed preparation has finished (see `shards`), for the next one to go on.
+  Records are written to `data_dir/NAME/DIGEST/`, so a corrected folder is
+  prepared anew, and several folders can share one `data_dir`. Files that a
+  killed preparation has finished are kept beside it (see `shards`), so that the
+  next preparation goes on from there.
 
-  The metadata of its info hold `attribute_names`, `landmark_names` and, of what
-  is prepared, `content`: a digest of all records, which copies of a folder
-  share.
-  Subclasses say what `digest`, `landmarks`, `attribute_names` and `read` are.
+  The metadata of the builder's info hold `attribute_names`, `landmark_names`
+  and, once prepared, `content`: a digest of all records, which copies of a
+  folder share.
+  Subclasses implement `digest`, `landmarks`, `read` and, if their records have
+  attributes, `attribute_names`.
 
   Args (keywords):
-    manual_dir: the folder.
-    data_dir: where TFDS keeps prepared data (its default if None).
-    **arguments: more of the subclass; they become attributes.
+    manual_dir: The folder of the original files.
+    data_dir: The folder for prepared data; None for TFDS's default.
+    **arguments: Further settings of a subclass, which become attributes.
 
   Raises:
-    InputError: the folder or a list is missing; `download_and_prepare` raises
+    InputError: The folder or a list is missing; `download_and_prepare` raises
       it for every other mistake and leaves nothing prepared.
   """
 
@@ -77,11 +79,25 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     return []
 
   def read(self, findings: Findings) -> Iterator[Row]:
-    """Yields all rows, checked; gives all else to `findings`."""
+    """Reads and checks the whole folder.
+
+    Args:
+      findings: Gets the mistakes, and the numbers of rows that are left out.
+
+    Yields:
+      The rows, each with its split.
+    """
     raise NotImplementedError
 
   def result_ids(self, ids: list[str]) -> list[tuple[int, int]] | None:
-    """(image id, category id) of records in COCO's results; None for none."""
+    """The ids by which COCO's results name records.
+
+    Args:
+      ids: The ids of the records.
+
+    Returns:
+      (image id, category id) of each record; None if the data set has none.
+    """
     del ids
     return None
 
@@ -97,7 +113,7 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     return Path(self._data_dir_root, self.name, name)
 
   def summary(self) -> dict:
-    """Of the prepared data: `splits`, name -> number, and `left_out`."""
+    """The summary of the prepared data, see `shards.write`."""
     return json.loads((Path(self.data_dir) / SUMMARY).read_text())
 
   def __reduce__(self):
@@ -151,9 +167,9 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
       raise
     (self.data_path / SUMMARY).write_text(json.dumps(summary))
     infos, content = [], hashlib.sha256()
-    for split, of_split in lengths.items():
+    for split, shard_lengths in lengths.items():
       template = self._get_filename_template(split_name=split)
-      paths = template.sharded_filepaths(num_shards=len(of_split))
+      paths = template.sharded_filepaths(num_shards=len(shard_lengths))
       content.update(split.encode())
       for path in paths:
         with open(path, 'rb') as file:
@@ -161,7 +177,7 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
       infos.append(
         tfds.core.SplitInfo(
           name=split,
-          shard_lengths=of_split,
+          shard_lengths=shard_lengths,
           num_bytes=sum(os.path.getsize(path) for path in paths),
           filename_template=template,
         )

@@ -6,8 +6,8 @@ import numpy as np
 
 from fld_jax.files.images import decode_image
 
-# Of pickled rows: raise it when `Row` moves or changes, so that a preparation
-# that was killed before is begun anew.
+# The format of pickled rows: raise it when `Row` moves or changes, so that a
+# preparation that was killed before starts anew.
 FORMAT = 2
 SPLITS = ('train', 'val', 'test')  # of most datasets
 
@@ -17,17 +17,18 @@ class Row:
   """One annotated object; positions in image pixels (x, y).
 
   Attributes:
-    id: unique and stable.
-    path: the image file.
-    place: what messages about the image begin with.
-    split: 'train' or another of the dataset's.
+    id: A name that is unique within the data set and does not change.
+    path: The path of the image file.
+    place: The file and line that name the image, for messages.
+    split: 'train' or another split of the data set.
     box: (4,) float32, x1 y1 x2 y2.
     landmarks: (N, 2) float32.
-    visibility: (N,) int32, codes of schema.
-    clothes_type, variation: codes, 0 where not known.
-    item_id: '' where not known.
-    attributes: (A,) int8 in {1, 0, -1}.
-    score: of the detector that found the box; 1 for an annotated one.
+    visibility: (N,) int32, codes of `schema`.
+    clothes_type: The code of the clothes type; 0 if not known.
+    variation: The code of `schema.VARIATIONS`; 0 if not known.
+    item_id: A name that all photos of one garment share; '' if not known.
+    attributes: (A,) int8: 1 has it, -1 has it not, 0 not known.
+    score: The score of the detector that found the box; 1 for an annotated box.
   """
 
   id: str
@@ -47,9 +48,15 @@ class Row:
 
 
 def read_image(row: Row) -> bytes:
-  """The bytes of a row's image file, decoded once to see that they are whole.
+  """Reads a row's image file, and decodes it to see that it is whole.
+
+  Args:
+    row: The row of the image.
+
+  Returns:
+    The bytes of the file.
 
   Raises:
-    InputError: the file cannot be read or decoded.
+    InputError: The file cannot be read or decoded.
   """
   return decode_image(row.path, row.place)[0]

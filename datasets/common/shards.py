@@ -1,11 +1,11 @@
-"""Rows -> files of records, in parallel over cores; a killed run goes on.
+"""Rows -> files of records, in parallel over cores; resumable after a kill.
 
-Below a folder of its own lie
+A folder of its own holds
 
   rows.sqlite     all rows, checked
   SPLIT-00003     a finished file of records
 
-until they are complete under a name with .tmp.
+and files with .tmp at the end of their names that are not complete.
 
 The records of a split stand in the order of TFDS's hash of their ids, which
 shuffles them. No step holds more rows in memory than one file has.
@@ -35,24 +35,28 @@ MIN_RECORDS, MAX_FILES = 1000, 128
 
 
 def write(
-  read: Callable[[Findings], Iterable[Row]], features, partial, target, name
+  read: Callable[[Findings], Iterable[Row]],
+  features,
+  partial: Path,
+  target: Path,
+  name: str,
 ) -> tuple[dict[str, list[int]], dict]:
   """Writes all rows as records.
 
   Args:
-    read: yields the rows, see `rows.Findings`.
-    features: of the records, `schema.features`.
-    partial: folder for what is not complete; the same one lets a killed run go
-      on. Removed at the end.
-    target: folder that the files get into, NAME-SPLIT.array_record-...
-    name: of the dataset.
+    read: A function that yields the rows and gives mistakes to its argument.
+    features: The TFDS features of the records, see `schema.features`.
+    partial: The folder for files that are not complete; given the same folder,
+      the next call goes on from there after a kill. It is removed at the end.
+    target: The folder for the files NAME-SPLIT.array_record-...
+    name: The name of the data set in the names of the files.
 
   Returns:
-    split -> numbers of the files' records; and what can be said of them:
-    `splits`, split -> number of records, and `left_out`, why -> how many.
+    Split -> the number of records in each file; and a summary: `splits`, split
+    -> number of records, and `left_out`, reason -> number of rows.
 
   Raises:
-    InputError: the first mistake.
+    InputError: The first mistake.
   """
   partial, target = Path(partial), Path(target)
   partial.mkdir(parents=True, exist_ok=True)
@@ -87,11 +91,11 @@ class _Job:
   """A file of records to write.
 
   Attributes:
-    split: the records'.
-    start: place of the first record in its split.
-    length: number of records.
-    part: where the file lies until all are complete.
-    file: where it gets.
+    split: The split of the records.
+    start: The index of the first record in its split.
+    length: The number of records.
+    part: The path of the file until all files are complete.
+    file: The path of the file in the end.
   """
 
   split: str
@@ -102,10 +106,14 @@ class _Job:
 
 
 def _collect(read, path: Path) -> dict:
-  """Writes all rows to a database, which is there once all are without fault.
+  """Writes all rows to a database, which exists once all rows are valid.
+
+  Args:
+    read: A function that yields the rows, as of `write`.
+    path: The path of the database.
 
   Returns:
-    See `write`.
+    The summary that `write` returns.
   """
   if path.exists():
     with _connect(path) as database:

@@ -2,9 +2,9 @@
 
 Z. Liu et al., DeepFashion: Powering Robust Clothes Recognition and Retrieval
 with Rich Annotations, CVPR 2016; Z. Liu et al., Fashion Landmark Detection in
-the Wild, ECCV 2016. deepfashion_folder.py has the layout, which a
+the Wild, ECCV 2016. coarse.py has the layout, which a
 folder of one's own may have as well, and all that a user can get wrong;
-deepfashion_fine.py those of the files in Anno_fine.
+fine.py those of the files in Anno_fine.
 """
 
 from fld_jax import landmark_sets

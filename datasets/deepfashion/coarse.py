@@ -5,14 +5,14 @@ The layout, of the official release and of a folder of one's own:
   Img/img/<folder>/img_00000001.jpg   or img/... without the folder Img; FLD's
                                       lie flat, Img/img_00000001.jpg
   Anno/list_bbox.txt                  or in Anno_coarse/, Anno_fine/ (whose
-                                      other files deepfashion_fine.py reads)
+                                      other files fine.py reads)
   Anno/list_landmarks.txt
   Anno/list_attr_cloth.txt, Anno/list_attr_img.txt   both, or neither
   Eval/list_eval_partition.txt        train, val, test: any subset of them
 
 FLD's Anno/list_joints.txt is not read.
 
-deepfashion_lists.py has the form of the lists. Positions pass into the rows as
+lists.py has the form of the lists. Positions pass into the rows as
 they stand, unclipped.
 """
 

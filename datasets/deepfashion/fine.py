@@ -91,22 +91,22 @@ def read_annotations(
   splits = [split for split in SPLITS if split in paths]
   with JoinedLists() as tables:
     for i, split in enumerate(splits):
-      of_split = _of_split(paths, split)
-      parse = functools.partial(_parse, of_split, types, len(names))
-      rows = parsed(_aligned(of_split, findings), findings, parse)
-      tables.add(split, of_split['split'], rows, findings)
+      split_paths = _paths_of_split(paths, split)
+      parse = functools.partial(_parse, split_paths, types, len(names))
+      rows = parsed(_aligned(split_paths, findings), findings, parse)
+      tables.add(split, split_paths['split'], rows, findings)
       earlier = {other: paths[other] for other in splits[:i]}
       for image, cells in tables.join(split):
         try:
-          _check_new(tables, earlier, of_split, image, cells[split][0])
-          row = _row(manual_dir, of_split, image, split, *cells[split])
+          _check_new(tables, earlier, split_paths, image, cells[split][0])
+          row = _row(manual_dir, split_paths, image, split, *cells[split])
         except InputError as mistake:
           findings.mistake(mistake)
         else:
           yield row
 
 
-def _of_split(paths: dict[str, Path], split: str) -> dict[str, Path]:
+def _paths_of_split(paths: dict[str, Path], split: str) -> dict[str, Path]:
   """The paths of a split's files by what they hold."""
   keys = {what: split + end for what, end in ENDS.items()}
   return {what: paths[key] for what, key in keys.items() if key in paths}
@@ -148,15 +148,15 @@ def _parse(paths, types, num_attributes: int, line: int, found):
   values = numbers(paths['landmarks'], line, POINT_FIELDS, rows['landmarks'])
   points = np.array(values, np.float32).reshape(-1, 2)
   shown = points.any(axis=1)
-  of_category = None
+  category_type = None
   if types is not None:
     path, fields = paths['category'], rows['category']
     if len(fields) != 1:
       raise columns_error(path, line, fields, '1, category_label')
     valid = range(1, 1 + len(types))
     label = integer(path, line, 'category_label', fields[0], valid)
-    of_category = types[label - 1]
-  clothes_type = _clothes_type(shown, of_category)
+    category_type = types[label - 1]
+  clothes_type = _clothes_type(shown, category_type)
   codes = np.full(LANDMARKS.num_landmarks, schema.ABSENT, np.int32)
   codes[list(LANDMARKS.slots[clothes_type])] = schema.TRUNCATED
   codes[shown] = schema.VISIBLE
@@ -170,13 +170,13 @@ def _parse(paths, types, num_attributes: int, line: int, found):
   return box, (clothes_type, 0, codes, points), attributes
 
 
-def _clothes_type(shown, of_category: int | None) -> int:
+def _clothes_type(shown, category_type: int | None) -> int:
   """The type of (8,) landmarks, True where there is a position."""
   positioned = set(np.flatnonzero(shown).tolist())
   holding = [t for t, s in LANDMARKS.slots.items() if positioned <= set(s)]
-  if of_category is None:
+  if category_type is None:
     return min(holding, key=lambda each: len(LANDMARKS.slots[each]))
-  return of_category if of_category in holding else FULL
+  return category_type if category_type in holding else FULL
 
 
 def _check_new(

@@ -128,7 +128,7 @@ def attribute_names(paths, header=lists.NAME_HEADER) -> list[str]:
 
   Args:
     paths: of the lists by what they hold.
-    header: see `deepfashion_lists.read_names`.
+    header: see `lists.read_names`.
 
   Raises:
     InputError: the first mistake in the list.
@@ -191,8 +191,8 @@ def checked_row(
     paths: of the lists: `split`, `box`, `landmarks`.
     image: as the lists name it.
     split: (line, split).
-    box: (line, (codes, box)) as `deepfashion_lists.read_boxes` yields it.
-    landmarks: likewise of `deepfashion_lists.read_landmarks`.
+    box: (line, (codes, box)) as `lists.read_boxes` yields it.
+    landmarks: likewise of `lists.read_landmarks`.
     attributes: (line, (A,) int8), if there are any.
     item_id: of the garment, if known.
     field: the image's column in the list `split`.

@@ -1,6 +1,6 @@
 """FashionAI key points: the competition's folders -> records.
 
-fashion_ai_folder.py has the layout and all that a user can get wrong.
+folder.py has the layout and all that a user can get wrong.
 """
 
 from fld_jax import landmark_sets

@@ -73,7 +73,7 @@ def annotation_files(manual_dir) -> list[Path]:
   """The CSVs with landmarks, sorted.
 
   Raises:
-    InputError: there is no such folder, or no such file in it.
+    InputError: The folder does not exist or holds no such file.
   """
   root = Path(manual_dir)
   if not root.is_dir():
@@ -90,7 +90,7 @@ def annotation_files(manual_dir) -> list[Path]:
 
 
 def _has_landmarks(path: Path) -> bool:
-  """Whether it is no list of images alone, as the tests' question files are.
+  """Whether a CSV has landmarks; the tests' question files only list images.
 
   A damaged header counts, so that its file is refused and not passed over.
   """
@@ -157,7 +157,7 @@ def _read_cells(path: Path, findings: Findings):
         cells = next(reader, None)
       except csv.Error as error:
         raise InputError(
-          f'{path}, line {line}, text: is no line of a CSV ({error})'
+          f'{path}, line {line}, text: is not a valid line of CSV ({error})'
         ) from None
       if cells is None:
         return

@@ -1,6 +1,6 @@
 """LSP, LSP extended and Image Parse: official folders -> records.
 
-pose_folder.py has the layouts and all that a user can get wrong.
+folder.py has the layouts and all that a user can get wrong.
 """
 
 from fld_jax import landmark_sets

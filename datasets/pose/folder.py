@@ -126,9 +126,9 @@ def read(
       'config',
     )
   joints = _load(path, layout)  # (n, 14, 2 or 3)
-  for i, of_image in enumerate(joints):
+  for i, image_joints in enumerate(joints):
     try:
-      row = _row(manual_dir, path, layout, i, of_image, centric)
+      row = _row(manual_dir, path, layout, i, image_joints, centric)
     except InputError as mistake:
       findings.mistake(mistake)
       continue
@@ -203,7 +203,9 @@ def _load(path: Path, layout: Layout) -> np.ndarray:
     array = mat_files.read_array(path, layout.key)
   except ValueError as error:
     problem = printable(str(error))
-    raise InputError(f'{path}: is no MATLAB file ({problem})') from None
+    raise InputError(
+      f'{path}: is not a valid MATLAB file ({problem})'
+    ) from None
   lengths = {'j': 14, 'c': layout.rows}
   shape = array.shape
   if (

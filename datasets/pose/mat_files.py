@@ -38,7 +38,7 @@ def read_array(path, name: str) -> np.ndarray:
   content = memoryview(Path(path).read_bytes())
   order = {b'IM': '<', b'MI': '>'}.get(bytes(content[126:128]))
   if not order or 0 in content[:4] or content[125 - (order == '>')] != 1:
-    raise ValueError('it does not begin as one of MATLAB 5')
+    raise ValueError('it does not begin as a MATLAB 5 file')
   at, names = _HEADER, []
   while at < len(content):
     kind, body, at = _element(content, at, order, padded=False)
@@ -72,7 +72,7 @@ def _matrix(body, order: str, wanted: str):
   if name != wanted:
     return name, None
   if flags & 0xFF not in _NUMERIC_CLASSES or flags & _COMPLEX:
-    raise ValueError(f"'{name}' is no array of real numbers")
+    raise ValueError(f"'{name}' is not an array of real numbers")
   kind, data, _ = _element(body, at, order)
   if kind not in _NUMBERS:
     raise ValueError(f"'{name}' has data of type {kind}")

@@ -1,6 +1,6 @@
 """Synthetic garments: what one item looks like, whatever the photo.
 
-An item has a cut (numbers in body units, see `garment_shapes`), colours, a
+An item has a cut (numbers in body units, see `shapes`), colours, a
 texture tile and exact attributes; all its photos share them.
 """
 

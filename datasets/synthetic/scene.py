@@ -1,6 +1,6 @@
 """Synthetic garments: what a photo shows, as layers from back to front.
 
-Everything is in body units and not yet warped, see `garment_shapes`.
+Everything is in body units and not yet warped, see `shapes`.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
 """Looks for mistakes in a data set's folder, without preparing it.
 
-Reads all rows, decodes all images, and says what is there, what is wrong, and
-what would spoil an evaluation: images or items that two splits share, and
-images of train that another split shows almost alike. `sides` has what is said
-of left and right, and why one image the other way round is no mistake.
+It reads all rows, decodes all images and reports what there is, what is wrong,
+and what would spoil an evaluation: images or items that two splits share, and
+images of train that are almost equal to one of another split. `sides` compares
+left and right, and says why a single reversed image is not a mistake.
 
 Memory stays flat but for 16 bytes an image, in the search for near duplicates.
 """
@@ -11,14 +11,17 @@ Memory stays flat but for 16 bytes an image, in the search for near duplicates.
 import concurrent.futures
 import hashlib
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from fld_jax import schema
 from fld_jax.datasets import catalog
+from fld_jax.datasets.common.rows import Row
 from fld_jax.datasets.common.shards import num_cores
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.doctor import near_duplicates, sheets, sides, summary
@@ -27,7 +30,7 @@ from fld_jax.errors import Findings, InputError
 from fld_jax.files.atomic import write_file
 from fld_jax.files.images import decode_image
 
-# What InputError's kinds are called. Kind 'config' is no mistake of a folder.
+# Titles of InputError's kinds; kind 'config' is not a mistake of the folder.
 KINDS = {
   'missing': 'missing files of annotations',
   'form': 'malformed annotations',
@@ -42,12 +45,12 @@ OVERLAPS = {
   'same_bytes': 'equal image files in two splits',
   'same_item': 'items that train shares with another split',
 }
-# What is told, but is not wrong: a reader's tolerance lets it pass.
+# Counted, but not as errors: a reader's tolerance lets them pass.
 BEYOND = {
   'box': 'boxes that reach beyond their image',
   'landmarks': 'rows with a landmark beyond their image',
 }
-EXAMPLES = 10  # of each kind of finding, in doctor.json
+MAX_EXAMPLES = 10  # of each kind of finding, in doctor.json
 NUM_PICTURES = 24  # of contact_sheet.png
 
 
@@ -60,15 +63,19 @@ class _Mistakes(Findings):
     self.examples = {kind: [] for kind in KINDS}
 
   def mistake(self, error: InputError) -> None:
-    """Counts it."""
+    """Counts a mistake.
+
+    Args:
+      error: The mistake; of its kind the first messages are kept.
+    """
     # A reader's new kind must not get lost.
     kind = error.kind if error.kind in KINDS else 'form'
     self.counts[kind] += 1
-    if self.counts[kind] <= EXAMPLES:
+    if self.counts[kind] <= MAX_EXAMPLES:
       self.examples[kind].append(str(error))
 
   def report(self) -> dict:
-    """What each kind is, its count and the first messages."""
+    """The title of each kind of mistakes, its count and first messages."""
     return {
       kind: {
         'what': what,
@@ -80,11 +87,11 @@ class _Mistakes(Findings):
 
 
 class _Tally:
-  """What is counted row by row.
+  """Counts of a data set's rows.
 
   Attributes:
-    visibility: (4, N) rows with each code of `doctor_table.VISIBILITY`.
-    sides: (split, clothes type) -> (P, 2), see `sides.majority`.
+    visibility: (4, N) numbers of rows with each code of `summary.VISIBILITY`.
+    sides: (split, clothes type) -> (P, 2) counts as `sides.majority` has them.
   """
 
   def __init__(self, landmarks: schema.LandmarkSet):
@@ -95,39 +102,42 @@ class _Tally:
     self.visibility = np.zeros((len(codes), landmarks.num_landmarks), np.int64)
     self.sides: dict[tuple, np.ndarray] = {}
 
-  def add(self, row) -> np.ndarray:
+  def add(self, row: Row) -> np.ndarray:
     """Counts a row; returns its `sides.signs`."""
     signs = sides.signs(row.landmarks, row.visibility, self.slots)
     self.visibility += row.visibility == self.codes
     key = row.split, self.name(row.clothes_type)
     empty = np.zeros((len(self.slots), 2), np.int64)
-    of_group = self.sides.setdefault(key, empty)
-    of_group += np.stack([signs > 0, signs < 0], axis=1)
+    counts = self.sides.setdefault(key, empty)
+    counts += np.stack([signs > 0, signs < 0], axis=1)
     return signs
 
   def name(self, clothes_type: int) -> str:
-    """Of a clothes type."""
+    """The name of a clothes type.
+
+    Args:
+      clothes_type: The code of a row.
+    """
     return self.landmarks.types.get(clothes_type, summary.UNKNOWN)
 
 
-def examine(config_dataset, directory) -> dict:
-  """Looks at a whole folder, prints a table and writes what was found.
+def examine(config_dataset: ConfigDict, directory: str | os.PathLike) -> dict:
+  """Examines a whole folder, prints a table and writes the findings.
 
   Args:
-    config_dataset: see `datasets.prepared_builder`; `data_dir` is not used.
-    directory: where doctor.json, doctor.txt, contact_sheet.png and, if there
-      are any near duplicates, duplicates.png go; made if it is not there.
+    config_dataset: The config's part `dataset`; `data_dir` is not used.
+    directory: The folder for doctor.json, doctor.txt, contact_sheet.png and, if
+      there are near duplicates, duplicates.png; created if it does not exist.
 
   Returns:
-    What doctor.json holds: `ok`, whether there are rows and nothing is wrong;
-    `counts`, `mistakes`, `beyond`, `overlaps`, `near_duplicates`, `sides`. What
-    is left out or reaches beyond its image within the tolerance, single images
-    that are the other way round and images of one colour are told, but are not
-    wrong.
+    The content of doctor.json: `ok`, whether there are rows and no errors;
+    `counts`, `mistakes`, `beyond`, `overlaps`, `near_duplicates`, `sides`. Not
+    counted as errors are rows that are left out or reach beyond their image
+    within the tolerance, single reversed images and images of one colour.
 
   Raises:
-    InputError: the folder or its lists are missing, or a setting is wrong.
-      Every other mistake is among what is returned.
+    InputError: The folder or its lists are missing, or a setting is wrong.
+      Every other mistake is in the returned value.
   """
   if not catalog.find(config_dataset.name).source:
     raise InputError(
@@ -167,7 +177,7 @@ def examine(config_dataset, directory) -> dict:
   return found
 
 
-def _read(config, index: RowIndex, mistakes: _Mistakes) -> _Tally:
+def _read(config: ConfigDict, index: RowIndex, mistakes: _Mistakes) -> _Tally:
   """Reads all rows, or those before a mistake that ends the reading."""
   tally = _Tally(schema.LandmarkSet(()))
   try:
@@ -215,7 +225,7 @@ def _digest(job: tuple[int, str, str]) -> tuple:
   return image, digest, near_duplicates.hashes(picture), picture.size
 
 
-def _counts(index: RowIndex, tally: _Tally, left_out) -> dict:
+def _counts(index: RowIndex, tally: _Tally, left_out: Counter) -> dict:
   splits, types, variations = Counter(), {}, {}
   for split, kind, variation, count in index.groups():
     splits[split] += count
@@ -226,11 +236,11 @@ def _counts(index: RowIndex, tally: _Tally, left_out) -> dict:
     'rows': splits.total(),
     'images': index.num_images(),
     'splits': dict(splits),
-    'clothes_types': {split: dict(of) for split, of in types.items()},
-    'variations': {split: dict(of) for split, of in variations.items()},
+    'clothes_types': {split: dict(counts) for split, counts in types.items()},
+    'variations': {split: dict(counts) for split, counts in variations.items()},
     'visibility': {
-      name: dict(zip(summary.VISIBILITY.values(), of, strict=True))
-      for name, of in zip(
+      name: dict(zip(summary.VISIBILITY.values(), counts, strict=True))
+      for name, counts in zip(
         tally.landmarks.names, tally.visibility.T.tolist(), strict=True
       )
     },
@@ -241,13 +251,13 @@ def _counts(index: RowIndex, tally: _Tally, left_out) -> dict:
 def _beyond(index: RowIndex) -> dict:
   found = {}
   for part, what in BEYOND.items():
-    count, examples = index.beyond(part, EXAMPLES)
+    count, examples = index.beyond(part, MAX_EXAMPLES)
     found[part] = {'what': what, 'count': count, 'examples': examples}
   return found
 
 
 def _overlaps(index: RowIndex) -> dict:
-  """What two splits have in common.
+  """Counts images and items that two splits share.
 
   Query and gallery of a retrieval set show the same items by design, so items
   count only if train has them as well.
@@ -259,7 +269,7 @@ def _overlaps(index: RowIndex) -> dict:
   }
   found = {}
   for name, find in shared.items():
-    count, examples = find(EXAMPLES)
+    count, examples = find(MAX_EXAMPLES)
     found[name] = {
       'what': OVERLAPS[name],
       'count': count,
@@ -269,17 +279,17 @@ def _overlaps(index: RowIndex) -> dict:
 
 
 def _sides(index: RowIndex, tally: _Tally) -> dict:
-  """What `sides` finds of the whole set."""
+  """Compares left and right over the whole set."""
   names = [
     [tally.landmarks.names[slot] for slot in pair]
     for pair in tally.slots.tolist()
   ]
   total = sum(tally.sides.values()) if tally.sides else np.zeros((0, 2))
   count, ids = 0, []
-  for of_rows, signs in index.signs():
+  for row_ids, signs in index.signs():
     opposite = np.flatnonzero(sides.opposite_images(signs, total))
     count += len(opposite)
-    ids += [of_rows[i] for i in opposite[: EXAMPLES - len(ids)]]
+    ids += [row_ids[i] for i in opposite[: MAX_EXAMPLES - len(ids)]]
   groups = sides.opposite_groups(tally.sides) if tally.sides else []
   return {
     'pairs': [
@@ -294,8 +304,8 @@ def _sides(index: RowIndex, tally: _Tally) -> dict:
 
 def _ok(found: dict) -> bool:
   wrong = [
-    *(of['count'] for of in found['mistakes'].values()),
-    *(of['count'] for of in found['overlaps'].values()),
+    *(check['count'] for check in found['mistakes'].values()),
+    *(check['count'] for check in found['overlaps'].values()),
     found['near_duplicates']['count'],
     *(len(found['sides'][key]) for key in summary.SIDES),
   ]

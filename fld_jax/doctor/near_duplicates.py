@@ -111,17 +111,17 @@ def find(index: RowIndex) -> dict:
   )
   for i, j, bits in close_pairs(*lists):
     images = ours['image'][i].tolist(), theirs['image'][j].tolist()
-    for of_bits, place, *pair in zip(bits, j, *images, strict=True):
+    for distance, place, *pair in zip(bits, j, *images, strict=True):
       digests, fine = zip(*map(index.digest_and_fine, pair), strict=True)
       if digests[0] == digests[1]:
         continue
       if not is_same_picture(*fine):
         counts['refused'] += 1
         continue
-      counts[int(of_bits)] += 1
+      counts[int(distance)] += 1
       alike[place] = True
-      if len(kept[of_bits]) < MAX_PAIRS:
-        kept[of_bits].append((int(of_bits), *pair))
+      if len(kept[distance]) < MAX_PAIRS:
+        kept[distance].append((int(distance), *pair))
   closest = [pair for pairs in kept for pair in pairs][:MAX_PAIRS]
   by_distance = [counts[bits] for bits in range(len(kept))]
   return {

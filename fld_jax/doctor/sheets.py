@@ -20,7 +20,7 @@ def write(directory: Path, rows: list[Row], pairs: list[dict], names) -> None:
   Args:
     directory: where.
     rows: of the contact sheet; none, no sheet.
-    pairs: see `doctor.examine`, near duplicates; none, no sheet.
+    pairs: see `examine.examine`, near duplicates; none, no sheet.
     names: N landmark names.
   """
   examples = [

@@ -105,17 +105,17 @@ def opposite_pairs(total) -> list[int]:
   return np.flatnonzero(ways * (ways.sum() - ways) < 0).tolist()
 
 
-def opposite_images(of_images, total) -> np.ndarray:
+def opposite_images(image_signs, total) -> np.ndarray:
   """Images of which all pairs, two or more, are against the majority.
 
   Args:
-    of_images: (n, P) of `signs`.
+    image_signs: (n, P) of `signs`.
     total: (P, 2) counts of the whole set; pairs without a clear majority do not
       count.
 
   Returns:
     (n,) bool.
   """
-  against = of_images * majority(total)
+  against = image_signs * majority(total)
   known = against != 0
   return (known.sum(axis=1) >= 2) & (against <= 0).all(axis=1)

@@ -1,4 +1,4 @@
-"""What the doctor found, as text."""
+"""The doctor's findings as text."""
 
 from tabulate import tabulate
 
@@ -17,10 +17,10 @@ MAX_EXAMPLES = 3  # examples of a finding
 
 
 def text(found: dict) -> str:
-  """Tables of what there is, and a line a check: check, found, examples.
+  """Formats tables of counts and a row for each check with its examples.
 
   Args:
-    found: see `doctor.examine`.
+    found: The findings that `examine.examine` returns.
   """
   counts = found['counts']
   lines = [
@@ -33,16 +33,25 @@ def text(found: dict) -> str:
   checks = [
     ('check', 'found', ['examples']),
     *_notes('left out: ', counts['left_out']),
-    *((of['what'], of['count'], of['examples']) for of in _mistakes(found)),
-    *((w['what'], w['count'], w['examples']) for w in found['beyond'].values()),
     *(
-      (of['what'], of['count'], list(map(_ids, of['examples'])))
-      for of in found['overlaps'].values()
+      (check['what'], check['count'], check['examples'])
+      for check in found['mistakes'].values()
+    ),
+    *(
+      (check['what'], check['count'], check['examples'])
+      for check in found['beyond'].values()
+    ),
+    *(
+      (check['what'], check['count'], list(map(_ids, check['examples'])))
+      for check in found['overlaps'].values()
     ),
     *_near_duplicates(found['near_duplicates']),
     *_sides(found['sides']),
   ]
-  rows = [(*of, '\n'.join(examples[:MAX_EXAMPLES])) for *of, examples in checks]
+  rows = [
+    (what, count, '\n'.join(examples[:MAX_EXAMPLES]))
+    for what, count, examples in checks
+  ]
   align = 'left', 'right', 'left'
   plain = tabulate(
     rows, tablefmt='plain', disable_numparse=True, colalign=align
@@ -52,21 +61,17 @@ def text(found: dict) -> str:
   return '\n'.join(lines) + '\n'
 
 
-def _mistakes(found: dict) -> list[dict]:
-  return list(found['mistakes'].values())
-
-
 def _notes(prefix: str, counts: dict[str, int]) -> list[tuple]:
   return [(prefix + name, count, []) for name, count in counts.items()]
 
 
 def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
   """Counts, a row and a column a name; columns of nothing are left out."""
-  names = dict.fromkeys(name for of in rows.values() for name in of)
-  columns = [n for n in names if any(of.get(n) for of in rows.values())]
+  names = dict.fromkeys(name for row in rows.values() for name in row)
+  columns = [n for n in names if any(row.get(n) for row in rows.values())]
   if columns == [UNKNOWN]:
     columns = ['all'] if title == 'rows' else []
-    rows = {name: {'all': sum(of.values())} for name, of in rows.items()}
+    rows = {name: {'all': sum(row.values())} for name, row in rows.items()}
   if not columns:
     return []
   count = lambda name: [rows[name].get(column, 0) for column in columns]
@@ -75,8 +80,8 @@ def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
   )
 
 
-def _ids(of_splits: dict[str, str]) -> str:
-  return ', '.join(f'{split}: {id}' for split, id in of_splits.items())
+def _ids(id_of_split: dict[str, str]) -> str:
+  return ', '.join(f'{split}: {id}' for split, id in id_of_split.items())
 
 
 def _near_duplicates(found: dict) -> list[tuple]:
@@ -105,7 +110,8 @@ def _sides(found: dict) -> list[tuple]:
       f'elsewhere {_share(group["other_left"], group["other_images"])}'
     )
   shares = {
-    tuple(of['pair']): _share(of['left'], of['images']) for of in found['pairs']
+    tuple(row['pair']): _share(row['left'], row['images'])
+    for row in found['pairs']
   }
   return [
     (
@@ -129,5 +135,5 @@ def _sides(found: dict) -> list[tuple]:
   ]
 
 
-def _share(part: int, of: int) -> str:
-  return f'{100 * part / of:.0f} % of {of}' if of else 'none'
+def _share(part: int, total: int) -> str:
+  return f'{100 * part / total:.0f} % of {total}' if total else 'none'

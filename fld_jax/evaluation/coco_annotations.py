@@ -91,7 +91,7 @@ def tie(annotations: Annotations, results, row_ids: list[str]):
     places = list(zip(results.image_ids, results.category_ids, strict=True))
     return _ids_by_image(annotations, results, row_ids), places
   places = [annotations.places.get(name) for name in results.ids]
-  # As `datasets.coco_detections` names its boxes: their file names an image.
+  # As `datasets.coco.detections` names its boxes: their file names an image.
   boxes = all(re.search(r'#d\d+$', name) for name in results.ids)
   if any(places) or not boxes or results.scores is None:
     return results.ids, places

@@ -50,7 +50,7 @@ class Evaluation:
     split: its name.
     predictions: metrics.Predictions.
     config: that the split was evaluated with; its dataset leads to the images.
-    history: curves of the training, see `stage.load_stage`.
+    history: curves of the training, see `store.load_stage`.
     centres: stage name -> (K, D) centres of its pseudo-labels.
     epsilon: threshold of the routing score, None without routing.
   """

@@ -45,7 +45,7 @@ def load(path: Path) -> dict:
   """The object of an annotation file, with its three lists.
 
   Raises:
-    InputError: it has not these lists, or the file is no JSON.
+    InputError: it has not these lists, or the file is not valid JSON.
   """
   data = read_json(path)
   for field in ('images', 'annotations', 'categories'):
@@ -59,7 +59,7 @@ def load(path: Path) -> dict:
 
 
 def check_fields(path, place: str, value, *fields: str) -> None:
-  """Refuses a value that is no object with these fields.
+  """Refuses a value that is not an object with these fields.
 
   Args:
     path: of the file.

@@ -4,18 +4,24 @@ import functools
 import json
 import pathlib
 import reprlib
+from typing import Any
 
 from fld_jax.errors import InputError, printable
 from fld_jax.files.atomic import write_file
 
 
-def write_json(path: pathlib.Path, value) -> None:
-  """Writes a value `rounded` and with sorted keys: equal ones, equal bytes."""
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes a JSON file; equal values give equal bytes.
+
+  Args:
+    path: The path of the file.
+    value: A JSON-ready value; its numbers are rounded to 6 decimals.
+  """
   text = json.dumps(rounded(value), sort_keys=True, indent=2, allow_nan=False)
   write_file(path, (text + '\n').encode())
 
 
-def rounded(value):
+def rounded(value: Any) -> Any:
   """A JSON-ready value with its numbers rounded to 6 decimals."""
   if isinstance(value, dict):
     return {key: rounded(entry) for key, entry in value.items()}
@@ -24,15 +30,15 @@ def rounded(value):
   return round(value, 6) if isinstance(value, float) else value
 
 
-def read_json(path: pathlib.Path):
-  """The value of a JSON file.
+def read_json(path: pathlib.Path) -> Any:
+  """Reads a JSON file.
 
   NaN and infinities, which Python writes, are values; an integer of more digits
   than Python reads is an infinity.
 
   Raises:
-    InputError: the file cannot be read, or is no JSON; or a key stands twice in
-      one object, of which Python would take the last.
+    InputError: The file cannot be read or is not valid JSON; or one object has
+      a key twice, of which Python would take the last.
   """
   try:
     raw = path.read_bytes()
@@ -42,17 +48,17 @@ def read_json(path: pathlib.Path):
     raise InputError(f'{path}: cannot be read ({error.strerror})') from None
   except json.JSONDecodeError as error:
     raise InputError(
-      f'{path}, line {error.lineno}, column {error.colno}: is no JSON '
-      f'({error.msg})'
+      f'{path}, line {error.lineno}, column {error.colno}: is not valid '
+      f'JSON ({error.msg})'
     ) from None
   except UnicodeDecodeError as error:
     line = raw[: error.start].count(b'\n') + 1
     raise InputError(
-      f'{path}, line {line}, text: is no JSON text in {encoding}'
+      f'{path}, line {line}, text: is not valid JSON in {encoding}'
     ) from None
   except RecursionError:
     raise InputError(
-      f'{path}, text: is no JSON text for this, nested too deeply'
+      f'{path}, text: is nested too deeply, must be valid JSON of fewer levels'
     ) from None
 
 
@@ -72,10 +78,11 @@ def _object(path: pathlib.Path, pairs: list) -> dict:
   if len(value) < len(pairs):
     keys = [key for key, _ in pairs]
     twice = printable(next(key for key in keys if keys.count(key) > 1))
-    of = (
-      ' of id ' + printable(reprlib.repr(value['id'])) if 'id' in value else ''
-    )
+    named = ''
+    if 'id' in value:
+      named = f' of id {printable(reprlib.repr(value["id"]))}'
     raise InputError(
-      f'{path}, object{of}, {twice}: stands twice in one object, must be unique'
+      f'{path}, object{named}, {twice}: stands twice in one object, must be '
+      'unique'
     )
   return value

@@ -95,7 +95,7 @@ def write_manifest(
     config: of the run.
     data: `datasets.identity` of the prepared dataset.
     topology: numbers of `devices` and `processes` of this start.
-    stages: name -> what `stage.load_stage` needs, of each finished stage.
+    stages: name -> what `store.load_stage` needs, of each finished stage.
   """
   if not processes.is_main():
     return

@@ -85,7 +85,7 @@ def check_pretrained(config: ConfigDict, setup: Setup) -> None:
     setup: What it resolves to.
 
   Raises:
-    InputError: See `pretrained.start_trunk`.
+    InputError: See `torchvision.start_trunk`.
   """
   path = pathlib.Path(config.pretrained).expanduser()
   for index, stage in enumerate(config.stages):

@@ -296,10 +296,13 @@ def test_bad_files(folder, tmp_path, case):
     ('"id": ' + '9' * 5000, r'categories\[0\], id: is inf, must be a number'),
     (
       '"id": 7, "x": ' + '[' * 3000 + ']' * 3000,
-      'text: is no JSON text for this, nested too deeply',
+      'text: is nested too deeply, must be valid JSON',
     ),
-    ('"id": 7, "x": "\xff"', 'line 1, text: is no JSON text in utf-8'),
-    ('"id": 7, "x": "\xed\xa0\x80"', 'line 1, text: is no JSON text in utf-8'),
+    ('"id": 7, "x": "\xff"', 'line 1, text: is not valid JSON in utf-8'),
+    (
+      '"id": 7, "x": "\xed\xa0\x80"',
+      'line 1, text: is not valid JSON in utf-8',
+    ),
   ],
 )
 def test_json_that_python_reads_otherwise(folder, text, message):
@@ -321,7 +324,9 @@ def test_bad_text_and_folders(folder, tmp_path):
   with pytest.raises(InputError, match='train.json, line 2, column 1'):
     coco_folder.read_landmark_set(folder, LAYOUT[0])
   path.write_bytes(b'\xff\xfe\x00')
-  with pytest.raises(InputError, match='json, line 1, text: is no JSON text'):
+  with pytest.raises(
+    InputError, match='json, line 1, text: is not valid JSON in'
+  ):
     coco_folder.read_landmark_set(folder, LAYOUT[0])
   path.write_text('[' * 100_000)
   with pytest.raises(InputError, match='train.json'):

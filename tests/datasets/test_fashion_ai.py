@@ -103,7 +103,10 @@ BAD = {
     lambda t: t.replace('10_20_1', '10_99_1', 1),
     'line 2, waistband_left: is at 10, 99, outside of the image of 50 x 60',
   ),
-  'quotes': (lambda t: t.replace('10_20_1', '"10_20_1'), 'is no line of a CSV'),
+  'quotes': (
+    lambda t: t.replace('10_20_1', '"10_20_1'),
+    'is not a valid line of CSV',
+  ),
   'no image': (
     lambda t: t.replace('skirt/5.jpg', 'skirt/no.jpg'),
     'line 7, image_id: the image file .*no.jpg is missing',
@@ -144,7 +147,9 @@ def test_a_line_that_is_no_text_is_named(folder):
   assert len(findings.mistakes) == 1 and len(rows) == 14
   lines[4], lines[7] = lines[3], b'"' + lines[7]
   path.write_bytes(b'\n'.join(lines))
-  with pytest.raises(InputError, match='line 8, text: is no line of a CSV'):
+  with pytest.raises(
+    InputError, match='line 8, text: is not a valid line of CSV'
+  ):
     list(read(folder))
 
 

@@ -165,7 +165,9 @@ def test_a_flipped_bit_does_not_end_the_process(tmp_path):
   assert content[192:194] == b'\x09\0'  # doubles
   content[193] ^= 4
   path.write_bytes(content)
-  with pytest.raises(InputError, match="is no MATLAB file .*'joints' has data"):
+  with pytest.raises(
+    InputError, match="is not a valid MATLAB file .*'joints' has data"
+  ):
     list(read(folder, 'lsp'))
 
 
@@ -181,7 +183,9 @@ def test_compressed_data_are_checked_to_their_end(tmp_path):
     if damaged == content + b'x':  # behind the array
       assert len(list(read(folder, 'lsp'))) == 2
       continue
-    with pytest.raises(InputError, match='joints.mat: is no MATLAB file'):
+    with pytest.raises(
+      InputError, match='joints.mat: is not a valid MATLAB file'
+    ):
       list(read(folder, 'lsp'))
 
 
@@ -189,7 +193,9 @@ def test_bad_folders(tmp_path):
   with pytest.raises(InputError, match='joints.mat: this file is missing'):
     list(read(tmp_path, 'lsp'))
   (tmp_path / 'joints.mat').write_bytes(b'MATLAB 5.0, no longer')
-  with pytest.raises(InputError, match='joints.mat: is no MATLAB file'):
+  with pytest.raises(
+    InputError, match='joints.mat: is not a valid MATLAB file'
+  ):
     list(read(tmp_path, 'lsp'))
   folder = write(tmp_path, 'lsp', lsp(people(2), np.zeros((2, 14))), count=1)
   with pytest.raises(InputError, match='image 2: .*im0002.jpg is missing'):

@@ -210,7 +210,9 @@ def test_many_mistakes_are_counted_and_few_are_kept(tmp_path, garments):
   found = examine(folder)
   assert wrong(found) == {'split': NUM['val']}
   examples = found['mistakes']['split']['examples']
-  assert len(examples) == doctor_examine.EXAMPLES and 'line 63' in examples[0]
+  assert (
+    len(examples) == doctor_examine.MAX_EXAMPLES and 'line 63' in examples[0]
+  )
   assert found['counts']['splits'] == {'train': NUM['train']}
 
 

@@ -465,8 +465,8 @@ def test_bad_results(coco, tmp_path, change, message):
   [
     ('p.txt', '', "ending is '.txt', valid are .json, .csv, .npz"),
     ('none.json', None, 'none.json: this file of predictions is missing'),
-    ('p.json', '[{"a": 1,}]', 'p.json, line 1, column .*: is no JSON'),
-    ('p.json', b'\xff\xfe\x00', 'p.json, line 1, text: is no JSON text'),
+    ('p.json', '[{"a": 1,}]', 'p.json, line 1, column .*: is not valid JSON'),
+    ('p.json', b'\xff\xfe\x00', 'p.json, line 1, text: is not valid JSON'),
     ('p.json', '[' + '9' * 5000 + ']', r'results\[0\]: is inf, must be an ob'),
     ('p.json', '{"annotations": []}', 'p.json: must be a list of results'),
     ('p.json', '[]', 'p.json: must be a list of results'),

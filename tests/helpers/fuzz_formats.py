@@ -818,7 +818,8 @@ class Pose(Format):
     self.images = [self.image(i) for i in (1, 2, 3)]
     self.key = 'ptsAll' if name == 'parse' else 'joints'
     self.place = (
-      rf'(image \d+|{self.key}|{self.key}, image \d+, \w+)(: |$)|is no MATLAB'
+      rf'(image \d+|{self.key}|{self.key}, image \d+, \w+)(: |$)'
+      '|is not a valid MATLAB'
     )
     points = people(3)
     third = np.ones((3, 14, 1)) if name == 'lspet' else np.zeros((3, 14, 1))

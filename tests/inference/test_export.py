@@ -445,8 +445,8 @@ def test_bad_outputs(config, trained_workdir, tmp_path):
 
 
 def test_large_networks(tiny_config, tmp_path, monkeypatch):
-  monkeypatch.setattr(export, 'LIMIT', 2**17)
-  monkeypatch.setattr(export_formats, 'LIMIT', 2**17)
+  for module in (export, export_formats):
+    monkeypatch.setattr(module, 'LIMIT', 2**17)
   config = tiny_config(stages=1)
   stages = random_stages(config)
   with pytest.raises(InputError, match='GiB, .*: take --format=onnx'):

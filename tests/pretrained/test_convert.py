@@ -239,9 +239,10 @@ def test_old_files_are_read_alike(release, tmp_path):
 
 
 def assert_same_run(one, other):
-  load = lambda workdir: store.load_cascade(
-    trained.get_config(str(workdir)), workdir
-  )[0]
+  def load(workdir):
+    config = trained.get_config(str(workdir))
+    return store.load_cascade(config, resolve(config), workdir)[0]
+
   for a, b in zip(load(one), load(other), strict=True):
     jax.tree.map(np.testing.assert_array_equal, a.networks, b.networks)
 
@@ -635,9 +636,7 @@ def test_cells_of_mmpose(decoder, tmp_path):
     ) * 256
     np.testing.assert_allclose(found, place, atol=tolerance)
   normalised = np.float32(place[None, None] / 256 - 0.5)
-  target = heatmaps.encode(
-    normalised, 64, sigma=2.0, amplitude=1.0, shift=options.shift
-  )
+  target = heatmaps.Codec(**options).encode(normalised, 64)
   np.testing.assert_allclose(target, plain, atol=1e-5)
 
 
