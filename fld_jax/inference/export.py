@@ -295,9 +295,13 @@ def _crops(config: ConfigDict, setup: Setup) -> tuple[np.ndarray, str]:
   else:
     from fld_jax.datasets.synthetic import builder as synthetic_builder
 
+    garments = (
+      synthetic_builder.example(0, 'test', i) for i in range(NUM_CHECK_IMAGES)
+    )
+    # As TFDS reads them: texts are bytes.
     records = (
-      {**synthetic_builder.example(0, 'test', i), 'index': i}
-      for i in range(NUM_CHECK_IMAGES)
+      {**garment, 'id': garment['id'].encode(), 'index': i}
+      for i, garment in enumerate(garments)
     )
     name = 'rendered garments'
   example = input_pipeline.Example(setup.pipeline, augment=False)
