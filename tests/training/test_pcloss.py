@@ -326,7 +326,7 @@ def test_gradient_ratio(tiny):
   """Of a regression: both gradients by hand, from the formulas."""
   config = tiny('fashionnet', 'whole')
   config.position_constraint.update(space='normalized', k=8)
-  (stage,) = config.stages
+  towards = Objective.of(config, resolve(config), 0)
   rng = np.random.default_rng(0)
   landmarks, truth = rng.uniform(-0.4, 0.4, (2, 4, 8, 2)).astype(np.float32)
   batch = {
@@ -339,7 +339,7 @@ def test_gradient_ratio(tiny):
   outputs = {'landmarks': landmarks, 'visibility': np.zeros((4, 8, 3))}
   ratio = jax.vmap(
     lambda batch: train_step._gradient_ratio(
-      outputs, batch, None, stage, weights, config
+      outputs, batch, None, towards, weights
     ),
     axis_name='batch',
   )(jax.tree.map(lambda x: x[None], batch))[0]
