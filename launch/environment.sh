@@ -16,8 +16,9 @@ export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 # even where it only says that another version is selected, and Debian's may lack
 # its package python3-venv.
 python_of() {
-  local python
-  for python in "python$1" python3 \
+  local python shim
+  shim=$(command -v python3 || true)
+  for python in "python$1" python3 "${shim%/shims/*}/versions/$1".*/bin/python \
     "${PYENV_ROOT:-${HOME:-}/.pyenv}/versions/$1".*/bin/python; do
     if "$python" -c 'import ensurepip, sys
 sys.exit("%d.%d" % sys.version_info[:2] != sys.argv[1])' "$1" 2>/dev/null; then
