@@ -13,22 +13,28 @@ A Note on Coordinates
 Conversions between these frames happen in this file only.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
+from jaxtyping import Float, Int, UInt8
 
 from fld_jax import schema
 from fld_jax.errors import InputError
 
 
-def grow_box(box: np.ndarray, margin: float) -> np.ndarray:
+def grow_box(
+  box: Float[np.ndarray, '4'], margin: float
+) -> Float[np.ndarray, '4']:
   """Grows a box by `margin` of its width and height on each side.
 
   Args:
-    box: (4,) x1, y1, x2, y2 in image pixels.
-    margin: share of the side; 0 leaves the box as it is.
+    box: (4,) box x1, y1, x2, y2 in image pixels.
+    margin: Margin on each side as a fraction of the box's side; 0 leaves the
+      box unchanged.
 
   Returns:
-    (4,) float64 box; may reach beyond the image.
+    (4,) float64 box, which may extend beyond the image.
   """
   box = np.asarray(box, np.float64)
   grow = margin * np.maximum(box[2:] - box[:2], 1.0)
@@ -36,7 +42,7 @@ def grow_box(box: np.ndarray, margin: float) -> np.ndarray:
 
 
 def crop_affine(
-  box: np.ndarray,
+  box: Float[np.ndarray, '4'],
   size: int,
   mode: str,
   *,
@@ -44,27 +50,27 @@ def crop_affine(
   scale: float = 1.0,
   rotation: float = 0.0,
   shift: tuple[float, float] = (0.0, 0.0),
-) -> np.ndarray:
-  """The map from image pixels to the pixels of a box's crop.
+) -> Float[np.ndarray, '2 3']:
+  """Returns the affine map from image pixels to the pixels of a box's crop.
 
   The box's centre goes to the crop's centre plus `shift`.
 
   Args:
-    box: (4,) x1, y1, x2, y2 in image pixels.
-    size: side S of the crop.
-    mode: 'pad_square' keeps the aspect ratio, the longer side fills the crop
-      (as DFA's release); 'bbox_wh' stretches both sides to S (Liu et al.,
-      2016, eq. 5).
-    flip: mirror left and right, after the rest.
-    scale: above 1 shows the item larger.
-    rotation: radians, clockwise as one sees the image.
-    shift: (x, y) as shares of the crop's side.
+    box: (4,) box x1, y1, x2, y2 in image pixels.
+    size: Side S of the crop in pixels.
+    mode: The way to make the box square. 'pad_square' keeps the aspect ratio
+      and the longer side fills the crop (as in DFA's release); 'bbox_wh'
+      stretches both sides to S (Liu et al., 2016, eq. 5).
+    flip: If True, left and right are mirrored, after all other operations.
+    scale: Magnification; a value above 1 shows the item larger.
+    rotation: Angle in radians, clockwise as the image is displayed.
+    shift: Translation (x, y) as fractions of the crop's side.
 
   Returns:
-    (2, 3) float64.
+    (2, 3) float64 affine map.
 
   Raises:
-    InputError: for another mode.
+    InputError: If `mode` is neither 'pad_square' nor 'bbox_wh'.
   """
   width, height = np.maximum(np.asarray(box[2:]) - box[:2], 1.0)
   if mode == 'pad_square':
@@ -87,43 +93,53 @@ def crop_affine(
   return affine
 
 
-def invert(affine: np.ndarray) -> np.ndarray:
-  """The inverse of affine maps (..., 2, 3)."""
+def invert(affine: Float[np.ndarray, '*b 2 3']) -> Float[np.ndarray, '*b 2 3']:
+  """Inverts affine maps (..., 2, 3)."""
   linear = np.linalg.inv(affine[..., :2])
   return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
 
 
-def transform(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+def transform(
+  affine: Float[np.ndarray, '*b 2 3'], points: Float[np.ndarray, '*b N 2']
+) -> Float[np.ndarray, '*b N 2']:
   """Maps points (..., N, 2) by affine maps (..., 2, 3)."""
   return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
 
 
-def normalise(points: np.ndarray, size: int) -> np.ndarray:
-  """Crop pixels (..., 2) -> normalised coordinates."""
+def normalise(
+  points: Float[np.ndarray, '*b 2'], size: int
+) -> Float[np.ndarray, '*b 2']:
+  """Converts crop pixels (..., 2) to normalised coordinates."""
   return points / size - 0.5
 
 
-def denormalise(points: np.ndarray, size: int) -> np.ndarray:
-  """Normalised coordinates (..., 2) -> crop pixels."""
+def denormalise(
+  points: Float[np.ndarray, '*b 2'], size: int
+) -> Float[np.ndarray, '*b 2']:
+  """Converts normalised coordinates (..., 2) to crop pixels."""
   return (points + 0.5) * size
 
 
 def warp(
-  image: np.ndarray, box: np.ndarray, affine: np.ndarray, size: int
-) -> np.ndarray:
+  image: UInt8[np.ndarray, 'H W 3'],
+  box: Float[np.ndarray, '4'],
+  affine: Float[np.ndarray, '2 3'],
+  size: int,
+) -> UInt8[np.ndarray, 'S S 3']:
   """Resamples the part of an image inside a box into a crop.
 
   What lies outside the box or outside the image is black, as the release pads.
   A strong reduction is area-averaged first, so that nothing aliases.
 
   Args:
-    image: (H, W, 3) uint8.
-    box: (4,) image pixels; whole pixels that it touches are used.
-    affine: (2, 3), image pixels -> crop pixels.
-    size: side S of the crop.
+    image: (H, W, 3) uint8 image.
+    box: (4,) box x1, y1, x2, y2 in image pixels; every pixel that it touches is
+      used whole.
+    affine: (2, 3) affine map from image pixels to crop pixels.
+    size: Side S of the crop in pixels.
 
   Returns:
-    (S, S, 3) uint8.
+    (S, S, 3) uint8 crop.
   """
   height, width = image.shape[:2]
   x1, y1 = np.clip(np.floor(box[:2]), 0, [width, height]).astype(int)
@@ -149,32 +165,42 @@ def warp(
 
 
 def cut(
-  image: np.ndarray,
-  box: np.ndarray,
+  image: UInt8[np.ndarray, 'H W 3'],
+  box: Float[np.ndarray, '4'],
   size: int,
   mode: str,
   margin: float,
-  **jitter,
-) -> tuple[np.ndarray, np.ndarray]:
+  **jitter: Any,
+) -> tuple[UInt8[np.ndarray, 'S S 3'], Float[np.ndarray, '2 3']]:
   """Cuts the crop of a box out of an image.
 
   Args:
-    image: (H, W, 3) uint8.
-    box: (4,) x1, y1, x2, y2 in image pixels.
-    size: side S of the crop.
-    mode: see `crop_affine`.
-    margin: see `grow_box`.
-    **jitter: of `crop_affine`.
+    image: (H, W, 3) uint8 image.
+    box: (4,) box x1, y1, x2, y2 in image pixels.
+    size: Side S of the crop in pixels.
+    mode: The way to make the box square, 'pad_square' or 'bbox_wh' as
+      `crop_affine` defines them.
+    margin: Margin on each side as a fraction of the box's side.
+    **jitter: The augmentation: `flip`, `scale`, `rotation` and `shift` of
+      `crop_affine`.
 
   Returns:
-    (crop, affine): (S, S, 3) uint8; (2, 3), image pixels -> crop pixels.
+    The (S, S, 3) uint8 crop and the (2, 3) affine map from image pixels to crop
+    pixels.
+
+  Raises:
+    InputError: If `mode` is neither 'pad_square' nor 'bbox_wh'.
   """
   box = grow_box(box, margin)
   affine = crop_affine(box, size, mode, **jitter)
   return warp(image, box, affine, size), affine
 
 
-def observer_centric(points, visibility, landmark_set):
+def observer_centric(
+  points: Float[np.ndarray, 'n N 2'],
+  visibility: Int[np.ndarray, 'n N'],
+  landmark_set: schema.LandmarkSet,
+) -> tuple[Float[np.ndarray, 'n N 2'], Int[np.ndarray, 'n N']]:
   """Names limbs by the side that the observer sees them on.
 
   With the torso turned upright, if the two hips are the other way round in x,
@@ -184,12 +210,13 @@ def observer_centric(points, visibility, landmark_set):
   position.
 
   Args:
-    points: (n, N, 2) person-centric places, (x, y) pixels.
-    visibility: (n, N) codes, which move along.
-    landmark_set: `schema.LSP_14`, or another with these limbs.
+    points: (n, N, 2) person-centric joints, (x, y) in pixels.
+    visibility: (n, N) visibility codes, which are swapped with the joints.
+    landmark_set: The N joints: `landmark_sets.LSP_14`, or another set with the
+      same limbs.
 
   Returns:
-    (points, visibility), new arrays.
+    The observer-centric points and their visibility codes, as new arrays.
   """
   points, visibility = np.array(points), np.array(visibility)
   index = landmark_set.names.index

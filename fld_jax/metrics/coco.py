@@ -5,8 +5,10 @@ cocodataset.org/#keypoints-eval defines them. Image pixels.
 
 import contextlib
 import io
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -19,26 +21,29 @@ NAMES = tuple(
 
 
 def figures(
-  objects: list[dict], detections: list[dict], sigmas
+  objects: list[dict], detections: list[dict], sigmas: Sequence[float]
 ) -> dict[str, float | None]:
-  """COCO's ten figures of detected keypoints.
+  """Computes COCO's ten figures of detected keypoints.
 
   Args:
-    objects: `image_id`, `category_id`, `keypoints` (N, 3) of x, y and COCO's v,
-      `area`, `bbox` of four numbers, `iscrowd` of each. Ids are whole numbers.
-    detections: `image_id`, `category_id`, `keypoints` (N, 2), `score` of each;
-      the 20 with the highest scores of an image and category count. Equal
-      scores rank by image id, those of one image in this order.
-    sigmas: N standard deviations, as shares of the square root of the area.
+    objects: The annotated objects. Each has `image_id`, `category_id`,
+      `keypoints` (N, 3) of x, y and COCO's v, `area`, `bbox` of four numbers
+      and `iscrowd`. Ids are integers, coordinates are in image pixels.
+    detections: The detected objects. Each has `image_id`, `category_id`,
+      `keypoints` (N, 2) and `score`. The 20 with the highest scores of an image
+      and category count. Equal scores rank by image id, those of one image in
+      the order of this list.
+    sigmas: N standard deviations, as fractions of the square root of the
+      object's area.
 
   Returns:
     `AP` and `AR` (means over OKS 0.50 to 0.95), `AP50`, `AP75`, `AR50`, `AR75`,
-    `APM`, `APL`, `ARM`, `ARL`, shares in [0, 1], means over the categories that
-    have objects; None where there is no object.
+    `APM`, `APL`, `ARM`, `ARL`: fractions in [0, 1], means over the categories
+    that have objects; None where there is no object.
 
   Raises:
-    InputError: if the number of sigmas is not that of the landmarks; for a
-      score or a place that is not finite.
+    InputError: If the number of sigmas differs from the number of landmarks, or
+      a score or a coordinate of a detection is not finite.
   """
   truth, found = [], []
   for entry in objects:
@@ -77,8 +82,10 @@ def figures(
   return {name: None if x < 0 else float(x) for name, x in shares}
 
 
-def _points(entry: dict, columns: int, sigmas) -> np.ndarray:
-  """The keypoints of an object or a detection, float64."""
+def _points(
+  entry: dict, columns: int, sigmas: Sequence[float]
+) -> Float[np.ndarray, 'N columns']:
+  """Returns the (N, columns) float64 keypoints of an object or a detection."""
   points = np.asarray(entry['keypoints'], np.float64).reshape(-1, columns)
   if len(points) != len(sigmas):
     raise InputError(

@@ -1,8 +1,10 @@
 """Means as mergeable pairs of a sum and a count."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from fld_jax import landmark_sets
 
@@ -12,35 +14,47 @@ class MeanState:
   """A mean per landmark that can be merged with others, e.g. over processes.
 
   Attributes:
-    total: (N,) sums of the counted values.
-    count: (N,) how many were counted.
+    total: (N,) float64 sums of the counted values.
+    count: (N,) numbers of the counted values.
   """
 
   total: np.ndarray
   count: np.ndarray
 
   @classmethod
-  def from_values(cls, values, mask):
-    """State of (n, N) values, counted where the (n, N) mask is True."""
+  def from_values(
+    cls, values: Float[np.ndarray, 'n N'], mask: Bool[np.ndarray, 'n N']
+  ) -> 'MeanState':
+    """Makes the state of a table of values.
+
+    Args:
+      values: (n, N) values, any (even NaN) where the mask is False.
+      mask: (n, N) bool, True for the values that count.
+
+    Returns:
+      The state of N means.
+    """
     mask = np.asarray(mask, bool)
     # where, not a product: what is not counted may be NaN.
     values = np.where(mask, np.asarray(values, np.float64), 0.0)
     return cls(values.sum(axis=0), mask.sum(axis=0))
 
-  def merge(self, other):
-    """State of both sets of values together."""
+  def merge(self, other: 'MeanState') -> 'MeanState':
+    """Returns the state of both sets of values together."""
     return MeanState(self.total + other.total, self.count + other.count)
 
-  def compute(self):
-    """(N,) means, NaN for a landmark that nothing was counted for."""
+  def compute(self) -> Float[np.ndarray, ' N']:
+    """Returns the (N,) means, NaN for a landmark without a counted value."""
     nothing = np.full(self.total.shape, np.nan)
     return np.divide(self.total, self.count, out=nothing, where=self.count > 0)
 
-  def summary(self, names=landmark_sets.FASHION_8.names) -> dict:
-    """JSON-ready means, None where nothing was counted.
+  def summary(
+    self, names: Sequence[str] = landmark_sets.FASHION_8.names
+  ) -> dict:
+    """Returns JSON-ready means, None where nothing was counted.
 
     Args:
-      names: N landmark names.
+      names: The names of the N landmarks.
 
     Returns:
       `macro`, the mean of the landmarks' means (the published tables' average);
@@ -59,18 +73,20 @@ class MeanState:
     }
 
 
-def macro_mean(values, mask) -> tuple[float, float]:
-  """The mean of the landmarks' means, and its standard error over examples.
+def macro_mean(
+  values: Float[np.ndarray, 'n N'], mask: Bool[np.ndarray, 'n N']
+) -> tuple[float, float]:
+  """Computes the mean of the landmarks' means, and its standard error.
 
-  That is of the mean as a sum of what each example adds to it, to the first
-  order: the landmarks of one example are not independent.
+  The standard error is over examples, since the landmarks of one example are
+  not independent: the mean is linearised into one summand for each example.
 
   Args:
-    values: (n, N).
-    mask: (n, N) bool, True where one counts, for at least one.
+    values: (n, N) values, any where the mask is False.
+    mask: (n, N) bool, True for the values that count, which is at least one.
 
   Returns:
-    Mean and standard error, which is infinite for a single example.
+    The mean and its standard error, which is infinite for a single example.
   """
   mask = np.asarray(mask, bool)
   whole = MeanState.from_values(values, mask)

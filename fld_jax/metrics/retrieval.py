@@ -1,30 +1,33 @@
 """Attribute recall and item retrieval (DFA, section 4.4)."""
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from fld_jax.errors import InputError
 from fld_jax.metrics.mean_state import MeanState
 
 
-def attribute_recall(scores, labels, k: int = 5) -> MeanState:
-  """Top-k recall of attributes.
+def attribute_recall(
+  scores: Float[np.ndarray, 'n A'], labels: Int[np.ndarray, 'n A'], k: int = 5
+) -> MeanState:
+  """Computes the top-k recall of attributes.
 
   An image's k highest scores are its predicted attributes; a true attribute is
   recalled if it is among them. Equal scores rank in the order of attributes.
 
   Args:
-    scores: (n, A), any range.
-    labels: (n, A), above 0 where the image has the attribute; DeepFashion's 0
-      and -1 both count as not.
-    k: attributes predicted of each image.
+    scores: (n, A) predicted scores in any range.
+    labels: (n, A) true labels, above 0 where the image has the attribute;
+      DeepFashion's 0 and -1 both mean that it does not have it.
+    k: Number of attributes that are predicted for each image.
 
   Returns:
-    State of A attributes. `macro` is the mean over attributes with an example
-    (docs/methods.md 5.5: the paper's "average recall"), `micro` all hits over
-    all true attributes.
+    The state of A attributes. `macro` is the mean over attributes with an
+    example (docs/methods.md 5.5: the paper's "average recall"), `micro` all
+    hits over all true attributes.
 
   Raises:
-    InputError: for shapes that differ or a k outside 1 to A.
+    InputError: If the shapes differ, or k is not in 1 to A.
   """
   scores, labels = np.asarray(scores, np.float64), np.asarray(labels)
   if scores.shape != labels.shape or scores.ndim != 2:
@@ -40,25 +43,29 @@ def attribute_recall(scores, labels, k: int = 5) -> MeanState:
 
 
 def retrieval_accuracy(
-  queries, query_items, gallery, gallery_items, k: int = 20
+  queries: Float[np.ndarray, 'n D'],
+  query_items: Shaped[np.ndarray, ' n'],
+  gallery: Float[np.ndarray, 'm D'],
+  gallery_items: Shaped[np.ndarray, ' m'],
+  k: int = 20,
 ) -> MeanState:
-  """Share of queries with the same item among their k nearest images.
+  """Computes the share of queries whose item is among their k nearest images.
 
   Distances are Euclidean; equally near images rank in the gallery's order. The
   queries may come in parts: their states merge.
 
   Args:
-    queries: (n, D) features.
-    query_items: n item ids.
-    gallery: (m, D) features.
-    gallery_items: m item ids.
-    k: images looked at.
+    queries: (n, D) features of the query images.
+    query_items: (n,) item ids of the query images.
+    gallery: (m, D) features of the gallery's images.
+    gallery_items: (m,) item ids of the gallery's images.
+    k: Number of nearest images that are searched for the item.
 
   Returns:
-    State of one value.
+    The state of one value.
 
   Raises:
-    InputError: for features of different size or a k outside 1 to m.
+    InputError: If the numbers of features differ, or k is not in 1 to m.
   """
   queries = np.asarray(queries, np.float64)
   gallery = np.asarray(gallery, np.float64)
@@ -84,6 +91,7 @@ def retrieval_accuracy(
 
 
 def _check_k(k: int, most: int, what: str) -> None:
+  """Raises InputError if k is not in 1 to the number of candidates."""
   if not 1 <= k <= most:
     raise InputError(
       f'k is {k}; there are {most} {what}, it must be 1 to that.'

@@ -4,33 +4,42 @@ No function here averages. `train_step` divides sums by global counts, so that
 padding, device count and batch size weigh nothing.
 """
 
+from collections.abc import Mapping, Sequence
+
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
 
 from fld_jax import schema
 from fld_jax.errors import InputError
 
 
-def positions(prediction, target, visibility, kind: str = 'l2'):
-  """What the places of each example's landmarks cost.
+def positions(
+  prediction: Float[Array, 'b n 2'],
+  target: Float[Array, 'b n 2'],
+  visibility: Int[Array, 'b n'],
+  kind: str = 'l2',
+) -> Float[Array, ' b']:
+  """Computes the loss of each example's landmark coordinates.
 
   Landmarks without a position (truncated or absent) cost nothing.
 
   Args:
-    prediction: (B, N, 2).
-    target: (B, N, 2), anything finite where there is no position.
-    visibility: (B, N) codes.
-    kind: 'l2' is half the sum of squares (Liu et al., 2016, section 3; Caffe's
-      EuclideanLoss, whose division by the batch size is the caller's mean);
-      'l1' the sum of absolute values (Sun et al., Integral Human Pose
+    prediction: (B, N, 2) predicted coordinates.
+    target: (B, N, 2) true coordinates in the unit of the prediction, any
+      finite values where a landmark has no position.
+    visibility: (B, N) visibility codes of `schema`.
+    kind: The norm. 'l2' is half the sum of squares (Liu et al., 2016, section
+      3; Caffe's EuclideanLoss, whose division by the batch size is the caller's
+      mean); 'l1' is the sum of absolute values (Sun et al., Integral Human Pose
       Regression, ECCV 2018).
 
   Returns:
     (B,) losses.
 
   Raises:
-    InputError: for another kind.
+    InputError: If `kind` is neither 'l2' nor 'l1'.
   """
   mask = schema.has_position(visibility)[..., None]
   error = jnp.where(mask, prediction - target, 0.0)
@@ -43,17 +52,21 @@ def positions(prediction, target, visibility, kind: str = 'l2'):
   )
 
 
-def heatmaps(prediction, target, visibility):
-  """Mean squared error of the maps of the landmarks that have a position.
+def heatmaps(
+  prediction: Float[Array, 'b w w n'],
+  target: Float[Array, 'b w w n'],
+  visibility: Int[Array, 'b n'],
+) -> Float[Array, ' b']:
+  """Computes the mean squared error of the maps of landmarks with a position.
 
   Args:
-    prediction: (B, W, W, N).
-    target: likewise, see `heatmaps.encode`.
-    visibility: (B, N) codes.
+    prediction: (B, W, W, N) predicted heatmaps.
+    target: (B, W, W, N) target heatmaps, made by `ops.heatmaps.encode`.
+    visibility: (B, N) visibility codes of `schema`.
 
   Returns:
-    (B,) losses: mean over cells and over an example's landmarks; 0 if it has
-    none.
+    (B,) losses: the mean over the cells and over an example's landmarks, 0 for
+    an example in which no landmark has a position.
   """
   mask = schema.has_position(visibility)
   of_map = jnp.mean((prediction - target) ** 2, axis=(1, 2))
@@ -61,24 +74,31 @@ def heatmaps(prediction, target, visibility):
   return jnp.sum(jnp.where(mask, of_map, 0.0), axis=-1) / count
 
 
-def has_pair(mask, parts):
-  """Which examples PCLoss can be computed of: a part with two landmarks.
+def has_pair(
+  mask: Bool[Array, 'b n'], parts: Sequence[Sequence[int]]
+) -> Bool[Array, ' b']:
+  """Tells for which examples PCLoss is defined: a part has two landmarks.
 
   Args:
-    mask: (B, N) bool, which landmarks count.
-    parts: the slots of each part.
+    mask: (B, N) bool, True for the landmarks that count.
+    parts: The landmark slots of each part.
 
   Returns:
-    (B,) bool.
+    (B,) bool, True for an example with a pair.
   """
   counts = [jnp.sum(mask[:, jnp.asarray(part)], axis=-1) for part in parts]
   return jnp.max(jnp.stack(counts), axis=0) >= 2
 
 
 def position_constraint(
-  prediction, target, mask, parts, k: int, pair_mean: bool = False
-):
-  """PCLoss: what landmarks' places relative to each other cost.
+  prediction: Float[Array, 'b n 2'],
+  target: Float[Array, 'b n 2'],
+  mask: Bool[Array, 'b n'],
+  parts: Sequence[Sequence[int]],
+  k: int,
+  pair_mean: bool = False,
+) -> Float[Array, ' b']:
+  """Computes PCLoss, the loss of the landmarks' relative positions.
 
   For landmark i, L_i is the sum over the part's landmarks j of the squared
   length of (predicted j - i) - (true j - i); moving all landmarks together
@@ -88,15 +108,18 @@ def position_constraint(
   fewer than two that count costs nothing (docs/methods.md 4.5).
 
   Args:
-    prediction: (B, N, 2) in any unit; the loss is in its square.
-    target: (B, N, 2) likewise, anything finite where the mask is False.
-    mask: (B, N) bool, which landmarks count.
-    parts: the slots of each part, one of the partitions of a
+    prediction: (B, N, 2) predicted coordinates in any unit; the loss is in its
+      square.
+    target: (B, N, 2) true coordinates in the unit of the prediction, any
+      finite values where the mask is False.
+    mask: (B, N) bool, True for the landmarks that count.
+    parts: The landmark slots of each part, one of the partitions of a
       `schema.LandmarkSet`.
-    k: how many of the largest L_i count; all, if the part has fewer.
-    pair_mean: divide each L_i by the number of the part's landmarks that
-      count, so that large parts do not outweigh small ones (docs/methods.md
-      4.5; the paper does not).
+    k: Number of largest L_i that count, at least 1. All of them count in a part
+      with fewer landmarks.
+    pair_mean: If True, each L_i is divided by the number of the part's
+      landmarks that count, so that large parts do not outweigh small ones
+      (docs/methods.md 4.5; the paper does not divide).
 
   Returns:
     (B,) losses.
@@ -123,12 +146,14 @@ def position_constraint(
   return total
 
 
-def visibility(logits, target):
-  """Cross-entropy of the three visibility states, summed over landmarks.
+def visibility(
+  logits: Float[Array, 'b n 3'], target: Int[Array, 'b n']
+) -> Float[Array, ' b']:
+  """Computes the cross-entropy of the visibility, summed over landmarks.
 
   Args:
-    logits: (B, N, 3).
-    target: (B, N) codes; ABSENT slots cost nothing.
+    logits: (B, N, 3) predicted logits of the visibility states.
+    target: (B, N) true visibility codes of `schema`; ABSENT slots cost nothing.
 
   Returns:
     (B,) losses.
@@ -140,21 +165,26 @@ def visibility(logits, target):
   return jnp.sum(jnp.where(known, entropy, 0.0), axis=1)
 
 
-def pseudo_label(outputs, target, kind: str):
-  """The pseudo-label loss (Liu et al., 2016, section 3; docs/methods.md A6).
+def pseudo_label(
+  outputs: Mapping[str, Array], target: Float[Array, 'b k'], kind: str
+) -> Float[Array, ' b']:
+  """Computes the pseudo-label loss.
+
+  It follows Liu et al. (2016), section 3, and docs/methods.md A6.
 
   Args:
-    outputs: `pseudo_label` and `pseudo_label_logits`, each (B, K).
+    outputs: The network's outputs: `pseudo_label` for 'euclidean',
+      `pseudo_label_logits` for the other kinds, each (B, K).
     target: (B, K) soft labels.
-    kind: 'euclidean' (Liu et al.: half the squared error), 'xent_soft'
-      (cross-entropy against the labels) or 'xent_hard' (against the likeliest
-      cluster).
+    kind: The form of the loss: 'euclidean' (half the squared error, as in Liu
+      et al.), 'xent_soft' (cross-entropy against the labels) or 'xent_hard'
+      (cross-entropy against the likeliest cluster).
 
   Returns:
     (B,) losses.
 
   Raises:
-    InputError: for another kind.
+    InputError: If `kind` is none of the three.
   """
   if kind == 'euclidean':
     return 0.5 * jnp.sum((outputs['pseudo_label'] - target) ** 2, axis=-1)
