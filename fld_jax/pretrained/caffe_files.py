@@ -1,7 +1,8 @@
-"""Caffe's two kinds of files: networks as text, and their weights.
+"""Reads Caffe's networks (.prototxt) and weights (.caffemodel).
 
-Both are messages of caffe.proto; only the fields that matter here are known,
-new layers and V1 ones. What a network must look like is not said here.
+Both are messages of caffe.proto, as text and in binary form. Only the fields
+that matter here are declared, for current layers and for the older V1 layers.
+The checks against a certain network are in `pretrained.dfa_release`.
 """
 
 import dataclasses
@@ -137,17 +138,17 @@ _V1_TYPES = {
 class Net:
   """What a network computes.
 
-  Layers without weights are part of what the next one is 'of': dropout, which
-  does nothing at test, is left out, and whether a layer writes over its input
-  makes no difference.
+  Layers without weights are part of the description of the layer that takes
+  their output. Dropout, which does nothing at test time, is left out. Whether
+  a layer works in place makes no difference.
 
   Attributes:
-    inputs: name -> shape.
-    layers: name of each layer with weights -> what it does, for example
-      'Convolution 64, 3x3, pad 1 of relu(conv1_1)'.
-    widths: name of each layer with weights -> number of its outputs.
-    outputs: name of each blob that no layer takes -> what it is, for example
-      'concat(places, states)'.
+    inputs: Shape of each input, by its name.
+    layers: Description of each layer with weights, by the layer's name, for
+      example 'Convolution 64, 3x3, pad 1 of relu(conv1_1)'.
+    widths: Number of outputs of each layer with weights, by the layer's name.
+    outputs: Description of each blob that no layer takes, by the blob's name,
+      for example 'concat(places, states)'.
   """
 
   inputs: dict[str, tuple[int, ...]]
@@ -159,9 +160,15 @@ class Net:
 def read_net(path: pathlib.Path) -> Net:
   """Reads a .prototxt.
 
+  Args:
+    path: The path of the .prototxt.
+
+  Returns:
+    What the network computes.
+
   Raises:
-    InputError: the file cannot be read or is none; a layer is of a type that is
-      not known here, or takes what there is not.
+    InputError: The file cannot be read or is not a .prototxt, or a layer has an
+      unknown type or takes a blob that no layer before it makes.
   """
   net = _NetParameter()
   try:
@@ -224,8 +231,10 @@ _WITH_WEIGHTS = {
 }
 
 
-def _legacy_inputs(path, net) -> dict[str, tuple[int, ...]]:
-  """Inputs that are fields of the network, not layers."""
+def _legacy_inputs(
+  path: pathlib.Path, net: message.Message
+) -> dict[str, tuple[int, ...]]:
+  """Shapes of the inputs that are fields of the network instead of layers."""
   shapes = [tuple(shape.dim) for shape in net.input_shape]
   dims = net.input_dim
   shapes += [tuple(dims[i : i + 4]) for i in range(0, len(dims), 4)]
@@ -237,8 +246,10 @@ def _legacy_inputs(path, net) -> dict[str, tuple[int, ...]]:
   return dict(zip(net.input, shapes, strict=True))
 
 
-def _describe(place: str, kind: str, layer, inputs: list[str]) -> str:
-  """What a layer does, with every setting that is not Caffe's default."""
+def _describe(
+  place: str, kind: str, layer: message.Message, inputs: list[str]
+) -> str:
+  """Describes a layer, with each setting that is not Caffe's default."""
   of = ', '.join(inputs)
   if kind == 'Dropout':
     return of
@@ -273,8 +284,8 @@ def _describe(place: str, kind: str, layer, inputs: list[str]) -> str:
   return f'{", ".join(what)} of {of}'
 
 
-def _window(options) -> list[str]:
-  """Kernel, padding, stride and dilation of a convolution, in words."""
+def _window(options: message.Message) -> list[str]:
+  """Describes a convolution's kernel, padding, stride and dilation."""
   sizes = {'kernel': 'x'.join(map(str, _pair(options, 'kernel', 0)))}
   for name, usual in (('pad', 0), ('stride', 1), ('dilation', 1)):
     pair = _pair(options, name, usual)
@@ -284,8 +295,14 @@ def _window(options) -> list[str]:
   return list(sizes.values())
 
 
-def _pair(options, name: str, usual: int) -> tuple[int, ...]:
-  """(vertical, horizontal) of a setting that can be given in several ways."""
+def _pair(options: message.Message, name: str, usual: int) -> tuple[int, ...]:
+  """Returns the vertical and the horizontal value of a setting.
+
+  Args:
+    options: The parameters of a convolution.
+    name: The setting: 'kernel', 'pad', 'stride' or 'dilation'.
+    usual: The value if the setting is missing.
+  """
   if name != 'dilation' and any(
     options.HasField(f'{name}_{axis}') for axis in 'hw'
   ):
@@ -295,7 +312,8 @@ def _pair(options, name: str, usual: int) -> tuple[int, ...]:
   return given * 2 if len(given) == 1 else given
 
 
-def _pooling(options) -> str:
+def _pooling(options: message.Message) -> str:
+  """Describes a pooling layer."""
   method = {0: 'max', 1: 'average', 2: 'stochastic'}[options.pool]
   if options.global_pooling:
     return f'global_{method}_pool'
@@ -314,13 +332,16 @@ def _pooling(options) -> str:
 def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Reads a .caffemodel.
 
+  Args:
+    path: The path of the .caffemodel.
+
   Returns:
-    'LAYER[i]', blob i of a layer, -> float32 array in the file's own shape; of
-    old files that has four axes, the first of them perhaps 1.
+    Float32 arrays in the file's own shapes, by 'LAYER[i]' for blob i of a
+    layer. In old files every shape has four axes, and the first may be 1.
 
   Raises:
-    InputError: the file cannot be read, is none, is cut off, or a blob has not
-      as many numbers as its shape says.
+    InputError: The file cannot be read, is not a .caffemodel or is truncated,
+      or a blob's number of values does not fit its shape.
   """
   net = _NetParameter()
   content = _bytes(path)
@@ -345,7 +366,8 @@ def read_weights(path: pathlib.Path) -> dict[str, np.ndarray]:
   return arrays
 
 
-def _array(place: str, blob) -> np.ndarray:
+def _array(place: str, blob: message.Message) -> np.ndarray:
+  """Returns a blob's values, float32; place names the blob in messages."""
   shape = tuple(blob.shape.dim)
   if not blob.HasField('shape'):
     shape = (blob.num, blob.channels, blob.height, blob.width)
@@ -364,14 +386,15 @@ def _array(place: str, blob) -> np.ndarray:
 
 
 def _bytes(path: pathlib.Path) -> bytes:
+  """Reads a file; InputError if that is not possible."""
   try:
     return path.read_bytes()
   except OSError as error:
     raise InputError(f'{path}: cannot be read ({error.strerror})') from None
 
 
-def _message_class():
-  """The class of NetParameter, made of the tables above."""
+def _message_class() -> type[message.Message]:
+  """Builds the class of NetParameter from `_MESSAGES` and `_ENUMS`."""
   field = descriptor_pb2.FieldDescriptorProto
   file = descriptor_pb2.FileDescriptorProto(
     name='fld_jax/caffe.proto', package='fld_jax.caffe', syntax='proto2'

@@ -1,6 +1,8 @@
-"""Weights of others -> the folder of a run, to evaluate and to predict with."""
+"""Converts third-party weights to a run, for evaluation and prediction."""
 
 import pathlib
+
+from ml_collections import ConfigDict
 
 from fld_jax.cascade.forward import Variables
 from fld_jax.cascade.setup import resolve
@@ -11,16 +13,16 @@ from fld_jax.runtime import checkpoint, manifest
 
 
 def convert(source: pathlib.Path, output: pathlib.Path) -> None:
-  """Writes a run's folder and prints what became of the weights.
+  """Writes a run's folder and prints which weights it took and left out.
 
   Args:
-    source: the folder of one clothes type of DFA's release, or the file of
+    source: The folder of one clothes type of DFA's release, or the file of
       mmpose's heatmap estimator on a ResNet, trained on DeepFashion or FLD.
-    output: the new folder. It appears when all is written.
+    output: The run's new folder. It appears when all files are written.
 
   Raises:
-    InputError: for mistakes in the files; if there is such a folder, and
-      something in it.
+    InputError: The source is missing, its files have mistakes, or the output
+      is not a new or empty folder.
   """
   if output.exists() and (not output.is_dir() or any(output.iterdir())):
     raise InputError(f'{output}: is there already, must be a new folder')
@@ -40,17 +42,17 @@ def convert(source: pathlib.Path, output: pathlib.Path) -> None:
 
 def _write(
   output: pathlib.Path,
-  config,
+  config: ConfigDict,
   networks: dict[str, dict[str, Variables]],
   data: str,
 ) -> None:
-  """The folder of a run, whole or not at all.
+  """Writes the folder of a run atomically.
 
   Args:
-    output: the folder.
-    config: of the run.
-    networks: stage -> network -> variables.
-    data: where the weights are from.
+    output: The run's folder.
+    config: The run's config.
+    networks: Variables by the names of the stage and of the network.
+    data: Description of the weights' source, for the run's manifest.
   """
   stages = {}
   with whole_folder(output) as folder:

@@ -1,13 +1,15 @@
-"""The DFA authors' Caffe release."""
+"""Reads the Caffe release of DFA's authors (Liu et al., ECCV 2016)."""
 
 import dataclasses
 import pathlib
 import re
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.forward import Variables
 from fld_jax.cascade.stage import ALL, EASY, HARD
 from fld_jax.configs import dfa
 from fld_jax.errors import InputError, printable
@@ -16,7 +18,8 @@ from fld_jax.pretrained.matching import clothes_type, fill, report_line, some
 
 # The release's convolutions in each block, docs/methods.md 1.2.
 _DFA_BLOCKS = (2, 2, 3, 3, 3)
-# Its heads for pseudo-labels go by several names; nothing at test reads them.
+# The release's heads for pseudo-labels have several names; they are not used at
+# test time.
 _DFA_LABEL = r'fc8_(soft|hard)label(_stage\d)?'
 # The release's weights: stage -> network -> file.
 _WEIGHTS = {
@@ -28,13 +31,13 @@ _WEIGHTS = {
 
 @dataclasses.dataclass(frozen=True)
 class DfaNet:
-  """What a .prototxt of the release leaves open.
+  """The sizes in which the release's networks may differ.
 
   Attributes:
-    num_landmarks: N.
-    size: side of the image.
-    blocks: (convolutions, channels) of each block of the VGG.
-    hidden: width of fc6 and fc7.
+    num_landmarks: N, the number of landmarks.
+    size: Side of the square input image in pixels, a multiple of 32.
+    blocks: Number of convolutions and of channels of each block of the VGG.
+    hidden: Width of the layers fc6 and fc7.
   """
 
   num_landmarks: int
@@ -44,14 +47,19 @@ class DfaNet:
 
 
 def read_dfa_net(path: pathlib.Path, use_estimate: bool) -> DfaNet:
-  """Reads a .prototxt of the release, that of `models.DFA`.
+  """Reads a .prototxt of the release and checks that it is `models.DFA`.
 
   Args:
-    path: of the file.
-    use_estimate: False for stage 1, True for the network of the others.
+    path: The path of the .prototxt.
+    use_estimate: Whether the network takes the estimate of the stage before it:
+      False for stage 1, True for the later stages.
+
+  Returns:
+    The network's sizes.
 
   Raises:
-    InputError: naming the layer, what it is and what it must be.
+    InputError: A layer, input or output differs from those of `models.DFA`. The
+      message names it, what it is and what it must be.
   """
   net = caffe_files.read_net(path)
   for name in ('conv1_1', 'fc6', 'fc8_landmarks'):
@@ -92,8 +100,19 @@ def read_dfa_net(path: pathlib.Path, use_estimate: bool) -> DfaNet:
   return found
 
 
-def _dfa_layers(net: DfaNet, use_estimate: bool):
-  """Inputs, layers and output of the release, in the words of `caffe_files`."""
+def _dfa_layers(
+  net: DfaNet, use_estimate: bool
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str], str]:
+  """Describes the release's network in the words of `caffe_files.Net`.
+
+  Args:
+    net: The network's sizes.
+    use_estimate: Whether the network takes the estimate of the stage before it.
+
+  Returns:
+    Shapes of the inputs without the batch, descriptions of the layers with
+    weights, and the description of the only output.
+  """
   layers, x, n = {}, 'data', net.num_landmarks
   for i, (count, channels) in enumerate(net.blocks, 1):
     for j in range(1, count + 1):
@@ -116,24 +135,29 @@ def _dfa_layers(net: DfaNet, use_estimate: bool):
   return inputs, layers, f'concat({", ".join(heads)})'
 
 
-def read_dfa_weights(path: pathlib.Path, shapes: dict, use_estimate: bool):
+def read_dfa_weights(
+  path: pathlib.Path, shapes: Variables, use_estimate: bool
+) -> tuple[dict, list[str]]:
   """Reads a .caffemodel of the release.
 
   Args:
-    path: of the file.
-    shapes: of the variables of `models.DFA` without pseudo-labels.
-    use_estimate: see `read_dfa_net`.
+    path: The path of the .caffemodel.
+    shapes: Shapes of the variables of `models.DFA` without pseudo-labels, as a
+      nested dict.
+    use_estimate: Whether the network takes the estimate of the stage before it:
+      False for stage 1, True for the later stages.
 
   Returns:
-    (variables, the file's names that were left out).
+    The variables, and the names of the file's arrays that were left out.
 
   Raises:
-    InputError: see `fill`.
+    InputError: The file cannot be read, or its arrays are not those of the
+      network.
   """
   blobs = {'kernel': 0, 'bias': 1}
   layer = {'fc7': 'fc7_pre'} if use_estimate else {}
 
-  def key_of(place):
+  def key_of(place: tuple[str, ...]) -> str:
     *_, name, kind = place
     return f'{layer.get(name, name)}[{blobs[kind]}]'
 
@@ -152,11 +176,20 @@ def read_dfa_weights(path: pathlib.Path, shapes: dict, use_estimate: bool):
   return variables, left_out
 
 
-def read_run(folder: pathlib.Path):
-  """A run of one clothes type of DFA's release, docs/methods.md 1.2 to 1.4.
+def read_run(
+  folder: pathlib.Path,
+) -> tuple[ConfigDict, dict[str, dict[str, Variables]], list[str]]:
+  """Reads one clothes type of DFA's release as a run (docs/methods.md 1.2-1.4).
+
+  Args:
+    folder: The folder of one clothes type.
 
   Returns:
-    (config, stage -> network -> variables, lines of a report).
+    The run's config; its variables by the names of the stage and of the
+    network; and the lines of a report.
+
+  Raises:
+    InputError: A file is missing or has mistakes.
   """
   net = read_dfa_net(folder / 'stage1.prototxt', use_estimate=False)
   path = folder / 'cascade.prototxt'
@@ -184,8 +217,8 @@ def read_run(folder: pathlib.Path):
   return config, networks, report
 
 
-def _dfa_config(folder: pathlib.Path, net: DfaNet):
-  """The config of a run of the release."""
+def _dfa_config(folder: pathlib.Path, net: DfaNet) -> ConfigDict:
+  """Returns the config of a run that has the release's networks."""
   config = dfa.get_config('dataset=fld')
   place = f'{folder}/stage1.prototxt, layer fc8_landmarks'
   config.dataset.clothes_type = clothes_type(place, net.num_landmarks)

@@ -1,19 +1,20 @@
-"""Weights of others -> variables of our networks, every number accounted for.
+"""Matches the arrays of third-party files to the variables of our networks.
 
   DFA          the authors' Caffe files of one clothes type
-  torchvision  VGG-16, with batch normalisation and without, and ResNets: what
-               training starts from, `config.pretrained`
+  torchvision  VGG-16, with batch normalisation and without, and ResNets, which
+               training starts from with `config.pretrained`
   mmpose       SimpleBaselines' heatmaps on a ResNet
 
-Kernels are (out, in, h, w) there and (h, w, in, out) here, and maps are
-flattened as C, H, W there and as H, W, C here. What a file's arrays are called
-is said here; that every array of a network is in the file, with its shape, and
-that nothing in the file is left over but what a rule names, `fill` sees to.
+Kernels are (out, in, h, w) in the files and (h, w, in, out) in our networks,
+and maps are flattened as C, H, W in the files and as H, W, C in our networks.
+The module of each format knows the names of its arrays. `fill` checks that the
+file has every array of a network, with its shape, and that no array of the file
+is left over except those that the format's rule allows.
 """
 
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
@@ -27,30 +28,32 @@ from fld_jax.errors import InputError, printable
 def fill(
   path: pathlib.Path,
   arrays: dict[str, np.ndarray],
-  shapes: dict,
-  key_of: Callable,
+  shapes: Variables,
+  key_of: Callable[[tuple[str, ...]], str],
   left_out: str,
   flattened: dict[str, int] | None = None,
 ) -> tuple[dict, list[str]]:
-  """The variables of a network, or of a part of one, from a file's arrays.
+  """Fills the variables of a network, or of a part of it, from arrays.
 
   Args:
-    path: of the file, for messages.
-    arrays: the file's, by its own names, in its own layouts: kernels
-      (out, in, h, w), of transposed convolutions (in, out, h, w); matrices
-      (out, in).
-    shapes: nested dict of anything with a `shape`: the variables wanted.
-    key_of: function of ('params', 'vgg', 'conv1_1', 'kernel'), for example, to
-      the file's name of it.
-    left_out: regular expression of the file's names that nothing here wants.
-    flattened: Name of each layer that takes flattened maps -> the channels of
-      these maps.
+    path: The path of the file, for messages.
+    arrays: The file's arrays by their names in the file, in its own layouts:
+      kernels (out, in, h, w), kernels of transposed convolutions
+      (in, out, h, w), matrices (out, in).
+    shapes: The variables to fill, a nested dict of anything with a `shape`.
+    key_of: Function that maps a variable's path, such as
+      ('params', 'vgg', 'conv1_1', 'kernel'), to the array's name in the file.
+    left_out: Regular expression of the names in the file that may be left out.
+    flattened: Number of channels of the maps that a layer takes flattened, by
+      the layer's name.
 
   Returns:
-    (variables, the file's names that were left out).
+    The variables, and the names of the file's arrays that were left out.
 
   Raises:
-    InputError: naming the file, the array, its shape and the valid one.
+    InputError: An array is missing, has another shape, is not finite, or is not
+      part of the network. The message names the file, the array, its shape and
+      the valid one.
   """
   filled, used = {}, set()
   flat = traverse_util.flatten_dict(shapes)
@@ -90,7 +93,12 @@ def fill(
 
 
 def _axes(place: tuple[str, ...], ndim: int) -> tuple[int, ...]:
-  """Which of the file's axes each of ours is."""
+  """Returns the axis in the file of each axis of a variable.
+
+  Args:
+    place: The variable's path, such as ('params', 'vgg', 'conv1_1', 'kernel').
+    ndim: Number of axes of the variable.
+  """
   if place[-2].startswith('deconv') and ndim == 4:
     return (2, 3, 0, 1)
   return {4: (2, 3, 1, 0), 2: (1, 0)}.get(ndim, (0,))
@@ -99,7 +107,14 @@ def _axes(place: tuple[str, ...], ndim: int) -> tuple[int, ...]:
 def _to_ours(
   place: tuple[str, ...], array: np.ndarray, flattened: dict[str, int]
 ) -> np.ndarray:
-  """An array whose axes are in our order, to float32 in our layout."""
+  """Converts an array, its axes already in our order, to our float32 layout.
+
+  Args:
+    place: The variable's path, such as ('params', 'vgg', 'conv1_1', 'kernel').
+    array: The file's array, transposed to the order of our axes.
+    flattened: Number of channels of the maps that a layer takes flattened, by
+      the layer's name.
+  """
   if place[-2] in flattened and place[-1] == 'kernel':  # C, H, W -> H, W, C
     channels = flattened[place[-2]]
     side = int(np.sqrt(len(array) / channels))
@@ -110,15 +125,28 @@ def _to_ours(
   return np.ascontiguousarray(array, np.float32)
 
 
-def some(names, most: int = 6) -> str:
-  """The first of some names, in words."""
+def some(names: Iterable[str], most: int = 6) -> str:
+  """Lists the first names for a message.
+
+  Args:
+    names: The names.
+    most: The largest number of names to list.
+  """
   names = [printable(name, 60) for name in names]
   more = ', ...' if len(names) > most else ''
   return ', '.join(names[:most]) + more or 'nothing'
 
 
 def clothes_type(place: str, num_landmarks: int) -> str:
-  """The clothes type that has so many of the eight landmarks."""
+  """Returns the clothes type that has so many of DeepFashion's 8 landmarks.
+
+  Args:
+    place: The file and layer, for messages.
+    num_landmarks: Number of landmarks of the network.
+
+  Raises:
+    InputError: No clothes type has this number of landmarks.
+  """
   types = {
     len(slots): landmark_sets.FASHION_8.types[code]
     for code, slots in landmark_sets.FASHION_8.slots.items()
@@ -133,8 +161,15 @@ def clothes_type(place: str, num_landmarks: int) -> str:
 
 def report_line(
   label: str, file: str, variables: Variables, left_out: list[str]
-):
-  """What became of one network, in a line."""
+) -> str:
+  """Describes in one line which weights a network took and left out.
+
+  Args:
+    label: The name of the stage, and of its network if there are several.
+    file: The name of the file.
+    variables: The network's variables.
+    left_out: Names of the file's arrays that were left out.
+  """
   sizes = [array.size for array in jax.tree.leaves(variables)]
   counters = [key for key in left_out if key.endswith('.num_batches_tracked')]
   left_out = [key for key in left_out if key not in counters]

@@ -1,13 +1,15 @@
-"""mmpose's ResNet heatmap checkpoints."""
+"""Reads mmpose's checkpoints of SimpleBaselines (Xiao et al., ECCV 2018)."""
 
 import dataclasses
 import pathlib
 import re
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.cascade import stage as stage_lib
+from fld_jax.cascade.forward import Variables
 from fld_jax.cascade.stage import ALL
 from fld_jax.configs import pcloss
 from fld_jax.errors import InputError
@@ -23,7 +25,14 @@ from fld_jax.pretrained.torchvision import (
 
 @dataclasses.dataclass(frozen=True)
 class Heatmaps:
-  """A network of SimpleBaselines: what `models.SimpleBaselines` is made of."""
+  """The sizes of a `models.SimpleBaselines`.
+
+  Attributes:
+    num_landmarks: N, the number of landmarks.
+    depth: Number of layers of the ResNet.
+    width: Number of channels of the ResNet's stem.
+    channels: Number of channels of the transposed convolutions.
+  """
 
   num_landmarks: int
   depth: int
@@ -35,13 +44,14 @@ def read_mmpose(path: pathlib.Path) -> tuple[Heatmaps, dict[str, np.ndarray]]:
   """Reads mmpose's top-down heatmap estimator on a ResNet.
 
   Args:
-    path: of the checkpoint, of mmpose 0 or 1.
+    path: The path of the checkpoint, of mmpose 0 or 1.
 
   Returns:
-    The network and the file's arrays, for `fill_mmpose`.
+    The network's sizes and the file's arrays, for `fill_mmpose`.
 
   Raises:
-    InputError: for other files; where torchvision's weights belong is said.
+    InputError: The file is not such a checkpoint. For torchvision's weights the
+      message says how to use them.
   """
   arrays = torch_files.read(path)
   kind = kind_of_weights(arrays)
@@ -75,40 +85,57 @@ def read_mmpose(path: pathlib.Path) -> tuple[Heatmaps, dict[str, np.ndarray]]:
   return Heatmaps(last.shape[0], depth, width, first.shape[1]), arrays
 
 
-def fill_mmpose(path, arrays: dict[str, np.ndarray], shapes: dict):
-  """The variables of `models.SimpleBaselines`; see `fill`."""
+def fill_mmpose(
+  path: pathlib.Path, arrays: dict[str, np.ndarray], shapes: Variables
+) -> tuple[dict, list[str]]:
+  """Fills the variables of `models.SimpleBaselines`.
 
-  def key_of(place):
+  Args:
+    path: The path of the checkpoint, for messages.
+    arrays: The file's arrays, as `read_mmpose` returns them.
+    shapes: The variables to fill, a nested dict of anything with a `shape`.
+
+  Returns:
+    The variables, and the names of the file's arrays that were left out.
+
+  Raises:
+    InputError: The file's arrays are not those of the network.
+  """
+
+  def key_of(place: tuple[str, ...]) -> str:
     _, module, *rest = place
     if module == 'resnet':
       return f'backbone.{resnet_key(tuple(rest))}'
     if module == 'heatmaps':
       return f'head.final_layer.{LEAVES[rest[-1]]}'
-    # Convolution, normalisation, ReLU.
+    # Each deconvolution is three layers of the file, the last one a ReLU.
     number = 3 * (int(module[-1]) - 1) + ('bn' in module)
     return f'head.deconv_layers.{number}.{LEAVES[rest[-1]]}'
 
   return fill(path, arrays, shapes, key_of, r'.*\.num_batches_tracked')
 
 
-def read_run(path: pathlib.Path):
-  """A run of mmpose's heatmap estimator.
+def read_run(
+  path: pathlib.Path,
+) -> tuple[ConfigDict, dict[str, dict[str, Variables]], list[str]]:
+  """Reads mmpose's heatmap estimator as a run.
 
   Args:
     path: The checkpoint's file.
 
   Returns:
-    (config, stage -> network -> variables, lines of a report).
+    The run's config; its variables by the names of the stage and of the
+    network; and the lines of a report.
 
   Raises:
-    InputError: Mistakes in the file.
+    InputError: The file has mistakes.
   """
   net, arrays = read_mmpose(path)
   config = pcloss.get_config('dataset=deepfashion,heatmap=unit,pcloss=none')
   place = f'{path}, head.final_layer.weight'
   config.dataset.clothes_type = clothes_type(place, net.num_landmarks)
-  # Its boxes are padded by 1.25. Its images are higher than wide, 256 x 192; of
-  # ours, which are square, a higher item is as large.
+  # mmpose pads boxes by a factor of 1.25. Its images are 256 pixels high and
+  # 192 wide; an item that is higher than wide is as large in our square images.
   config.input.size, config.input.margin = 256, 0.125
   config.input.crop = 'pad_square'
   config.input.mean, config.input.std = (
@@ -117,8 +144,8 @@ def read_run(path: pathlib.Path):
   )
   defaults.set_backbone(config, f'resnet{net.depth}', width=net.width)
   config.model.update(channels=net.channels, dtype='float32')
-  # There cell i stands for the middle of pixel 4 i, which lies at 4 i + 0.5;
-  # here for 4 i + 2.
+  # In mmpose, cell i of a heatmap is the centre of pixel 4 i, at 4 i + 0.5; in
+  # fld_jax it is at 4 i + 2.
   config.heatmap.update(
     sigma=2.0, amplitude=1.0, decoder='quarter', shift=0.375
   )

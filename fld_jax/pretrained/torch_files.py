@@ -1,8 +1,8 @@
-"""PyTorch's weights without PyTorch: both formats of .pth, and .safetensors.
+"""Reads PyTorch's weights without PyTorch: .pth of both formats, .safetensors.
 
-A .pth is a pickle, which can name any function and call it. Here it gets none:
-what a pickle names becomes something inert, but for ordered dicts and what
-tensors are made of.
+A .pth is a pickle, which can name any function and call it. Here no such
+function is looked up: everything that a pickle names is replaced by an inert
+object, except ordered dicts and the parts of tensors.
 """
 
 import collections
@@ -11,14 +11,16 @@ import math
 import pathlib
 import pickle
 import zipfile
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import safetensors
 
 from fld_jax.errors import InputError, printable
 
-# By the names of storages and of dtypes; bfloat16 is the upper half of float32.
+# NumPy's types by the names of PyTorch's storages, of its dtypes, and of the
+# types of safetensors. A bfloat16 is the upper half of a float32.
 _KINDS = {
   'BFloat16': 'bfloat16',
   'Bool': '?',
@@ -62,19 +64,19 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The tensors of a state_dict.
+  """Reads the tensors of a state_dict.
 
   Args:
-    path: a file that torch.save wrote, new (zip) or old, of a state_dict or of
-      a dict that holds one under 'state_dict' beside anything else; or a
-      .safetensors. The content tells which, not the ending.
+    path: A file that torch.save wrote, in the zip format or the older one, with
+      a state_dict or a dict that has one as its entry 'state_dict'; or a
+      .safetensors. The content decides on the format, not the ending.
 
   Returns:
-    name -> array; halves are float32.
+    Arrays by their names; float16 and bfloat16 are converted to float32.
 
   Raises:
-    InputError: the file cannot be read, is none of these, is cut off, or holds
-      no state_dict.
+    InputError: The file cannot be read, has another format, is truncated, or
+      holds no state_dict.
   """
   try:
     content = path.read_bytes()
@@ -95,14 +97,17 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     return reader(path, content)
   except InputError:
     raise
-  except Exception as error:  # of parsers that run into anything
+  except Exception as error:  # the parsers raise errors of any kind
     raise InputError(
       f'{path}: is no whole file of PyTorch: it is cut off or damaged '
       f'({printable(f"{type(error).__name__}: {error}")})'
     ) from None
 
 
-def _read_safetensors(path, content: bytes) -> dict[str, np.ndarray]:
+def _read_safetensors(
+  path: pathlib.Path, content: bytes
+) -> dict[str, np.ndarray]:
+  """Reads a .safetensors; path is for messages."""
   arrays = {}
   for name, tensor in safetensors.deserialize(content):
     kind = _SAFETENSORS.get(tensor['dtype'])
@@ -116,7 +121,7 @@ def _read_safetensors(path, content: bytes) -> dict[str, np.ndarray]:
 
 
 def _numbers(data: bytes, kind: str) -> np.ndarray:
-  """(n,) of a storage's bytes; halves as float32."""
+  """Returns a storage's values, (n,); float16 and bfloat16 become float32."""
   if kind == 'bfloat16':
     return (np.frombuffer(data, '<u2').astype('<u4') << 16).view('<f4')
   array = np.frombuffer(data, kind)
@@ -127,11 +132,12 @@ def _numbers(data: bytes, kind: str) -> np.ndarray:
 
 
 class _Storage(NamedTuple):
-  """Numbers that tensors are views of.
+  """Memory that tensors are views of.
 
   Attributes:
-    key: its name in the file.
-    kind: of its numbers; None if the tensor tells.
+    key: The storage's name in the file.
+    kind: NumPy's type of the values; None for untyped bytes, for which the
+      tensor has the type.
   """
 
   key: str
@@ -139,7 +145,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-  """A view of a storage, all in elements."""
+  """A view of a storage; offset and strides are numbers of elements."""
 
   storage: _Storage
   offset: int
@@ -149,44 +155,57 @@ class _Tensor(NamedTuple):
 
 
 class _Inert:
-  """What a pickle made of anything else: takes all, does nothing."""
+  """Stands for any other object of a pickle: takes anything, does nothing."""
 
-  def __new__(cls, *unused, **unused_too):
+  def __new__(cls, *unused: Any, **unused_too: Any) -> Self:
     return super().__new__(cls)
 
-  def __init__(self, *unused, **unused_too):
+  def __init__(self, *unused: Any, **unused_too: Any) -> None:
     pass
 
-  def __call__(self, *unused, **unused_too):
+  def __call__(self, *unused: Any, **unused_too: Any) -> Self:
     return self
 
-  def __setstate__(self, unused):
+  def __setstate__(self, unused: Any) -> None:
     pass
 
-  def __setitem__(self, unused, unused_too):
+  def __setitem__(self, unused: Any, unused_too: Any) -> None:
     pass
 
-  def append(self, unused):
-    """As lists and their like are filled."""
+  def append(self, unused: Any) -> None:
+    """Takes an entry, as a pickle fills lists and sets."""
 
   extend = add = append
 
 
 class _Kind(NamedTuple):
-  """A type of storage, or a dtype, by its name; None for untyped bytes."""
+  """NumPy's type of a storage or a dtype; None for untyped bytes."""
 
   name: str | None
 
 
-def _tensor(storage, offset, shape, strides, *unused):
-  """torch._utils._rebuild_tensor and _rebuild_tensor_v2."""
+def _tensor(
+  storage: _Storage,
+  offset: int,
+  shape: Sequence[int],
+  strides: Sequence[int],
+  *unused: Any,
+) -> _Tensor:
+  """Stands for torch._utils._rebuild_tensor and _rebuild_tensor_v2."""
   return _Tensor(storage, offset, tuple(shape), tuple(strides), storage.kind)
 
 
 def _tensor_with_dtype(
-  storage, offset, shape, strides, unused_grad, unused_hooks, dtype, *unused
-):
-  """torch._utils._rebuild_tensor_v3."""
+  storage: _Storage,
+  offset: int,
+  shape: Sequence[int],
+  strides: Sequence[int],
+  unused_grad: Any,
+  unused_hooks: Any,
+  dtype: _Kind,
+  *unused: Any,
+) -> _Tensor:
+  """Stands for torch._utils._rebuild_tensor_v3."""
   if not isinstance(dtype, _Kind):
     raise pickle.UnpicklingError('a type of numbers that is not known here')
   return _Tensor(storage, offset, tuple(shape), tuple(strides), dtype.name)
@@ -206,21 +225,21 @@ _ALLOWED = {
 
 
 class _Unpickler(pickle.Unpickler):
-  """A pickle of tensors, and nothing that it names is looked up or run.
+  """Reads a pickle of tensors; nothing that it names is looked up or run.
 
   Attributes:
-    kinds: key -> kind of the numbers of each storage.
+    kinds: NumPy's type of each storage's values, by the storage's key.
   """
 
-  def __init__(self, file):
+  def __init__(self, file: BinaryIO) -> None:
     super().__init__(file)
     self.kinds = {}
 
-  def find_class(self, module, name):
+  def find_class(self, module: str, name: str) -> Any:
     return _ALLOWED.get((module, name), _Inert)
 
-  def persistent_load(self, pid):
-    if pid[0] == 'module':  # of a whole model, with its source
+  def persistent_load(self, pid: tuple) -> _Storage | type[_Inert]:
+    if pid[0] == 'module':  # a whole model, with its source
       return _Inert
     what, kind, key, _, _, *view = pid
     if what != 'storage' or not isinstance(kind, _Kind) or any(view):
@@ -229,7 +248,8 @@ class _Unpickler(pickle.Unpickler):
     return _Storage(key, kind.name)
 
 
-def _read_zip(path, content: bytes) -> dict[str, np.ndarray]:
+def _read_zip(path: pathlib.Path, content: bytes) -> dict[str, np.ndarray]:
+  """Reads torch.save's zip format; path is for messages."""
   with zipfile.ZipFile(io.BytesIO(content)) as archive:
     names = archive.namelist()
     pickles = [name for name in names if name.endswith('/data.pkl')]
@@ -250,7 +270,8 @@ def _read_zip(path, content: bytes) -> dict[str, np.ndarray]:
     return _arrays(path, found, lambda key: archive.read(f'{folder}data/{key}'))
 
 
-def _read_legacy(path, content: bytes) -> dict[str, np.ndarray]:
+def _read_legacy(path: pathlib.Path, content: bytes) -> dict[str, np.ndarray]:
+  """Reads torch.save's format before PyTorch 1.6; path is for messages."""
   file = io.BytesIO(content)
   if _Unpickler(file).load() != _LEGACY_MAGIC:
     raise InputError(f'{path}: is a pickle that torch.save did not write')
@@ -268,18 +289,25 @@ def _read_legacy(path, content: bytes) -> dict[str, np.ndarray]:
   return _arrays(path, found, storages.__getitem__)
 
 
-def _check_byte_order(path, is_little: bool) -> None:
+def _check_byte_order(path: pathlib.Path, is_little: bool) -> None:
+  """Raises an InputError for a file of a big-endian machine."""
   if not is_little:
     raise InputError(f'{path}: is of a big-endian machine')
 
 
-def _arrays(path, found, storage_of) -> dict[str, np.ndarray]:
-  """The tensors of an unpickled state_dict.
+def _arrays(
+  path: pathlib.Path, found: Any, storage_of: Callable[[str], bytes]
+) -> dict[str, np.ndarray]:
+  """Returns the tensors of an unpickled state_dict, by their names.
 
   Args:
-    path: of the file, for messages.
-    found: what the pickle holds.
-    storage_of: function of a storage's key to its bytes.
+    path: The path of the file, for messages.
+    found: The object that the pickle holds.
+    storage_of: Function that maps a storage's key to its bytes.
+
+  Raises:
+    InputError: The object is not a state_dict, or a tensor does not fit into
+      its storage.
   """
   if isinstance(found, dict) and isinstance(found.get('state_dict'), dict):
     found = found['state_dict']
@@ -306,7 +334,17 @@ def _arrays(path, found, storage_of) -> dict[str, np.ndarray]:
 
 
 def _view(place: str, tensor: _Tensor, numbers: np.ndarray) -> np.ndarray:
-  """The array of a tensor; NumPy does not look whether it fits."""
+  """Returns a tensor's array.
+
+  Args:
+    place: The file and the tensor's name, for messages.
+    tensor: The view.
+    numbers: The storage's values, (n,).
+
+  Raises:
+    InputError: The view does not fit into its storage, which NumPy would not
+      notice.
+  """
   shape, strides = tensor.shape, tensor.strides
   whole = (tensor.offset, *shape, *strides)
   last = tensor.offset

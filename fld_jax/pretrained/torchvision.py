@@ -1,8 +1,9 @@
-"""torchvision's VGG-16 and ResNet weights."""
+"""Reads torchvision's weights of VGG-16 and of ResNets."""
 
 import itertools
 import pathlib
 import re
+from collections.abc import Collection
 
 import numpy as np
 from flax import traverse_util
@@ -13,7 +14,7 @@ from fld_jax.models.resnet import LAYOUTS
 from fld_jax.pretrained import torch_files
 from fld_jax.pretrained.matching import fill, some
 
-# Our names of what a layer has, and PyTorch's.
+# PyTorch's names of a layer's arrays, by ours.
 LEAVES = {
   'kernel': 'weight',
   'scale': 'weight',
@@ -26,11 +27,11 @@ LEAVES = {
 def start_trunk(
   path: pathlib.Path, variables: dict, model: str
 ) -> tuple[dict, list[str]]:
-  """Variables of a network whose trunk, and perhaps more, is a file's.
+  """Fills a network's trunk, and perhaps more layers, from a file.
 
-  Of VGG-16 that is the convolutions, and those of the network's
-  `imagenet_layers` that have the file's inputs and widths: both layers of DFA's
-  stage 1 at 224 pixels.
+  A VGG-16 fills the convolutions, and those of the network's `imagenet_layers`
+  whose inputs and widths equal the file's: both layers of DFA's stage 1 at 224
+  pixels. A ResNet fills all but the classifier.
 
   Args:
     path: File of torchvision's weights.
@@ -39,11 +40,11 @@ def start_trunk(
     model: The network's name, a row of `models.NETWORKS`.
 
   Returns:
-    (variables, the file's names that were left out).
+    The variables, and the names of the file's arrays that were left out.
 
   Raises:
-    InputError: The file is of another trunk, or the network's trunk is none
-      of torchvision's.
+    InputError: The file has the weights of another trunk, or the network has
+      neither a VGG nor a ResNet.
   """
   params = variables['params']
   trunk = next((name for name in ('vgg', 'resnet') if name in params), None)
@@ -81,8 +82,16 @@ def start_trunk(
   return _replaced(variables, filled), left_out
 
 
-def kind_of_weights(arrays) -> str:
-  """Whose names these are: 'vgg', 'resnet', 'mmpose' or ''."""
+def kind_of_weights(arrays: Collection[str]) -> str:
+  """Tells a file's network by the names of its arrays.
+
+  Args:
+    arrays: Names of the file's arrays, or a dict with these keys.
+
+  Returns:
+    'vgg' or 'resnet' for torchvision's classifiers, 'mmpose' for a pose
+    estimator, '' for any other names.
+  """
   if 'features.0.weight' in arrays:
     return 'vgg'
   if 'layer1.0.conv1.weight' in arrays:
@@ -91,7 +100,7 @@ def kind_of_weights(arrays) -> str:
 
 
 def _part(variables: dict, *names: str) -> dict:
-  """The variables of some modules alone."""
+  """Returns the variables of the named modules alone."""
   return {
     collection: {name: tree[name] for name in names if name in tree}
     for collection, tree in variables.items()
@@ -100,7 +109,7 @@ def _part(variables: dict, *names: str) -> dict:
 
 
 def _replaced(variables: dict, filled: dict) -> dict:
-  """The variables, with those modules that are filled."""
+  """Returns the variables with the filled modules in place of their own."""
   return {k: {**tree, **filled.get(k, {})} for k, tree in variables.items()}
 
 
@@ -110,7 +119,21 @@ def _start_vgg(
   variables: dict,
   imagenet_layers: dict[str, str],
 ) -> tuple[dict, list[str]]:
-  """See `start_trunk`."""
+  """Fills a VGG, and perhaps the layers after it, from torchvision's weights.
+
+  Args:
+    path: The path of the file, for messages.
+    arrays: The file's arrays. Means of normalised layers take in the biases.
+    variables: The network's variables.
+    imagenet_layers: Names of the file's layers by the names of the network's
+      layers that may start from them.
+
+  Returns:
+    The variables, and the names of the file's arrays that were left out.
+
+  Raises:
+    InputError: The VGG of the file has other blocks or another normalisation.
+  """
   vgg = variables['params']['vgg']
   ours, theirs = 'bn1_1' in vgg, 'features.1.running_mean' in arrays
   if ours != theirs:
@@ -164,12 +187,15 @@ def _start_vgg(
   return _replaced(variables, filled), left_out
 
 
-def _vgg_blocks(arrays, step: int) -> list[list[int]]:
-  """Numbers of the convolutions of each block; a pool stands between blocks.
+def _vgg_blocks(arrays: dict[str, np.ndarray], step: int) -> list[list[int]]:
+  """Returns torchvision's numbers of the convolutions, block by block.
+
+  Torchvision numbers all layers, including those without weights. A larger gap
+  than usual between two convolutions is a pooling layer, which ends a block.
 
   Args:
-    arrays: torchvision's; it numbers all layers, those without weights too.
-    step: from a convolution to the next one of its block.
+    arrays: The file's arrays, with torchvision's names.
+    step: Difference of the numbers of two adjacent convolutions in a block.
   """
   found = [re.fullmatch(r'features\.(\d+)\.weight', key) for key in arrays]
   numbers = sorted(
@@ -185,7 +211,12 @@ def _vgg_blocks(arrays, step: int) -> list[list[int]]:
 
 
 def resnet_key(place: tuple[str, ...]) -> str:
-  """The name in a file of ('layer1_0', 'downsample_conv', 'kernel')."""
+  """Returns torchvision's name of one of a ResNet's arrays.
+
+  Args:
+    place: The variable's path in the ResNet, such as
+      ('layer1_0', 'downsample_conv', 'kernel').
+  """
   path = '.'.join([*place[:-1], LEAVES[place[-1]]])
   path = re.sub(r'^layer(\d)_(\d+)', r'layer\1.\2', path)
   return path.replace('downsample_conv', 'downsample.0').replace(
@@ -193,16 +224,22 @@ def resnet_key(place: tuple[str, ...]) -> str:
   )
 
 
-def read_resnet(path, arrays: dict[str, np.ndarray], prefix: str):
-  """(depth, width) of the ResNet whose weights these are.
+def read_resnet(
+  path: pathlib.Path, arrays: dict[str, np.ndarray], prefix: str
+) -> tuple[int, int]:
+  """Tells the size of the ResNet in a file.
 
   Args:
-    path: of the file, for messages.
-    arrays: the file's.
-    prefix: of the ResNet's names.
+    path: The path of the file, for messages.
+    arrays: The file's arrays.
+    prefix: The start of the names of all arrays of the ResNet, '' or
+      'backbone.'.
+
+  Returns:
+    The ResNet's depth (number of layers) and width (channels of the stem).
 
   Raises:
-    InputError: for a ResNet that is none of `models.resnet.LAYOUTS`.
+    InputError: The blocks are not those of a ResNet of `models.resnet.LAYOUTS`.
   """
   stem = arrays.get(f'{prefix}conv1.weight')
   found = [
@@ -224,8 +261,23 @@ def read_resnet(path, arrays: dict[str, np.ndarray], prefix: str):
   return depths[0], stem.shape[0]
 
 
-def _check_resnet(path, arrays, prefix: str, params: dict) -> None:
-  """Refuses a ResNet of another depth or width than a network's."""
+def _check_resnet(
+  path: pathlib.Path,
+  arrays: dict[str, np.ndarray],
+  prefix: str,
+  params: dict,
+) -> None:
+  """Checks that a file's ResNet has the depth and width of a network's.
+
+  Args:
+    path: The path of the file, for messages.
+    arrays: The file's arrays.
+    prefix: The start of the names of all arrays of the file's ResNet.
+    params: Parameters of the network's ResNet.
+
+  Raises:
+    InputError: The depth or the width differs.
+  """
   names = {'/'.join(place) for place in traverse_util.flatten_dict(params)}
   blocks = tuple(
     sum(re.fullmatch(rf'layer{i}_\d+', name) is not None for name in params)
