@@ -26,7 +26,7 @@ from fld_jax import landmark_sets, papers  # noqa: E402
 
 RESULTS = ROOT / 'docs/results'
 BLOCK = re.compile(r'(<!-- table: (\w+) -->\n).*?(<!-- end -->)', re.DOTALL)
-IN_FRACTIONS = ('DFA_TABLE_2', 'PCLOSS_TABLE_4', 'FASHION_AI')
+IN_FRACTIONS = ('DFA_TABLE_2', 'PCLOSS_TABLE_3', 'PCLOSS_TABLE_4')
 # Table, which is also the CSV's name -> the columns that its rows are grouped
 # by, then heading: cell. A cell is a column of the CSV, of the group's mean
 # over seeds if there is one; 'column*' lists all single runs; '`column`' is
@@ -107,7 +107,8 @@ def published(key: str) -> dict[str, float]:
   """A paper's NE in per cent by landmark, and the average as 'ne'.
 
   Args:
-    key: a table of fld_jax.papers and the keys of its row, 'FLD/fpn/none'.
+    key: A table of fld_jax.papers and the keys of its row, for example
+      'PCLOSS_TABLE_2/fpn/none'.
   """
   table, *keys = key.split('/')
   row = getattr(papers, table)

@@ -13,19 +13,14 @@ A Note on Coordinates
 Conversions between these frames happen in this file only.
 """
 
-from typing import Any
-
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
 
 from fld_jax import schema
 from fld_jax.errors import InputError
 
 
-def grow_box(
-  box: Float[np.ndarray, '4'], margin: float
-) -> Float[np.ndarray, '4']:
+def grow_box(box: np.ndarray, margin: float) -> np.ndarray:
   """Grows a box by `margin` of its width and height on each side.
 
   Args:
@@ -42,7 +37,7 @@ def grow_box(
 
 
 def crop_affine(
-  box: Float[np.ndarray, '4'],
+  box: np.ndarray,
   size: int,
   mode: str,
   *,
@@ -50,7 +45,7 @@ def crop_affine(
   scale: float = 1.0,
   rotation: float = 0.0,
   shift: tuple[float, float] = (0.0, 0.0),
-) -> Float[np.ndarray, '2 3']:
+) -> np.ndarray:
   """Returns the affine map from image pixels to the pixels of a box's crop.
 
   The box's centre goes to the crop's centre plus `shift`.
@@ -93,39 +88,33 @@ def crop_affine(
   return affine
 
 
-def invert(affine: Float[np.ndarray, '*b 2 3']) -> Float[np.ndarray, '*b 2 3']:
+def invert(affine: np.ndarray) -> np.ndarray:
   """Inverts affine maps (..., 2, 3)."""
   linear = np.linalg.inv(affine[..., :2])
   return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
 
 
-def transform(
-  affine: Float[np.ndarray, '*b 2 3'], points: Float[np.ndarray, '*b N 2']
-) -> Float[np.ndarray, '*b N 2']:
+def transform(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
   """Maps points (..., N, 2) by affine maps (..., 2, 3)."""
   return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
 
 
-def normalise(
-  points: Float[np.ndarray, '*b 2'], size: int
-) -> Float[np.ndarray, '*b 2']:
+def normalise(points: np.ndarray, size: int) -> np.ndarray:
   """Converts crop pixels (..., 2) to normalised coordinates."""
   return points / size - 0.5
 
 
-def denormalise(
-  points: Float[np.ndarray, '*b 2'], size: int
-) -> Float[np.ndarray, '*b 2']:
+def denormalise(points: np.ndarray, size: int) -> np.ndarray:
   """Converts normalised coordinates (..., 2) to crop pixels."""
   return (points + 0.5) * size
 
 
 def warp(
-  image: UInt8[np.ndarray, 'H W 3'],
-  box: Float[np.ndarray, '4'],
-  affine: Float[np.ndarray, '2 3'],
+  image: np.ndarray,
+  box: np.ndarray,
+  affine: np.ndarray,
   size: int,
-) -> UInt8[np.ndarray, 'S S 3']:
+) -> np.ndarray:
   """Resamples the part of an image inside a box into a crop.
 
   What lies outside the box or outside the image is black, as the release pads.
@@ -165,13 +154,13 @@ def warp(
 
 
 def cut(
-  image: UInt8[np.ndarray, 'H W 3'],
-  box: Float[np.ndarray, '4'],
+  image: np.ndarray,
+  box: np.ndarray,
   size: int,
   mode: str,
   margin: float,
-  **jitter: Any,
-) -> tuple[UInt8[np.ndarray, 'S S 3'], Float[np.ndarray, '2 3']]:
+  **jitter,
+) -> tuple[np.ndarray, np.ndarray]:
   """Cuts the crop of a box out of an image.
 
   Args:
@@ -197,10 +186,10 @@ def cut(
 
 
 def observer_centric(
-  points: Float[np.ndarray, 'n N 2'],
-  visibility: Int[np.ndarray, 'n N'],
+  points: np.ndarray,
+  visibility: np.ndarray,
   landmark_set: schema.LandmarkSet,
-) -> tuple[Float[np.ndarray, 'n N 2'], Int[np.ndarray, 'n N']]:
+) -> tuple[np.ndarray, np.ndarray]:
   """Names limbs by the side that the observer sees them on.
 
   With the torso turned upright, if the two hips are the other way round in x,

@@ -5,6 +5,7 @@ python -m fld_jax.main --help
 
 import functools
 import logging as std_logging
+import os
 import pathlib
 import sys
 import textwrap
@@ -138,7 +139,7 @@ def _prepare() -> None:
 def _print_config() -> None:
   from fld_jax import config_fields
 
-  print(config_fields.describe(_CONFIG.value))
+  _show(config_fields.describe(_CONFIG.value))
 
 
 def _experiment(mode: str) -> None:
@@ -456,7 +457,7 @@ def main() -> None:
   std_logging.getLogger('fld_jax').setLevel(std_logging.INFO)
   try:
     if _HELP_FLAGS & set(sys.argv[1:]):
-      print(_help(sys.argv))
+      _show(_help(sys.argv))
       sys.exit()
     app.run(lambda argv: sys.exit(_run()), flags_parser=_parse)
   except InputError as error:
@@ -465,6 +466,15 @@ def main() -> None:
     _end(1, f'error: {error}', wait_for_others=False)
   except Preempted as word:
     _end(START_AGAIN, f'{word} Start the same command again.')
+
+
+def _show(text: str) -> None:
+  """Prints a text; a reader that has seen enough, such as `head`, may leave."""
+  try:
+    print(text, flush=True)
+  except BrokenPipeError:
+    # Python flushes once more at its end, which would fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(status: int, word: str, **options) -> NoReturn:

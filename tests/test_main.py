@@ -329,3 +329,17 @@ def test_command(tmp_path):
     )
     assert result.returncode == (0 if argument == '--help' else 2)
     assert words in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+  'words', ['--help', '--mode=config --config=configs/dfa.py:size=tiny']
+)
+def test_a_reader_that_leaves_ends_the_text(words):
+  done = subprocess.run(
+    ['bash', '-c', f'{sys.executable} -m fld_jax.main {words} | head -n 1'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.stdout.count('\n') == 1
+  assert done.stderr == ''

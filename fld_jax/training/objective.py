@@ -35,7 +35,8 @@ class PositionConstraint:
 
   Attributes:
     parts: Landmark slots of each part; pairs are formed within a part.
-    k: Number of powers of the distance, 1 to k.
+    k: How many landmarks of a part count: those whose share of the loss is the
+      largest.
     space: One of PC_SPACES, the unit that distances are measured in.
     mask: One of PC_MASKS, the landmarks that form pairs.
     pair_mean: Divide by the number of pairs.
