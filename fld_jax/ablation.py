@@ -18,9 +18,9 @@ def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
   Args:
     config: has `rows`: slug -> `title`, `num_stages`, `change` (triples of
       path, old and new value, see `config.difference`; an old value of None is
-      any) and what `tables.compare_with_paper` shows. The row's config is this
-      one with the change, so that what the command line sets holds for every
-      row.
+      any) and what `text_tables.compare_with_paper` shows. The row's config is
+      this one with the change, so that what the command line sets holds for
+      every row.
     workdir: of the whole table; a row's own is WORKDIR/SLUG/seedSEED.
     seed: of the runs.
 
@@ -92,7 +92,7 @@ def run_rows(config, workdir: pathlib.Path, run_row, split: str) -> dict:
     split: whose figures are shown.
 
   Returns:
-    title -> {seed: figures}, see `tables.figures`.
+    title -> {seed: figures}, see `text_tables.figures`.
 
   Raises:
     InputError: see `row_configs`; if there is no seed.

@@ -1,4 +1,4 @@
-"""A split -> predictions in image pixels -> metrics."""
+"""Predicts a split in image pixels and computes its metrics."""
 
 import collections
 
@@ -24,7 +24,7 @@ def to_predictions(rows: dict, setup: Setup) -> Predictions:
     setup: What the run's config resolves to.
 
   Returns:
-    The table that `metrics` works on.
+    The predictions, from which `fld_jax.metrics` computes its figures.
   """
   to_image = lambda points: geometry.transform(
     rows['affine'],
@@ -57,7 +57,7 @@ def to_predictions(rows: dict, setup: Setup) -> Predictions:
 
 
 def _each(rows: dict, key: str) -> dict[str, np.ndarray]:
-  """An output of every stage that has it."""
+  """Returns an output of every stage that has it, by the stage's name."""
   return {name: out[key] for name, out in rows['stages'].items() if key in out}
 
 
@@ -72,10 +72,10 @@ def evaluate_split(
     split: Name of the split, for example 'val' or 'train[95%:]'.
 
   Returns:
-    (predictions, metrics): a `metrics.Predictions`, None but on the main
-    process; and a JSON-ready dict with, beside those of `metrics.evaluate`,
-    `split`, `num_corrupt` and `network_passes` (images that went through each
-    network).
+    The predictions, None except on the main process; and the metrics, a
+    JSON-ready dict of the figures of `metrics.normalised_error.evaluate` and of
+    `split`, `num_corrupt` and `network_passes` (number of images that went
+    through each network).
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -98,7 +98,7 @@ def evaluate_split(
 
 
 def _joined(parts: list[dict]) -> dict:
-  """The rows of all processes, in the order of their indices."""
+  """Joins the rows of all processes, in the order of their indices."""
   if len(parts) == 1:
     return parts[0]
   passes = collections.Counter()
@@ -112,7 +112,7 @@ def _joined(parts: list[dict]) -> dict:
 
 
 def macro_ne(rows: dict, stage: str, setup: Setup) -> tuple[float, float]:
-  """Macro NE of one stage over the visible landmarks of all processes' rows.
+  """Computes a stage's macro NE over all processes' visible landmarks.
 
   Args:
     rows: This process's rows, as `Cascade.predict_records` returns them.
@@ -123,7 +123,7 @@ def macro_ne(rows: dict, stage: str, setup: Setup) -> tuple[float, float]:
     Macro NE, and its standard error over the images.
 
   Raises:
-    InputError: if no image has a visible landmark.
+    InputError: No image has a visible landmark.
   """
 
   def errors_and_mask() -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Predictions made elsewhere, from JSON, CSV or NPZ; N landmarks an example.
+"""Reads predictions of other systems from JSON, CSV or NPZ; N landmarks each.
 
   .json   COCO keypoint results: a list of {"image_id", "category_id",
           "keypoints": [x, y, s, x, y, s, ...], "score"}; with "file_name", the
@@ -25,13 +25,15 @@ class Results:
   """n results in the order of their file; N landmarks.
 
   Attributes:
-    path: the file.
-    landmarks: (n, N, 2) float64, x, y in image pixels.
-    ids: n ids of examples; None if the file has none.
-    image_ids: n, of COCO's annotation file; meaningless if there are `ids`.
-    category_ids: n, None where the file has none.
-    scores: (n,), None if the format has none.
-    visibility_probs: (n, N, 3), None if the file has none.
+    path: The path of the file.
+    landmarks: Positions x, y in image pixels, (n, N, 2) float64.
+    ids: The n ids of examples; None if the file has none.
+    image_ids: The n image ids of COCO's annotation file; meaningless if there
+      are `ids`.
+    category_ids: The n category ids, each None where the file has none.
+    scores: Scores of the results, (n,); None if the format has none.
+    visibility_probs: Probabilities in the order of `schema.VISIBILITY_NAMES`,
+      (n, N, 3), 0 to 1; None if the file has none.
   """
 
   path: pathlib.Path
@@ -43,15 +45,16 @@ class Results:
   visibility_probs: np.ndarray | None = None
 
 
-def read(path, names: tuple[str, ...]) -> Results:
+def read(path: str | pathlib.Path, names: tuple[str, ...]) -> Results:
   """Reads and checks a file of predictions.
 
   Args:
-    path: its ending tells the format.
-    names: of the N landmarks.
+    path: The path of the file; its ending decides on the format.
+    names: Names of the N landmarks.
 
   Raises:
-    InputError: naming the file, the line or entry, the field and what is valid.
+    InputError: The file has a mistake. The message names the file, the line or
+      entry, the field and what is valid.
   """
   path = pathlib.Path(path).expanduser()
   readers = {'.json': _read_json, '.csv': _read_csv, '.npz': _read_npz}
@@ -64,7 +67,7 @@ def read(path, names: tuple[str, ...]) -> Results:
   return readers[path.suffix.lower()](path, names)
 
 
-def _read_json(path: pathlib.Path, names) -> Results:
+def _read_json(path: pathlib.Path, names: tuple[str, ...]) -> Results:
   data = json_files.read_json(path)
   if not isinstance(data, list) or not data:
     raise InputError(
@@ -97,7 +100,7 @@ def _read_json(path: pathlib.Path, names) -> Results:
   )
 
 
-def _read_csv(path: pathlib.Path, names) -> Results:
+def _read_csv(path: pathlib.Path, names: tuple[str, ...]) -> Results:
   ids, points = [], []
   try:
     with path.open('rb') as file:
@@ -119,8 +122,10 @@ def _read_csv(path: pathlib.Path, names) -> Results:
   return Results(path, np.reshape(points, (-1, len(names), 2)), ids=ids)
 
 
-def _header(path, cells: list[str], names) -> list[str]:
-  """The columns' names, one of the two headers that are valid."""
+def _header(
+  path: pathlib.Path, cells: list[str], names: tuple[str, ...]
+) -> list[str]:
+  """Returns the columns' names; InputError if the header is not valid."""
   cells = [cell.strip() for cell in cells]
   numbered = ['id', *(f'{a}_{i + 1}' for i in range(len(names)) for a in 'xy')]
   named = ['id', *(f'{name}_{axis}' for name in names for axis in 'xy')]
@@ -135,7 +140,7 @@ def _header(path, cells: list[str], names) -> list[str]:
 
 
 def _cells(place: str, header: list[str], cells: list[str]) -> np.ndarray:
-  """(2N,) float64 of a line."""
+  """Returns the positions of a line, (2N,) float64; place is for messages."""
   if len(cells) != len(header):
     raise InputError(
       f'{place}: has {len(cells)} columns, must have {len(header)} as the '
@@ -152,7 +157,7 @@ def _cells(place: str, header: list[str], cells: list[str]) -> np.ndarray:
   return np.array(values)
 
 
-def _read_npz(path: pathlib.Path, names) -> Results:
+def _read_npz(path: pathlib.Path, names: tuple[str, ...]) -> Results:
   try:
     with np.load(path, allow_pickle=False) as archive:
       arrays = {
@@ -178,7 +183,8 @@ def _read_npz(path: pathlib.Path, names) -> Results:
   return Results(path, points, ids=ids, visibility_probs=probs)
 
 
-def _strings(path, array) -> list[str]:
+def _strings(path: pathlib.Path, array: np.ndarray | None) -> list[str]:
+  """Returns the ids of an NPZ file; InputError if they are not strings."""
   if array is None or array.ndim != 1 or array.dtype.kind not in 'US':
     raise InputError(
       f'{path}, ids: is {_kind(array)}, must be strings of the shape (n,)'
@@ -193,8 +199,13 @@ def _strings(path, array) -> list[str]:
     raise InputError(f'{path}, ids: are no UTF-8 text ({error})') from None
 
 
-def _array(path, field: str, array, shape) -> np.ndarray:
-  """Float64 of the shape, finite."""
+def _array(
+  path: pathlib.Path,
+  field: str,
+  array: np.ndarray | None,
+  shape: tuple[int, ...],
+) -> np.ndarray:
+  """Returns an array as float64; InputError for other shapes or numbers."""
   if array is None or array.shape != shape or array.dtype.kind not in 'fiu':
     raise InputError(
       f'{path}, {field}: is {_kind(array)}, must be numbers of the shape '
@@ -211,6 +222,6 @@ def _array(path, field: str, array, shape) -> np.ndarray:
   return array
 
 
-def _kind(array) -> str:
-  """What an array is, in words."""
+def _kind(array: np.ndarray | None) -> str:
+  """Describes an array's type and shape for a message."""
   return 'missing' if array is None else f'{array.dtype} of shape {array.shape}'

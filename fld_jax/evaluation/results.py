@@ -1,6 +1,6 @@
-"""What an evaluation leaves: figures, COCO results, all that a report needs.
+"""Files of an evaluation: figures, COCO results, all that a report needs.
 
-  W/eval/SPLIT/metrics.json       what `metrics.evaluate` returns
+  W/eval/SPLIT/metrics.json       the metrics of `evaluate.evaluate_split`
   W/eval/SPLIT/predictions.json   COCO keypoint results of the final stage
   W/eval/SPLIT/evaluation.npz     `Evaluation`: truth and every stage's outputs
 
@@ -27,7 +27,7 @@ from fld_jax.metrics.predictions import (
 )
 from fld_jax.runtime import checkpoint, manifest
 
-# Fields of metrics.Predictions by how evaluation.npz holds them.
+# Fields of metrics.predictions.Predictions by how evaluation.npz holds them.
 ARRAYS = (
   'boxes',
   'clothes_type',
@@ -47,12 +47,12 @@ class Evaluation:
   """One evaluated split of a run.
 
   Attributes:
-    split: its name.
-    predictions: metrics.Predictions.
-    config: that the split was evaluated with; its dataset leads to the images.
-    history: curves of the training, see `store.load_stage`.
-    centres: stage name -> (K, D) centres of its pseudo-labels.
-    epsilon: threshold of the routing score, None without routing.
+    split: The split's name.
+    predictions: The split's truth and every stage's outputs.
+    config: The run's config, a ConfigDict; its dataset leads to the images.
+    history: Curves of the training, as `cascade.store.load_stage` returns them.
+    centres: Cluster centres of the pseudo-labels, (K, D), by the stage's name.
+    epsilon: Threshold of the routing score; None without routing.
   """
 
   split: str
@@ -63,7 +63,11 @@ class Evaluation:
   epsilon: float | None
 
   def save(self, path: pathlib.Path) -> None:
-    """Writes evaluation.npz."""
+    """Writes evaluation.npz.
+
+    Args:
+      path: The path of evaluation.npz.
+    """
     predictions = self.predictions
     about = {
       'split': self.split,
@@ -88,10 +92,13 @@ class Evaluation:
 
 
 def read_evaluation(path: pathlib.Path) -> Evaluation:
-  """Reads what `Evaluation.save` wrote.
+  """Reads an evaluation.npz that `Evaluation.save` wrote.
+
+  Args:
+    path: The path of evaluation.npz.
 
   Raises:
-    InputError: if it is not whole, or the dataset's landmarks are no longer
+    InputError: The file is damaged, or the data set's landmarks are no longer
       those of the file.
   """
   try:
@@ -136,8 +143,10 @@ def read_evaluation(path: pathlib.Path) -> Evaluation:
   )
 
 
-def coco_results(predictions, stage: str, ids=None) -> list[dict]:
-  """COCO keypoint results, one dict an example, plus `file_name` and `bbox`.
+def coco_results(
+  predictions: Predictions, stage: str, ids: list[tuple] | None = None
+) -> list[dict]:
+  """Returns COCO keypoint results, plus `file_name` and `bbox`.
 
   Keypoints are x, y in image pixels, counted from the top-left corner of the
   image, and a score: the height of the heatmap; of a network without any, the
@@ -146,10 +155,13 @@ def coco_results(predictions, stage: str, ids=None) -> list[dict]:
   over the slots that it has, times the score of a detected box.
 
   Args:
-    predictions: metrics.Predictions.
-    stage: whose estimates.
-    ids: n pairs (image id, category id) that the results are named by; by
-      default `predictions.image_ids` and 1.
+    predictions: The predictions of n examples.
+    stage: Name of the stage whose estimates are written.
+    ids: Image id and category id of each of the n results; by default
+      `predictions.image_ids` and 1.
+
+  Returns:
+    One dict for each example, n.
   """
   if ids is None:
     ids = [(int(image), 1) for image in predictions.image_ids]
@@ -178,17 +190,23 @@ def coco_results(predictions, stage: str, ids=None) -> list[dict]:
   ]
 
 
-def write_evaluation(directory, predictions, metrics: dict, ids=None) -> None:
+def write_evaluation(
+  directory: str | pathlib.Path,
+  predictions: Predictions,
+  metrics: dict,
+  ids: list[tuple] | None = None,
+) -> None:
   """Writes metrics.json and predictions.json (COCO results, final stage).
 
   Numbers are rounded to 6 decimals and keys sorted: equal inputs give the same
   bytes. Each file appears whole or not at all.
 
   Args:
-    directory: made if it does not exist.
-    predictions: metrics.Predictions.
-    metrics: what metrics.evaluate returned for them.
-    ids: see coco_results.
+    directory: The folder of both files; it is made if it does not exist.
+    predictions: The predictions of n examples.
+    metrics: The metrics of these predictions, a JSON-ready dict.
+    ids: Image id and category id of each of the n COCO results; by default
+      `predictions.image_ids` and 1.
   """
   directory = pathlib.Path(directory)
   directory.mkdir(parents=True, exist_ok=True)

@@ -37,10 +37,10 @@ def score(config_dataset, predictions_path, split: str, directory) -> dict:
   Returns:
     What score.json holds, not rounded: `dataset`, `split` and
 
-    * of predictions that are tied to examples, all of `metrics.evaluate` with
+    * of predictions that are tied to examples, all of `evaluate` with
       the landmarks' own norm and all of `figures`;
-    * `coco`, the ten figures of `coco_objects.figures`, of COCO results of
-      COCO's 17 landmarks. `coco_objects.tie` says when these are tied.
+    * `coco`, the ten figures of `coco_annotations.figures`, of COCO results of
+      COCO's 17 landmarks. `coco_annotations.tie` says when these are tied.
 
   Raises:
     InputError: for mistakes in the folder or the file; if an example has no
@@ -93,11 +93,11 @@ def figures(predictions: Predictions, centric: str) -> dict:
       and `num_without_norm`; every norm that the landmarks have.
     * `pck` (at 0.2 of the box's longer side), `auc` (to 30 pixels), `epe`
       (pixels), as mmpose: of visible and occluded landmarks; each as
-      `metrics.MeanState.summary`. mmpose's figure is the macro of the first
+      `MeanState.summary`. mmpose's figure is the macro of the first
       two, the micro of the third.
     * of landmarks with sticks, `pdj` (macro `curve` over `fractions` of the
       torso, `at_0.2` as a summary, `num_without_torso`) and strict `pcp` (see
-      `keypoint_metrics.pcp_summary`), of visible and occluded landmarks; both
+      `keypoints.pcp_summary`), of visible and occluded landmarks; both
       say whose left and right, `centric`.
   """
   landmarks = predictions.landmark_set
@@ -193,7 +193,7 @@ def _with_slots(row: Row, slots: tuple[int, ...]) -> Row:
 
 
 def _predictions(results, ids, rows: list[Row], landmarks):
-  """The metrics.Predictions, in the order of the rows.
+  """The Predictions, in the order of the rows.
 
   Args:
     results: of `prediction_files`.

@@ -154,7 +154,7 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 def relu(x: Float[Array, '...']) -> Float[Array, '...']:
-  """ReLU, stored on a CPU (`cpu.store`): convolutions come after it."""
+  """ReLU, stored on a CPU (`cpu_kernels.store`): convolutions come after it."""
   return cpu_kernels.store(nn.relu(x))
 
 
