@@ -153,7 +153,7 @@ def test_mat_files_are_read_as_scipy_reads_them(tmp_path, kind, compressed):
   with pytest.raises(ValueError, match="has no 'x', but text, cell, joints"):
     mat_files.read_array(path, 'x')
   for name in ('text', 'cell'):
-    with pytest.raises(ValueError, match='no array of real numbers'):
+    with pytest.raises(ValueError, match='not an array of real numbers'):
       mat_files.read_array(path, name)
 
 
