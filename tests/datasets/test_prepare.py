@@ -132,7 +132,8 @@ def test_many_records_get_larger_files(folder, tmp_path, monkeypatch):
 PROGRAM = """
 import sys
 from fld_jax.configs import base
-from fld_jax.datasets import prepared_builder, shards
+from fld_jax.datasets.common import shards
+from fld_jax.datasets.prepare import prepared_builder
 if __name__ == '__main__':
   config = base.get_config('dataset=fld').dataset
   config.manual_dir, config.data_dir = sys.argv[1:]
