@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.export
+import jax.extend.core
 import numpy as np
 
 from fld_jax.errors import InputError
@@ -68,6 +69,10 @@ def _to_onnx(
   function: Function, image: jax.ShapeDtypeStruct, path: pathlib.Path, size: int
 ) -> None:
   jax2onnx, onnx_ir, _ = _onnx_packages()
+  # jax2onnx 0.17.1 asks for a class where JAX had it before 0.12, for functions
+  # that are compiled by themselves, such as take_along_axis.
+  if not hasattr(jax._src.core, 'ClosedJaxpr'):
+    jax._src.core.ClosedJaxpr = jax.extend.core.ClosedJaxpr
   names = sorted(jax.eval_shape(function, image))  # JAX's order of a dict
   # The converter logs warnings about its own doing.
   level = logging.root.manager.disable
