@@ -5,7 +5,7 @@ import dataclasses
 import cv2
 import numpy as np
 
-from fld_jax import landmark_sets, schema
+from fld_jax import landmark_sets, mirror_names, schema
 from fld_jax.evaluation import text_tables
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -67,7 +67,7 @@ def draw_landmarks(
 def _colour(name: str) -> tuple[int, int, int]:
   """The colour of a landmark, by the side in its name; RGB."""
   sides = {'left': LEFT, 'right': RIGHT, None: MIDDLE}
-  return sides[schema.side_in_words(name)]
+  return sides[mirror_names.word_side(name)]
 
 
 def _to_cv(points, side):
