@@ -89,6 +89,10 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     """
     raise NotImplementedError
 
+  def about(self) -> list[str]:
+    """What users should know of how the files are taken, a line each."""
+    return []
+
   def result_ids(self, ids: list[str]) -> list[tuple[int, int]] | None:
     """The ids by which COCO's results name records.
 

@@ -53,7 +53,9 @@ def write(
 
   Returns:
     Split -> the number of records in each file; and a summary: `splits`, split
-    -> number of records, and `left_out`, reason -> number of rows.
+    -> number of records; `left_out`, reason -> number of rows; `examples`,
+    reason -> names of a few of them; and `notes`, what is worth knowing -> how
+    often it was seen.
 
   Raises:
     InputError: The first mistake.
@@ -140,6 +142,8 @@ def _collect(read, path: Path) -> dict:
     summary = {
       'splits': dict(database.execute(count)),
       'left_out': dict(findings.left_out),
+      'examples': findings.left_out_examples,
+      'notes': dict(findings.notes),
     }
     done = 'CREATE TABLE done AS SELECT ? AS summary'
     database.execute(done, (json.dumps(summary),))

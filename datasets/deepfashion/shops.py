@@ -41,7 +41,7 @@ from fld_jax.datasets.deepfashion.layout import (
   existing_folder,
 )
 from fld_jax.datasets.deepfashion.shop_lists import CONSUMER, SHOP, Listed
-from fld_jax.errors import Findings, InputError
+from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files.text_lists import error
 
 # Codes of source_type, and which one an image in each column of a pair has.
@@ -125,8 +125,8 @@ def read(
     if name == 'in_shop':
       tables.check_names('box', 'split', findings)
     else:
-      for _ in tables.names_without('box', 'split'):
-        findings.left_out['in no pair'] += 1
+      for image, _ in tables.names_without('box', 'split'):
+        findings.leave_out('in no pair', printable(image))
     for image, cells in tables.join('split', 'box', 'landmarks'):
       try:
         row = _row(manual_dir, paths, tables, image, **cells)

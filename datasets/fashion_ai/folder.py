@@ -264,7 +264,9 @@ def _distinct_lines(manual_dir, tables: JoinedLists, findings: Findings):
           )
         )
       else:
-        findings.left_out['a line repeats another one'] += 1
+        findings.leave_out(
+          'a line repeats another one', f'{path}, line {labels.line}'
+        )
 
 
 def _row(manual_dir, path, labels: Labels, split: str, roots) -> Row:

@@ -134,7 +134,7 @@ def read(
       findings.mistake(mistake)
       continue
     if row is None:
-      findings.left_out['no joint with a position'] += 1
+      findings.leave_out('no joint with a position', f'image {i + 1}')
     else:
       in_train = layout.num_train is None or i < layout.num_train
       yield dataclasses.replace(row, split='train' if in_train else 'test')

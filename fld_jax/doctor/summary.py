@@ -12,7 +12,8 @@ VISIBILITY = {
   schema.ABSENT: 'absent',
 }
 UNKNOWN = 'not known'
-SIDES = ('opposite_groups', 'opposite_pairs')  # of `sides`, what is wrong
+# What is wrong in `sides`.
+SIDES = ('opposite_groups', 'opposite_pairs', 'mirror_images')
 MAX_EXAMPLES = 3  # examples of a finding
 
 
@@ -25,14 +26,18 @@ def text(found: dict) -> str:
   counts = found['counts']
   lines = [
     f'{found["dataset"]} in {found["manual_dir"]}: {counts["rows"]} rows of '
-    f'{counts["images"]} images'
+    f'{counts["images"]} images',
+    *found['about'],
   ]
   lines += _table('rows', counts['clothes_types'])
   lines += _table('variations', counts['variations'])
   lines += _table('visibility', counts['visibility'])
   checks = [
     ('check', 'found', ['examples']),
-    *_notes('left out: ', counts['left_out']),
+    *(
+      (f'left out: {why}', count, found['left_out_examples'].get(why, []))
+      for why, count in counts['left_out'].items()
+    ),
     *(
       (check['what'], check['count'], check['examples'])
       for check in found['mistakes'].values()
@@ -51,18 +56,17 @@ def text(found: dict) -> str:
   rows = [
     (what, count, '\n'.join(examples[:MAX_EXAMPLES]))
     for what, count, examples in checks
+    if count
   ]
+  nothing = len(checks) - len(rows)
   align = 'left', 'right', 'left'
   plain = tabulate(
     rows, tablefmt='plain', disable_numparse=True, colalign=align
   )
-  lines += ['', plain]
+  lines += ['', *([plain] if len(rows) > 1 else [])]
+  lines += [f'{nothing} checks found nothing']
   lines += ['', 'ok: nothing is wrong' if found['ok'] else 'not ok']
   return '\n'.join(lines) + '\n'
-
-
-def _notes(prefix: str, counts: dict[str, int]) -> list[tuple]:
-  return [(prefix + name, count, []) for name, count in counts.items()]
 
 
 def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
@@ -131,6 +135,19 @@ def _sides(found: dict) -> list[tuple]:
       'images with all pairs the other way round (a back?)',
       found['opposite_images']['count'],
       found['opposite_images']['examples'],
+    ),
+    (
+      'sets in which nothing is known to change places in a mirrored image',
+      found['no_pairs'],
+      [found['remedy']] * found['no_pairs'],
+    ),
+    (
+      'landmarks that mirror each other by position, and are no pair',
+      len(found['mirror_images']),
+      [' and '.join(pair) for pair in found['mirror_images']][
+        : MAX_EXAMPLES - 1
+      ]
+      + [found['remedy']] * bool(found['mirror_images']),
     ),
   ]
 
