@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from matplotlib.figure import Figure
 
-from fld_jax.evaluation.analysis import Facts, RunFacts
+from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.mean_images import PATCH_SHARE
 from fld_jax.evaluation.text_tables import percent
 from fld_jax.report import sections, sentences

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from fld_jax import schema
-from fld_jax.evaluation.analysis import Example, Facts, RunFacts
+from fld_jax.evaluation.facts import Example, Facts, RunFacts
 from fld_jax.evaluation.text_tables import words
 from fld_jax.visualization import drawing
 

@@ -4,7 +4,7 @@ NE and shares are fractions until they are shown.
 """
 
 from fld_jax import schema
-from fld_jax.evaluation.analysis import KEPT_SHARES, Facts, RunFacts
+from fld_jax.evaluation.facts import KEPT_SHARES, Facts, RunFacts
 from fld_jax.evaluation.text_tables import percent, words
 from fld_jax.report.table import Row, Table
 

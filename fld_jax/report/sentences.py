@@ -1,6 +1,6 @@
 """The sentences of a report, as functions of its facts."""
 
-from fld_jax.evaluation.analysis import Facts, RunFacts
+from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.text_tables import percent, words
 
 _NORMS = {

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from fld_jax.evaluation.analysis import Facts
+from fld_jax.evaluation.facts import Facts
 from fld_jax.metrics import normalised_error
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fld_jax import schema
-from fld_jax.evaluation.analysis import (
+from fld_jax.evaluation.facts import (
   CURVE_SHARES,
   ERROR_EDGES,
   GROUPS,

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fld_jax.evaluation.analysis import Facts, RunFacts
+from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.mean_images import MAX_EXAMPLES, PATCH, TILE, Cluster
 from fld_jax.evaluation.text_tables import percent, words
 from fld_jax.visualization import drawing
