@@ -9,7 +9,7 @@ fine.py those of the files in Anno_fine.
 
 from fld_jax import landmark_sets
 from fld_jax.datasets.common.folder_builder import FolderBuilder
-from fld_jax.datasets.deepfashion import coarse, fine, shops
+from fld_jax.datasets.deepfashion import coarse, fine, layout, shops
 from fld_jax.errors import InputError
 
 READERS = {'coarse': coarse, 'fine': fine}
@@ -44,7 +44,9 @@ class Deepfashion(FolderBuilder):
 
   def attribute_names(self):
     """See `FolderBuilder`."""
-    return self._reader().read_attribute_names(self.manual_dir)
+    return layout.attribute_names(
+      self._reader().annotation_paths(self.manual_dir)
+    )
 
   def read(self, findings):
     """See `FolderBuilder`."""

@@ -60,7 +60,7 @@ def read_annotations(
     'landmarks': lists.read_landmarks,
     'attributes': functools.partial(
       lists.read_attributes,
-      num_attributes=len(read_attribute_names(manual_dir)),
+      num_attributes=len(attribute_names(paths)),
     ),
   }
   with JoinedLists() as tables:
@@ -78,11 +78,6 @@ def read_annotations(
         findings.mistake(mistake)
       else:
         yield row
-
-
-def read_attribute_names(manual_dir) -> list[str]:
-  """Names of the A attributes in the rows' order; [] without the two lists."""
-  return attribute_names(annotation_paths(manual_dir))
 
 
 def content_digest(manual_dir) -> str:

@@ -87,7 +87,7 @@ def read_annotations(
     path = paths['categories']
     types = lists.read_names(path, CATEGORY_HEADER, landmark_sets.CLOTHES_TYPES)
     types = types['types']
-  names = read_attribute_names(manual_dir)
+  names = attribute_names(paths)
   splits = [split for split in SPLITS if split in paths]
   with JoinedLists() as tables:
     for i, split in enumerate(splits):
@@ -203,11 +203,6 @@ def _row(manual_dir, paths, image: str, split: str, line: int, value) -> Row:
     None if attributes is None else (line, attributes),
     slots=range(LANDMARKS.num_landmarks),
   )
-
-
-def read_attribute_names(manual_dir) -> list[str]:
-  """Names of the A attributes in the rows' order; [] without these lists."""
-  return attribute_names(annotation_paths(manual_dir))
 
 
 def content_digest(manual_dir) -> str:
