@@ -76,7 +76,7 @@ def _analyse_run(
 
   Args:
     run: The run.
-    file_suffix: See `RunFacts`.
+    file_suffix: The end of the names of the run's own files, see `RunFacts`.
     num_runs: The number of runs in the report.
     first: The first run's facts; None if this is the first run.
     crops: The crops of `mean_images.sample`, if they were made already.
@@ -125,13 +125,13 @@ def _analyse_run(
 
 
 def _counted(run: EvaluatedRun) -> np.ndarray:
-  """(n, N) mask of the landmarks that NE is measured of: visible ones."""
+  """The (n, N) mask of the landmarks that NE is measured of: visible ones."""
   norm = normalised_error.normaliser(run.predictions, run.figures['norm'])
   return counted(run.predictions.visibility) & np.isfinite(norm[:, :1])
 
 
 def _errors(run: EvaluatedRun, stage: str, mask: np.ndarray) -> np.ndarray:
-  """(n, N) NE of a stage, NaN outside of the (n, N) mask."""
+  """The (n, N) NE of a stage, NaN outside of the (n, N) mask."""
   found = normalised_error.normalised_errors(
     run.predictions, stage, run.figures['norm']
   )
@@ -141,7 +141,15 @@ def _errors(run: EvaluatedRun, stage: str, mask: np.ndarray) -> np.ndarray:
 def _exchanged(
   run: EvaluatedRun, image_errors: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Stage -> (n,) mask, see `RunFacts.exchanged`."""
+  """The images that fit better with left and right exchanged.
+
+  Args:
+    run: The run.
+    image_errors: Stage -> (n,) NE of the images.
+
+  Returns:
+    Stage -> (n,) mask, see `RunFacts.exchanged`.
+  """
   flip = run.predictions.landmark_set.flip
   turned = dataclasses.replace(
     run.predictions,
@@ -161,7 +169,15 @@ def _exchanged(
 def _exchanged_outliers(
   errors: np.ndarray, exchanged: np.ndarray
 ) -> float | None:
-  """See `RunFacts.exchanged_outliers`; (n, N) errors and (n,) mask."""
+  """The share of the outliers that images with exchanged sides have.
+
+  Args:
+    errors: (n, N) NE of the final stage.
+    exchanged: (n,) mask of these images.
+
+  Returns:
+    A fraction; None if there are no such images or no outliers.
+  """
   outliers = errors > normalised_error.OUTLIER
   if not exchanged.any() or not outliers.any():
     return None
@@ -169,7 +185,7 @@ def _exchanged_outliers(
 
 
 def _images_seen(run: EvaluatedRun) -> int | None:
-  """Images in training, of all stages; None if the curves are not known."""
+  """The number of images in training, of all stages; None if not known."""
   seen = {}
   for point in run.evaluation.history:
     seen[point['stage']] = max(seen.get(point['stage'], 0), point['images'])
@@ -211,9 +227,13 @@ def _groups(
 
 
 def confusion(run: EvaluatedRun) -> np.ndarray | None:
-  """(3, 3) counts of the final stage, true by predicted visibility.
+  """Counts the landmarks of the final stage by true and predicted visibility.
 
-  None if no stage predicts it.
+  Args:
+    run: The run.
+
+  Returns:
+    (3, 3) counts, true by predicted; None if no stage predicts visibility.
   """
   probs = run.predictions.visibility_probs
   if not probs:
@@ -249,10 +269,13 @@ def _branches(
 
 
 def confidence_scores(run: EvaluatedRun) -> dict[str, np.ndarray]:
-  """Values that may tell how good each landmark of the final stage is.
+  """Collects values that may tell how good each landmark of the final stage is.
+
+  Args:
+    run: The run.
 
   Returns:
-    name -> (n, N), higher is more certain; first the network's own confidence,
+    Name -> (n, N), higher is more certain; first the network's own confidence,
     if it has one.
   """
   final, predictions, found = run.final, run.predictions, {}
@@ -283,12 +306,15 @@ def _kept_curve(name: str, errors: np.ndarray, scores: np.ndarray) -> KeptCurve:
 def kept_ne(
   errors: np.ndarray, scores: np.ndarray, kept: tuple[float, ...]
 ) -> list[float | None]:
-  """Mean error of the share of values with the highest scores.
+  """Computes the mean error of the values with the highest scores.
 
   Args:
     errors: (m,) errors of the landmarks that count.
     scores: (m,) scores, high for the landmarks that are to be kept.
-    kept: Shares in (0, 1].
+    kept: The shares that are kept, in (0, 1].
+
+  Returns:
+    The mean error at each share; None if m is 0.
   """
   order = np.argsort(-scores, kind='stable')
   means = np.cumsum(errors[order]) / np.arange(1, len(errors) + 1)
@@ -324,7 +350,15 @@ def _clusters(
 def same_images(
   one: EvaluatedRun, other: EvaluatedRun
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rows of the images that two runs were both evaluated on, in one order."""
+  """Finds the images that two runs were both evaluated on.
+
+  Args:
+    one: The one run.
+    other: The other run.
+
+  Returns:
+    (k,) rows of these images in the one run, and their (k,) rows in the other.
+  """
   places = {name: row for row, name in enumerate(other.predictions.ids)}
   pairs = [
     (row, places[name])
@@ -464,7 +498,15 @@ def _example_rows(
 
 
 def spread(errors: np.ndarray, count: int) -> np.ndarray:
-  """Rows evenly from the smallest to the largest of (n,) errors; not of NaN."""
+  """Chooses rows evenly from the smallest to the largest error.
+
+  Args:
+    errors: (n,) errors; rows with NaN are not chosen.
+    count: The largest number of rows.
+
+  Returns:
+    (k,) rows, by their errors.
+  """
   order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]
   if not order.size:
     return order
@@ -473,15 +515,15 @@ def spread(errors: np.ndarray, count: int) -> np.ndarray:
 
 
 def choose(errors: np.ndarray, count: int) -> dict[int, str]:
-  """Rows of the worst, of the best and evenly from the best to the worst.
+  """Chooses the worst rows, the best ones, and some evenly in between.
 
   Args:
     errors: (n,) errors of the images, NaN where there is none.
-    count: The number of rows, at most.
+    count: The largest number of rows.
 
   Returns:
-    row -> 'worst', 'best' or 'spread', a third of each; a row counts once. NaN
-    are left out.
+    Row -> 'worst', 'best' or 'spread', a third of each; a row counts once. Rows
+    with NaN are left out.
   """
   order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]
   order = order.tolist()

@@ -19,7 +19,15 @@ GROUPS = ('clothes_type', 'variation')
 
 
 def group_names(landmarks: schema.LandmarkSet, group: str) -> dict[int, str]:
-  """Code -> name of 'clothes_type' or 'variation'."""
+  """The names of the groups that codes stand for.
+
+  Args:
+    landmarks: The landmark set, which has the clothes types.
+    group: A name of GROUPS.
+
+  Returns:
+    Code -> name.
+  """
   return landmarks.types if group == 'clothes_type' else schema.VARIATIONS
 
 
@@ -142,13 +150,13 @@ class DataFacts:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SpreadEllipse:
-  """An ellipse at two standard deviations.
+  """An ellipse at two standard deviations, in shares of the box's sides.
 
   Attributes:
     centre: (2,) x, y.
-    width: Its longer axis.
-    height: Its shorter axis.
-    angle: Of the longer axis against x, degrees.
+    width: The length of the longer axis.
+    height: The length of the shorter axis.
+    angle: The angle of the longer axis against x in degrees.
   """
 
   centre: np.ndarray
@@ -248,7 +256,8 @@ class Facts:
   """What is known of the runs that a report is on.
 
   Attributes:
-    runs: Of each run, in the order in which they were given; at least one.
+    runs: The facts of each run, in the order in which they were given; at least
+      one.
     series: Label -> what plots compare: the stages of a single run, or the
       final stage of each of several runs.
     history: The records of all trainings, see `curves.plot_training`.
