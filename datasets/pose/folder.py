@@ -222,7 +222,7 @@ def _row(
 
 
 def _mat(manual_dir: str | Path, name: str) -> tuple[Layout, Path]:
-  """The layout of a data set and the path of its .mat file, which must exist."""
+  """The layout of a data set, and the path of its existing .mat file."""
   layout = LAYOUTS[name]
   path = Path(manual_dir) / layout.file
   if not path.is_file():

@@ -122,7 +122,7 @@ def _element(
 
 
 def _tag(body: bytes | memoryview, at: int, order: str) -> tuple[int, int]:
-  """Reads the two numbers of an element's tag: its type and its size in bytes."""
+  """Reads the two numbers of an element's tag: its type and its size."""
   if at + 8 > len(body):
     raise ValueError('it is cut')
   return struct.unpack(f'{order}2I', body[at : at + 8])
