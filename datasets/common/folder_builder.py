@@ -82,7 +82,11 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     raise NotImplementedError
 
   def landmarks(self) -> schema.LandmarkSet:
-    """The landmark set of all records."""
+    """The landmark set of all records.
+
+    Raises:
+      InputError: The files declare landmarks, and not validly.
+    """
     raise NotImplementedError
 
   def attribute_names(self) -> list[str]:

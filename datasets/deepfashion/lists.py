@@ -84,6 +84,7 @@ def read_splits(
   header = ['image_name', 'evaluation_status']
 
   def parse(line: int, fields: list[str]) -> str:
+    """The split of a row."""
     if len(fields) != 2:
       raise columns_error(path, line, fields, '2, image and split')
     return one_of(path, line, header[1], fields[1], splits, 'split')
@@ -116,6 +117,7 @@ def read_boxes(
   start = 1 + len(codes)
 
   def parse(line: int, fields: list[str]) -> tuple[list[int], list[float]]:
+    """The codes and the box of a row."""
     if len(fields) != len(header):
       valid = f'{len(header)}, {" ".join(header)}'
       raise columns_error(path, line, fields, valid)
@@ -161,6 +163,7 @@ def read_landmarks(
   def parse(
     line: int, fields: list[str]
   ) -> tuple[int, int, np.ndarray, np.ndarray]:
+    """The clothes type, the variation, the codes and the points of a row."""
     if len(fields) < len(header):
       valid = f'at least {len(header)}, {" ".join(header)}'
       raise columns_error(path, line, fields, valid)
@@ -248,6 +251,7 @@ def read_attributes(
   """
 
   def parse(line: int, fields: list[str]) -> np.ndarray:
+    """The attributes of a row."""
     if len(fields) != 1 + num_attributes:
       valid = (
         f'{1 + num_attributes}: {name} and the {num_attributes} attributes '

@@ -78,6 +78,7 @@ def _read_partition(
   """Yields (image, line number, fields), of which the last is a valid split."""
 
   def parse(line: int, fields: list[str]) -> list[str]:
+    """The fields of a row, of which the last is a valid split."""
     if len(fields) != len(header):
       valid = f'{len(header)}, {" ".join(header)}'
       raise columns_error(path, line, fields, valid)
@@ -135,6 +136,7 @@ def read_items(
   """
 
   def parse(line: int, fields: list[str]) -> bool:
+    """The value of every row that has one field."""
     if len(fields) != 1:
       raise columns_error(path, line, fields, '1, item_id')
     return True
