@@ -14,6 +14,7 @@ from fld_jax.datasets.common.rows import Row
 from fld_jax.datasets.deepfashion import lists
 from fld_jax.errors import InputError
 from fld_jax.files.images import file_state, image_size
+from fld_jax.files.inside import inside
 from fld_jax.files.text_lists import error
 
 # How far positions may lie outside the image before they count as mistakes.
@@ -24,6 +25,8 @@ from fld_jax.files.text_lists import error
 # so a landmark is refused only where nobody can have meant it.
 BOX_TOLERANCE = 2.0  # pixels
 LANDMARK_TOLERANCE = 0.1  # of the image's longer side
+# Folders of images, which may be links to folders elsewhere.
+IMAGE_FOLDERS = ('Img', 'Img/img', 'img')
 
 
 def existing_folder(
@@ -86,11 +89,16 @@ def image_path(manual_dir: str | Path, image: str) -> str:
   Returns:
     A path below Img/, or below the folder itself if only there is such a file.
   """
-  path = os.path.join(manual_dir, 'Img', image)
-  if os.path.exists(path):
-    return path
-  direct = os.path.join(manual_dir, image)
-  return direct if os.path.exists(direct) else path
+  return os.path.join(_image_folder(manual_dir, image), image)
+
+
+def _image_folder(manual_dir: str | Path, image: str) -> str:
+  """The folder that an image's name is relative to: Img/ or the folder itself."""
+  folder = os.path.join(manual_dir, 'Img')
+  if os.path.exists(os.path.join(folder, image)):
+    return folder
+  direct = os.path.exists(os.path.join(manual_dir, image))
+  return os.fspath(manual_dir) if direct else folder
 
 
 def check_box(
@@ -239,8 +247,9 @@ def checked_row(
     InputError: The image or a position is not valid; the message names the
       file, the line and the field.
   """
-  path = image_path(manual_dir, image)
   place = f'{paths["split"]}, line {split[0]}, {field}'
+  roots = [os.path.join(manual_dir, name) for name in (*IMAGE_FOLDERS, '')]
+  path = inside(_image_folder(manual_dir, image), image, place, roots)
   size = image_size(path, place, ('JPEG',))
   line, (_, corners) = box
   check_box(paths['box'], line, corners, size)

@@ -33,6 +33,7 @@ from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files import text_lists
 from fld_jax.files.images import file_state, image_size
+from fld_jax.files.inside import inside
 
 LANDMARKS = landmark_sets.FASHION_AI_24
 COLUMNS = ['image_id', 'image_category', *LANDMARKS.names]
@@ -260,7 +261,7 @@ def read(
         is_val = seen[labels.category] <= num_val[labels.category]
         split = 'val' if is_val else 'train'
       try:
-        row = _row(path, labels, split, roots)
+        row = _row(manual_dir, path, labels, split, roots)
       except InputError as mistake:
         findings.mistake(mistake)
       else:
@@ -300,20 +301,31 @@ def _distinct_lines(
         findings.left_out['a line repeats another one'] += 1
 
 
-def _row(path: Path, labels: Labels, split: str, roots: list[Path]) -> Row:
+def _row(
+  manual_dir: str | Path,
+  path: Path,
+  labels: Labels,
+  split: str,
+  roots: list[Path],
+) -> Row:
   """Makes the row of a line.
 
   Args:
+    manual_dir: The folder.
     path: The path of the CSV.
     labels: The line.
     split: The split.
     roots: The folders with a folder Images.
 
   Raises:
-    InputError: The image is not valid, or a landmark lies far outside of it.
+    InputError: The image is not valid or lies outside of the folder, or a
+      landmark lies far outside of the image.
   """
   place = f'{path}, line {labels.line}, image_id'
-  file = _image_path(path, labels.image, roots)
+  folder = _image_folder(manual_dir, path, labels.image, roots)
+  # A folder Images may be a link to a folder elsewhere.
+  within = [root / 'Images' for root in roots]
+  file = inside(folder, labels.image, place, [*within, manual_dir])
   size = image_size(file, place)
   known = schema.has_position(labels.visibility)
   reach = TOLERANCE * max(size)
@@ -360,7 +372,8 @@ def digest(manual_dir: str | Path) -> str:
       for line in file:
         found.update(line)
         image = os.fsdecode(line.partition(b',')[0])
-        found.update(file_state(_image_path(path, image, roots), image))
+        folder = _image_folder(manual_dir, path, image, roots)
+        found.update(file_state(os.path.join(folder, image), image))
   return found.hexdigest()[:16]
 
 
@@ -376,17 +389,26 @@ def _image_roots(manual_dir: str | Path) -> list[Path]:
   )
 
 
-def _image_path(path: Path, image: str, roots: list[Path]) -> str:
-  """The path of an image; the one beside the CSV if it is nowhere.
+def _image_folder(
+  manual_dir: str | Path, path: Path, image: str, roots: list[Path]
+) -> Path:
+  """The folder that an image's name in a CSV is relative to.
 
   Args:
+    manual_dir: The folder.
     path: The path of the CSV.
     image: The image's path in the CSV.
     roots: The folders with a folder Images.
+
+  Returns:
+    The folder in which there is such a file; that of the CSV if the image is
+    nowhere.
   """
-  places = [path.parent, path.parent.parent, *roots]
+  places = [path.parent, *roots]
+  if path.parent != Path(manual_dir):  # above it lie other things
+    places.insert(1, path.parent.parent)
   for place in places:
     file = os.path.join(place, image)
     if '\0' not in file and os.path.isfile(file):
-      return file
-  return os.path.join(places[0], image)
+      return place
+  return places[0]

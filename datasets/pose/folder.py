@@ -29,6 +29,7 @@ from fld_jax.datasets.common.rows import Row
 from fld_jax.datasets.pose import mat_files
 from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files.images import file_state, image_size
+from fld_jax.files.inside import inside
 
 LANDMARKS = landmark_sets.LSP_14
 CENTRICS = ('observer', 'person')
@@ -188,8 +189,10 @@ def _row(
   if not known.any():
     return None
   image = layout.image.format(i + 1)
-  file = os.path.join(manual_dir, image)
   place = f'{path}, image {i + 1}'
+  # The folder of images may be a link to a folder elsewhere.
+  folder = os.path.join(manual_dir, os.path.dirname(image))
+  file = inside(folder, os.path.basename(image), place, [manual_dir])
   width, height = image_size(file, place)
   here = points[known]
   reach = max(width, height)

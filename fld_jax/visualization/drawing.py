@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import cv2
 import numpy as np
 
-from fld_jax import landmark_sets, schema
+from fld_jax import landmark_sets, mirror_names, schema
 from fld_jax.evaluation import text_tables
 from fld_jax.metrics.predictions import Predictions
 
@@ -69,7 +69,7 @@ def draw_landmarks(
 def _colour(name: str) -> tuple[int, int, int]:
   """The RGB colour of a landmark, by the side in its name."""
   sides = {'left': LEFT, 'right': RIGHT, None: MIDDLE}
-  return sides[schema.side_in_words(name)]
+  return sides[mirror_names.word_side(name)]
 
 
 def _to_cv(points: np.ndarray, side: int) -> list[tuple[int, int]]:
