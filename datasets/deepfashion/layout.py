@@ -93,7 +93,7 @@ def image_path(manual_dir: str | Path, image: str) -> str:
 
 
 def _image_folder(manual_dir: str | Path, image: str) -> str:
-  """The folder that an image's name is relative to: Img/ or the folder itself."""
+  """The folder that an image's name is relative to: Img/ or the top one."""
   folder = os.path.join(manual_dir, 'Img')
   if os.path.exists(os.path.join(folder, image)):
     return folder
