@@ -135,11 +135,11 @@ DATASETS = {
     source=Source(
       'https://cocodataset.org/#download (or your own files)',
       """
-      annotations/train.json, val.json, test.json   (one is enough; other places:
-                                  config.dataset.annotations)
-      images/FILE_NAME ...        (other places: config.dataset.images)
+      annotations/train.json, val.json, test.json   (one is enough)
+      images/FILE_NAME ...
       Folders as CVAT, Label Studio, Roboflow and FiftyOne export them are found
-      without any setting. COCO 2017's own layout, annotations/person_keypoints_val2017.json and
+      without a setting; config.dataset.annotations and images name others.
+      COCO 2017's own layout, annotations/person_keypoints_val2017.json and
       val2017/, is --dataset=coco, or dataset=coco in a config's argument.
       """,
     ),

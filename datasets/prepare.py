@@ -25,8 +25,8 @@ def prepare(config: ConfigDict) -> dict:
 
   Returns:
     `splits`, name -> number of records; `left_out`, reason -> number of rows
-    that are not records; `examples`, reason -> names of a few; `notes`, what is worth knowing -> how often it was
-    seen.
+    that are not records; `examples`, reason -> names of a few; `notes`, what is
+    worth knowing -> how often it was seen.
 
   Raises:
     InputError: The folder or a file in it is wrong; then nothing is prepared.

@@ -158,9 +158,17 @@ class Reader:
     self._codes = {name: code for code, name in landmarks.types.items()}
     self._views: dict[str, _View] = {}
     self._seen: set[str] = set()
-    self._val = frozenset()
+    self._val = frozenset()  # if val is split off from this file
     if not source.split:
       self._val = layout.val_images(self._labelled_images())
+
+  def split_of(self, name: str) -> str:
+    """The split of an image.
+
+    Args:
+      name: The image's name in the file.
+    """
+    return self.source.split or ('val' if name in self._val else 'train')
 
   def _labelled_images(self) -> Iterator[str]:
     """The names of images with a labelled landmark, mistakes not counted."""
@@ -314,7 +322,7 @@ class Reader:
       id=f'{name}#{key}',
       path=view.file,
       place=f'{path}, image {coco.short(image_id)}, file_name',
-      split=self.source.split or ('val' if name in self._val else 'train'),
+      split=self.split_of(name),
       box=view.shown_box(box).astype(np.float32),
       landmarks=landmarks.astype(np.float32),
       visibility=visibility,
@@ -411,7 +419,8 @@ def result_ids(
   Args:
     manual_dir: The data set's folder.
     annotations: See `layout.sources`.
-    ids: The ids of records, FILE#ANNOTATION or, of a detected box, FILE#dNUMBER.
+    ids: The ids of records: FILE#ANNOTATION, or FILE#dNUMBER of a detected
+      box.
     detections: Split -> file, see `detections.detection_files`.
 
   Returns:

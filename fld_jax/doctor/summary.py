@@ -70,7 +70,12 @@ def text(found: dict) -> str:
 
 
 def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
-  """Counts, a row and a column a name; columns of nothing are left out."""
+  """A table of counts by group; columns without any counts are left out.
+
+  Args:
+    title: The heading of the groups.
+    rows: Group -> column -> count.
+  """
   names = dict.fromkeys(name for row in rows.values() for name in row)
   columns = [n for n in names if any(row.get(n) for row in rows.values())]
   if columns == [UNKNOWN]:
@@ -85,10 +90,16 @@ def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _ids(id_of_split: dict[str, str]) -> str:
+  """The examples of an overlap: the splits, each with the id of a row."""
   return ', '.join(f'{split}: {id}' for split, id in id_of_split.items())
 
 
 def _near_duplicates(found: dict) -> list[tuple]:
+  """Rows of the table of checks on images that look alike.
+
+  Args:
+    found: The findings that `near_duplicates.find` returns.
+  """
   pairs = [
     f'{pair["distance"]} bits: {pair["train"]}, {pair["split"]}: '
     f'{pair["other"]}'
@@ -105,7 +116,14 @@ def _near_duplicates(found: dict) -> list[tuple]:
 
 
 def _sides(found: dict) -> list[tuple]:
-  """Groups of one share are put together: they are seldom wrong alone."""
+  """Rows of the table of checks on left and right.
+
+  Groups with the same split and type are put together: they are seldom wrong
+  alone.
+
+  Args:
+    found: The findings of `sides`, as `examine.examine` returns them.
+  """
   groups: dict[str, list] = {}
   for group in found['opposite_groups']:
     name = ' '.join(filter(None, (group['split'], group['type'])))
@@ -153,4 +171,5 @@ def _sides(found: dict) -> list[tuple]:
 
 
 def _share(part: int, total: int) -> str:
+  """A share in words, such as '12 % of 300'."""
   return f'{100 * part / total:.0f} % of {total}' if total else 'none'

@@ -8,6 +8,7 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -150,19 +151,21 @@ def stored_size(
 
 
 def _listed(path: str, place: str) -> str:
+  """The beginning of messages about an image file that a list names."""
   return f'{place}: the image file {printable(path, 4096)}'
 
 
 @contextlib.contextmanager
 def _opened(
-  file, subject: str, formats: Sequence[str] = ()
+  file: str | os.PathLike | BinaryIO, subject: str, formats: Sequence[str] = ()
 ) -> Iterator[Image.Image]:
-  """An image with a checked header, to decode within the `with`.
+  """Opens an image with a checked header, to decode within the `with`.
 
   Args:
     file: The path of the file, or a binary file object.
-    subject: What messages begin with; a verb follows.
-    formats: The valid formats, as of `image_size`.
+    subject: The words that messages begin with; a verb follows.
+    formats: The valid formats, as Pillow names them; empty for all that it
+      reads.
 
   Raises:
     InputError: The image cannot be read, here or within the `with`.
@@ -186,8 +189,13 @@ def _opened(
 
 
 @contextlib.contextmanager
-def _named_errors(subject: str, must: str):
-  """Turns all that Pillow and the system raise into an InputError."""
+def _named_errors(subject: str, must: str) -> Iterator[None]:
+  """Turns all that Pillow and the system raise into an InputError.
+
+  Args:
+    subject: The words that messages begin with; a verb follows.
+    must: What the file must be, for messages.
+  """
   problem = None
   try:
     yield

@@ -56,10 +56,11 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
     and landmarks.num_landmarks > 1
     and not len(landmarks.pairs)
   ):
+    names = printable(', '.join(landmarks.names))
     raise InputError(
       'config.augment.flip mirrors every second image, and no two of the '
-      f'landmarks ({printable(", ".join(landmarks.names))}) are called left and '
-      'right: name those that change places, '
+      f'landmarks ({names}) are called left and right: name those that change '
+      'places, '
       f'--config.dataset.swaps={landmarks.names[0]}:{landmarks.names[-1]},... '
       '(--mode=doctor proposes pairs), or --config.dataset.swaps=none if none '
       'do, or --config.augment.flip=False.'
