@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import jax
 import tensorflow_datasets as tfds
@@ -35,25 +36,26 @@ def run(
   *,
   mode: str,
   splits: Sequence[str],
-) -> dict:
+) -> dict[str, Any]:
   """Runs a mode of the program.
 
   Args:
     config: The config of a file in configs/.
-    workdir: The run's folder; it is made if it is not there.
-    mode: 'train' (trains what is not finished, then evaluates), 'evaluate', or
-      'ablation' (both for each of `config.rows`).
-    splits: Names of the splits to evaluate.
+    workdir: The run's folder; training creates it if it does not exist.
+    mode: The mode: 'train' (trains what is not finished, then evaluates),
+      'evaluate', or 'ablation' (trains and evaluates each of `config.rows`).
+    splits: The names of the splits to evaluate. An ablation shows the first.
 
   Returns:
-    split -> metrics, as in W/eval/SPLIT/metrics.json; for an ablation title ->
-    {seed: figures}.
+    Name of the split -> metrics, as in W/eval/SPLIT/metrics.json; for an
+    ablation title of the row -> seed -> figures.
 
   Raises:
-    InputError: For anything that the user can mend.
+    InputError: If the config, the data or the folder has a fault that the user
+      can correct.
   """
-  # Every later start finds its compiled programs here. Whoever sets
-  # JAX_COMPILATION_CACHE_DIR decides for themselves.
+  # Later starts find their compiled programs in this folder. The environment
+  # variable JAX_COMPILATION_CACHE_DIR takes precedence.
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update(
       'jax_compilation_cache_dir', os.path.expanduser('~/.cache/fld_jax/xla')
@@ -65,19 +67,19 @@ def run(
       lambda row, folder: run(row, folder, mode='train', splits=splits),
       splits[0],
     )
-  # The only place where a run's config becomes objects, which are handed down.
+  # Here alone the config of a run becomes objects, which are handed down.
   setup = resolve(config)
   checks.check_config(config, setup)
   if mode == 'train' and not manifest.read_manifest(workdir):
     checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
-  # The main process prepares the data, the others find them prepared.
+  # The main process prepares the data, so that the others find them prepared.
   prepare = lambda: bool(prepared_builder(config.dataset))
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
   for split in splits:
-    # Refuses one that there is not.
+    # An unknown split is refused before anything is trained.
     input_pipeline.Records(builder, split, only=setup.selected)
   with contextlib.ExitStack() as stack:
     processes.call_on_main(lambda: _lock(workdir, mode, stack))
@@ -93,10 +95,21 @@ def run(
     }
 
 
-def _lock(workdir: pathlib.Path, mode: str, stack) -> None:
-  """Keeps other runs out of a folder until the stack is left."""
+def _lock(
+  workdir: pathlib.Path, mode: str, stack: contextlib.ExitStack
+) -> None:
+  """Keeps other runs out of a folder until the stack is left.
 
-  def busy():
+  Args:
+    workdir: The run's folder; training creates it.
+    mode: The mode of the run.
+    stack: The stack that holds the lock.
+
+  Raises:
+    InputError: If another run uses the folder.
+  """
+
+  def busy() -> NoReturn:
     raise InputError(
       f'{workdir} is used by another run: wait for its end, or give another '
       '--workdir.'
@@ -123,10 +136,10 @@ def _evaluate_and_report(
   Args:
     trained: The trained cascade.
     builder: The builder of the data set.
-    split: Name of the split.
+    split: The name of the split.
     config: The run's config.
     workdir: The run's folder.
-    history: Curves of the training, for the report.
+    history: The curves of the training, for the report.
 
   Returns:
     The metrics.
@@ -151,7 +164,7 @@ def _evaluate_and_report(
   run = evaluated_run.EvaluatedRun(
     label=workdir.absolute().name,
     evaluation=evaluation,
-    figures=json_files.rounded(metrics),  # as metrics.json has them
+    figures=json_files.rounded(metrics),  # equal to those of metrics.json
     image=evaluated_run.image_reader(builder, evaluation),
   )
   report.write_report([run], directory)
@@ -174,7 +187,7 @@ def _write(
 
 
 def _print(directory: pathlib.Path, split: str, metrics: dict) -> None:
-  """Prints the table of NE, and what was written."""
+  """Prints the table of NE, and the paths of the files that were written."""
   print(f'\n{split}: NE in % of the box\n{text_tables.format_table(metrics)}')
   print(
     f'Figures: {directory}/metrics.json\n'

@@ -1,1 +1,1 @@
-"""What a method is once trained: stages, their forward pass, pseudo-labels."""
+"""Trained methods: stages, their forward pass and their pseudo-labels."""

@@ -1,6 +1,7 @@
 """A trained cascade applied to batches, each image by the networks it needs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,16 @@ import numpy as np
 
 from fld_jax import input_pipeline
 from fld_jax.cascade import pseudo_labels
-from fld_jax.cascade.forward import apply_stage, apply_stages, normalise_images
+from fld_jax.cascade.forward import (
+  Variables,
+  apply_stage,
+  apply_stages,
+  normalise_images,
+)
 from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
 from fld_jax.errors import InputError
+from fld_jax.input_pipeline import Records
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
 
@@ -29,13 +36,24 @@ class Cascade:
 
   Attributes:
     stages: The trained stages.
-    setup: What the run's config resolves to.
+    setup: The objects that the run's config resolves to.
   """
 
   def __init__(self, stages: list[Stage], setup: Setup, parallel: Parallel):
+    """Compiles the networks and puts their variables on the devices.
+
+    Args:
+      stages: The trained stages, in their order.
+      setup: The objects that the run's config resolves to.
+      parallel: The devices; only this process's are used.
+
+    Raises:
+      InputError: If images are to be routed, and the last stage has no
+        threshold.
+    """
     self.stages = stages
     self.setup = setup
-    self._parallel = parallel.local()  # no image needs another process
+    self._parallel = parallel.local()  # images do not depend on each other
     branched = bool(stages) and ALL not in stages[-1].networks
     self._chain = stages[:-1] if branched else stages
     self._last = last = stages[-1] if branched else None
@@ -55,7 +73,7 @@ class Cascade:
     self.put_variables()
 
   def put_variables(self) -> None:
-    """Puts the stages' present variables on the devices."""
+    """Puts the variables that the stages now hold on the devices."""
     self._chain_variables = self._parallel.replicate(
       [stage.networks[ALL] for stage in self._chain]
     )
@@ -65,7 +83,10 @@ class Cascade:
         for name, variables in self._last.networks.items()
       }
 
-  def _chain_fn(self, variables, batch):
+  def _chain_fn(
+    self, variables: Sequence[Variables], batch: dict[str, jax.Array]
+  ) -> list[dict[str, jax.Array]]:
+    """Runs the stages with a single network on one device's share."""
     batch = self._prepare(batch)
     outputs = apply_stages(
       [stage.model for stage in self._chain],
@@ -75,7 +96,10 @@ class Cascade:
     )
     return [_select(out) for out in outputs]
 
-  def _branch_fn(self, variables, batch):
+  def _branch_fn(
+    self, variables: Variables, batch: dict[str, jax.Array]
+  ) -> dict[str, jax.Array]:
+    """Runs one branch of the last stage on one device's share."""
     estimate = batch['estimate']
     out = apply_stage(
       self._last.model,
@@ -86,19 +110,19 @@ class Cascade:
     )
     return _select(out)
 
-  def forward(self, images) -> dict[str, dict]:
-    """The whole cascade as one pure function, with the weights in it.
+  def forward(self, images: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    """Runs the whole cascade as one pure function that holds the weights.
 
-    Its graph has no choice in it: every image passes both branches of the last
-    stage, and in mode 'route' one of the results is taken. So it costs four
-    networks where `predict` runs three, and finds the same.
+    Its graph has no branches: every image passes both networks of a branched
+    last stage, and in mode 'route' one of the results is selected. So it costs
+    four networks where `predict` runs three, with the same result.
 
     Args:
-      images: (B, S, S, 3) uint8 crops; B may be a symbol.
+      images: (B, S, S, 3) uint8 RGB crops; B may be symbolic.
 
     Returns:
-      name of the stage -> its outputs, see `predict`. Of a routed stage also
-      `route`: (B,) int32, 0 easy and 1 hard.
+      Name of the stage -> its outputs, as in the `stages` of `predict`. A
+      routed stage also has `route` (B,) int32, 0 for easy and 1 for hard.
     """
     batch = {'image': images}
     variables = [stage.networks[ALL] for stage in self._chain]
@@ -125,36 +149,54 @@ class Cascade:
       stages[self._last.name] = last
     return stages
 
-  def _prepare(self, batch):
+  def _prepare(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Normalises the images of a batch."""
     return normalise_images(
       batch, self.setup.forward.mean, self.setup.forward.std
     )
 
-  def predict(self, batches: Iterable[dict]) -> dict:
-    """Runs the cascade.
+  def predict(self, batches: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Runs the cascade on batches.
 
     Args:
-      batches: of `input_pipeline.eval_batches`, all of one size; rows with
-        mask 0 are left out.
+      batches: Batches of `input_pipeline.eval_batches`, all of one size; rows
+        with mask 0 are left out.
 
     Returns:
-      Dict of arrays with one row a valid example, in the order of the batches:
-      every host key of the batches, `landmarks`, `visibility`; `stages`: name
-      -> {`estimate` (n, N, 2) normalised, and if the network has it
-      `visibility` (n, N, 3) logits, `pseudo_label` (n, K), `confidence`
-      (n, N) in [0, 1]};
-      `route_score` (n,) and `is_hard` (n,) bool, the branch, in mode route;
-      `passes`: network -> number of images that went through it;
-      `num_corrupt`.
+      A dict of arrays with one row for each valid example, in the order of the
+      batches:
+      * Every key of the batches but `image`.
+      * `stages`, name -> {`estimate` (n, N, 2) in normalised coordinates, and
+        if the network has them `visibility` (n, N, 3) logits, `pseudo_label`
+        (n, K) and `confidence` (n, N) in [0, 1]}.
+      * In mode 'route' `route_score` (n,), and `is_hard` (n,) bool, True for
+        the images of the hard branch.
+      * `passes`, network -> the number of images that went through it.
+      * `num_corrupt`, the number of images that could not be read.
+
+    Raises:
+      InputError: If no example is valid.
     """
     rows, count = self._predict_some(batches)
     _check_count(count)
     return rows
 
-  def _predict_some(self, batches: Iterable[dict], keep=None):
-    """As `predict`, and how many rows there are, which may be none."""
+  def _predict_some(
+    self,
+    batches: Iterable[dict[str, Any]],
+    keep: Callable[[dict], dict] | None = None,
+  ) -> tuple[dict[str, Any], int]:
+    """Runs the cascade on batches that may have no valid example.
+
+    Args:
+      batches: Batches of `input_pipeline.eval_batches`.
+      keep: Selects what is kept of a batch's rows, None to keep all of it.
+
+    Returns:
+      The result of `predict`, and the number of its rows.
+    """
     rows, count, images, passes, corrupt = [], 0, _Queues(), {}, 0
-    results = {}  # row -> outputs of the last, branched stage
+    results = {}  # row -> outputs of each branch of the last stage
     for batch in batches:
       corrupt += int(batch['corrupt'].sum())
       valid = batch['mask'] > 0
@@ -192,22 +234,25 @@ class Cascade:
 
   def predict_records(
     self,
-    records,
+    records: Records,
     *,
     augment: bool = False,
     keep: Callable[[dict], dict] | None = None,
-  ) -> dict:
+  ) -> dict[str, Any]:
     """Runs the cascade on records, each process on its share of them.
 
     Args:
-      records: `input_pipeline.Records`.
-      augment: see `input_pipeline.eval_batches`.
-      keep: of a batch's rows (of a cascade without branches), what to keep;
-        None keeps them whole.
+      records: The records to predict.
+      augment: Whether to augment the crops, as training does.
+      keep: A function that selects what is kept of a batch's rows, for a
+        cascade without branches; None to keep all of it.
 
     Returns:
-      See `predict`; the rows of this process's share, of which there may be
-      none; the last, branched stage then has no entry.
+      The result of `predict` for this process's share. If the share has no
+      example, rows and the branched last stage are missing.
+
+    Raises:
+      InputError: If no process has a valid example.
     """
     share = (processes.index(), processes.count())
     batches = input_pipeline.eval_batches(
@@ -223,7 +268,8 @@ class Cascade:
     _check_count(sum(processes.call_on_all(predict)))
     return rows
 
-  def _chain_outputs(self, batch: dict) -> list[dict]:
+  def _chain_outputs(self, batch: dict[str, Any]) -> list[dict]:
+    """Runs the stages with a single network on a batch of the host."""
     if not self._chain:
       return []
     images = self._parallel.shard({'image': batch['image']})
@@ -231,14 +277,29 @@ class Cascade:
       self._run_chain(self._chain_variables, images)
     )
 
-  def route_score(self, outputs: dict):
-    """Liu et al.'s G: the error to expect after the last but one stage."""
+  def route_score(self, outputs: dict) -> jax.Array:
+    """Computes Liu et al.'s G, the error to expect before the last stage.
+
+    Args:
+      outputs: The outputs of the last but one stage, with `pseudo_label`
+        (n, K).
+
+    Returns:
+      (n,) scores, see `pseudo_labels.routing_score`.
+    """
     return pseudo_labels.routing_score(
       outputs['pseudo_label'], self._chain[-1].clusters['errors']
     )
 
-  def routes(self, rows: dict) -> list[tuple[str, ...]]:
-    """Of each row of `predict`, the networks that its image went through."""
+  def routes(self, rows: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Names the networks that each image went through.
+
+    Args:
+      rows: The result of `predict`, with n rows.
+
+    Returns:
+      n tuples of names such as 'stage1' and 'stage3/easy'.
+    """
     chain = tuple(stage.name for stage in self._chain)
     count = len(rows['mask'])
     if not self._last:
@@ -249,7 +310,10 @@ class Cascade:
     return [(*chain, name(HARD if hard else EASY)) for hard in rows['is_hard']]
 
   def _assign_branches(self, chunk: dict) -> dict[str, np.ndarray]:
-    """For each branch, which of the rows pass it."""
+    """Returns branch -> mask of the rows that pass it.
+
+    In mode 'route' it adds `route_score` and `is_hard` to the rows.
+    """
     if self.setup.routing != 'route':
       everything = np.ones(len(chunk['mask']), bool)
       return dict.fromkeys(self._last.networks, everything)
@@ -259,7 +323,13 @@ class Cascade:
     chunk['route_score'], chunk['is_hard'] = score, ~easy
     return {EASY: easy, HARD: ~easy}
 
-  def _run_branches(self, groups, results: dict, passes: dict) -> None:
+  def _run_branches(
+    self,
+    groups: Iterable[tuple[str, np.ndarray, np.ndarray, Sequence[int]]],
+    results: dict[int, list[dict]],
+    passes: dict[str, int],
+  ) -> None:
+    """Runs groups of images, and adds to their results and to the counts."""
     for branch, image, estimate, places in groups:
       out = self._parallel.to_host(
         self._run_branch(
@@ -282,6 +352,7 @@ def _check_count(count: int) -> None:
 
 
 def _select(outputs: dict) -> dict:
+  """Returns the outputs that a prediction consists of."""
   keys = ('estimate', 'visibility', 'pseudo_label', 'confidence')
   return {key: outputs[key] for key in keys if key in outputs}
 
@@ -300,24 +371,45 @@ class _Queues:
   def __init__(self):
     self._waiting = {}
 
-  def put(self, branch, images, estimates, places) -> None:
+  def put(
+    self,
+    branch: str,
+    images: np.ndarray,
+    estimates: np.ndarray,
+    places: np.ndarray,
+  ) -> None:
+    """Adds images of a branch, with their estimates and rows."""
     queue = self._waiting.setdefault(branch, [])
     queue.extend(zip(images, estimates, places, strict=True))
 
-  def full(self, size: int):
-    """Whole batches: (branch, images, estimates, places)."""
+  def full(
+    self, size: int
+  ) -> Iterator[tuple[str, np.ndarray, np.ndarray, Sequence[int]]]:
+    """Takes out all full batches.
+
+    Args:
+      size: The number of images in a batch.
+
+    Yields:
+      A branch, and the images, estimates and rows of one batch of it.
+    """
     for branch, queue in self._waiting.items():
       while len(queue) >= size:
         yield self._group(branch, queue[:size], size)
         del queue[:size]
 
-  def rest(self, size: int):
-    """What is left, padded with its first image."""
+  def rest(
+    self, size: int
+  ) -> Iterator[tuple[str, np.ndarray, np.ndarray, Sequence[int]]]:
+    """Gives the images that are left, padded with the first of them."""
     for branch, queue in self._waiting.items():
       if queue:
         yield self._group(branch, queue, size)
 
-  def _group(self, branch, entries, size: int):
+  def _group(
+    self, branch: str, entries: list[tuple], size: int
+  ) -> tuple[str, np.ndarray, np.ndarray, Sequence[int]]:
+    """Stacks entries to a batch of the given size."""
     images, estimates, places = zip(*entries, strict=True)
     fill = size - len(entries)
     stack = lambda rows: np.stack(rows + rows[:1] * fill)

@@ -19,13 +19,15 @@ class Forward:
   """How networks turn crops into landmarks: all but the networks themselves.
 
   Attributes:
-    mean: Mean of the three channels, 0 to 255, that images are reduced by.
-    std: Deviation of the three channels that images are then divided by.
-    offset_scale: How many times too large a network's offsets are
+    mean: The mean of the three channels, in [0, 255], that is subtracted from
+      images.
+    std: The standard deviation of the three channels, in the same unit, that
+      images are then divided by.
+    offset_scale: The factor that a network's offsets are too large by
       (docs/methods.md A3).
-    codec: Reads landmarks from heatmaps.
+    codec: The heatmaps' decoder.
     flip: (N,) each landmark's partner in the mirrored image, to average
-      predictions with those of the mirror image; None for the image alone.
+      predictions with those of the mirrored image; None for the image alone.
   """
 
   mean: tuple[float, float, float]
@@ -35,7 +37,7 @@ class Forward:
   flip: np.ndarray | None = None
 
   def without_flip(self) -> 'Forward':
-    """The same for the plain image alone, as training sees it."""
+    """Returns the settings for the image alone, as training uses them."""
     return dataclasses.replace(self, flip=None)
 
 
@@ -45,9 +47,9 @@ def normalise_images(
   """Brings the images of a batch to the range that a network sees.
 
   Args:
-    batch: Holds `image` (b, S, S, 3) uint8 RGB.
-    mean: Mean of the three channels, in the images' units, 0 to 255.
-    std: Deviation of the three channels, in the same units.
+    batch: A batch with `image` (b, S, S, 3) uint8 RGB.
+    mean: The mean of the three channels, in [0, 255].
+    std: The standard deviation of the three channels, in the same unit.
 
   Returns:
     The batch with `image` float32.
@@ -62,7 +64,15 @@ def normalise_images(
 def mirror(
   points: Float[Array, 'b n 2'], flip: Int[np.ndarray, ' n']
 ) -> Float[Array, 'b n 2']:
-  """Normalised landmarks of the mirrored image; `flip` are partner slots."""
+  """Mirrors landmarks.
+
+  Args:
+    points: (B, N, 2) normalised coordinates.
+    flip: (N,) the slot of each landmark's partner in the mirrored image.
+
+  Returns:
+    (B, N, 2) normalised coordinates in the mirrored image.
+  """
   return points[:, flip] * jnp.array([-1.0, 1.0])
 
 
@@ -71,10 +81,19 @@ def new_estimate(
   estimate: Float[Array, 'b n 2'] | None,
   offset_scale: float,
 ) -> Float[Array, 'b n 2']:
-  """Landmarks in normalised coordinates from a network's outputs.
+  """Computes landmarks in normalised coordinates from a network's outputs.
 
   The offset of Liu et al. (2016) is estimate - truth, so it is subtracted
   (docs/methods.md A2).
+
+  Args:
+    outputs: The network's outputs, with `landmarks` (B, N, 2): coordinates in
+      stage 1, scaled offsets in later stages.
+    estimate: (B, N, 2) the landmarks of the stage before, None for stage 1.
+    offset_scale: The factor that offsets are too large by.
+
+  Returns:
+    (B, N, 2) normalised coordinates.
   """
   if estimate is None:
     return outputs['landmarks']
@@ -92,16 +111,16 @@ def apply_stage(
 
   Args:
     model: A Linen module of `models.NETWORKS`.
-    variables: Its variables.
-    batch: As `normalise_images` returns it.
-    estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
-    forward: Offsets, heatmaps and the mirror image; with `forward.flip` the
-      network sees the mirrored image too, and heatmaps (see `Codec.decode`),
-      landmarks and visibility are averaged.
+    variables: The variables of the module.
+    batch: The batch that `normalise_images` returns.
+    estimate: (B, N, 2) the landmarks of the stage before, None for stage 1.
+    forward: The settings of offsets, heatmaps and the mirrored image. With
+      `forward.flip` the network sees the mirrored image too, and heatmaps (see
+      `Codec.decode`), landmarks and visibility are averaged.
 
   Returns:
-    The model's outputs, with `landmarks` and `estimate`: see `decode_outputs`
-    and `new_estimate`.
+    The network's outputs after `decode_outputs`, and `estimate` (B, N, 2), the
+    landmarks in normalised coordinates.
   """
   # Only dropout asks for the examples' indices.
   run = lambda batch, estimate: model.apply(
@@ -127,17 +146,18 @@ def apply_stage(
 def decode_outputs(
   views: Sequence[dict[str, Array]], codec: Codec
 ) -> dict[str, Array]:
-  """One view's outputs, or the mean of several, with `landmarks`.
-
-  Those of a network with heatmaps also get `confidence` (b, N).
+  """Averages the outputs of several views, and decodes heatmaps.
 
   Args:
-    views: Outputs of a model for the same examples; what the last one lacks
-      is the first one's.
-    codec: Reads `landmarks` from `heatmaps`, if there are any.
+    views: The outputs of a network for the same examples: of the images, and
+      perhaps of the mirrored images, mirrored back. An output that the last
+      view lacks is taken from the first.
+    codec: The decoder that reads `landmarks` from `heatmaps`, if the network
+      has them.
 
   Returns:
-    The outputs.
+    The outputs, with `landmarks` (B, N, 2); for a network with heatmaps also
+    with `confidence` (B, N) in [0, 1].
   """
   outputs = dict(views[0])
   if len(views) > 1:
@@ -159,13 +179,13 @@ def apply_stages(
   """Runs single-network stages one after another.
 
   Args:
-    models: One Linen module a stage.
-    variables: The variables of each.
-    batch: As `normalise_images` returns it.
-    forward: As for `apply_stage`.
+    models: One Linen module for each stage.
+    variables: The variables of each module.
+    batch: The batch that `normalise_images` returns.
+    forward: The settings of offsets, heatmaps and the mirrored image.
 
   Returns:
-    A list of each stage's outputs.
+    The outputs of each stage, as `apply_stage` returns them.
   """
   outputs, estimate = [], None
   for model, stage_variables in zip(models, variables, strict=True):

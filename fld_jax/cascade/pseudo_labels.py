@@ -5,55 +5,62 @@ distances to the centres are what a stage learns beside the landmarks. The
 clusters' mean errors then route a sample to one of two branches. Vectors are
 float32, in pixels of a 224 input.
 
-A vector may lack coordinates: a truncated landmark has no position. Distances
-are over the coordinates that are there, times sqrt(D / their number).
+A vector may lack coordinates, since a truncated landmark has no position.
+Distances are over the known coordinates, times sqrt(D / their number).
 """
+
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+from ml_collections import ConfigDict
 
 from fld_jax import schema
 from fld_jax.errors import InputError
 from fld_jax.ops.kmeans import kmeans, mask_scale
 from fld_jax.runtime import processes
+from fld_jax.runtime.parallel import Parallel
 
-PIXELS = 224  # normalised coordinates times this: the pixels that T counts in
+PIXELS = 224  # side of the paper's input; the temperature T is in its pixels
 SPACES = ('absolute', 'offset', 'context_offset')
-CHUNK = 8192  # vectors that are in memory at a time
+CHUNK = 8192  # number of vectors that are in memory at a time
 TRANSFORMS = ('signed_sqrt', 'raw')
 
 
 def label_vectors(
-  landmarks,
-  visibility,
-  estimate,
+  landmarks: Float[Array, 'b n 2'],
+  visibility: Int[Array, 'b n'],
+  estimate: Float[Array, 'b n 2'] | None,
   *,
   space: str,
   context_transform: str = 'signed_sqrt',
-):
-  """The vectors that are clustered (Liu et al., section 3.2).
+) -> tuple[Float[Array, 'b d'], Bool[Array, 'b d']]:
+  """Computes the vectors that are clustered (Liu et al., section 3.2).
 
   They are targets, so no gradient flows through them.
 
   Args:
-    landmarks: (B, N, 2) ground truth, normalised coordinates.
-    visibility: (B, N) codes of `schema`.
-    estimate: (B, N, 2) of the stage before, normalised; None will do for
-      'absolute'.
-    space: 'absolute' (the landmarks), 'offset' (estimate - landmarks) or
-      'context_offset' (all products of two offset coordinates).
-    context_transform: of the products, which are square pixels: 'signed_sqrt'
-      (sign(x) sqrt|x|, pixels again) or 'raw'.
+    landmarks: (B, N, 2) true landmarks in normalised coordinates.
+    visibility: (B, N) true visibility codes of `schema`.
+    estimate: (B, N, 2) the landmarks of the stage before in normalised
+      coordinates. It may be None for 'absolute'.
+    space: The kind of vector: 'absolute' (the landmarks), 'offset' (estimate -
+      landmarks) or 'context_offset' (all products of two offset coordinates).
+    context_transform: The transform of the products, which are in square
+      pixels: 'signed_sqrt' (sign(x) sqrt|x|, in pixels again) or 'raw'.
 
   Returns:
-    (z, mask): (B, D) float32 and bool, D = 2N in the order x1, y1, x2, ... or
-    4N^2. `mask` tells which coordinates exist. An offset without a position is
-    0 and counts as existing.
+    (z, mask), the vectors (B, D) float32 in pixels of a 224 input, and (B, D)
+    bool, True for the coordinates that are known. D is 2N, in the order x1, y1,
+    x2, ..., or 4N^2. The offset of a landmark without a position is 0 and
+    counts as known.
 
   Raises:
-    InputError: unknown `space` or `context_transform`, or no estimate.
+    InputError: If `space` or `context_transform` is unknown, or an estimate is
+      needed and None.
   """
   if space not in SPACES:
     raise InputError(
@@ -86,48 +93,78 @@ def label_vectors(
   return z, jnp.ones(z.shape, bool)
 
 
-def _squared_distances(z, mask, centres):
-  """(B, K), from differences: exact, and cheap for the size of a batch."""
+def _squared_distances(
+  z: Float[Array, 'b d'], mask: Bool[Array, 'b d'], centres: Float[Array, 'k d']
+) -> Float[Array, 'b k']:
+  """Computes squared distances to the centres.
+
+  It takes differences, which is exact, and cheap for the size of a batch.
+  """
   gaps = jnp.where(mask[:, None], z[:, None] - centres, 0.0)
   return mask_scale(mask)[:, None] * jnp.sum(gaps**2, axis=2)
 
 
 def soft_labels(
-  z, mask, centres, *, temperature: float, normalize: bool = True
-):
-  """How near each centre is (Liu et al., equation 1).
+  z: Float[Array, 'b d'],
+  mask: Bool[Array, 'b d'],
+  centres: Float[Array, 'k d'],
+  *,
+  temperature: float,
+  normalize: bool = True,
+) -> Float[Array, 'b k']:
+  """Computes soft labels, how near each centre is (Liu et al., equation 1).
 
   Args:
-    z: (B, D) from `label_vectors`.
-    mask: (B, D) bool.
-    centres: (K, D).
-    temperature: T > 0 in the units of z; Liu et al. take 20, and 1 for hard
-      labels.
-    normalize: softmax(-d / T), which sums to 1; else exp(-d / T) as printed.
+    z: (B, D) vectors of `label_vectors`.
+    mask: (B, D) bool, True for the coordinates that are known.
+    centres: (K, D) centres of the clusters, in the unit of z.
+    temperature: The temperature T, above 0, in the unit of z; Liu et al. take
+      20, and 1 for hard labels.
+    normalize: If True, the labels are softmax(-d / T), which sum to 1;
+      otherwise exp(-d / T), as the paper prints it.
 
   Returns:
-    (B, K). A vector without any coordinate is equally near all centres.
+    (B, K) labels in [0, 1]. A vector without any known coordinate is equally
+    near all centres.
   """
   logits = -jnp.sqrt(_squared_distances(z, mask, centres)) / temperature
   return jax.nn.softmax(logits, axis=1) if normalize else jnp.exp(logits)
 
 
-def hard_label(z, mask, centres):
-  """(B,) int32 index of the nearest centre; arguments as `soft_labels`."""
+def hard_label(
+  z: Float[Array, 'b d'], mask: Bool[Array, 'b d'], centres: Float[Array, 'k d']
+) -> Int[Array, ' b']:
+  """Finds the nearest centre of each vector.
+
+  Args:
+    z: (B, D) vectors of `label_vectors`.
+    mask: (B, D) bool, True for the coordinates that are known.
+    centres: (K, D) centres of the clusters, in the unit of z.
+
+  Returns:
+    (B,) int32 indices of the centres.
+  """
   return jnp.argmin(_squared_distances(z, mask, centres), 1).astype(jnp.int32)
 
 
-def offset_error(landmarks, visibility, estimate):
-  """Length of the offset vector, which routing averages (Liu et al., 3.3).
+def offset_error(
+  landmarks: Float[Array, 'b n 2'],
+  visibility: Int[Array, 'b n'],
+  estimate: Float[Array, 'b n 2'],
+) -> Float[Array, ' b']:
+  """Computes the length of the offset vector, which routing averages.
+
+  It follows Liu et al., section 3.3.
 
   Args:
-    landmarks: (B, N, 2) normalised.
-    visibility: (B, N) codes.
-    estimate: (B, N, 2) normalised.
+    landmarks: (B, N, 2) true landmarks in normalised coordinates.
+    visibility: (B, N) true visibility codes of `schema`.
+    estimate: (B, N, 2) the landmarks of the stage before in normalised
+      coordinates.
 
   Returns:
     (B,) ||estimate - landmarks|| over the landmarks with a position, times
-    sqrt(N / their number); normalised units; 0 where there is none.
+    sqrt(N / their number), in sides of the crop; 0 where there is none.
   """
   known = schema.has_position(visibility)
   squared = jnp.sum((estimate - landmarks) ** 2, axis=-1)
@@ -136,19 +173,25 @@ def offset_error(landmarks, visibility, estimate):
   )
 
 
-def cluster_errors(labels, errors, num_clusters: int) -> np.ndarray:
-  """Mean error of each cluster's members: Liu et al.'s e(C_k), section 3.3.
+def cluster_errors(
+  labels: Int[np.ndarray, ' n'],
+  errors: Float[np.ndarray, ' n'],
+  num_clusters: int,
+) -> Float[np.ndarray, ' k']:
+  """Computes the mean error of each cluster's members.
 
-  In NumPy, with float64 sums, since it sees the whole training set at once.
+  These are Liu et al.'s e(C_k), section 3.3. It sums in float64 with NumPy,
+  since it sees the whole training set at once.
 
   Args:
-    labels: (n,) cluster of each sample of this process; of all processes there
-      is at least one.
-    errors: (n,) error of each sample, e.g. `offset_error`.
-    num_clusters: K.
+    labels: (n,) the cluster of each sample of this process. All processes
+      together have at least one sample.
+    errors: (n,) the error of each sample, from `offset_error`.
+    num_clusters: The number of clusters K.
 
   Returns:
-    (K,) float32; a cluster without members gets the mean of all errors.
+    (K,) float32 errors in the unit of `errors`; a cluster without members gets
+    the mean of all errors.
   """
   labels, errors = np.asarray(labels), np.asarray(errors, np.float64)
   own = (
@@ -162,17 +205,20 @@ def cluster_errors(labels, errors, num_clusters: int) -> np.ndarray:
   return means.astype(np.float32)
 
 
-def routing_score(pseudo_label, errors):
-  """The error to expect of each sample: Liu et al.'s G, section 3.3.
+def routing_score(
+  pseudo_label: Float[Array, 'b k'], errors: Float[Array, ' k']
+) -> Float[Array, ' b']:
+  """Computes the error to expect of each sample, Liu et al.'s G (section 3.3).
 
   Args:
-    pseudo_label: (B, K) predicted; negative entries count as 0, and it is
-      divided by its sum. One without a positive entry says nothing, and all
+    pseudo_label: (B, K) predicted pseudo-labels. Negative entries count as 0,
+      and each label is divided by its sum; where no entry is positive, all
       clusters weigh the same.
-    errors: (K,) from `cluster_errors`.
+    errors: (K,) mean errors of the clusters, from `cluster_errors`.
 
   Returns:
-    (B,) in the units of `errors`; the easy branch is for scores below epsilon.
+    (B,) scores in the unit of `errors`; scores below the threshold epsilon go
+    to the easy branch.
   """
   positive = jnp.maximum(pseudo_label, 0.0)
   silent = jnp.sum(positive, axis=1, keepdims=True) <= 0
@@ -182,23 +228,35 @@ def routing_score(pseudo_label, errors):
 
 
 def make_clusters(
-  landmarks, visibility, estimate, places, label, *, seed: int, parallel
+  landmarks: Float[np.ndarray, 'n N 2'],
+  visibility: Int[np.ndarray, 'n N'],
+  estimate: Float[np.ndarray, 'n N 2'] | None,
+  places: Int[np.ndarray, ' n'],
+  label: ConfigDict,
+  *,
+  seed: int,
+  parallel: Parallel,
 ) -> dict[str, np.ndarray]:
   """Clusters the training set's label vectors.
 
   Args:
-    landmarks: (n, N, 2) normalised coordinates, NumPy, of the samples that this
-      process has; there may be none.
-    visibility: (n, N) codes.
-    estimate: (n, N, 2) of the stage before, or None.
-    places: (n,) among all samples, see `kmeans`.
-    label: the stage's `pseudo_label` config.
-    seed: of k-means++.
-    parallel: the devices.
+    landmarks: (n, N, 2) true landmarks of this process's samples in normalised
+      coordinates; n may be 0.
+    visibility: (n, N) true visibility codes of `schema`.
+    estimate: (n, N, 2) the landmarks of the stage before in normalised
+      coordinates, None for stage 1.
+    places: (n,) the places of this process's samples among all, ascending.
+    label: The stage's `pseudo_label` config.
+    seed: The seed of k-means++, 0 to 2^32 - 1.
+    parallel: The devices, of all processes.
 
   Returns:
-    `centres` (K, D) float32 and, with an estimate, `errors` (K,): the mean
-    length of the members' offsets, Liu et al.'s e(C_k).
+    `centres` (K, D) float32 in pixels of a 224 input and, with an estimate,
+    `errors` (K,) float32, the mean length of the members' offsets.
+
+  Raises:
+    InputError: If a vector is not finite, or there are fewer different vectors
+      than clusters.
   """
   vectors = jax.jit(
     lambda truth, codes, prior: label_vectors(
@@ -212,7 +270,7 @@ def make_clusters(
 
   parts = [slice(i, i + CHUNK) for i in range(0, len(landmarks), CHUNK)]
 
-  def chunks():
+  def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for part in parts:
       yield jax.device_get(
         vectors(
@@ -228,7 +286,7 @@ def make_clusters(
   clusters = {'centres': result.centres}
   if estimate is not None:
     nearest = jax.jit(hard_label)
-    labels = [np.zeros(0, np.int32)]  # of a process without a sample
+    labels = [np.zeros(0, np.int32)]  # a process may have no sample
     labels += [nearest(z, mask, result.centres) for z, mask in chunks()]
     errors = [np.zeros(0, np.float32)]
     errors += [

@@ -1,10 +1,12 @@
-"""What a config resolves to: the objects that everything below is handed.
+"""The objects that a config resolves to, which other modules are handed.
 
-A config is read here and nowhere further down, so that no function takes a
-whole config to ask it for one field.
+Most of a config is read here alone, so that no function takes a whole config to
+read one field.
 """
 
 import dataclasses
+
+from ml_collections import ConfigDict
 
 from fld_jax.cascade.forward import Forward
 from fld_jax.datasets.catalog import ClothesType, landmark_set, selected_type
@@ -23,9 +25,10 @@ class Setup:
   Attributes:
     landmarks: The N landmarks that the networks predict.
     selected: The one clothes type that records are selected by, None for all.
-    pipeline: How records become batches of crops.
-    forward: How networks turn crops into landmarks.
-    routing: One of ROUTING_MODES, see `cascade.Cascade`.
+    pipeline: The settings by which records become batches of crops.
+    forward: The settings by which networks turn crops into landmarks.
+    routing: The use of the last stage's branches, one of ROUTING_MODES (see
+      `cascade.Cascade`).
   """
 
   landmarks: LandmarkSet
@@ -35,14 +38,17 @@ class Setup:
   routing: str
 
 
-def resolve(config) -> Setup:
+def resolve(config: ConfigDict) -> Setup:
   """Resolves the config of a run.
 
   Args:
-    config: The run's config, see `fld_jax.defaults`.
+    config: The run's config, with the fields of `fld_jax.defaults`.
+
+  Returns:
+    The objects.
 
   Raises:
-    InputError: For a data set, clothes type or routing mode that there is not.
+    InputError: If the data set, clothes type or routing mode is unknown.
   """
   if config.routing.mode not in ROUTING_MODES:
     raise InputError(

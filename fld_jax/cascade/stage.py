@@ -1,6 +1,7 @@
-"""A stage of a cascade: its networks, how they are made, found and loaded."""
+"""A stage of a cascade: its networks, and how they are made and initialised."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -23,10 +24,11 @@ class Stage:
 
   Attributes:
     name: The stage's name in the config.
-    model: The Linen module, one for all the stage's networks.
-    networks: {'all': variables}, or {'easy': ..., 'hard': ...}.
-    clusters: `centres` (K, D) and `errors` (K,), or {}.
-    epsilon: Routing threshold of a stage with branches, else None.
+    model: The Linen module, one for all networks of the stage.
+    networks: Name of the network -> its variables. The names are 'all', or
+      'easy' and 'hard' in a stage with branches.
+    clusters: `centres` (K, D) and `errors` (K,), {} without pseudo-labels.
+    epsilon: The routing threshold of a stage with branches, None in any other.
   """
 
   name: str
@@ -39,22 +41,22 @@ class Stage:
 def build_model(
   model: ConfigDict, stage: ConfigDict, index: int, num_landmarks: int
 ) -> nn.Module:
-  """The Linen module of a stage.
+  """Builds the Linen module of a stage.
 
   Args:
-    model: `config.model`: the network's `name`, its `backbone`, that trunk's
-      options `trunk`, and the network's own fields.
+    model: The part `model` of the config: the network's `name`, its `backbone`,
+      that trunk's options `trunk`, and the network's own fields.
     stage: The stage's config.
     index: The stage's place in config.stages. The first, 0, sees the image
       alone.
-    num_landmarks: N, how many landmarks the network predicts.
+    num_landmarks: The number N of landmarks that the network predicts.
 
   Returns:
-    The module, a row of `models.NETWORKS` on one of `models.TRUNKS`.
+    The module, a network of `models.NETWORKS` on a trunk of `models.TRUNKS`.
 
   Raises:
-    InputError: An unknown network, trunk, or field of one; or the stage asks
-      for what the network has not.
+    InputError: If a network, a trunk, or a field of one is unknown, or the
+      stage needs an input or output that the network does not have.
   """
   fields = model.to_dict()
   name = fields.pop('name')
@@ -63,7 +65,8 @@ def build_model(
       f"config.model.name is '{name}', valid values are {', '.join(NETWORKS)}."
     )
   known = _fields(NETWORKS[name])
-  # What the dataset and the stage decide; only a cascade's networks have all.
+  # The fields that the data set and the stage decide. Only the networks of a
+  # cascade have all of them.
   given = {
     'num_landmarks': num_landmarks,
     'use_estimate': index > 0,
@@ -90,7 +93,7 @@ def build_model(
 
 
 def _build_trunk(name: str, options: dict, dtype: jnp.dtype) -> Trunk:
-  """The Linen module of config.model.backbone and config.model.trunk."""
+  """Builds the Linen module of config.model.backbone and config.model.trunk."""
   if name not in TRUNKS:
     raise InputError(
       f"config.model.backbone is '{name}', valid values are "
@@ -109,7 +112,7 @@ def _build_trunk(name: str, options: dict, dtype: jnp.dtype) -> Trunk:
 
 
 def _fields(module: type[nn.Module]) -> set[str]:
-  """The names of a Linen module's own fields."""
+  """Returns the names of a Linen module's own fields."""
   names = {field.name for field in dataclasses.fields(module)}
   return names - {'name', 'parent'}
 
@@ -117,7 +120,7 @@ def _fields(module: type[nn.Module]) -> set[str]:
 def _check_fields(
   place: str, given: dict, valid: set[str], owner: str, hint: str = ''
 ) -> None:
-  """Refuses fields of a config that a module has not."""
+  """Refuses fields of a config that a module does not have."""
   unknown = sorted(given.keys() - valid)
   if unknown:
     raise InputError(
@@ -126,29 +129,30 @@ def _check_fields(
     )
 
 
-def init_variables(model: nn.Module, size: int, seed: int) -> dict:
-  """Random variables of a network, as NumPy arrays.
+def init_variables(model: nn.Module, size: int, seed: int) -> dict[str, Any]:
+  """Draws random variables of a network, as NumPy arrays.
 
   Args:
     model: The Linen module.
-    size: Side of the crops that the network sees, in pixels.
-    seed: Seed of the random parameters.
+    size: The side of the crops that the network sees, in pixels.
+    seed: The seed of the random parameters.
 
   Returns:
-    {'params': ...} and, with batch normalisation, 'batch_stats'.
+    The trees `params` and, with batch normalisation, `batch_stats`.
   """
-  # rbg: three times faster to compile than the default generator on a CPU.
+  # On a CPU, rbg compiles three times faster than the default generator.
   key = jax.random.key(seed, impl='rbg')
   return checkpoint.to_host(jax.jit(_init(model, size))(key))
 
 
-def _init(model: nn.Module, size: int):
+def _init(model: nn.Module, size: int) -> Callable[[jax.Array], dict[str, Any]]:
+  """Returns the function of a random key that draws a network's variables."""
   batch = _example(model, size)
   return lambda key: model.init(key, batch, train=False)
 
 
-def _example(model: nn.Module, size: int) -> dict:
-  """A batch of one, as a network takes it."""
+def _example(model: nn.Module, size: int) -> dict[str, np.ndarray]:
+  """Makes a batch of one example, with all inputs that a network may take."""
   return {
     'image': np.zeros((1, size, size, 3), np.float32),
     'estimate': np.zeros((1, model.num_landmarks, 2), np.float32),
@@ -156,31 +160,32 @@ def _example(model: nn.Module, size: int) -> dict:
   }
 
 
-def variable_shapes(model: nn.Module, size: int) -> dict:
-  """The variables of a network: their shapes and types, no numbers.
+def variable_shapes(model: nn.Module, size: int) -> dict[str, Any]:
+  """Finds the shapes and types of a network's variables.
 
   Args:
     model: The Linen module.
-    size: Side of the crops that the network sees, in pixels.
+    size: The side of the crops that the network sees, in pixels.
 
   Returns:
-    The tree that `init_variables` returns, of `jax.ShapeDtypeStruct`.
+    The tree that `init_variables` returns, with a `jax.ShapeDtypeStruct` in
+    place of each array.
   """
   return jax.eval_shape(_init(model, size), jax.random.key(0))
 
 
 def output_shapes(model: nn.Module, size: int) -> dict[str, tuple[int, ...]]:
-  """The shapes of a network's outputs for a batch of one image.
+  """Finds the shapes of a network's outputs for a batch of one image.
 
   Args:
     model: The Linen module.
-    size: Side of the crops that the network sees, in pixels.
+    size: The side of the crops that the network sees, in pixels.
 
   Returns:
     The name of each output -> its shape, with a batch of 1.
 
   Raises:
-    InputError: The trunk lacks a map that the network asks for, or cannot take
+    InputError: If the trunk lacks a map that the network needs, or cannot take
       images of this size.
   """
   init = lambda key: model.init_with_output(

@@ -1,6 +1,7 @@
-"""Trained stages on disk: where they lie, and how they are loaded."""
+"""Trained stages on disk: where they are stored, and how they are loaded."""
 
 import pathlib
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -19,8 +20,17 @@ from fld_jax.runtime.manifest import (
 )
 
 
-def stage_directory(workdir: pathlib.Path, stage) -> pathlib.Path:
-  """Where a stage lies: in this run, or in the one that it is taken from."""
+def stage_directory(workdir: pathlib.Path, stage: ConfigDict) -> pathlib.Path:
+  """Returns the folder of a stage.
+
+  Args:
+    workdir: The run's folder.
+    stage: The stage's config.
+
+  Returns:
+    The path in this run's folder, or in that of the run that the stage is taken
+    from.
+  """
   if stage.checkpoint:
     return pathlib.Path(stage.checkpoint).expanduser()
   return workdir / 'stages' / stage.name
@@ -28,8 +38,20 @@ def stage_directory(workdir: pathlib.Path, stage) -> pathlib.Path:
 
 def load_network(
   directory: pathlib.Path, model: nn.Module, size: int
-) -> tuple[dict, list[dict]]:
-  """The chosen variables of a trained network, and its history."""
+) -> tuple[dict[str, Any], list[dict]]:
+  """Loads a trained network.
+
+  Args:
+    directory: The folder of the network's checkpoints.
+    model: The Linen module.
+    size: The side of the crops that the network sees, in pixels.
+
+  Returns:
+    (variables, history), the variables of the chosen checkpoint and the curves.
+
+  Raises:
+    InputError: If the folder holds no whole checkpoint.
+  """
   with checkpoint.Checkpoints(directory) as checkpoints:
     shapes = variable_shapes(model, size)
     template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
@@ -41,19 +63,23 @@ def load_stage(
   setup: Setup,
   index: int,
   directory: pathlib.Path,
-  entry: dict,
+  entry: dict[str, Any],
 ) -> tuple[Stage, list[dict]]:
   """Loads a finished stage.
 
   Args:
     config: The run's config.
-    setup: What it resolves to.
-    index: Which of `config.stages` it is.
+    setup: The objects that the config resolves to.
+    index: The stage's place in `config.stages`, from 0 on.
     directory: The folder that holds the stage.
-    entry: The stage's part of its run's manifest.
+    entry: The stage's entry in its run's manifest.
 
   Returns:
-    (Stage, history): the curves of its networks, with their names as `stage`.
+    (stage, history). The history joins the curves of the stage's networks, each
+    point with the network's name as `stage`.
+
+  Raises:
+    InputError: If a checkpoint or the file of the clusters is missing.
   """
   stage = config.stages[index]
   model = build_model(config.model, stage, index, setup.landmarks.num_landmarks)
@@ -76,19 +102,19 @@ def load_stage(
 
 def take_stage(
   config: ConfigDict, setup: Setup, index: int
-) -> tuple[Stage, dict]:
+) -> tuple[Stage, dict[str, Any]]:
   """Loads the stage of another run that `stage.checkpoint` names.
 
   Args:
     config: This run's config.
-    setup: What it resolves to.
-    index: Which of `config.stages` it is.
+    setup: The objects that the config resolves to.
+    index: The stage's place in `config.stages`, from 0 on.
 
   Returns:
-    (Stage, entry): `entry` is its part of the manifest.
+    (stage, entry), the stage and its entry in the other run's manifest.
 
   Raises:
-    InputError: if there is no such stage, it is not finished, or its inputs or
+    InputError: If there is no such stage, it is not finished, or its inputs or
       networks have another config.
   """
   stage = config.stages[index]
@@ -106,8 +132,20 @@ def take_stage(
   return loaded, entry
 
 
-def _check_fits(stage, index: int, directory, others: list[dict]) -> None:
-  """Refuses a stage of another run whose network is not the stage's own."""
+def _check_fits(
+  stage: ConfigDict,
+  index: int,
+  directory: pathlib.Path,
+  others: list[dict[str, Any]],
+) -> None:
+  """Refuses a stage of another run whose networks differ from the stage's.
+
+  Args:
+    stage: The stage's config in this run.
+    index: The stage's place in `config.stages`, from 0 on.
+    directory: The folder of the stage in the other run.
+    others: The configs of the other run's stages.
+  """
   names = [other['name'] for other in others]
   other = others[names.index(directory.name)]
   facts = {
@@ -132,14 +170,15 @@ def load_cascade(
 
   Args:
     config: The run's config, or one with other data but the same networks.
-    setup: What it resolves to.
+    setup: The objects that the config resolves to.
     workdir: The run's folder.
 
   Returns:
-    (stages, history) of all its stages, see `load_stage`.
+    (stages, history), the stages and the joined curves of all of them (see
+    `load_stage`).
 
   Raises:
-    InputError: if the folder holds no finished cascade of this config.
+    InputError: If the folder holds no finished cascade of this config.
   """
   manifest = read_manifest(workdir)
   if manifest:

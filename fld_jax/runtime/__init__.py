@@ -1,1 +1,1 @@
-"""What a run stands on: devices, processes, checkpoints and its manifest."""
+"""Devices, processes, checkpoints and the manifest of a run."""

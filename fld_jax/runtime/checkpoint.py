@@ -1,10 +1,10 @@
 """Checkpoints of a run, by orbax.
 
   W/manifest.json                         the run's config and its stages
-  W/stages/NAME/clusters.npz              centres, cluster errors
+  W/stages/NAME/clusters.npz              centres and cluster errors
   W/stages/NAME/routes.npz                threshold, route of training images
   W/stages/NAME/NETWORK/STEP/             state, data iterator, history, and
-                                          the sums of all its files
+                                          the checksums of all its files
 
 Every file appears whole or not at all, so that a run killed at any moment
 continues from the same command.
@@ -37,7 +37,15 @@ CHECKSUMS, OLD_CHECKSUMS = 'checksums.json', 'sums.json'
 
 
 def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
-  """Writes named arrays to an .npz file, on the main process."""
+  """Writes named arrays to an .npz file, on the main process.
+
+  Args:
+    path: The path of the file.
+    arrays: Name -> array.
+
+  Raises:
+    OSError: If the file cannot be written.
+  """
   if not processes.is_main():
     return
   buffer = io.BytesIO()
@@ -46,9 +54,15 @@ def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
-  """Reads what `save_arrays` wrote, for all processes; None if it did not.
+  """Reads what `save_arrays` wrote, for all processes.
 
-  A damaged file counts as none, which is said: it can be made again.
+  A damaged file counts as missing and is logged, since it can be made again.
+
+  Args:
+    path: The path of the file.
+
+  Returns:
+    Name -> array; None if the file is missing or damaged.
   """
 
   def load():
@@ -65,10 +79,10 @@ def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
 
 
 class _Manager(ocp.CheckpointManager):
-  """Orbax's, but that it does not ask whether the run shall end.
+  """Orbax's manager, which does not ask by itself whether the run has to end.
 
-  It asks with a network's step, and JAX's runtime expects one row of numbers:
-  `processes.preempted` gives them.
+  Orbax would ask with a network's step, but JAX's runtime expects numbers that
+  grow over the whole run: `processes.preempted` gives them.
   """
 
   def reached_preemption(self, step: int) -> bool:
@@ -80,10 +94,10 @@ class Checkpoints:
   """The checkpoints of one network: the best by NE and the last two.
 
   The main process writes them, all processes read them. Saving goes on in the
-  background. Each holds the sums of its files; one that does not fit them is
-  moved to `damaged/`, and the one before takes its place.
+  background. Each checkpoint holds the checksums of its files; one whose files
+  do not match is moved to `damaged/`, and the one before takes its place.
 
-  A context manager: leaving it waits until all is on disk.
+  It is a context manager: leaving it waits until everything is on disk.
   """
 
   def __init__(self, directory: pathlib.Path):
@@ -149,9 +163,13 @@ class Checkpoints:
       processes.barrier(f'end of the checkpoints of {self._directory.name}')
 
   def write_missing_checksums(self) -> None:
-    """Writes the sums that a kill left unwritten.
+    """Writes the checksums that a killed run left unwritten.
 
-    A step under its own name is whole: orbax names it so when all is written.
+    A step under its own name is whole: orbax gives it that name when all of it
+    is written.
+
+    Raises:
+      OSError: If a file cannot be written.
     """
     if not processes.is_main():
       return
@@ -161,14 +179,18 @@ class Checkpoints:
         write_json(folder / CHECKSUMS, _checksums(folder))
 
   def last_step(self) -> int:
-    """The last saved step, 0 if there is none."""
+    """Returns the number of the last saved step, 0 if there is none."""
     return processes.call_on_main(lambda: self._manager.latest_step() or 0)
 
   def chosen_step(self) -> int:
-    """The last step whose NE is within a standard error of the lowest.
+    """Returns the last step whose NE is within a standard error of the lowest.
 
-    A hundred images cannot tell two checkpoints apart, and the later one is the
-    better network, unless it has learnt the training images by heart.
+    A difference within the standard error does not tell two checkpoints apart,
+    and the later one has seen more images. An overfitted one is not chosen,
+    since its NE has risen again.
+
+    Raises:
+      InputError: If there is no whole checkpoint.
     """
 
     def choose() -> int:
@@ -195,19 +217,20 @@ class Checkpoints:
     ne: float,
     standard_error: float,
   ) -> None:
-    """Starts to save.
+    """Starts to save a checkpoint, on the main process.
 
     Args:
-      step: number of updates done.
-      state: TrainState of NumPy arrays, not changed any more by the caller.
-      progress: JSON-ready: the data iterator's state just after the batch of
-        `step`, and what else the loop goes on with.
-      history: JSON-ready, the curves so far.
-      ne: macro NE on the tune split; infinite if it was not measured.
-      standard_error: of the NE.
+      step: The number of updates done.
+      state: A TrainState of NumPy arrays, which the caller no longer changes.
+      progress: A JSON-ready dict: the data iterator's state just after the
+        batch of `step`, and what else the loop continues from.
+      history: A JSON-ready list, the curves so far.
+      ne: The macro NE on the tune split, a fraction; infinite if it was not
+        measured.
+      standard_error: The standard error of the NE.
 
     Raises:
-      InputError: if the disk is full; the last checkpoint stays whole.
+      InputError: If the disk is full; the last checkpoint stays whole.
     """
     if not processes.is_main():
       return
@@ -232,7 +255,13 @@ class Checkpoints:
   def save_weights(self, variables: dict) -> None:
     """Starts to save variables that were trained elsewhere, as step 0.
 
-    They have no curves and no known NE, and no training can go on from them.
+    They have no curves and no known NE, and no training can continue from them.
+
+    Args:
+      variables: The network's variables, a tree of NumPy arrays.
+
+    Raises:
+      InputError: If the disk is full.
     """
     with self._full_disk(0):
       self._manager.save(
@@ -246,7 +275,7 @@ class Checkpoints:
     self._saving = 0
 
   def _finish(self) -> None:
-    """Waits for what is being saved, and adds the sums of its files."""
+    """Waits for what is being saved, and adds the checksums of its files."""
     if self._saving is None:
       return
     step, self._saving = self._saving, None
@@ -286,10 +315,13 @@ class Checkpoints:
       )
 
   def restore_last(self, template):
-    """What was saved last: (state, progress, history).
+    """Reads the last checkpoint.
 
     Args:
-      template: TrainState of NumPy arrays with the same structure.
+      template: A TrainState of NumPy arrays with the same structure.
+
+    Returns:
+      (state, progress, history), as `save` was given them.
     """
     restored = self._manager.restore(
       self.last_step(),
@@ -306,21 +338,31 @@ class Checkpoints:
     return state, restored['progress'], restored['history']
 
   def restore_chosen(self, template) -> dict:
-    """The variables of `chosen_step`; `template` has their structure."""
+    """Reads the variables of `chosen_step`.
+
+    Args:
+      template: A tree of arrays with the structure of the variables.
+
+    Returns:
+      The variables, a tree of NumPy arrays.
+
+    Raises:
+      InputError: If there is no whole checkpoint.
+    """
     return self._manager.restore(
       self.chosen_step(),
       args=ocp.args.Composite(variables=ocp.args.StandardRestore(template)),
     )['variables']
 
   def history(self) -> list[dict]:
-    """The curves up to the last step."""
+    """Returns the curves up to the last step, one dict for each evaluation."""
     return self._manager.restore(
       self.last_step(), args=ocp.args.Composite(history=ocp.args.JsonRestore())
     )['history']
 
 
 def _steps(directory: pathlib.Path) -> list[int]:
-  """The steps that lie in a folder."""
+  """Returns the steps that a folder holds, in ascending order."""
   if not directory.is_dir():
     return []
   names = [path.name for path in directory.iterdir()]
@@ -328,7 +370,7 @@ def _steps(directory: pathlib.Path) -> list[int]:
 
 
 def _checksums(folder: pathlib.Path) -> dict[str, str]:
-  """Relative path -> SHA-256 of each file of a checkpoint but these."""
+  """Returns relative path -> SHA-256 of a checkpoint's files but this one."""
   sums = {}
   for path in sorted(folder.rglob('*')):
     if path.is_file() and path.name not in (CHECKSUMS, OLD_CHECKSUMS):
@@ -339,16 +381,16 @@ def _checksums(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _checksums_file(folder: pathlib.Path) -> pathlib.Path:
-  """The checksums of a checkpoint, by the old name if they have that."""
+  """Returns the path of a checkpoint's checksums, under their old name too."""
   old = folder / OLD_CHECKSUMS
   return old if old.exists() else folder / CHECKSUMS
 
 
 def _verify(folder: pathlib.Path) -> str:
-  """What is wrong with a checkpoint, '' if nothing is known to be.
+  """Tells what is wrong with a checkpoint, '' if nothing is known to be.
 
-  A checkpoint that was killed before its checksums were written has none, see
-  `Checkpoints.write_missing_checksums`.
+  A checkpoint of a run that was killed before it wrote the checksums has none,
+  and counts as good: `Checkpoints.write_missing_checksums` adds them.
   """
   file = _checksums_file(folder)
   if not file.exists():
@@ -369,5 +411,12 @@ def _without_variables(state) -> dict:
 
 
 def to_host(tree):
-  """NumPy copies of arrays, safe from the donation of their buffers."""
+  """Copies arrays to the host, safe from the donation of their buffers.
+
+  Args:
+    tree: A tree of arrays on the devices, or NumPy arrays.
+
+  Returns:
+    The tree with NumPy arrays of its own.
+  """
   return jax.tree.map(np.array, jax.device_get(tree))

@@ -48,9 +48,17 @@ def _flatten(tree, prefix='') -> dict:
 
 
 def read_manifest(workdir: pathlib.Path) -> dict:
-  """The manifest of a run, for all processes; {} if there is none.
+  """Reads the manifest of a run, for all processes.
 
-  A config of an older version has its fields' present names.
+  Args:
+    workdir: The run's folder.
+
+  Returns:
+    The content of W/manifest.json, {} if there is none. A config of an older
+    version gets its fields' present names.
+
+  Raises:
+    InputError: If the file cannot be read.
   """
   path = workdir / 'manifest.json'
   manifest = processes.call_on_main(
@@ -65,14 +73,15 @@ def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
   """Refuses to go on with a run of another config.
 
   Args:
-    workdir: the run's folder, for the message.
-    manifest: of `read_manifest`.
-    config: of this start.
-    fields: regular expression that the fields to compare begin with; by
-      default all but FREE_FIELDS are.
+    workdir: The run's folder, for the message.
+    manifest: The run's manifest, as `read_manifest` returns it.
+    config: The ConfigDict of this start.
+    fields: A regular expression that must match the beginning of a field's
+      path for the field to be compared. FREE_FIELDS are never compared.
 
   Raises:
-    InputError: naming the first field that differs and both values.
+    InputError: If a field differs. The message names the first one and both
+      values.
   """
   then, now = _flatten(manifest['config']), _flatten(to_dict(config))
   for key in sorted(then.keys() | now.keys()):
@@ -93,11 +102,15 @@ def write_manifest(
   """Writes W/manifest.json, on the main process.
 
   Args:
-    workdir: the run's folder.
-    config: of the run.
-    data: `datasets.identity` of the prepared dataset.
-    topology: numbers of `devices` and `processes` of this start.
-    stages: name -> what `store.load_stage` needs, of each finished stage.
+    workdir: The run's folder.
+    config: The run's ConfigDict.
+    data: The `datasets.prepare.content_id` of the prepared data set.
+    topology: The numbers of `devices` and `processes` of this start.
+    stages: For each finished stage, its name -> the entry that
+      `store.load_stage` needs.
+
+  Raises:
+    OSError: If the file cannot be written.
   """
   if not processes.is_main():
     return
@@ -112,5 +125,12 @@ def write_manifest(
 
 
 def to_dict(config) -> dict:
-  """A config as plain JSON-ready dicts and lists."""
+  """Turns a config into plain JSON-ready dicts and lists.
+
+  Args:
+    config: A ConfigDict.
+
+  Returns:
+    The config's fields, tuples as lists.
+  """
   return json.loads(config.to_json_best_effort())

@@ -1,9 +1,8 @@
 """The processes of one run: how they start, agree and wait for each other.
 
-One process has no need of any of this: then every function here returns at
-once. All of it is JAX's own distributed runtime; each wait has a deadline and
-happens on the host, before the devices' collectives, where a wait cannot be
-ended.
+In a run of one process every function here returns at once. All of it rests on
+JAX's own distributed runtime. Each wait has a deadline and happens on the host,
+before the devices' collectives, since a collective cannot be interrupted.
 """
 
 import contextlib
@@ -15,7 +14,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import jax
@@ -25,28 +24,30 @@ from orbax.checkpoint import multihost
 
 from fld_jax.errors import InputError, LostProcess, Preempted
 
-# A process that gives no sign of life for this long is lost.
+# A process that sends no heartbeat for this long is lost.
 HEARTBEAT_SECONDS = 30
 SHUTDOWN_SECONDS = 10
-# One that does not come to a barrier for this long is stuck: longer than the
-# slowest thing that one process does and the others do not.
+# A process that does not reach a barrier for this long is stuck. The time is
+# longer than the slowest work that one process does and the others do not.
 DEADLINE_SECONDS = 300
-LONG_SECONDS = 24 * 3600  # for what the main process does while others wait
-LEAVE_SECONDS = 10  # for the others to come to the end of a run that failed
-CHUNK_BYTES = (
-  2**20
-)  # bytes of each process that are on the devices in a `all_gather`
+LONG_SECONDS = 24 * 3600  # for work of the main process while the others wait
+LEAVE_SECONDS = 10  # for the others to reach the end of a run that failed
+# Bytes of each process that an `all_gather` has on the devices at a time.
+CHUNK_BYTES = 2**20
 _barrier_ids = itertools.count()
 _steps = itertools.count(1)
 _signal = {'came': False, 'waits': False}
 
 
 def listen_for_preemption() -> None:
-  """Makes SIGTERM a `Preempted`; after `start` JAX's runtime takes it."""
+  """Makes SIGTERM raise `Preempted`.
+
+  After `start` it does nothing, because JAX's runtime handles the signal then.
+  """
   if jax.distributed.is_initialized():
     return
 
-  def come(*unused):
+  def come(*unused: Any) -> None:
     _signal['came'] = True
     if not _signal['waits']:
       raise Preempted('The run was asked to end; nothing was to be saved.')
@@ -55,8 +56,8 @@ def listen_for_preemption() -> None:
 
 
 @contextlib.contextmanager
-def preemption_waits():
-  """Holds a SIGTERM back until `preempted` is asked."""
+def preemption_waits() -> Iterator[None]:
+  """Makes a SIGTERM wait until `preempted` is called, for a `with` block."""
   _signal['waits'] = True
   try:
     yield
@@ -65,10 +66,11 @@ def preemption_waits():
 
 
 def preempted() -> bool:
-  """Whether the run shall end after this step; all processes say the same.
+  """Tells whether the run has to end after this step.
 
-  JAX's runtime names a step after the last that any process has asked for, and
-  waits for that number: so the steps of all networks are counted in one row.
+  All processes call it after every step and get the same answer. JAX's runtime
+  ends the run at a step after the last that any process has asked for, and
+  waits for that number: so the steps of all networks are counted together.
   """
   if jax.distributed.is_initialized():
     return multihost.reached_preemption(next(_steps))
@@ -82,21 +84,24 @@ def start(
 ) -> None:
   """Joins the other processes of the run; call it before anything uses JAX.
 
+  An argument that is None is found out from the cluster (Cloud TPU, SLURM,
+  Kubernetes, Open MPI).
+
   Args:
-    coordinator: HOST:PORT of process 0; None, like the others: what the cluster
-      says (Cloud TPU, SLURM, Kubernetes, Open MPI).
-    num_processes: of the run.
-    process_id: of this one, from 0.
+    coordinator: The address HOST:PORT of process 0.
+    num_processes: The number of processes of the run.
+    process_id: The number of this process, from 0 on.
 
   Raises:
-    InputError: if the cluster says nothing, or the others do not come.
+    InputError: If the cluster gives no answer, or the other processes do not
+      come.
   """
   try:
     jax.distributed.initialize(
       coordinator,
       num_processes,
       process_id,
-      # Else a cluster would still decide which devices are seen.
+      # Otherwise a cluster would still decide which devices are visible.
       cluster_detection_method='deactivate' if coordinator else None,
       heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
       shutdown_timeout_seconds=SHUTDOWN_SECONDS,
@@ -107,16 +112,23 @@ def start(
       '--coordinator=HOST:PORT --num_processes=N --process_id=I to each of '
       'them, or --distributed on a cluster that JAX knows.'
     ) from error
-  # JAX's runtime aborts a process when another is lost, and names that one:
-  # no crash whose stacks anyone wants to see.
+  # JAX's runtime aborts a process when another one is lost, and names the lost
+  # one. That is no crash of this process, so its stacks would only distract.
   faulthandler.disable()
 
 
 def run_together(work: Callable[[], Any]) -> Any:
   """Calls a function on all processes, and returns when all have done it.
 
+  Args:
+    work: The function. It may use collectives.
+
+  Returns:
+    What the function returns on this process.
+
   Raises:
-    LostProcess: if a collective failed because another process is gone.
+    LostProcess: If a collective failed because another process is gone, or
+      another process does not come to the end.
   """
   try:
     result = work()
@@ -129,12 +141,12 @@ def run_together(work: Callable[[], Any]) -> Any:
 
 
 def leave(status: int, wait_for_others: bool = True) -> NoReturn:
-  """Ends this process of a run that did not come to its end.
+  """Ends this process of a run that failed or was stopped.
 
   Args:
-    status: of the exit.
-    wait_for_others: Waits a little for the other processes, so that each
-      can print why it ends.
+    status: The exit status.
+    wait_for_others: Whether to wait a little for the other processes, so that
+      each can print why it ends.
   """
   if not jax.distributed.is_initialized():
     sys.exit(status)
@@ -142,24 +154,24 @@ def leave(status: int, wait_for_others: bool = True) -> NoReturn:
     with contextlib.suppress(LostProcess):
       barrier('the end of a run that failed', LEAVE_SECONDS)
     if is_main():
-      time.sleep(1)  # the others' link to each other ends with it
+      time.sleep(1)  # the others' connections end with the main process
   sys.stdout.flush()
   sys.stderr.flush()
-  os._exit(status)  # not by JAX's own end, which waits for the lost
+  os._exit(status)  # JAX's own shutdown would wait for the lost process
 
 
 def count() -> int:
-  """How many processes the run has."""
+  """Returns the number of processes of the run."""
   return jax.process_count()
 
 
 def index() -> int:
-  """Which of them this is, from 0."""
+  """Returns the number of this process, from 0 on."""
   return jax.process_index()
 
 
 def is_main() -> bool:
-  """Whether this is the one that prints and writes shared files."""
+  """Tells whether this is the process that prints and writes shared files."""
   return jax.process_index() == 0
 
 
@@ -171,10 +183,11 @@ def barrier(name: str, seconds: float | None = None) -> None:
 
   Args:
     name: The barrier's name in messages; it may be used again.
-    seconds: the deadline, by default DEADLINE_SECONDS.
+    seconds: The deadline in seconds, None for DEADLINE_SECONDS.
 
   Raises:
-    LostProcess: at the deadline, naming those that have not come.
+    LostProcess: If some process has not come at the deadline. The message names
+      those processes.
   """
   if count() == 1:
     return
@@ -184,7 +197,7 @@ def barrier(name: str, seconds: float | None = None) -> None:
       key=f'{next(_barrier_ids)} {name}', timeout_ms=round(1000 * seconds)
     )
   except jax.errors.JaxRuntimeError as error:
-    # Late ones, or those that missed their heartbeat, are listed in a line.
+    # JAX lists in one line the processes that are late or sent no heartbeat.
     listed = re.search(
       r'(?:task names|heartbeats\)):\s*([\d, \n]+)', str(error)
     )
@@ -197,26 +210,45 @@ def barrier(name: str, seconds: float | None = None) -> None:
 
 
 def all_gather(value: Any, seconds: float | None = None) -> list[Any]:
-  """What each process gives, in their order, on all of them.
+  """Gives every process the values of all processes.
 
   Args:
-    value: anything that can be pickled.
-    seconds: the deadline, see `barrier`.
+    value: This process's value, anything that can be pickled.
+    seconds: The deadline in seconds, None for DEADLINE_SECONDS.
+
+  Returns:
+    One value for each process, in the order of their numbers.
+
+  Raises:
+    LostProcess: If some process does not come in time.
   """
   return _exchange(value, seconds, receives=True)
 
 
 def gather_to_main(value: Any, seconds: float | None = None) -> list[Any]:
-  """As `all_gather`, on the main process alone; on the others an empty list."""
+  """Gives the main process the values of all processes.
+
+  Args:
+    value: This process's value, anything that can be pickled.
+    seconds: The deadline in seconds, None for DEADLINE_SECONDS.
+
+  Returns:
+    On the main process one value for each process, in the order of their
+    numbers; on the others an empty list.
+
+  Raises:
+    LostProcess: If some process does not come in time.
+  """
   return _exchange(value, seconds, receives=is_main())
 
 
 def _exchange(value: Any, seconds: float | None, receives: bool) -> list[Any]:
+  """Gathers values in chunks; a process that does not receive gets none."""
   if count() == 1:
     return [value]
   barrier('gather', seconds)
   own = pickle.dumps(value)
-  # In 32 bits, which is what the devices have.
+  # As two numbers of 32 bits: without x64 the devices have no 64-bit integers.
   size = np.array(divmod(len(own), CHUNK_BYTES), np.int32)
   sizes = np.asarray(multihost_utils.process_allgather(size), np.int64)
   sizes = sizes[:, 0] * CHUNK_BYTES + sizes[:, 1]
@@ -233,13 +265,19 @@ def _exchange(value: Any, seconds: float | None, receives: bool) -> list[Any]:
 
 
 def call_on_all(make: Callable[[], Any], seconds: float | None = None) -> list:
-  """What a function returns on each process, in their order, on all of them.
+  """Calls a function on each process and gives all of them all results.
 
-  What it raises on any is raised on all of them.
+  What the function raises on any process is raised on all of them.
 
   Args:
-    make: the function; it must not wait for the other processes.
-    seconds: the deadline, see `barrier`.
+    make: The function; it must not wait for the other processes.
+    seconds: The deadline in seconds, None for DEADLINE_SECONDS.
+
+  Returns:
+    One result for each process, in the order of their numbers.
+
+  Raises:
+    LostProcess: If some process does not come in time.
   """
   if count() == 1:
     return [make()]
@@ -251,17 +289,23 @@ def call_on_all(make: Callable[[], Any], seconds: float | None = None) -> list:
   parts = all_gather((result, error), seconds)
   for _, first in parts:
     if first is not None:
-      raise first from error  # which has the traceback, if it is this one's
+      raise first from error  # the traceback, if it was raised on this process
   return [result for result, _ in parts]
 
 
 def call_on_main(make: Callable[[], Any], seconds: float | None = None) -> Any:
-  """What a function returns on the main process, which alone calls it.
+  """Calls a function on the main process alone and gives all its result.
 
-  What it raises is raised on all of them.
+  What the function raises is raised on all processes.
 
   Args:
-    make: the function.
-    seconds: the deadline, see `barrier`.
+    make: The function; it must not wait for the other processes.
+    seconds: The deadline in seconds, None for DEADLINE_SECONDS.
+
+  Returns:
+    The result of the main process's call.
+
+  Raises:
+    LostProcess: If some process does not come in time.
   """
   return call_on_all(lambda: make() if is_main() else None, seconds)[0]

@@ -1,6 +1,8 @@
-"""Validates a config before a run."""
+"""Checks of a config before a run, so that no run fails late or in silence."""
 
 import pathlib
+from collections.abc import Collection
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -18,13 +20,14 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
 
   Args:
     config: The run's config.
-    setup: What it resolves to.
+    setup: The objects that the config resolves to.
 
   Raises:
-    InputError: Naming the field, its value and the valid ones.
+    InputError: If a field has no valid value. The message names the field, its
+      value and the valid ones.
   """
 
-  def check(field: str, value, valid) -> None:
+  def check(field: str, value: Any, valid: Collection) -> None:
     if value not in valid:
       raise InputError(
         f'config.{field} is {value!r}, valid values are '
@@ -98,10 +101,11 @@ def check_pretrained(config: ConfigDict, setup: Setup) -> None:
 
   Args:
     config: The run's config.
-    setup: What it resolves to.
+    setup: The objects that the config resolves to.
 
   Raises:
-    InputError: See `torchvision.start_trunk`.
+    InputError: If the file cannot be read, or its weights do not fit the trunk
+      (see `torchvision.start_trunk`).
   """
   path = pathlib.Path(config.pretrained).expanduser()
   for index, stage in enumerate(config.stages):
@@ -115,10 +119,10 @@ def check_pretrained(config: ConfigDict, setup: Setup) -> None:
 
 
 def _check_heatmaps(stage: ConfigDict, codec: Codec, side: int) -> None:
-  """Refuses a soft-argmax that could not see the maps it is taken of."""
+  """Refuses a soft-argmax that is drawn to the middle of the stage's maps."""
   weights = stage.weights
   soft = weights.position_constraint or weights.landmarks
   soft = soft or codec.decoder == 'soft_argmax'
-  # Maps that are not trained towards targets have no set height.
+  # Maps that are not trained towards targets may grow to any height.
   if weights.heatmaps and soft:
     codec.check_sharpness(side)

@@ -1,28 +1,38 @@
-"""Every number that depends on the step, and the units of durations."""
+"""Schedules and optimisers: what depends on the step, and durations in steps.
+
+Schedules are functions of the step, an int32 scalar from 0 on, that can be
+traced by `jit`.
+"""
 
 import math
+from collections.abc import Callable
 
 import jax
 import optax
+from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
 
 
-def num_steps(config, name: str, *, batch_size: int, num_examples: int) -> int:
-  """A duration in steps, from whichever of its three units is not zero.
+def num_steps(
+  config: ConfigDict, name: str, *, batch_size: int, num_examples: int
+) -> int:
+  """Computes a duration in steps, from the one of its units that is not zero.
 
   Args:
-    config: has one of `{name}_steps`, `{name}_epochs`, `{name}_examples`; of
-      several that are not 0, the first in this order counts.
-    name: for example 'train'.
-    batch_size: global batch size.
-    num_examples: size of the training set of this network.
+    config: The stage's config, with one of `{name}_steps`, `{name}_epochs`,
+      `{name}_examples`; of several that are not 0, the first in this order
+      counts.
+    name: The name of the duration, for example 'train'.
+    batch_size: The number of examples in a global batch.
+    num_examples: The number of examples in this network's training set.
 
   Returns:
     The number of steps, at least 1.
 
   Raises:
-    InputError: if all three are absent or 0, or one is negative.
+    InputError: If all three are absent or 0, or one is negative.
   """
   examples_per_unit = {
     'steps': batch_size,
@@ -41,24 +51,34 @@ def num_steps(config, name: str, *, batch_size: int, num_examples: int) -> int:
 
 
 def is_time(step: int, every: int, last: int) -> bool:
-  """True at each multiple of `every` and at the last step."""
+  """Tells whether something is due that is done at regular steps.
+
+  Args:
+    step: The number of steps done, from 1 on.
+    every: The number of steps from one time to the next, at least 1.
+    last: The number of the last step.
+
+  Returns:
+    True at each multiple of `every` and at the last step.
+  """
   return step % every == 0 or step == last
 
 
-def learning_rate(config, total_steps: int) -> optax.Schedule:
-  """Linear warm-up to `config.learning_rate`, then the named decay.
+def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
+  """Builds a linear warm-up to `config.learning_rate`, then a decay.
 
   Args:
-    config: `learning_rate`; `schedule`: 'constant', 'cosine' (to 0) or 'step'
-      (times `step_factor` at each of `step_at`, shares of the run);
-      `warmup`: share of the run.
-    total_steps: length of the run.
+    config: The optimiser's config. `learning_rate` is the peak, above 0.
+      `schedule` is 'constant', 'cosine' (to 0) or 'step' (times `step_factor`
+      at each of `step_at`, fractions of the run). `warmup` is a fraction of the
+      run in [0, 1].
+    total_steps: The number of steps of the run.
 
   Returns:
-    Function of the step.
+    A function of the step to the learning rate.
 
   Raises:
-    InputError: for another schedule.
+    InputError: If `schedule` is none of the three.
   """
   peak = config.learning_rate
   warmup = round(config.warmup * total_steps)
@@ -81,8 +101,10 @@ def learning_rate(config, total_steps: int) -> optax.Schedule:
   return optax.join_schedules([ramp, decay], [warmup])
 
 
-def loss_weights(config, total_steps: int):
-  """Weights of the losses as functions of the step.
+def loss_weights(
+  config: ConfigDict, total_steps: int
+) -> Callable[[Int[Array, '']], dict[str, Float[Array, '']]]:
+  """Builds the weights of the losses as a function of the step.
 
   Equation 4 of Liu et al. (2016) prints, for auxiliary losses, a weight of 1 up
   to t1, then a ramp that climbs from 0 back to 1 at t2, then 0. The readings
@@ -93,17 +115,18 @@ def loss_weights(config, total_steps: int):
   * 'constant': all stay at their weights.
 
   Args:
-    config: `weight_schedule`, `weight_t1` and `weight_t2` (shares of the run;
-      Liu et al.: 2000 and 4000 of 10,000 iterations), `weights` with the names
-      that are returned.
-    total_steps: length of the run.
+    config: The stage's config. `weight_schedule` is one of the four readings,
+      `weight_t1` and `weight_t2` are fractions of the run (Liu et al.: 2000 and
+      4000 of 10,000 iterations), `weights` holds the unscaled weight of each
+      loss.
+    total_steps: The number of steps of the run.
 
   Returns:
-    Function of the step to each name of `config.weights`; 'visibility' and
-    'pseudo_label' are the auxiliary ones.
+    A function of the step to the weight of each loss of `config.weights`.
+    'visibility' and 'pseudo_label' are the auxiliary losses.
 
   Raises:
-    InputError: for another schedule.
+    InputError: If `weight_schedule` is none of the four.
   """
   t1 = config.weight_t1 * total_steps
   t2 = config.weight_t2 * total_steps
@@ -136,21 +159,25 @@ def loss_weights(config, total_steps: int):
   }
 
 
-def optimizer(config, total_steps: int) -> optax.GradientTransformation:
-  """Gradient clipping, then SGD with momentum, Adam or AdamW.
+def optimizer(
+  config: ConfigDict, total_steps: int
+) -> optax.GradientTransformation:
+  """Builds gradient clipping, then SGD with momentum, Adam or AdamW.
 
   Weight decay acts on kernels only, not on biases and batch-norm scales.
 
   Args:
-    config: `name`, `momentum`, `weight_decay`, `clip_norm` (0: no clipping)
-      and the fields of `learning_rate`.
-    total_steps: length of the run.
+    config: The optimiser's config. `name` is 'sgd', 'adam' or 'adamw';
+      `momentum` is in [0, 1); `weight_decay` is at least 0; `clip_norm` is the
+      largest global norm of the gradient, 0 for no clipping. It also has the
+      fields that `learning_rate` reads.
+    total_steps: The number of steps of the run.
 
   Returns:
-    The transformation.
+    The transformation of gradients to updates.
 
   Raises:
-    InputError: for another name.
+    InputError: If `name` or `schedule` is not valid.
   """
   rate = learning_rate(config, total_steps)
   decay = optax.add_decayed_weights(

@@ -3,6 +3,8 @@
 import contextlib
 import pathlib
 import time
+from collections.abc import Iterator
+from typing import Self
 
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
@@ -14,17 +16,23 @@ from fld_jax.errors import InputError
 class Curves:
   """Writes the curves of one network, from a step on.
 
-  tensorboardX's SummaryWriter hands events to a thread. If that dies, of a full
-  disk, the program waits for it without end, so here they are written at once.
+  tensorboardX's SummaryWriter hands events to a thread. If the thread dies of a
+  full disk, the program waits for it without end, so here events are written at
+  once.
 
-  A context manager: leaving it closes the file.
+  It is a context manager: leaving it closes the file.
   """
 
   def __init__(self, directory: pathlib.Path, step: int):
-    """Starts a file in `directory`; what others hold from `step` on is void.
+    """Starts an event file.
+
+    Args:
+      directory: The folder of the network's event files.
+      step: The first step that the file is about. TensorBoard drops what older
+        files of the folder hold from this step on.
 
     Raises:
-      InputError: if the disk is full.
+      InputError: If the file cannot be written, as on a full disk.
     """
     self._directory = directory
     with self._writing():
@@ -35,10 +43,14 @@ class Curves:
       self._events.write_event(event)
 
   def write(self, step: int, values: dict[str, float]) -> None:
-    """Adds values of a step, by name, and has them on the disk.
+    """Adds the values of a step and flushes them to the disk.
+
+    Args:
+      step: The number of the step.
+      values: Name of the curve -> its value.
 
     Raises:
-      InputError: if the disk is full.
+      InputError: If the file cannot be written, as on a full disk.
     """
     with self._writing():
       for name, value in values.items():
@@ -51,17 +63,18 @@ class Curves:
         )
       self._events.flush()
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, kind, *unused):
-    # Of two errors the first is the one to tell.
+  def __exit__(self, kind: type[BaseException] | None, *unused: object) -> None:
+    # If an error leaves the block, a second one must not hide it.
     with contextlib.suppress(InputError) if kind else contextlib.nullcontext():
       with self._writing():
         self._events.close()
 
   @contextlib.contextmanager
-  def _writing(self):
+  def _writing(self) -> Iterator[None]:
+    """Turns an error of the disk into an InputError that says what to do."""
     try:
       yield
     except OSError as error:

@@ -1,14 +1,20 @@
-"""Stage -> predict -> cluster -> next stage -> route.
+"""The training of a cascade, stage after stage.
 
-A single-network method is a cascade of one stage.
+Before a stage is trained, the stages before it predict the training images;
+their estimates are clustered into the stage's pseudo-labels, and for a stage
+with branches they route each image to one. A method with a single network is a
+cascade of one stage.
 """
 
 import logging
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from fld_jax import input_pipeline
@@ -47,7 +53,7 @@ def train_cascade(
 
   Args:
     config: The run's config.
-    setup: What it resolves to.
+    setup: The objects that the config resolves to.
     builder: The builder of the prepared data set.
     workdir: The run's folder; `store.load_cascade` reads the result from it.
     parallel: The devices.
@@ -87,7 +93,18 @@ def train_cascade(
 
 
 class _Trainer:
-  """Trains stages in turn and remembers those that are finished."""
+  """Trains stages in turn and remembers those that are finished.
+
+  Attributes:
+    config: The run's config.
+    setup: The objects that the config resolves to.
+    builder: The builder of the prepared data set.
+    workdir: The run's folder.
+    parallel: The devices.
+    records: The training images.
+    tune: The held-out images that checkpoints are chosen by.
+    stages: The finished stages.
+  """
 
   def __init__(
     self,
@@ -107,7 +124,18 @@ class _Trainer:
     self.stages: list[Stage] = []
 
   def add_stage(self, index: int) -> dict:
-    """Trains, or takes from another run, one stage; its manifest entry."""
+    """Trains one stage, or takes it from another run.
+
+    Args:
+      index: The stage's place in `config.stages`, from 0 on.
+
+    Returns:
+      The stage's entry in the manifest.
+
+    Raises:
+      InputError: If the stage of another run does not fit, or the stage cannot
+        be trained.
+    """
     stage = self.config.stages[index]
     if stage.checkpoint:
       taken, entry = store.take_stage(self.config, self.setup, index)
@@ -120,7 +148,7 @@ class _Trainer:
     rows = _Lazy(lambda: self._rows(self.records, augment=True))
     clusters = self._clusters(stage, directory, rows)
     epsilon, subsets = self._routes(stage, directory, rows)
-    del rows  # no need to hold them while the stage trains
+    del rows  # frees their memory while the stage trains
     networks = {}
     for branch, subset in subsets.items():
       job = self._job(index, directory, model, clusters, branch, subset)
@@ -131,19 +159,22 @@ class _Trainer:
     self.stages.append(Stage(stage.name, model, networks, clusters, epsilon))
     return {'networks': sorted(networks), 'epsilon': epsilon}
 
-  def _rows(self, records, *, augment: bool) -> dict:
-    """What clustering and routing need of one pass over records.
+  def _rows(self, records: Records, *, augment: bool) -> dict[str, np.ndarray]:
+    """Predicts records and keeps what clustering and routing need.
 
-    The training set's is under augmentation (docs/methods.md A19).
+    Args:
+      records: The records, on n of which this process works.
+      augment: Whether to augment the crops, as for the training set
+        (docs/methods.md A19).
 
     Returns:
-      Of this process's share `index`, `landmarks`, `visibility`, and after a
-      stage its `estimate` and, if its clusters have errors, `score`, Liu et
-      al.'s G.
+      `index` (n,), `landmarks` (n, N, 2) and `visibility` (n, N); from the
+      second stage on the `estimate` (n, N, 2) of the stage before and, if its
+      clusters have errors, `score` (n,), Liu et al.'s G.
     """
     cascade = Cascade(self.stages, self.setup, self.parallel)
 
-    def keep(rows: dict) -> dict:
+    def keep(rows: dict[str, Any]) -> dict[str, np.ndarray]:
       kept = {key: rows[key] for key in ('index', 'landmarks', 'visibility')}
       for before in self.stages[-1:]:
         outputs = rows['stages'][before.name]
@@ -154,8 +185,10 @@ class _Trainer:
 
     return cascade.predict_records(records, augment=augment, keep=keep)
 
-  def _clusters(self, stage, directory, rows) -> dict[str, np.ndarray]:
-    """Centres and mean errors of the stage's pseudo-labels, {} without any."""
+  def _clusters(
+    self, stage: ConfigDict, directory: pathlib.Path, rows: '_Lazy'
+  ) -> dict[str, np.ndarray]:
+    """Returns the stage's `centres` and `errors`, {} without pseudo-labels."""
     if not stage.pseudo_label.num_clusters:
       return {}
     path = directory / 'clusters.npz'
@@ -173,8 +206,10 @@ class _Trainer:
       checkpoint.save_arrays(path, clusters)
     return clusters
 
-  def _routes(self, stage, directory, rows):
-    """Threshold, and for each network its (training, tuning) records."""
+  def _routes(
+    self, stage: ConfigDict, directory: pathlib.Path, rows: '_Lazy'
+  ) -> tuple[float | None, dict[str, tuple[Records, Records]]]:
+    """Returns the threshold, and each network's (training, tuning) records."""
     everything = (self.records, self.tune)
     if not stage.branches:
       return None, {ALL: everything}
@@ -196,8 +231,10 @@ class _Trainer:
       HARD: self._subsets(routes, epsilon, easy=False),
     }
 
-  def _make_routes(self, train_rows: dict) -> dict[str, np.ndarray]:
-    """Threshold, and routing score of each training and tuning image."""
+  def _make_routes(
+    self, train_rows: dict[str, np.ndarray]
+  ) -> dict[str, np.ndarray]:
+    """Returns the threshold and the score of each training and tuning image."""
     tune_rows = self._rows(self.tune, augment=False)
     routes = {}
     for part, rows in (('train', train_rows), ('tune', tune_rows)):
@@ -222,8 +259,10 @@ class _Trainer:
       )
     return routes
 
-  def _subsets(self, routes: dict, epsilon: float, *, easy: bool):
-    """The (training, tuning) records of one branch."""
+  def _subsets(
+    self, routes: dict[str, np.ndarray], epsilon: float, *, easy: bool
+  ) -> tuple[Records, Records]:
+    """Returns the (training, tuning) records of one branch."""
     splits, subsets = self.config.dataset.splits, []
     for part, split in (('train', splits.train), ('tune', splits.tune)):
       takes = (routes[f'{part}_score'] < epsilon) == easy
@@ -253,12 +292,21 @@ class _Trainer:
     branch: str,
     subset: tuple[Records, Records],
   ) -> train_network.Job:
-    """What `train.train_network` needs for one network of a stage."""
+    """Makes the job of one network of a stage.
+
+    Args:
+      index: The stage's place in `config.stages`, from 0 on.
+      directory: The stage's folder.
+      model: The stage's Linen module.
+      clusters: Holds `centres` (K, D); {} without pseudo-labels.
+      branch: The network: 'all', 'easy' or 'hard'.
+      subset: The network's (training, tuning) records.
+    """
     stage, (records, tune) = self.config.stages[index], subset
     candidate = Stage(stage.name, model, {ALL: {}}, clusters)
     cascade = Cascade([*self.stages, candidate], self.setup, self.parallel)
 
-    def tune_ne(variables) -> tuple[float, float]:
+    def tune_ne(variables: Variables) -> tuple[float, float]:
       candidate.networks[ALL] = variables
       cascade.put_variables()
       rows = cascade.predict_records(tune)
@@ -293,15 +341,15 @@ class _Trainer:
     seed: int,
     begins: bool,
   ) -> Variables:
-    """The variables that a network starts from.
+    """Makes the variables that a network starts from.
 
     Args:
       name: The network's name, for the log.
       stage: The stage's config.
       model: The Linen module.
-      seed: Seed of random variables.
-      begins: Whether the training is begun. If it is resumed, only their
-        structure counts, and no file of weights is read.
+      seed: The seed of random variables.
+      begins: Whether the training begins. If it is resumed, only the structure
+        of the variables counts, and no file of weights is read.
     """
     size = self.setup.pipeline.size
     variables = stage_lib.init_variables(model, size, seed)
@@ -326,8 +374,19 @@ class _Trainer:
     return variables
 
 
-def joined_routes(score, index) -> tuple[np.ndarray, np.ndarray]:
-  """All images' scores and indices, in their order, of each process's own."""
+def joined_routes(
+  score: Float[np.ndarray, ' n'], index: Int[np.ndarray, ' n']
+) -> tuple[Float[np.ndarray, ' m'], Int[np.ndarray, ' m']]:
+  """Joins the routing scores of all processes.
+
+  Args:
+    score: (n,) the scores of this process's images.
+    index: (n,) the indices of these images in the split.
+
+  Returns:
+    (m,) the scores of all processes' images, and (m,) their indices in
+    ascending order.
+  """
   shares = processes.all_gather((score, index))
   score, index = map(np.concatenate, zip(*shares, strict=True))
   order = np.argsort(index)
@@ -335,12 +394,12 @@ def joined_routes(score, index) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Lazy:
-  """Calls a function once, when its value is first asked for."""
+  """The value of a function, which is called once, at the first use."""
 
-  def __init__(self, make):
+  def __init__(self, make: Callable[[], Any]):
     self._make, self._value = make, None
 
-  def __call__(self):
+  def __call__(self) -> Any:
     if self._value is None:
       self._value = self._make()
     return self._value

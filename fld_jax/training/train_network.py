@@ -6,6 +6,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import flax.linen as nn
@@ -73,7 +74,18 @@ class Job:
   on_nan: str
 
   def num_steps(self, name: str) -> int:
-    """The stage's duration 'train' or 'eval' in steps."""
+    """Computes a duration of the stage in steps.
+
+    Args:
+      name: The duration: 'train', the whole training, or 'eval', the time from
+        one evaluation to the next.
+
+    Returns:
+      The number of steps, at least 1.
+
+    Raises:
+      InputError: If the stage's config does not set the duration.
+    """
     return schedules.num_steps(
       self.stage,
       name,
@@ -83,24 +95,24 @@ class Job:
 
 
 def train_network(job: Job, parallel: Parallel, workdir: pathlib.Path) -> None:
-  """Trains a network to its end, from wherever its checkpoints stand.
+  """Trains a network to its end, from its last checkpoint on.
 
   The order at the end of a step is fixed: evaluate, then save with the data
   iterator just after the step's batch, then fetch the next batch. So a resumed
   run sees exactly the batches and figures of an unbroken one.
 
   Args:
-    job: What to train, and on what.
+    job: The network, its data and its settings.
     parallel: The devices.
     workdir: The run's folder, for event files.
 
   Raises:
-    InputError: The loss is not a finite number, or the disk is full.
-    Preempted: The run was asked to end, and is saved.
-    LostProcess: Another process did not come to a step.
+    InputError: If the loss is not finite, or the disk is full.
+    Preempted: If the run was asked to end; its state is saved.
+    LostProcess: If another process did not come to a step.
   """
   total, every = job.num_steps('train'), job.num_steps('eval')
-  # Outermost: what is being saved when the run is asked to end gets saved.
+  # Outermost, so that a save that has begun is finished before the run ends.
   with (
     processes.preemption_waits(),
     checkpoint.Checkpoints(job.directory) as checkpoints,
@@ -143,12 +155,12 @@ def train_network(job: Job, parallel: Parallel, workdir: pathlib.Path) -> None:
 
 
 class _Training:
-  """A network in training: its state on the devices, and what is kept of it.
+  """A network in training: its state on the devices, and its curves.
 
   Attributes:
     iterator: The data iterator, just after the last step's batch.
-    step_log: Metrics of the steps since the last entry of the log.
-    history: The curve so far, a point an evaluation.
+    step_log: The metrics of the steps since the last entry of the log.
+    history: The curve so far, one point for each evaluation.
   """
 
   def __init__(
@@ -158,7 +170,14 @@ class _Training:
     checkpoints: checkpoint.Checkpoints,
     total: int,
   ):
-    """Starts a network, or takes it up from its last checkpoint."""
+    """Starts a network, or restores it from its last checkpoint.
+
+    Args:
+      job: The network, its data and its settings.
+      parallel: The devices.
+      checkpoints: The network's checkpoints.
+      total: The number of steps of the whole training.
+    """
     self._job, self._parallel, self._total = job, parallel, total
     self._checkpoints = checkpoints
     self._share = (processes.index(), processes.count())
@@ -205,8 +224,13 @@ class _Training:
     self._clusters = parallel.replicate(job.clusters)
     self._since = time.monotonic()
 
-  def update(self, step: int, batch: dict) -> None:
-    """Updates the network by a batch, of this process's share."""
+  def update(self, step: int, batch: dict[str, Any]) -> None:
+    """Updates the network by one step.
+
+    Args:
+      step: The number of the step, from 1 on.
+      batch: This process's share of the step's batch, from `train_batches`.
+    """
     part = input_pipeline.device_part(batch, self._share)
     with jax.profiler.StepTraceAnnotation(self._job.name, step_num=step):
       self._state, metrics = self._step(
@@ -214,8 +238,19 @@ class _Training:
       )
     self.step_log.add(step, self._parallel.unreplicate(metrics), batch)
 
-  def log(self, step: int, curves, bar: tqdm) -> dict[str, float]:
-    """Writes and returns the means of the steps since the last entry."""
+  def log(
+    self, step: int, curves: Curves | None, bar: tqdm
+  ) -> dict[str, float]:
+    """Writes and returns the means of the steps since the last entry.
+
+    Args:
+      step: The number of the last step.
+      curves: The event file, None on all processes but the main one.
+      bar: The progress bar.
+
+    Returns:
+      Name of the metric -> its mean, and `images_per_second`.
+    """
     means = self.step_log.means()
     images = len(self.step_log) * self._job.pipeline.batch_size
     means['images_per_second'] = images / (time.monotonic() - self._since)
@@ -230,9 +265,20 @@ class _Training:
     return means
 
   def evaluate_and_save(
-    self, step: int, means: dict[str, float], curves, bar: tqdm
+    self,
+    step: int,
+    means: dict[str, float],
+    curves: Curves | None,
+    bar: tqdm,
   ) -> None:
-    """Measures NE on held-out images, adds to the curve, and saves."""
+    """Measures NE on held-out images, adds to the curve, and saves.
+
+    Args:
+      step: The number of the last step.
+      means: The means that `log` has returned for this step.
+      curves: The event file, None on all processes but the main one.
+      bar: The progress bar.
+    """
     state = self.host_state()
     ne, standard_error = self._job.tune_ne(state.variables)
     self.history.append(
@@ -256,7 +302,7 @@ class _Training:
     self._since = time.monotonic()
 
   def host_state(self) -> train_step.TrainState:
-    """The present state, on the host."""
+    """Returns the present state, on the host."""
     return checkpoint.to_host(self._parallel.unreplicate(self._state))
 
   def save(
@@ -266,7 +312,14 @@ class _Training:
     ne: float,
     standard_error: float,
   ) -> None:
-    """Saves the state with the data iterator just after the step's batch."""
+    """Saves the state, and the data iterator just after the step's batch.
+
+    Args:
+      step: The number of the last step.
+      state: The state on the host.
+      ne: The macro NE on held-out images, infinite if it was not measured.
+      standard_error: The standard error of the NE.
+    """
     progress = {
       'iterator': self.iterator.get_state(),
       'seen': self.step_log.to_json(),
@@ -276,15 +329,17 @@ class _Training:
     )
 
 
-def _curves(directory: pathlib.Path, step: int):
-  """The event files on the main process, None on the others."""
+def _curves(
+  directory: pathlib.Path, step: int
+) -> AbstractContextManager[Curves | None]:
+  """Opens the event file on the main process; it is None on the others."""
   if processes.is_main():
     return Curves(directory, step)
   return contextlib.nullcontext()
 
 
 def _progress_bar(job: Job, done: int, total: int) -> tqdm:
-  """Counts images; on the main process alone."""
+  """Makes the bar that counts images, silent on all but the main process."""
   return tqdm(
     total=total * job.pipeline.batch_size,
     initial=done * job.pipeline.batch_size,

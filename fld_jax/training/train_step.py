@@ -1,8 +1,7 @@
-"""The train and predict steps: pure per-device functions.
+"""The train step: a pure function of one device's share of a batch.
 
-Each sees one device's share of a batch and reduces over `parallel.AXIS`.
-Sums are divided by global counts, so neither padding nor the number of devices
-changes a figure.
+It reduces over `parallel.AXIS`. Sums are divided by global counts, so neither
+padding nor the number of devices changes a figure.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from fld_jax import schema
 from fld_jax.cascade.forward import (
@@ -31,6 +30,7 @@ from fld_jax.runtime.parallel import AXIS, Parallel
 from fld_jax.training.objective import (
   PLACE_LOSSES,
   Objective,
+  Values,
   stage_losses,
 )
 
@@ -39,9 +39,9 @@ class TrainState(flax.struct.PyTreeNode):
   """Everything that a train step changes.
 
   Attributes:
-    step: () int32, updates done.
-    variables: the network's parameters and batch statistics.
-    opt_state: the optimiser's.
+    step: () int32, the number of updates done.
+    variables: The network's parameters and batch statistics.
+    opt_state: The state of the optimiser.
   """
 
   step: jax.Array
@@ -49,8 +49,18 @@ class TrainState(flax.struct.PyTreeNode):
   opt_state: Any
 
   @classmethod
-  def create(cls, variables: Variables, optimizer) -> 'TrainState':
-    """That of a network before its first step."""
+  def create(
+    cls, variables: Variables, optimizer: optax.GradientTransformation
+  ) -> 'TrainState':
+    """Makes the state of a network before its first step.
+
+    Args:
+      variables: The network's variables, with `params`.
+      optimizer: The transformation of gradients to updates.
+
+    Returns:
+      The state with step 0.
+    """
     return cls(
       step=np.zeros((), np.int32),
       variables=variables,
@@ -59,15 +69,15 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def on_devices(step: Callable, parallel: Parallel) -> Callable:
-  """Runs what `make_train_step` gives on all devices.
+  """Makes a train step run on all devices.
 
   Args:
-    step: The per-device function.
+    step: The per-device function that `make_train_step` returns.
     parallel: The devices.
 
   Returns:
-    The same function of placed arrays, all but the batch replicated; it reuses
-    the memory of the state that it is given.
+    The function of arrays on the devices, all but the batch replicated. It
+    reuses the memory of the state that it is given.
   """
   return parallel.compile(
     step,
@@ -82,7 +92,7 @@ def make_train_step(
   previous_models: Sequence[nn.Module],
   forward: Forward,
   objective: Objective,
-  weights_at: Callable[[Array], dict[str, Array]],
+  weights_at: Callable[[Int[Array, '']], dict[str, Float[Array, '']]],
   optimizer: optax.GradientTransformation,
   *,
   seed: int,
@@ -100,25 +110,32 @@ def make_train_step(
 
   Args:
     model: The network to train.
-    previous_models: The networks of the stages before, one each.
-    forward: How their outputs, and this network's, become landmarks.
-    objective: What the network is trained towards.
-    weights_at: Function of the step to the losses' weights.
-    optimizer: Turns gradients into updates.
-    seed: Seed of dropout and noise.
-    skip_nan: Leave out an update whose loss or gradient is not finite.
+    previous_models: The networks of the stages before, one for each stage.
+    forward: How the outputs of all these networks become landmarks.
+    objective: The losses that the network is trained towards.
+    weights_at: A function of the step to the weight of each loss.
+    optimizer: The transformation of gradients to updates.
+    seed: The seed of dropout and noise.
+    skip_nan: Whether to leave out an update whose loss or gradient is not
+      finite.
 
   Returns:
-    step(state, previous, clusters, batch) -> (state, metrics). `previous` are
-    the variables of `previous_models`, `clusters` those of `stage_losses`,
-    `batch` is one of `input_pipeline.device_part`. `metrics` are global
-    scalars: each loss's mean, `loss`, `error` (see `_mean_error`) and with
-    PCLoss `position_constraint_ratio` (see `_gradient_ratio`).
+    step(state, previous, clusters, batch) -> (state, metrics). `previous` holds
+    the variables of `previous_models`, `clusters` is that of `stage_losses`,
+    `batch` is the result of `input_pipeline.device_part`. `metrics` are global
+    scalars: each loss's mean, the weighted sum `loss`, `error` (see
+    `_mean_error`) and with PCLoss `position_constraint_ratio` (see
+    `_gradient_ratio`).
   """
   forward = forward.without_flip()
   constrained = objective.stage.weights.position_constraint
 
-  def step(state, previous, clusters, batch):
+  def step(
+    state: TrainState,
+    previous: Sequence[Variables],
+    clusters: dict[str, Float[Array, '...']],
+    batch: dict[str, Shaped[Array, 'b ...']],
+  ) -> tuple[TrainState, dict[str, Float[Array, '']]]:
     batch = normalise_images(batch, forward.mean, forward.std)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     estimate = None
@@ -129,7 +146,7 @@ def make_train_step(
       estimate = lax.stop_gradient(chain[-1]['estimate'] + noise)
     weights = weights_at(state.step)
 
-    def loss_fn(params):
+    def loss_fn(params: PyTree[Float[Array, '...']]) -> tuple:
       outputs, mutated = model.apply(
         {**state.variables, 'params': params},
         {**batch, 'estimate': estimate},
@@ -166,11 +183,14 @@ def make_train_step(
   return step
 
 
-def _sum_over_devices(grads):
-  """The gradients' sums.
+def _sum_over_devices(
+  grads: PyTree[Float[Array, '...']],
+) -> PyTree[Float[Array, '...']]:
+  """Sums gradients over the devices.
 
-  Between processes on CPUs each array would be sent by itself, and wait: there
-  they travel as one vector, which elsewhere would only be copied.
+  Between processes on CPUs each array would be sent by itself, and cost a wait
+  of its own. There they are sent as one vector; on other devices that would
+  only cost a copy.
   """
   if jax.process_count() == 1 or jax.default_backend() != 'cpu':
     return lax.psum(grads, AXIS)
@@ -178,15 +198,32 @@ def _sum_over_devices(grads):
   return restore(lax.psum(flat, AXIS))
 
 
-def _if_finite(new, old, loss, grads):
-  """The new state; the old one if loss or gradients are not finite."""
+def _if_finite(
+  new: TrainState,
+  old: TrainState,
+  loss: Float[Array, ''],
+  grads: PyTree[Float[Array, '...']],
+) -> TrainState:
+  """Returns the old state if loss or gradients are not finite, else the new."""
   sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(grads)]
   good = jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(sums)))
   return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
 
 
-def _means(values, mask):
-  """A device's share of each loss's mean over the global batch: sum them up."""
+def _means(
+  values: dict[str, Values], mask: Float[Array, ' b']
+) -> dict[str, Float[Array, '']]:
+  """Computes this device's share of each loss's mean over the global batch.
+
+  The mean is the sum of the devices' shares.
+
+  Args:
+    values: The result of `stage_losses`.
+    mask: (b,) 1 for an example, 0 for padding.
+
+  Returns:
+    Name of the loss -> the share.
+  """
   means = {}
   for name, (value, counts) in values.items():
     count = lax.psum(jnp.sum(counts * mask), AXIS)
@@ -194,16 +231,33 @@ def _means(values, mask):
   return means
 
 
-def _gradient_ratio(outputs, batch, estimate, objective: Objective, weights):
-  """How much PCLoss weighs beside the other place losses (docs/methods.md 4.3).
+def _gradient_ratio(
+  outputs: dict[str, Float[Array, 'b ...']],
+  batch: dict[str, Shaped[Array, 'b ...']],
+  estimate: Float[Array, 'b n 2'] | None,
+  objective: Objective,
+  weights: dict[str, Float[Array, '']],
+) -> Float[Array, '']:
+  """Computes the weight of PCLoss beside the other losses of places.
 
-  The norm of its gradient at the network's outputs, over that of the landmark
-  and heatmap losses, all with their weights; 0 if these have none.
+  It is the norm of the gradient of PCLoss at the network's outputs, divided by
+  that of the landmark and heatmap losses together, each loss with its weight
+  (docs/methods.md 4.3). It is 0 if the others have no gradient.
+
+  Args:
+    outputs: The network's outputs.
+    batch: This device's share of the batch.
+    estimate: (b, N, 2) the landmarks of the stage before, None for stage 1.
+    objective: The losses that the network is trained towards.
+    weights: The weight of each loss.
+
+  Returns:
+    The ratio, at least 0.
   """
   places = {k: outputs[k] for k in ('heatmaps', 'landmarks') if k in outputs}
 
-  def norm(*names):
-    def total(places):
+  def norm(*names: str) -> Float[Array, '']:
+    def total(places: dict[str, Float[Array, 'b ...']]) -> Float[Array, '']:
       values = stage_losses(
         places, batch, estimate, {}, objective, PLACE_LOSSES
       )
@@ -219,16 +273,24 @@ def _gradient_ratio(outputs, batch, estimate, objective: Objective, weights):
   return jnp.where(others > 0, ratio, 0.0)
 
 
-def _noise(key, example_index, num_landmarks: int):
-  """Normal numbers (b, N, 2), the same on any number of devices."""
+def _noise(
+  key: Key[Array, ''], example_index: Int[Array, ' b'], num_landmarks: int
+) -> Float[Array, 'b num_landmarks 2']:
+  """Draws (b, N, 2) normal numbers, the same on any number of devices."""
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, example_index)
   return jax.vmap(lambda k: jax.random.normal(k, (num_landmarks, 2)))(keys)
 
 
-def _mean_error(outputs, batch, estimate, forward: Forward):
-  """Mean distance in crop sides: what to watch, not what is reported.
+def _mean_error(
+  outputs: dict[str, Float[Array, 'b ...']],
+  batch: dict[str, Shaped[Array, 'b ...']],
+  estimate: Float[Array, 'b n 2'] | None,
+  forward: Forward,
+) -> Float[Array, '']:
+  """Computes the mean distance of landmarks in crop sides, for the log.
 
-  From the second stage on, of estimates that began with noise.
+  It is measured under augmentation, and from the second stage on from an
+  estimate with noise, so it is not the reported error.
   """
   outputs = decode_outputs([outputs], forward.codec)
   new = new_estimate(outputs, estimate, forward.offset_scale)
