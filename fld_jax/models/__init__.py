@@ -2,6 +2,7 @@
 
 from fld_jax.models import (
   dfa,
+  efficientnet,
   fashionnet,
   fpn,
   resnet,
@@ -20,6 +21,10 @@ NETWORKS = {
 # name sets. The other fields are options, `config.model.trunk`.
 TRUNKS = {
   'vgg16': (vgg.VGG, {}),
+  **{
+    f'efficientnet_{size}': (efficientnet.EfficientNet, {'size': size})
+    for size in efficientnet.SIZES
+  },
   **{
     f'resnet{depth}': (resnet.ResNet, {'depth': depth})
     for depth in resnet.LAYOUTS
