@@ -101,6 +101,7 @@ def _small(config: ConfigDict) -> None:
     each.train_steps = each.eval_steps = 0
     each.train_epochs = 24.0
     each.eval_epochs = 2.0
+    each.min_steps = 600  # fewer than any stage has of 5,000 images
     if index:
       each.init, each.estimate_noise = 'previous', 0.2
     each.weights.visibility = 0.03
@@ -129,3 +130,5 @@ def _tiny(config: ConfigDict) -> None:
   for index, each in enumerate(config.stages):
     each.train_epochs = (12.0, 6.0, 6.0)[index]
     each.eval_epochs = 3.0
+    # What each has of the quickstart's 1,500 images, a branch of half of them.
+    each.min_steps = (360, 180, 90)[index]

@@ -181,6 +181,7 @@ def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   """128 pixels and 60 epochs."""
   _from_scratch(config, stage, name, side=128)
   stage.train_epochs = 60.0
+  stage.min_steps = 2000  # 5,000 images have 5,700
   config.flip_test = True
   # Annotated boxes fit the garment, so where a box lies says much about where
   # landmarks lie; `small`'s scale and shift drown that: docs/results/pcloss.md.
@@ -208,6 +209,7 @@ def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   config.augment.shift = 0.04
   config.augment.colour = 0.3
   stage.train_epochs = 8.0
+  stage.min_steps = 600  # 5,000 images have 760
   defaults.set_backbone(
     config,
     config.model.backbone,
@@ -225,3 +227,4 @@ def _tiny(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   config.dataset.splits.train = 'train'
   config.dataset.splits.tune = 'val'
   stage.train_epochs = 6.0
+  stage.min_steps = 180  # what 1,500 rendered garments have

@@ -79,7 +79,6 @@ def base(dataset: str) -> ConfigDict:
   )
   config.dataset.seed = 0  # of the synthetic garments
   config.dataset.update(row.overrides)
-  config.dataset.update(row.overrides)
 
   config.input = ConfigDict()
   config.input.size = 224  # side of the crop that networks see, in pixels
@@ -229,8 +228,12 @@ def stage(name: str) -> ConfigDict:
   # 0 counts (docs/methods.md 1.7).
   config.train_steps = 10_000
   config.train_epochs = 0.0  # length of the training in epochs
+  # Least length of a training that is given in epochs, in steps: what few
+  # images need to be learnt from. 0 for none.
+  config.min_steps = 0
   # Steps between two evaluations on the split tune, after which a checkpoint is
-  # saved; of steps and epochs, the first that is not 0 counts.
+  # saved; of steps and epochs, the first that is not 0 counts. In epochs there
+  # are more evaluations, without a checkpoint, if there were fewer than ten.
   config.eval_steps = 500
   config.eval_epochs = 0.0  # epochs between two such evaluations
   # Initial weights: 'random', or those of the 'previous' stage.
@@ -311,6 +314,30 @@ def restore(saved: dict) -> ConfigDict:
   for stage, fields in zip(config.stages, stages, strict=True):
     stage.update(fields)
   config.lock()
+  return config
+
+
+def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
+  """A config for going on with a run that began before there was a field.
+
+  Of a field that changes what is computed, the run keeps the value under which
+  it began: a stage without `min_steps` has no least length.
+
+  Args:
+    config: The config of this start; it is left as it is.
+    saved: The config in the run's manifest, or {}.
+
+  Returns:
+    The config to go on with.
+  """
+  config = config.copy_and_resolve_references()
+  # A copied config shares the stages, which are a tuple.
+  config.stages = tuple(
+    stage.copy_and_resolve_references() for stage in config.stages
+  )
+  for stage, begun in zip(config.stages, saved.get('stages', ()), strict=False):
+    if 'min_steps' not in begun:
+      stage.min_steps = 0
   return config
 
 

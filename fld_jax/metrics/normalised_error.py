@@ -278,26 +278,42 @@ def evaluate(predictions: Predictions, *, norm: str | None = None) -> dict:
   }
 
 
-def mean_position(train, test) -> np.ndarray:
-  """Baseline that ignores the image: each clothes type's mean place in the box.
+def mean_places(train) -> dict[int, np.ndarray]:
+  """Each landmark's mean place in its box, by clothes type.
 
   Args:
-    train: anything with `landmarks`, `visibility`, `boxes` and `clothes_type`
+    train: Anything with `landmarks`, `visibility`, `boxes` and `clothes_type`
       like Predictions; its visible and occluded landmarks are averaged.
-    test: anything with `boxes` and `clothes_type`.
 
   Returns:
-    (n, N, 2) image pixels for `test`; the box's centre for slots that `train`
-    has no example of on that type.
+    Clothes type code -> (N, 2) places, of which each side of the box counts as
+    1; the box's centre for slots that `train` has no example of on that type.
   """
   corner, size = corner_and_size(train.boxes)
   places = (np.asarray(train.landmarks, np.float64) - corner) / size
   known = counted(train.visibility, 'annotated')
-  corner, size = corner_and_size(test.boxes)
-  mean = np.full((len(corner), known.shape[1], 2), 0.5)
-  for code in np.unique(test.clothes_type):
-    rows = np.asarray(train.clothes_type) == code
+  types, found = np.asarray(train.clothes_type), {}
+  for code in np.unique(types):
+    rows = types == code
     state = MeanState.from_values(places[rows], known[rows][..., None])
-    of_type = np.where(state.count > 0, state.compute(), 0.5)
-    mean[np.asarray(test.clothes_type) == code] = of_type
+    found[int(code)] = np.where(state.count > 0, state.compute(), 0.5)
+  return found
+
+
+def mean_position(places: dict[int, np.ndarray], test) -> np.ndarray:
+  """Baseline that ignores the image: each clothes type's mean place in the box.
+
+  Args:
+    places: What `mean_places` returned.
+    test: Anything with `boxes` and `clothes_type`.
+
+  Returns:
+    (n, N, 2) image pixels for `test`; the box's centre for types that `places`
+    has not.
+  """
+  corner, size = corner_and_size(test.boxes)
+  types = np.asarray(test.clothes_type)
+  mean = np.full((len(corner), *next(iter(places.values())).shape), 0.5)
+  for code, of_type in places.items():
+    mean[types == code] = of_type
   return corner + mean * size
