@@ -1,13 +1,14 @@
-"""NE of finished runs where boxes do not fit: docs/results/pcloss.md.
+"""NE of finished runs where boxes do not fit (docs/results/pcloss.md).
 
   python benchmarks/boxes.py W ...
 
-prints for each run the macro NE of its last stage on val, with the boxes as
-they are and with normal noise on each of their sides.
+prints for each run the macro NE of its last stage on val in per cent, with the
+annotated boxes and with normal noise on each of their sides.
 """
 
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +21,20 @@ from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.evaluation import evaluate
 from fld_jax.runtime.parallel import Parallel
 
-DEVIATIONS = (0.0, 0.02, 0.05, 0.1)  # of a side, in box widths or heights
+# Standard deviations of the noise on a side, in box widths or heights.
+DEVIATIONS = (0.0, 0.02, 0.05, 0.1)
 
 
 class NoisyBoxes(input_pipeline.Records):
-  """Records whose boxes are off, each by the same noise every time."""
+  """Records with noise on their boxes, the same for a record every time.
+
+  Attributes:
+    deviation: The standard deviation of the noise, in box widths or heights.
+  """
 
   deviation = 0.0
 
-  def __getitem__(self, i) -> dict:
+  def __getitem__(self, i: int) -> dict[str, Any]:
     record = super().__getitem__(i)
     x1, y1, x2, y2 = record['box']
     noise = np.random.default_rng(int(record['index'])).normal(size=4)
@@ -36,7 +42,7 @@ class NoisyBoxes(input_pipeline.Records):
     return {**record, 'box': (record['box'] + moved).astype(np.float32)}
 
 
-def main():
+def main() -> None:
   """Predicts val once for each run and deviation."""
   for workdir in sys.argv[1:]:
     config = trained.get_config(workdir)
@@ -48,7 +54,7 @@ def main():
     boxes, found = None, []
     for records.deviation in DEVIATIONS:
       rows = cascade.predict_records(records)
-      # Errors are measured in the annotated boxes' sides.
+      # Errors are divided by the sides of the annotated boxes.
       boxes = rows['box'] if boxes is None else boxes
       ne, _ = evaluate.macro_ne(
         {**rows, 'box': boxes}, stages[-1].name, resolve(config)

@@ -1,17 +1,17 @@
-"""What many devices and processes cost, and what they change.
+"""The cost of many devices and processes, and their effect on results.
 
   python benchmarks/devices.py scaling [--batch=32] [--rounds=3]
 
-times train steps of the small DFA cascade's first stage with the same batch a
-device (weak scaling) on virtual devices of one process and on processes of one
-device each. All share this machine's cores, so the same images/s in all are the
-ideal. Beside the processes that reduce over each other stand as many that do
-not speak with each other: the rest is what the collective path costs.
+times train steps of the small DFA cascade's first stage with the same batch on
+each device (weak scaling), on virtual devices of one process and on processes
+of one device each. All share this machine's cores, so the same total images/s
+is the ideal. Processes that reduce over each other are compared with as many
+that do not communicate: the difference is the cost of the collectives.
 
   python benchmarks/devices.py restarts --manual_dir=F --output=O --seeds 0 1 2
 
 trains the small cascade on DeepFashion on four devices, and again on four in
-two processes, where it is asked to end three times and goes on with two, one,
+two processes, where it is asked to end three times and continues on two, one,
 and four devices.
 
   python benchmarks/devices.py memory --manual_dir=F --output=O [--fold=10]
@@ -30,6 +30,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -43,8 +45,12 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 # --- weak scaling -------------------------------------------------------------
 
 
-def step(arguments) -> None:
-  """One process: says that it is ready, waits for a line, times its steps."""
+def step(arguments: argparse.Namespace) -> None:
+  """Runs one process: prints 'ready', waits for a line, times its steps.
+
+  Args:
+    arguments: The command line's arguments.
+  """
   import jax
   from pytorch import example_batch
 
@@ -108,9 +114,19 @@ def step(arguments) -> None:
 
 
 def images_per_second(
-  processes: int, devices: int, together: bool, arguments
+  processes: int, devices: int, together: bool, arguments: argparse.Namespace
 ) -> float:
-  """Of all processes, which reduce over each other or don't."""
+  """Measures the images/s of all processes.
+
+  Args:
+    processes: The number of processes.
+    devices: The number of devices of each process.
+    together: Whether the processes reduce over each other.
+    arguments: The command line's arguments.
+
+  Returns:
+    The images/s of all processes together.
+  """
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     coordinator = f'127.0.0.1:{free.getsockname()[1]}'
@@ -136,7 +152,7 @@ def images_per_second(
       )
       for i in range(processes)
     ]
-    for process in running:  # Gloo prints lines of its own
+    for process in running:  # Gloo prints other lines before it
       if 'ready\n' not in iter(process.stdout.readline, ''):
         sys.exit('A process of the benchmark has failed, see above.')
     for process in running:
@@ -146,8 +162,12 @@ def images_per_second(
   return rates[0] if together else sum(rates)
 
 
-def scaling(arguments) -> None:
-  """Prints images/s as a share of one device's with the whole batch."""
+def scaling(arguments: argparse.Namespace) -> None:
+  """Prints images/s, and their ratio to those of one device.
+
+  Args:
+    arguments: The command line's arguments.
+  """
   cases = [
     (f'{n} devices in one process', 1, n, True) for n in arguments.counts
   ]
@@ -171,11 +191,23 @@ def scaling(arguments) -> None:
 
 # --- runs ---------------------------------------------------------------------
 
-BATCH = 52  # of `restarts`: four devices share it
+BATCH = 52  # the batch size of `restarts`, a multiple of four devices
 
 
-def command(config: str, arguments, workdir, fields: dict) -> list[str]:
-  """What follows `launch/local_processes.sh N`."""
+def command(
+  config: str,
+  arguments: argparse.Namespace,
+  workdir: pathlib.Path,
+  fields: dict[str, Any],
+) -> list[str]:
+  """Makes the arguments that follow `launch/local_processes.sh N`.
+
+  Args:
+    config: The config file in configs/, with its argument.
+    arguments: The command line's arguments, with `manual_dir`.
+    workdir: The run's folder.
+    fields: Path of a config field -> its value.
+  """
   return [
     f'--config={ROOT}/configs/{config}',
     f'--manual_dir={arguments.manual_dir}',
@@ -186,8 +218,20 @@ def command(config: str, arguments, workdir, fields: dict) -> list[str]:
 
 
 @contextlib.contextmanager
-def started(processes: int, devices: int, options: list[str], log):
-  """The program in so many processes of so many devices each."""
+def started(
+  processes: int, devices: int, options: list[str], log: TextIO
+) -> Iterator[subprocess.Popen]:
+  """Runs the program in several processes, for a `with` block.
+
+  Args:
+    processes: The number of processes.
+    devices: The number of devices of each process.
+    options: The arguments of the program.
+    log: The open file that the program prints to.
+
+  Yields:
+    The running launcher; it is ended when the block is left.
+  """
   environment = {**os.environ, 'DEVICES': str(devices)}
   environment.setdefault('FLD_PYTHON', sys.executable)
   running = subprocess.Popen(
@@ -205,17 +249,34 @@ def started(processes: int, devices: int, options: list[str], log):
 
 
 def has_come(workdir: pathlib.Path, network: str, step: int) -> bool:
-  """Whether a checkpoint of at least this step is there."""
+  """Tells whether a run has a checkpoint of at least this step.
+
+  Args:
+    workdir: The run's folder.
+    network: The network, such as 'stage1/all'.
+    step: The number of the step.
+  """
   folder = workdir / 'stages' / network
   names = [path.name for path in folder.glob('*')] if folder.is_dir() else []
   return any(name.isdigit() and int(name) >= step for name in names)
 
 
-def train(workdir, options: list[str], parts) -> float:
-  """Trains; parts are (processes, devices, (network, step) to end at).
+def train(
+  workdir: pathlib.Path,
+  options: list[str],
+  parts: list[tuple[int, int, tuple[str, int] | None]],
+) -> float:
+  """Trains in several parts.
+
+  Args:
+    workdir: The run's folder.
+    options: The arguments of the program.
+    parts: For each part the number of processes, the number of devices of each,
+      and the (network, step) at which it is asked to end; None for the end of
+      the training.
 
   Returns:
-    Macro NE on val.
+    The macro NE on val, a fraction.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   with (workdir.parent / f'{workdir.name}.log').open('a') as log:
@@ -233,9 +294,14 @@ def train(workdir, options: list[str], parts) -> float:
   return metrics['ne']['macro']
 
 
-def restarts(arguments) -> None:
-  """Prints NE of unbroken runs and of those with other devices on the way."""
-  steps = int(arguments.epochs * 4750 / BATCH)  # of each network but stage 3's
+def restarts(arguments: argparse.Namespace) -> None:
+  """Prints NE of unbroken runs, and of runs that change devices on the way.
+
+  Args:
+    arguments: The command line's arguments.
+  """
+  # Of each network but those of stage 3, which have fewer images.
+  steps = int(arguments.epochs * 4750 / BATCH)
   parts = [
     (2, 2, ('stage1/all', steps // 2)),
     (1, 2, ('stage2/all', steps // 2)),
@@ -265,7 +331,13 @@ def restarts(arguments) -> None:
 
 
 def fold(source: pathlib.Path, target: pathlib.Path, times: int) -> None:
-  """A DeepFashion folder with every training image so many times."""
+  """Makes a DeepFashion folder that lists every training image several times.
+
+  Args:
+    source: The folder of DeepFashion.
+    target: The folder to make, with links to the images.
+    times: The number of times that each training image is listed.
+  """
   for name in ('Anno', 'Eval', 'Img'):
     (target / name).mkdir(parents=True, exist_ok=True)
   for i in range(times):
@@ -287,8 +359,12 @@ def fold(source: pathlib.Path, target: pathlib.Path, times: int) -> None:
     (target / name).write_text(f'{text}\n')
 
 
-def memory(arguments) -> None:
-  """Prints the highest resident size of any process of a run."""
+def memory(arguments: argparse.Namespace) -> None:
+  """Prints the highest resident size of any process of a run.
+
+  Args:
+    arguments: The command line's arguments.
+  """
   output = pathlib.Path(arguments.output)
   for times in (1, arguments.fold):
     folder = output / f'folder{times}'
@@ -301,10 +377,10 @@ def memory(arguments) -> None:
       workdir = output / f'run{times}-{processes}'
       options = command(config, given, workdir, fields)
       with (output / f'{workdir.name}.log').open('w') as log:
-        # Preparing the images and compiling are not measured: the second
-        # training finds both done. Not so the second process: on a CPU JAX
-        # knows a compiled program by its process too, and writes only those
-        # of the first. What it compiles is on top of what the run needs.
+        # Preparation and compilation are not measured: the second training
+        # finds both done. The second process is an exception: on a CPU JAX
+        # caches a compiled program for one process, and writes only those of
+        # the first. So its compilation adds to what the run needs.
         for mode in ('prepare', 'train', 'train'):
           shutil.rmtree(workdir, ignore_errors=True)
           with started(
@@ -325,7 +401,7 @@ def memory(arguments) -> None:
 
 
 def main() -> None:
-  """Runs a benchmark."""
+  """Reads the arguments and runs a benchmark."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -339,7 +415,7 @@ def main() -> None:
   parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
   parser.add_argument('--epochs', type=float, default=8)
   parser.add_argument('--fold', type=int, default=10)
-  # Of `step`, which `scaling` starts.
+  # The arguments of `step`, which `scaling` starts.
   parser.add_argument('--devices', type=int, default=1)
   parser.add_argument('--coordinator')
   parser.add_argument('--processes', type=int)

@@ -1,11 +1,11 @@
-"""What inference costs.
+"""The cost of inference.
 
   python benchmarks/inference.py networks [--size=full] [--rounds=3]
 
 times each stage network of a DFA cascade alone, and the routed cascade on the
-same batches, in turns: images/s of the cascade as the number of stage networks
-that an image costs. Weights are random, half of the images are easy. The paper
-says 3; DeepPose would take 17.
+same batches, in turns. It prints the time that the cascade takes for an image
+as a multiple of that of a stage network. Weights are random, half of the images
+are easy. The paper says 3; DeepPose would take 17.
 
   python benchmarks/inference.py files --workdir=W --images=DIR [--rounds=3]
 
@@ -16,6 +16,8 @@ at a time, in turns.
 import argparse
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 from fld_jax.cascade.setup import resolve
 from fld_jax.config import XLA_CPU_FLAGS
@@ -24,6 +26,7 @@ os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+from ml_collections import ConfigDict  # noqa: E402
 
 from fld_jax.cascade import stage  # noqa: E402
 from fld_jax.cascade.cascade import Cascade  # noqa: E402
@@ -35,15 +38,26 @@ from fld_jax.runtime.parallel import Parallel  # noqa: E402
 BATCH = 64
 
 
-def seconds(call) -> float:
-  """Wall time of a call."""
+def seconds(call: Callable[[], Any]) -> float:
+  """Measures the wall time of a call in seconds.
+
+  Args:
+    call: The function to call.
+  """
   start = time.perf_counter()
   call()
   return time.perf_counter() - start
 
 
-def random_stages(config) -> list[stage.Stage]:
-  """Untrained stages, the last with two branches."""
+def random_stages(config: ConfigDict) -> list[stage.Stage]:
+  """Makes untrained stages.
+
+  Args:
+    config: The config of a cascade.
+
+  Returns:
+    One stage for each of `config.stages`, the last with two branches.
+  """
   stages = []
   rng = np.random.default_rng(0)
   for i, settings in enumerate(config.stages):
@@ -62,8 +76,16 @@ def random_stages(config) -> list[stage.Stage]:
   return stages
 
 
-def make_batches(size: int, count: int) -> list[dict]:
-  """Batches of random images, with what `Cascade.predict` asks for."""
+def make_batches(size: int, count: int) -> list[dict[str, np.ndarray]]:
+  """Makes batches of random images for `Cascade.predict`.
+
+  Args:
+    size: The side of the images in pixels.
+    count: The number of batches.
+
+  Returns:
+    Batches of BATCH images, (BATCH, S, S, 3) uint8.
+  """
   rng = np.random.default_rng(1)
   return [
     {
@@ -75,8 +97,12 @@ def make_batches(size: int, count: int) -> list[dict]:
   ]
 
 
-def networks(arguments) -> None:
-  """Prints stage-network times and the cascade's."""
+def networks(arguments: argparse.Namespace) -> None:
+  """Prints the times of the stage networks and of the cascade.
+
+  Args:
+    arguments: The command line's arguments.
+  """
   config = dfa.get_config(f'dataset=synthetic,size={arguments.size}')
   config.unlock()
   config.batch_size, config.model.dtype = BATCH, 'float32'
@@ -111,13 +137,29 @@ def networks(arguments) -> None:
   print('cascade, in stage networks:', np.round(ratios, 3))
 
 
-def _one_network(part, config, parallel, images, estimate):
-  """A call that runs one network on a batch, as the cascade runs it."""
+def _one_network(
+  part: stage.Stage,
+  config: ConfigDict,
+  parallel: Parallel,
+  images: np.ndarray,
+  estimate: np.ndarray,
+) -> Callable[[], Any]:
+  """Makes a call that runs one network on a batch, as the cascade runs it.
+
+  Args:
+    part: A stage with the single network 'all'.
+    config: The config of the cascade.
+    parallel: The devices.
+    images: (B, S, S, 3) uint8 crops.
+    estimate: (B, N, 2) the landmarks of the stage before.
+  """
   from fld_jax.cascade import forward
 
   how = resolve(config).forward
 
-  def run(variables, batch):
+  def run(
+    variables: dict[str, Any], batch: dict[str, jax.Array]
+  ) -> dict[str, jax.Array]:
     shown = forward.normalise_images(batch, how.mean, how.std)
     before = batch['estimate'] if part.model.use_estimate else None
     return forward.apply_stage(part.model, variables, shown, before, how)
@@ -129,8 +171,12 @@ def _one_network(part, config, parallel, images, estimate):
   )
 
 
-def files(arguments) -> None:
-  """Prints images/s of a batch and of a loop."""
+def files(arguments: argparse.Namespace) -> None:
+  """Prints the images/s of one call for all images, and of a call for each.
+
+  Args:
+    arguments: The command line's arguments.
+  """
   root, names = photos.find(arguments.images)
   paths = [root / name for name in names]
   predictor = Predictor.load(arguments.workdir)

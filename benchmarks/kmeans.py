@@ -1,4 +1,4 @@
-"""Time and inertia of k-means beside scikit-learn's Lloyd.
+"""Time and inertia of k-means, compared with scikit-learn's Lloyd.
 
 Both start from the same centres and run the same number of iterations,
 alternately, after one warm-up each. Usage:
@@ -16,23 +16,34 @@ from fld_jax.ops.kmeans import kmeans
 from fld_jax.runtime.parallel import Parallel
 
 
-def _random_vectors(count, dims, seed=0):
-  """Overlapping clouds around 30 points, of the size of pixel offsets."""
+def _random_vectors(count: int, dims: int, seed: int = 0) -> np.ndarray:
+  """Draws overlapping clouds around 30 points, as large as pixel offsets.
+
+  Args:
+    count: The number n of vectors.
+    dims: The number D of coordinates.
+    seed: The seed.
+
+  Returns:
+    (n, D) float32.
+  """
   rng = np.random.default_rng(seed)
   centres = rng.normal(0, 60, (30, dims))
   noise = rng.normal(0, 40, (count, dims))
   return (centres[rng.integers(30, size=count)] + noise).astype(np.float32)
 
 
-def compare(name, z, num_clusters, repeats, num_iters):
-  """Prints one line: both times, their ratio, and both inertias' difference.
+def compare(
+  name: str, z: np.ndarray, num_clusters: int, repeats: int, num_iters: int
+) -> None:
+  """Prints one line: both times, their ratio, and the inertias' difference.
 
   Args:
-    name: of the vectors.
-    z: (n, D) float32.
-    num_clusters: K.
-    repeats: how many pairs of runs.
-    num_iters: how often the centres move.
+    name: The name of the vectors.
+    z: (n, D) float32 vectors.
+    num_clusters: The number of clusters K.
+    repeats: The number of pairs of runs.
+    num_iters: The number of times that the centres move.
   """
   rng = np.random.default_rng(1)
   init = z[rng.choice(len(z), num_clusters, replace=False)]
@@ -79,7 +90,7 @@ def compare(name, z, num_clusters, repeats, num_iters):
   )
 
 
-def main():
+def main() -> None:
   """Compares on the given vectors, or on two random sets."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--vectors', help='.npy file of (n, D) numbers')

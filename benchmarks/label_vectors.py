@@ -1,10 +1,10 @@
-"""Writes the vectors that a trained cascade's k-means saw, for kmeans.py.
+"""The vectors that a trained cascade's k-means clustered, for kmeans.py.
 
   python benchmarks/label_vectors.py W OUT
 
-makes OUT/STAGE.npy, (n, D) float32, for each stage of the run in W: vectors of
-the training images that have every coordinate, so that scikit-learn, which
-knows no masks, can be given the same.
+writes OUT/STAGE.npy, (n, D) float32, for each stage of the run in W. It holds
+the vectors of the training images that have every coordinate, since
+scikit-learn has no masks.
 """
 
 import pathlib
@@ -22,8 +22,8 @@ from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.runtime.parallel import Parallel
 
 
-def main():
-  """Predicts the training set once and writes a file a stage."""
+def main() -> None:
+  """Predicts the training set once and writes a file for each stage."""
   workdir, out = map(pathlib.Path, sys.argv[1:3])
   config = trained.get_config(str(workdir))
   stages, _ = store.load_cascade(config, resolve(config), workdir)

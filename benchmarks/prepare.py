@@ -1,12 +1,12 @@
-"""Images/s and peak memory of preparing a dataset.
+"""Images/s and peak memory of preparing a data set.
 
     python benchmarks/prepare.py folder --dataset=deepfashion --manual_dir=F
     python benchmarks/prepare.py rows 1000 10000 100000 1000000
 
-`folder` prepares a folder from nothing. `rows` makes a folder in DeepFashion's
-layout with so many rows, each with an image file of its own (links to few
-files), and prepares it. Each in a process of its own, with the highest resident
-size of that.
+`folder` prepares a folder from nothing. `rows` makes, for each number, a folder
+in DeepFashion's layout with this number of rows, each with an image file of its
+own (links to few files), and prepares it. Each preparation runs in a process of
+its own, whose highest resident size is printed.
 """
 
 import argparse
@@ -23,11 +23,16 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-LINKS = 50_000  # of one file, below what file systems allow
+LINKS = 50_000  # links of one file; file systems allow some more
 
 
 def make_folder(root: pathlib.Path, count: int) -> None:
-  """Writes the lists of upper garments, and links for their images."""
+  """Writes the lists of upper garments, and links for their images.
+
+  Args:
+    root: The folder to fill, which is empty.
+    count: The number of rows.
+  """
   from PIL import Image
 
   rng = np.random.default_rng(0)
@@ -64,8 +69,17 @@ def make_folder(root: pathlib.Path, count: int) -> None:
     file.close()
 
 
-def measure(dataset: str, manual_dir: str) -> dict:
-  """Prepares a folder in this process."""
+def measure(dataset: str, manual_dir: str) -> dict[str, float]:
+  """Prepares a folder in this process.
+
+  Args:
+    dataset: The name of the data set.
+    manual_dir: The folder of its files.
+
+  Returns:
+    The number of `images`, the `seconds` of the preparation, and the highest
+    resident size of this process in `MiB`.
+  """
   from fld_jax.configs import base
   from fld_jax.datasets.prepare import prepared_builder
 
@@ -82,8 +96,13 @@ def measure(dataset: str, manual_dir: str) -> dict:
   }
 
 
-def measure_alone(dataset: str, manual_dir) -> None:
-  """Prepares a folder in a process of its own, and prints what it took."""
+def measure_alone(dataset: str, manual_dir: str) -> None:
+  """Prepares a folder in a process of its own, and prints the measurement.
+
+  Args:
+    dataset: The name of the data set.
+    manual_dir: The folder of its files.
+  """
   command = [sys.executable, __file__, 'alone', f'--dataset={dataset}']
   output = subprocess.run(
     [*command, f'--manual_dir={manual_dir}'],
@@ -101,7 +120,7 @@ def measure_alone(dataset: str, manual_dir) -> None:
 
 
 def main() -> None:
-  """Prints a line a folder."""
+  """Reads the arguments and prints a line for each folder."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('what', choices=['folder', 'rows', 'alone'])
   parser.add_argument('counts', nargs='*', type=int)

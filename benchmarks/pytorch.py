@@ -1,15 +1,16 @@
-"""The same network in PyTorch and here: images/s, peak memory, NE.
+"""A comparison with the same network in PyTorch: images/s, peak memory, NE.
 
     pip install -c constraints.txt '.[dev,torch]'
     python benchmarks/pytorch.py speed
     python benchmarks/pytorch.py train --manual_dir=FOLDER --data_dir=D
 
 `speed` times forward passes and whole train steps (loss, gradient, AdamW) of
-SimpleBaselines in turns, each in a process of its own, and prints ours over
-PyTorch's: float32, channels last. It also times our steps with PCLoss and
-without in turns.
+SimpleBaselines in turns, each in a process of its own, and prints the ratio of
+ours to PyTorch's. Both use float32 with channels last. It also times our steps
+with PCLoss and without, in turns.
 `train` trains configs/pcloss.py's small SimpleBaselines with both, on the same
-batches from the same first weights, and prints macro NE on val. On a CPU.
+batches from the same first weights, and prints macro NE on val. Everything runs
+on a CPU.
 """
 
 import argparse
@@ -22,8 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
@@ -33,8 +37,12 @@ os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)  # as fld_jax.main sets it
 os.environ['JAX_PLATFORMS'] = 'cpu'
 
 
-def make_config(arguments):
-  """The small SimpleBaselines, with what the command line changes."""
+def make_config(arguments: argparse.Namespace) -> ConfigDict:
+  """Makes the config of the small SimpleBaselines.
+
+  Args:
+    arguments: The command line's arguments, which change some fields.
+  """
   from fld_jax.configs import pcloss
 
   config = pcloss.get_config(
@@ -54,8 +62,14 @@ def make_config(arguments):
   return config
 
 
-def rate(call, batch_size: int, seconds: float) -> float:
-  """Images/s of the median call, after two that are not counted."""
+def rate(call: Callable[[], Any], batch_size: int, seconds: float) -> float:
+  """Measures the images/s of the median call, after two that do not count.
+
+  Args:
+    call: The function to call.
+    batch_size: The number of images that a call processes.
+    seconds: The time to measure for, in seconds.
+  """
   call(), call()
   times, start = [], time.perf_counter()
   while time.perf_counter() - start < seconds or len(times) < 5:
@@ -65,8 +79,19 @@ def rate(call, batch_size: int, seconds: float) -> float:
   return batch_size / float(np.median(times))
 
 
-def in_turns(one, other, seconds: float) -> list[float]:
-  """Quartiles of the ratio of the second call's time to the first's, less 1."""
+def in_turns(
+  one: Callable[[], Any], other: Callable[[], Any], seconds: float
+) -> list[float]:
+  """Compares the times of two calls in turns.
+
+  Args:
+    one: The first function to call.
+    other: The second function to call.
+    seconds: A quarter of the time to measure for, in seconds.
+
+  Returns:
+    The three quartiles of the ratio of the second time to the first, less 1.
+  """
   for call in (one, other):
     call(), call()
   ratios, start = [], time.perf_counter()
@@ -79,8 +104,13 @@ def in_turns(one, other, seconds: float) -> list[float]:
   return list(np.quantile(ratios, (0.25, 0.5, 0.75)))
 
 
-def example_batch(count: int, side: int) -> dict:
-  """A made-up batch of square images, as the input pipeline gives it."""
+def example_batch(count: int, side: int) -> dict[str, np.ndarray]:
+  """Makes a random batch, as the input pipeline gives it.
+
+  Args:
+    count: The number of images.
+    side: The side of the images in pixels.
+  """
   rng = np.random.default_rng(0)
   return {
     'image': rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8),
@@ -94,8 +124,17 @@ def example_batch(count: int, side: int) -> dict:
 # --- ours ---------------------------------------------------------------------
 
 
-def speed_of_ours(config, seconds: float) -> dict:
-  """Images/s of forward passes and train steps, and what PCLoss adds."""
+def speed_of_ours(config: ConfigDict, seconds: float) -> dict[str, Any]:
+  """Measures our forward passes and train steps.
+
+  Args:
+    config: The config of the network.
+    seconds: The time to measure each of them for, in seconds.
+
+  Returns:
+    The images/s of `forward` and `train`, and `PCLoss`, the quartiles of the
+    relative increase of a train step's time by PCLoss.
+  """
   import jax
 
   from fld_jax.cascade import stage as stage_lib
@@ -115,7 +154,9 @@ def speed_of_ours(config, seconds: float) -> dict:
   batch = parallel.shard(example_batch(config.batch_size, config.input.size))
   mean, std = config.input.mean, config.input.std
 
-  def forward(variables, batch):
+  def forward(
+    variables: dict[str, Any], batch: dict[str, jax.Array]
+  ) -> jax.Array:
     batch = normalise_images(batch, mean, std)
     return model.apply(variables, batch, train=False)['heatmaps']
 
@@ -126,8 +167,8 @@ def speed_of_ours(config, seconds: float) -> dict:
 
   setup = resolve(config)
 
-  def trainer(weight: float):
-    """A function that makes a train step with this weight of PCLoss."""
+  def trainer(weight: float) -> Callable[[], None]:
+    """Returns a function that makes a train step with this PCLoss weight."""
     ours = stage.copy_and_resolve_references()
     ours.weights.position_constraint = weight
     weights = schedules.loss_weights(ours, 1000)
@@ -147,7 +188,7 @@ def speed_of_ours(config, seconds: float) -> dict:
       checkpoint.to_host(train_step.TrainState.create(variables, optimizer))
     )
 
-    def train():
+    def train() -> None:
       nonlocal state
       state, metrics = step(state, parallel.replicate(()), {}, batch)
       jax.block_until_ready((state, metrics))
@@ -165,8 +206,16 @@ def speed_of_ours(config, seconds: float) -> dict:
   return {**rates, 'PCLoss': more}
 
 
-def train_ours(config, workdir) -> dict:
-  """Macro NE on val and seconds."""
+def train_ours(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
+  """Trains our network.
+
+  Args:
+    config: The config of the network.
+    workdir: The run's folder.
+
+  Returns:
+    `ne`, the macro NE on val as a fraction, and `s`, the time in seconds.
+  """
   from fld_jax import experiment
 
   start = time.perf_counter()
@@ -178,9 +227,31 @@ def train_ours(config, workdir) -> dict:
 
 
 class Torch:
-  """The network, its loss and its optimiser."""
+  """The network in PyTorch, its loss and its optimiser.
 
-  def __init__(self, config, variables=None, rate_at=lambda step: 1e-3):
+  Attributes:
+    torch: The module torch, which this file imports only where it is used.
+    config: The config of the network.
+    network: The torch module.
+    optimizer: The torch optimiser, AdamW.
+    rate_at: The function of the step to the learning rate.
+    steps: The number of train steps done.
+  """
+
+  def __init__(
+    self,
+    config: ConfigDict,
+    variables: dict[str, Any] | None = None,
+    rate_at: Callable[[int], float] = lambda step: 1e-3,
+  ):
+    """Makes the network.
+
+    Args:
+      config: The config of the network.
+      variables: The variables of our network to start from, None for PyTorch's
+        random ones.
+      rate_at: A function of the step to the learning rate.
+    """
     import torch
     import torch_networks
 
@@ -205,8 +276,15 @@ class Torch:
     self.rate_at = rate_at
     self.steps = 0
 
-  def images(self, batch):
-    """(B, 3, S, S), normalised."""
+  def images(self, batch: dict[str, np.ndarray]) -> Any:
+    """Normalises images.
+
+    Args:
+      batch: A batch with `image` (B, S, S, 3) uint8.
+
+    Returns:
+      A float32 tensor (B, 3, S, S), with channels last in memory.
+    """
     torch, config = self.torch, self.config
     image = torch.from_numpy(np.asarray(batch['image'])).permute(0, 3, 1, 2)
     mean = torch.tensor(config.input.mean).view(1, 3, 1, 1)
@@ -214,14 +292,25 @@ class Torch:
     image = (image.float() - mean) / std
     return image.contiguous(memory_format=torch.channels_last)
 
-  def forward(self, batch):
-    """(B, N, W, W) heatmaps."""
+  def forward(self, batch: dict[str, np.ndarray]) -> Any:
+    """Computes heatmaps in evaluation mode.
+
+    Args:
+      batch: A batch with `image` (B, S, S, 3) uint8.
+
+    Returns:
+      A float32 tensor (B, N, W, W).
+    """
     self.network.eval()
     with self.torch.no_grad():
       return self.network(self.images(batch))['heatmaps']
 
-  def train(self, batch) -> None:
-    """One step: masked squared error of the heatmaps, clipping, AdamW."""
+  def train(self, batch: dict[str, np.ndarray]) -> None:
+    """Makes a step: masked squared error of the heatmaps, clipping, AdamW.
+
+    Args:
+      batch: A batch of the input pipeline.
+    """
     torch, options = self.torch, self.config.heatmap
     self.network.train()
     maps = self.network(self.images(batch))['heatmaps']
@@ -248,8 +337,13 @@ class Torch:
     self.steps += 1
 
 
-def first_variables(config, seed: int) -> dict:
-  """The random weights that our training with this seed starts from."""
+def first_variables(config: ConfigDict, seed: int) -> dict[str, Any]:
+  """Draws the random weights that our training starts from.
+
+  Args:
+    config: The config of the network.
+    seed: The seed of the network's training.
+  """
   from fld_jax.cascade import stage as stage_lib
   from fld_jax.cascade.setup import resolve
 
@@ -259,8 +353,16 @@ def first_variables(config, seed: int) -> dict:
   return stage_lib.init_variables(model, config.input.size, seed)
 
 
-def speed_of_torch(config, seconds: float) -> dict[str, float]:
-  """Images/s of forward passes and train steps."""
+def speed_of_torch(config: ConfigDict, seconds: float) -> dict[str, float]:
+  """Measures PyTorch's forward passes and train steps.
+
+  Args:
+    config: The config of the network.
+    seconds: The time to measure each of them for, in seconds.
+
+  Returns:
+    The images/s of `forward` and `train`.
+  """
   network = Torch(config)
   batch = example_batch(config.batch_size, config.input.size)
   calls = {
@@ -272,8 +374,15 @@ def speed_of_torch(config, seconds: float) -> dict[str, float]:
   }
 
 
-def train_torch(config) -> dict:
-  """Macro NE on val, by our decoder and metric, and seconds."""
+def train_torch(config: ConfigDict) -> dict[str, float]:
+  """Trains PyTorch's network, and evaluates it by our decoder and metric.
+
+  Args:
+    config: The config of the network.
+
+  Returns:
+    `ne`, the macro NE on val as a fraction, and `s`, the time in seconds.
+  """
   from fld_jax import input_pipeline
   from fld_jax.cascade.setup import resolve
   from fld_jax.datasets.prepare import prepared_builder
@@ -289,7 +398,7 @@ def train_torch(config) -> dict:
     batch_size=config.batch_size,
     num_examples=len(records),
   )
-  seed = 100 * config.seed  # of the first stage's network
+  seed = 100 * config.seed  # as train_cascade has it for the first network
   network = Torch(
     config,
     first_variables(config, seed),
@@ -318,10 +427,18 @@ def train_torch(config) -> dict:
 # --- both ---------------------------------------------------------------------
 
 
-def run_alone(arguments, what: str) -> dict:
-  """Runs one measurement in a process of its own."""
+def run_alone(arguments: argparse.Namespace, what: str) -> dict[str, Any]:
+  """Runs one measurement in a process of its own.
+
+  Args:
+    arguments: The command line's arguments.
+    what: The network to measure: 'ours' or 'torch'.
+
+  Returns:
+    The result of `measure`.
+  """
   command = [sys.executable, __file__, *sys.argv[1:], f'--only={what}']
-  # The allocator of launch/environment.sh for both.
+  # Both use the allocator that launch/environment.sh sets.
   script = f'source {ROOT}/launch/environment.sh; exec "$@"'
   output = subprocess.run(
     ['bash', '-c', script, 'bash', *command],
@@ -332,8 +449,15 @@ def run_alone(arguments, what: str) -> dict:
   return json.loads(output.splitlines()[-1])
 
 
-def measure(arguments) -> dict:
-  """What `--only` asks for, with this process's peak memory in MiB."""
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+  """Makes the measurement that `--only` names.
+
+  Args:
+    arguments: The command line's arguments.
+
+  Returns:
+    The measured numbers, and `MiB`, the peak memory of this process.
+  """
   config = make_config(arguments)
   if arguments.mode == 'train':
     with tempfile.TemporaryDirectory() as workdir:
@@ -350,7 +474,7 @@ def measure(arguments) -> dict:
 
 
 def main() -> None:
-  """Prints each pair and its ratio."""
+  """Reads the arguments, and prints each pair of numbers and its ratio."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('mode', choices=['speed', 'train'])
   parser.add_argument('--manual_dir', default='')

@@ -1,7 +1,7 @@
-"""What a large run costs, on paper: prints the tables of docs/scale.md.
+"""The computed cost of a large run: prints the tables of docs/scale.md.
 
   python benchmarks/scale.py
-  python benchmarks/scale.py --measure FOLDER     the measured inputs anew
+  python benchmarks/scale.py --measure FOLDER     measures the inputs again
 
 FOLDER is DeepFashion's official one; its records are prepared if need be.
 Without --measure it needs NumPy alone.
@@ -18,37 +18,42 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 # --- measured, see docs/scale.md ----------------------------------------------
 
-PARAMS = 134_510_588  # of stage 1, size=full
-FORWARD = 30.15e9  # floating-point operations of one image
-RECORD = 8978  # bytes a prepared image of DeepFashion, 299 x 229 pixels
-EXAMPLE = 0.82e-3  # CPU seconds: decode, crop to 224, augment
-CATALOGUE = 5.8e-3  # the same of a photo of 1.5 megapixels
-# Stage -> bytes of what a process keeps of an image of its own before it.
+PARAMS = 134_510_588  # parameters of stage 1, size=full
+FORWARD = 30.15e9  # floating-point operations for one image
+RECORD = 8978  # bytes of a prepared image of DeepFashion, 299 x 229 pixels
+EXAMPLE = 0.82e-3  # CPU seconds to decode an image, crop it to 224 and augment
+CATALOGUE = 5.8e-3  # the same CPU seconds for a photo of 1.5 megapixels
+# Stage -> bytes that a process keeps of each of its images before the stage.
 ROWS = {1: 100, 2: 164, 3: 168}
-ROUTE, ROUTE_PEAK = 8, 32  # bytes of every image's route; while they are sorted
-# Stage -> CPU seconds a vector in one pass of k-means, making it included.
+# Bytes of the route of every image, and the highest number while it is sorted.
+ROUTE, ROUTE_PEAK = 8, 32
+# Stage -> CPU seconds to make a vector and process it in one pass of k-means.
 KMEANS = {1: 0.13e-6, 2: 0.13e-6, 3: 0.82e-6}
 STEP = 2.6e-3  # seconds of a step of k-means with nothing to do, two processes
-SAVE = 4.7 / (2 * 4 * PARAMS)  # seconds a byte, one process
+SAVE = 4.7 / (2 * 4 * PARAMS)  # seconds to save a byte, one process
 
 # --- assumed ------------------------------------------------------------------
 
 UTILISATION = 0.4  # share of the chips' peak that a step reaches
-LINKS = 0.6  # share of the links' peak
-BATCH = 64  # images a chip
-EPOCHS = 5  # a stage: the paper's 10,000 steps of 40 images out of 83,000
-PASSES = 20 + 100 + 2  # of k-means at most: k-means++, Lloyd, both ends
-# Stage -> vectors of a step on a device at most: kmeans._SHARE numbers.
+LINKS = 0.6  # share of the links' peak that a step reaches
+BATCH = 64  # images on each chip
+# Epochs of a stage: the paper's 10,000 steps of 40 images out of 83,000.
+EPOCHS = 5
+PASSES = 20 + 100 + 2  # most passes of k-means: k-means++, Lloyd, both ends
+# Stage -> most vectors of a step on a device, which hold kmeans._SHARE numbers.
 SHARE = {1: 2**19 // 16, 2: 2**19 // 16, 3: 2**19 // 256}
-CHUNK = 8192  # vectors of a step in a process at most, pseudo_labels.CHUNK
+CHUNK = 8192  # most vectors of a step in a process, pseudo_labels.CHUNK
 ORDER = 8  # bytes of every image's place in the order of the records
-SAVE_EVERY = 500  # steps, an evaluation and a checkpoint, stages[i].eval_steps
-BETWEEN_FAILURES = 30 * 86_400  # seconds, of one host
+# Steps to an evaluation and a checkpoint, stages[i].eval_steps.
+SAVE_EVERY = 500
+BETWEEN_FAILURES = 30 * 86_400  # seconds from failure to failure of one host
 RESTART = 600  # seconds from a failure to the next step
 
 
@@ -57,14 +62,15 @@ class Pod:
   """Chips and their hosts.
 
   Attributes:
-    name: as the tables say it.
-    chips: how many.
-    host_chips: of a host.
-    processes: of a host.
-    peak: bfloat16 operations a second of a chip, from its vendor.
-    link: bytes a second a chip can send in an all-reduce, likewise.
-    cores: of a host, likewise.
-    memory: bytes of a host, likewise.
+    name: The name in the tables.
+    chips: The number of chips.
+    host_chips: The number of chips of each host.
+    processes: The number of processes on each host.
+    peak: The bfloat16 operations per second of a chip, from its vendor.
+    link: The bytes per second that a chip can send in an all-reduce, from its
+      vendor.
+    cores: The number of CPU cores of each host.
+    memory: The memory of each host in bytes.
   """
 
   name: str
@@ -78,12 +84,20 @@ class Pod:
 
 
 def v5e(chips: int) -> Pod:
-  """A slice of TPU v5e, hosts with four chips."""
+  """Describes a slice of TPU v5e, whose hosts have four chips.
+
+  Args:
+    chips: The number of chips.
+  """
   return Pod(f'v5e-{chips}', chips, 4, 1, 197e12, 200e9, 112, 192e9)
 
 
 def h100(chips: int) -> Pod:
-  """Nodes of eight H100; between nodes each GPU has 400 Gbit/s."""
+  """Describes nodes of eight H100; between nodes each GPU has 400 Gbit/s.
+
+  Args:
+    chips: The number of GPUs.
+  """
   link = 450e9 if chips <= 8 else 50e9
   return Pod(f'{chips} H100', chips, 8, 8, 989e12, link, 112, 2e12)
 
@@ -92,11 +106,16 @@ PODS = [h100(8), v5e(16), v5e(64), v5e(256), h100(256)]
 
 
 def training(pod: Pod, stage: int) -> dict[str, float]:
-  """Seconds of a train step and what they are made of.
+  """Computes the time of a train step and its parts.
 
   Args:
-    pod: the chips.
-    stage: from 1 on; those before run inside the step.
+    pod: The chips.
+    stage: The number of the stage, from 1 on. The stages before it run inside
+      the step.
+
+  Returns:
+    The seconds of `compute`, of the all-reduce `reduce` and of the whole
+    `step`; the `images` per second, and `host_images`, those of each host.
   """
   compute = BATCH * (3 + stage - 1) * FORWARD / (pod.peak * UTILISATION)
   chips = pod.chips
@@ -112,20 +131,37 @@ def training(pod: Pod, stage: int) -> dict[str, float]:
 
 
 def evaluation(pod: Pod, count: float) -> float:
-  """Seconds to predict `count` images with stage 1."""
+  """Computes the seconds to predict images with stage 1.
+
+  Args:
+    pod: The chips.
+    count: The number of images.
+  """
   decode = EXAMPLE / (pod.chips / pod.host_chips * pod.cores)
   return count * max(FORWARD / (pod.chips * pod.peak * UTILISATION), decode)
 
 
 def between(pod: Pod, stage: int, count: int) -> dict[str, float]:
-  """The pass over `count` images before a stage, and its k-means."""
+  """Computes the pass over the images before a stage, and its k-means.
+
+  Args:
+    pod: The chips.
+    stage: The number of the stage, from 1 on.
+    count: The number of images.
+
+  Returns:
+    The seconds of the `pass`, of the computation of `kmeans`, and of the
+    overhead of its steps, `waits`; the bytes of a process's own `rows`, and
+    `host_peak`, the highest number on a host; and `fits`, the number of images
+    that fill a host's memory.
+  """
   hosts = pod.chips / pod.host_chips
   forward = (stage - 1) * FORWARD / (pod.chips * pod.peak * UTILISATION)
   decode = EXAMPLE / (hosts * pod.cores)
   share = count / (hosts * pod.processes)
   rows = share * ROWS[stage]
-  # The parts and the whole are there at once when they are joined; of the
-  # routes, all images' are beside them.
+  # While the parts are joined, they and the whole are in memory together. The
+  # routes of all images come on top of the whole.
   peak = ORDER * count + max(2 * rows, rows + ROUTE_PEAK * count)
   step = min(CHUNK, SHARE[stage] * pod.host_chips // pod.processes)
   return {
@@ -139,7 +175,16 @@ def between(pod: Pod, stage: int, count: int) -> dict[str, float]:
 
 
 def cascade(pod: Pod, count: int) -> dict[str, float]:
-  """Seconds of the whole cascade on `count` images."""
+  """Computes the seconds of the whole cascade.
+
+  Args:
+    pod: The chips.
+    count: The number of training images.
+
+  Returns:
+    The seconds of the training, `train`, of the `passes` between the stages,
+    and of the computation of `kmeans` and the overhead of its steps, `waits`.
+  """
   train = sum(EPOCHS * count / training(pod, s)['images'] for s in (1, 2, 3))
   parts = [between(pod, s, count) for s in (1, 2, 3)]
   return {
@@ -153,17 +198,20 @@ def cascade(pod: Pod, count: int) -> dict[str, float]:
 def with_failures(
   pod: Pod, work: float, every: float, runs: int = 200, seed: int = 0
 ) -> float:
-  """Seconds that `work` seconds take if hosts fail, mean over simulated runs.
+  """Simulates runs in which hosts fail, and computes their mean time.
 
-  A failure of one host ends all of them; they start again RESTART later from
-  the last checkpoint.
+  A failure of one host ends all of them. They start again from the last
+  checkpoint, RESTART seconds later.
 
   Args:
-    pod: the chips.
-    work: seconds without a failure.
-    every: seconds between two checkpoints.
-    runs: how many to simulate.
-    seed: of the failures' times.
+    pod: The chips.
+    work: The seconds of a run without a failure.
+    every: The seconds between two checkpoints.
+    runs: The number of runs to simulate.
+    seed: The seed of the failures' times.
+
+  Returns:
+    The mean seconds of a run.
   """
   rng = np.random.default_rng(seed)
   hosts = pod.chips / pod.host_chips
@@ -180,7 +228,13 @@ def with_failures(
   return taken / runs
 
 
-def _table(title: str, rows: list[tuple]) -> str:
+def _table(title: str, rows: list[tuple[str, Callable[[Pod], str]]]) -> str:
+  """Makes a Markdown table with a column for each of PODS.
+
+  Args:
+    title: The title of the first column.
+    rows: For each row its name, and a function of the pod to the cell's text.
+  """
   lines = [f'| {title} | ' + ' | '.join(pod.name for pod in PODS) + ' |']
   lines.append('|---|' + '---|' * len(PODS))
   for name, cell in rows:
@@ -190,19 +244,28 @@ def _table(title: str, rows: list[tuple]) -> str:
 
 
 def _time(seconds: float) -> str:
+  """Formats a time with a suitable unit."""
   for unit, size in (('h', 3600), ('min', 60), ('s', 1), ('ms', 1e-3)):
     if seconds >= 1.5 * size or unit == 'ms':
       return f'{seconds / size:,.1f} {unit}'
 
 
 def _bytes(count: float) -> str:
+  """Formats a number of bytes with a suitable unit."""
   for unit, size in (('TB', 1e12), ('GB', 1e9), ('MB', 1e6)):
     if count >= size or unit == 'MB':
       return f'{count / size:.3g} {unit}'
 
 
 def tables(count: int = 100_000_000) -> list[str]:
-  """The tables of docs/scale.md for `count` images."""
+  """Makes the tables of docs/scale.md.
+
+  Args:
+    count: The number of training images.
+
+  Returns:
+    The tables in Markdown.
+  """
   state = 2 * 4 * PARAMS
   step = lambda pod: training(pod, 1)
   every = lambda pod: SAVE_EVERY * step(pod)['step']
@@ -294,10 +357,10 @@ def tables(count: int = 100_000_000) -> list[str]:
 
 
 def measure(folder: str) -> None:
-  """Prints the measured inputs, as this machine has them.
+  """Measures the inputs on this machine and prints them.
 
   Args:
-    folder: DeepFashion's official one.
+    folder: The path of DeepFashion's official folder.
   """
   from fld_jax.configs import dfa
   from fld_jax.datasets.prepare import prepared_builder
@@ -317,8 +380,8 @@ def measure(folder: str) -> None:
   _measure_save(params)
 
 
-def _seconds(run) -> float:
-  """CPU time of a call, median of five after one."""
+def _seconds(run: Callable[[], Any]) -> float:
+  """Measures the CPU time of a call, the median of five after a warm-up."""
   times = []
   for _ in range(6):
     start = time.process_time()
@@ -327,8 +390,15 @@ def _seconds(run) -> float:
   return float(np.median(times[1:]))
 
 
-def _measure_network(config):
-  """Prints PARAMS and FORWARD; shapes of the parameters."""
+def _measure_network(config: Any) -> dict[str, Any]:
+  """Prints PARAMS and FORWARD.
+
+  Args:
+    config: The ConfigDict of the cascade.
+
+  Returns:
+    The shapes of the parameters of stage 1.
+  """
   import jax
 
   from fld_jax.cascade import stage as stage_lib
@@ -351,8 +421,13 @@ def _measure_network(config):
   return params
 
 
-def _measure_input(config, builder) -> None:
-  """Prints RECORD, EXAMPLE, CATALOGUE (enlarged photos) and ROWS."""
+def _measure_input(config: Any, builder: Any) -> None:
+  """Prints RECORD, EXAMPLE, CATALOGUE (of enlarged photos) and ROWS.
+
+  Args:
+    config: The ConfigDict of the cascade.
+    builder: The builder of the prepared data set.
+  """
   import cv2
   from PIL import Image
 
@@ -386,12 +461,17 @@ def _measure_input(config, builder) -> None:
   some = input_pipeline.Records(builder, 'train', np.arange(64))
   rows = trainer._rows(some, augment=True)
   size = sum(getattr(x, 'nbytes', 0) for x in rows.values()) / len(some)
-  # A stage adds its estimate, (8, 2) float32; the second also a score.
+  # A stage adds its estimate, (8, 2) float32; the second one also a score.
   print('ROWS', size, size + 64, size + 64 + 4)
 
 
 def _measure_kmeans(number: int, space: str) -> None:
-  """Prints KMEANS of a stage whose vectors are of `space`."""
+  """Prints KMEANS of a stage.
+
+  Args:
+    number: The number of the stage, from 1 on.
+    space: The space of its vectors, one of `pseudo_labels.SPACES`.
+  """
   import jax
 
   from fld_jax.cascade import pseudo_labels
@@ -406,7 +486,7 @@ def _measure_kmeans(number: int, space: str) -> None:
     lambda a, b, c: pseudo_labels.label_vectors(a, b, c, space=space)
   )
 
-  def chunks():
+  def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for i in range(0, count, chunk):
       part = slice(i, i + chunk)
       yield jax.device_get(vectors(truth[part], codes[part], estimate[part]))
@@ -414,13 +494,18 @@ def _measure_kmeans(number: int, space: str) -> None:
   init = next(chunks())[0][:20]
   more = {'seed': 0, 'parallel': Parallel(), 'tolerance': 0, 'init': init}
   run = lambda n: kmeans.kmeans(chunks, 20, num_iters=n, **more)
-  assert run(12).num_iters == 12  # not done before
+  assert run(12).num_iters == 12  # it has not converged earlier
   gap = _seconds(lambda: run(12)) - _seconds(lambda: run(2))
   print('KMEANS', number, gap / 10 / count)
 
 
 def measure_together(port: str, process: int) -> None:
-  """Prints STEP and ROUTE_PEAK, as one of two processes."""
+  """Runs one of the two processes that measure STEP and ROUTE_PEAK.
+
+  Args:
+    port: The free port of process 0 on this machine.
+    process: The number of this process, 0 or 1. Process 0 prints.
+  """
   from fld_jax.ops import kmeans
   from fld_jax.runtime import processes
   from fld_jax.runtime.parallel import Parallel
@@ -448,8 +533,12 @@ def measure_together(port: str, process: int) -> None:
     print('ROUTE_PEAK', peak)
 
 
-def _measure_save(params) -> None:
-  """Prints SAVE: wall time of the best of three."""
+def _measure_save(params: dict[str, Any]) -> None:
+  """Prints SAVE, from the shortest wall time of three.
+
+  Args:
+    params: The shapes of the parameters of stage 1.
+  """
   import jax
   import orbax.checkpoint as ocp
 

@@ -1,1 +1,1 @@
-"""Configs: one file an experiment, each with `get_config(arg)`."""
+"""Configs of experiments: files with a function `get_config(arg)` each."""

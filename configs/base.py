@@ -1,4 +1,4 @@
-"""What the configs of all experiments have in common."""
+"""The config of work on a data set alone, without a model."""
 
 from ml_collections import ConfigDict
 
@@ -8,10 +8,17 @@ from fld_jax.defaults import base
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """A config without a model: what work on a dataset alone needs.
+  """Makes a config without a model, for work on a data set alone.
 
   Args:
-    arg: 'dataset=NAME'.
+    arg: The argument 'dataset=NAME' after the file's colon, None for the
+      default data set.
+
+  Returns:
+    The locked config.
+
+  Raises:
+    InputError: If the argument is not valid.
   """
   config = base(parse_arg(arg, dataset=tuple(DATASETS))['dataset'])
   config.lock()

@@ -32,7 +32,18 @@ from fld_jax.datasets.catalog import DATASETS
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """The config of the default cascade."""
+  """Makes the config of a cascade.
+
+  Args:
+    arg: The arguments after the file's colon, 'key=value,key=value'; None for
+      the defaults.
+
+  Returns:
+    The locked config.
+
+  Raises:
+    InputError: If an argument is not valid.
+  """
   arg = parse_arg(
     arg,
     dataset=tuple(DATASETS),
@@ -61,14 +72,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
-  """One stage of the cascade."""
+  """Makes the config of one stage, with its space and branches."""
   config = defaults.stage(name)
   config.pseudo_label.space, config.branches = space, branches
   return config
 
 
 def _full(config: ConfigDict) -> None:
-  """The paper's networks, from random weights: with batch normalisation."""
+  """Sets the paper's networks, with batch normalisation for random weights."""
   config.model.dtype = 'bfloat16'
   config.input.std = (58.4, 57.1, 57.4)
   for each in config.stages:
@@ -77,7 +88,10 @@ def _full(config: ConfigDict) -> None:
 
 
 def _small(config: ConfigDict) -> None:
-  """A VGG of a quarter of the channels at 48 pixels, a ResNet at 64."""
+  """Sets a narrow trunk and small images: a VGG at 48 pixels, a ResNet at 64.
+
+  The VGG has a quarter of the paper's channels, and half in its last block.
+  """
   vgg = config.model.backbone == 'vgg16'
   config.batch_size = 50
   config.input.size = 48 if vgg else 64
@@ -115,7 +129,7 @@ def _small(config: ConfigDict) -> None:
 
 
 def _tiny(config: ConfigDict) -> None:
-  """As small, with less of everything."""
+  """Sets the small cascade, narrower and trained for fewer epochs."""
   _small(config)
   defaults.set_backbone(
     config,

@@ -24,7 +24,17 @@ ABOUT = (
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """configs/dfa.py with the table's `rows`, `seeds` and `about`."""
+  """Makes the config of configs/dfa.py with the table's rows.
+
+  Args:
+    arg: The arguments of configs/dfa.py, None for the defaults.
+
+  Returns:
+    The locked config, with `rows`, `seeds` and `about`.
+
+  Raises:
+    InputError: If an argument is not valid.
+  """
   config = dfa.get_config(arg)
   rows = [
     _row('s1 direct regression', config, 1, label=False),
@@ -48,18 +58,31 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 
 def _row(
-  title,
-  config,
-  number,
+  title: str,
+  config: ConfigDict,
+  number: int,
   *,
-  label=True,
-  visibility=True,
-  temperature=None,
-  space=None,
-  branches=True,
-  mode='route',
+  label: bool = True,
+  visibility: bool = True,
+  temperature: float | None = None,
+  space: str | None = None,
+  branches: bool = True,
+  mode: str = 'route',
 ) -> ConfigDict:
-  """A row whose last stage differs from the default cascade's."""
+  """Makes a row whose last stage differs from the default cascade's.
+
+  Args:
+    title: The row's title, a key of DFA_TABLE_2.
+    config: The config of the default cascade.
+    number: The number of stages of the row.
+    label: Whether the last stage has pseudo-labels.
+    visibility: Whether the last stage is trained on visibility.
+    temperature: The temperature of the last stage's pseudo-labels, None for the
+      default.
+    space: The space of the last stage's pseudo-labels, None for the default.
+    branches: Whether the last stage may have branches.
+    mode: The use of the branches, one of `setup.ROUTING_MODES`.
+  """
   old, new = (
     ConfigDict(
       {

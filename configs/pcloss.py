@@ -43,8 +43,8 @@ from fld_jax.datasets.catalog import DATASETS
 from fld_jax.errors import InputError
 
 MODELS = ('simple_baselines', 'integral', 'fpn', 'fashionnet')
-# The soft-argmax needs a product of some 10 (docs/methods.md 4.2). The best
-# weight of PCLoss is another for each.
+# The soft-argmax needs amplitude times alpha of at least 10 or so
+# (docs/methods.md 4.2). The best weight of PCLoss differs between the two.
 HEATMAPS = {
   'paper': {'amplitude': 100.0, 'alpha': 0.1},
   'unit': {'amplitude': 1.0, 'alpha': 15.0},
@@ -52,7 +52,18 @@ HEATMAPS = {
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """The config of one model, a cascade of one stage."""
+  """Makes the config of one model, a cascade of one stage.
+
+  Args:
+    arg: The arguments after the file's colon, 'key=value,key=value'; None for
+      the defaults.
+
+  Returns:
+    The locked config.
+
+  Raises:
+    InputError: If an argument is not valid.
+  """
   arg = parse_arg(
     arg,
     dataset=tuple(DATASETS),
@@ -83,11 +94,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     preset = preset if arg['heatmap'] == 'auto' else arg['heatmap']
     config.heatmap.update(HEATMAPS[preset])
     cells = config.input.size // 4
-    # 8 of 128; 2 is usual for maps of 64, and small maps want 1.5.
+    # The paper: 8 of 128 cells. For maps of 64 cells 2 is usual, and maps of 16
+    # get 1.5.
     sigma = cells / 16 if preset == 'paper' else min(2.0, 1 + cells / 32)
     config.heatmap.sigma = sigma
     if arg['model'] == 'integral':
-      # Of 10, 100 and 1000 the one that learned most in 8 epochs at 64 pixels.
+      # The best of 10, 100 and 1000 after 8 epochs at 64 pixels.
       stage.weights.heatmaps = 100.0 / config.heatmap.amplitude**2
   elif arg['heatmap'] != 'auto':
     raise InputError(
@@ -106,7 +118,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 def _model(
   config: ConfigDict, stage: ConfigDict, name: str, backbone: str
 ) -> None:
-  """The network and its losses, of published size."""
+  """Sets the network, in its published size, and its losses."""
   head = {'channels': 256}
   if name == 'fashionnet':
     head = {'pool': 7, 'hidden': 1024, 'dropout': 0.5}
@@ -125,8 +137,8 @@ def _model(
   stage.weights.visibility = 0.0
   stage.weights.heatmaps = 1.0
   if name == 'integral':
-    # Both losses: Sun et al.'s H and I. With the l1 of the soft-argmax alone it
-    # learns far more slowly from few images.
+    # Both losses, Sun et al.'s H and I. With the l1 of the soft-argmax alone
+    # the network learns far more slowly from few images.
     config.heatmap.decoder = 'soft_argmax'
     stage.landmark_loss = 'l1'
   else:
@@ -134,7 +146,10 @@ def _model(
 
 
 def _full(config: ConfigDict, stage: ConfigDict) -> None:
-  """Song et al.'s section 4.2; what it leaves open: docs/methods.md 3.6, 4."""
+  """Sets the recipe of Song et al., section 4.2.
+
+  What the paper leaves open is in docs/methods.md 3.6 and 4.
+  """
   config.batch_size = 20
   config.input.size = 512
   config.input.std = (58.4, 57.1, 57.4)
@@ -153,7 +168,14 @@ def _full(config: ConfigDict, stage: ConfigDict) -> None:
 def _from_scratch(
   config: ConfigDict, stage: ConfigDict, name: str, side: int
 ) -> None:
-  """What learns well from 5,000 images and random weights, on a CPU."""
+  """Sets a recipe that learns well from 5,000 images and random weights.
+
+  Args:
+    config: The config to change.
+    stage: The config's only stage.
+    name: The model, one of MODELS.
+    side: The side of the crops in pixels.
+  """
   config.batch_size = 50
   config.input.size = side
   config.input.crop = 'bbox_wh'
@@ -165,7 +187,8 @@ def _from_scratch(
     config.model.dropout = 0.1
     config.model.pool = 2
     config.model.hidden = 512
-    # Squares of pixels, so smaller crops want a larger weight: as in `small`.
+    # PCLoss is in squares of pixels, so the weight that is good at 64 pixels is
+    # scaled.
     stage.weights.position_constraint = 1e-4 * (64 / side) ** 2
   stage.train_steps = stage.eval_steps = 0
   stage.eval_epochs = 3.0
@@ -178,13 +201,14 @@ def _from_scratch(
 
 
 def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
-  """128 pixels and 60 epochs."""
+  """Sets crops of 128 pixels and 60 epochs."""
   _from_scratch(config, stage, name, side=128)
   stage.train_epochs = 60.0
   stage.min_steps = 2000  # 5,000 images have 5,700
   config.flip_test = True
-  # Annotated boxes fit the garment, so where a box lies says much about where
-  # landmarks lie; `small`'s scale and shift drown that: docs/results/pcloss.md.
+  # Annotated boxes fit the garment, so the place of a box tells much about the
+  # places of landmarks. The scale and shift of `_small` would hide that
+  # (docs/results/pcloss.md).
   config.augment.scale = 0.05
   config.augment.shift = 0.01
   config.augment.rotation = 15.0
@@ -202,7 +226,7 @@ def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
 
 
 def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
-  """64 pixels and 8 epochs."""
+  """Sets crops of 64 pixels and 8 epochs."""
   _from_scratch(config, stage, name, side=64)
   config.augment.scale = 0.18
   config.augment.rotation = 20.0
@@ -221,7 +245,7 @@ def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
 
 
 def _tiny(config: ConfigDict, stage: ConfigDict, name: str) -> None:
-  """The small networks for the rendered garments."""
+  """Sets the small networks, for the rendered garments."""
   _small(config, stage, name)
   config.eval_splits = ('test',)
   config.dataset.splits.train = 'train'

@@ -22,14 +22,25 @@ from fld_jax.config import parse_arg
 from fld_jax.configs import pcloss
 from fld_jax.datasets.catalog import DATASETS
 
-# The paper's grid is not in its text, nor are figures. Its choices are: 1e-5 on
-# DeepFashion and FLD, 2e-4 on FashionAI.
+# The paper's text has neither its grid nor figures. It chooses 1e-5 on
+# DeepFashion and FLD, and 2e-4 on FashionAI.
 BETAS = (0.0, 1e-6, 1e-5, 1e-4, 2e-4, 1e-3)
 CHOSEN = 1e-5
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """configs/pcloss.py with the sweep's `rows`, `seeds` and `about`."""
+  """Makes the config of configs/pcloss.py with the sweep's rows.
+
+  Args:
+    arg: The arguments after the file's colon, 'key=value,key=value'; None for
+      the defaults.
+
+  Returns:
+    The locked config, with `rows`, `seeds` and `about`.
+
+  Raises:
+    InputError: If an argument is not valid.
+  """
   arg = parse_arg(
     arg,
     dataset=tuple(DATASETS),

@@ -26,7 +26,18 @@ ABOUT = 'Paper: all of DeepFashion, 512 pixels, ImageNet weights.'
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """configs/pcloss.py with the table's `rows`, `seeds` and `about`."""
+  """Makes the config of configs/pcloss.py with the table's rows.
+
+  Args:
+    arg: The arguments after the file's colon, 'key=value,key=value'; None for
+      the defaults.
+
+  Returns:
+    The locked config, with `rows`, `seeds` and `about`.
+
+  Raises:
+    InputError: If an argument is not valid.
+  """
   columns = (*FASHION_8.names, 'average')
   rows = {
     name: {

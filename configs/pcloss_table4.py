@@ -27,7 +27,18 @@ ABOUT = 'Paper: FashionAI.'
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """configs/pcloss.py with the table's `rows`, `seeds` and `about`."""
+  """Makes the config of configs/pcloss.py with the table's rows.
+
+  Args:
+    arg: The arguments after the file's colon, 'key=value,key=value'; None for
+      the defaults.
+
+  Returns:
+    The locked config, with `rows`, `seeds` and `about`.
+
+  Raises:
+    InputError: If an argument is not valid.
+  """
   rows = {
     name: {pc: {'average': ne} for pc, ne in of_model.items()}
     for name, of_model in PCLOSS_TABLE_4.items()
@@ -35,13 +46,25 @@ def get_config(arg: str | None = None) -> ConfigDict:
   return table(arg, rows, ABOUT)
 
 
-def table(arg: str | None, paper: dict, about: str) -> ConfigDict:
-  """A table of models with and without PCLoss.
+def table(
+  arg: str | None,
+  paper: dict[str, dict[str, dict[str, float]]],
+  about: str,
+) -> ConfigDict:
+  """Makes the config of a table of models with and without PCLoss.
 
   Args:
-    arg: of the config, see above.
-    paper: model -> PCLoss -> landmark or 'average' -> NE.
-    about: what stands below the table.
+    arg: The arguments after the file's colon, 'key=value,key=value'; None for
+      the defaults.
+    paper: Model -> partition of PCLoss, or 'none' -> landmark, or 'average' ->
+      the paper's NE, a fraction.
+    about: The text below the table.
+
+  Returns:
+    The locked config, with `rows`, `seeds` and `about`.
+
+  Raises:
+    InputError: If an argument is not valid.
   """
   arg = parse_arg(
     arg,
@@ -62,7 +85,7 @@ def table(arg: str | None, paper: dict, about: str) -> ConfigDict:
     for pc, ne in paper[name].items():
       own = ('position_constraint.partition', 'skeleton', pc)
       change = (*differs, own)
-      if pc == 'none':  # whatever the weight of the others
+      if pc == 'none':  # the weight is 0, whatever the other rows' weight is
         change = (*(x for x in differs if x[0] != weight), (weight, None, 0.0))
       rows[f'{name}_{pc}'] = ConfigDict(
         {

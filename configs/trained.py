@@ -2,8 +2,8 @@
 
   python -m fld_jax.main --mode=evaluate --workdir=W
 
-takes `--config=configs/trained.py:W`; so do the other modes that want a trained
-run. Fields can be given on the command line as for any config.
+uses `--config=configs/trained.py:W` by default, as do the other modes that need
+a trained run. Fields can be set on the command line as for any config.
 """
 
 import pathlib
@@ -16,14 +16,17 @@ from fld_jax.files import json_files
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-  """The config that a run was trained with.
+  """Reads the config that a run was trained with.
 
   Args:
-    arg: the run's folder. Fields that there were not yet at its time have their
-      present defaults.
+    arg: The run's folder.
+
+  Returns:
+    The config. A field that did not exist when the run was trained has its
+    present default.
 
   Raises:
-    InputError: if the folder holds no run.
+    InputError: If the folder holds no run, or its manifest cannot be read.
   """
   folder = pathlib.Path(arg or '').expanduser()
   if not arg or not (folder / 'manifest.json').is_file():

@@ -1,8 +1,14 @@
-"""Trains and evaluates the rows of a table, and prints ours beside theirs."""
+"""Ablations: trains and evaluates a table's rows, and compares with the paper.
+
+A row is a config that differs from the table's in a few fields.
+"""
 
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
+from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 
 from fld_jax.config import difference
@@ -12,38 +18,41 @@ from fld_jax.files.atomic import write_file
 from fld_jax.visualization import curves
 
 
-def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
-  """The config of each row, in an order in which they can be trained.
+def row_configs(
+  config: ConfigDict, workdir: pathlib.Path, seed: int
+) -> dict[str, ConfigDict]:
+  """Makes the config of each row, in an order in which they can be trained.
 
   Args:
-    config: has `rows`: slug -> `title`, `num_stages`, `change` (triples of
-      path, old and new value, see `config.difference`; an old value of None is
-      any) and what `text_tables.compare_with_paper` shows. The row's config is
-      this one with the change, so that what the command line sets holds for
-      every row.
-    workdir: of the whole table; a row's own is WORKDIR/SLUG/seedSEED.
-    seed: of the runs.
+    config: The table's config. Its field `rows` maps each row's slug to its
+      `title`, `num_stages`, `change`, and what `text_tables.compare_with_paper`
+      shows. `change` holds triples of path, old and new value as
+      `config.difference` returns them; an old value of None stands for any.
+      A row's config is the table's with this change, so that what the command
+      line sets holds for every row.
+    workdir: The table's folder; a row's own is WORKDIR/SLUG/seedSEED.
+    seed: The seed of the runs.
 
   Returns:
-    slug -> config. All stages of a row but its last are taken from the first
+    Slug -> config. All stages of a row but its last are taken from the first
     row that ends with exactly this stage.
 
   Raises:
-    InputError: if the config has no rows, no row trains a needed stage, or a
-      row changes what the command line has set.
+    InputError: If the config has no rows, no row trains a needed stage, or a
+      row changes a field that the command line has set.
   """
   if 'rows' not in config:
     raise InputError(
       'The config has no rows to run with --mode=ablation: give '
       '--config=configs/dfa_table2.py, for example.'
     )
-  configs, trained = {}, {}  # trained: stages so far -> where the last one lies
+  configs, trained = {}, {}  # trained: stages so far -> folder of the last one
   for slug, row in config.rows.items():
     row_config = config.copy_and_resolve_references()
     with row_config.unlocked():
       for field in ('rows', 'seeds', 'about'):
         del row_config[field]
-      # A copied config shares what its tuples hold.
+      # A copy of a config shares the configs that its tuples hold.
       row_config.stages = tuple(
         stage.copy_and_resolve_references()
         for stage in config.stages[: row.num_stages]
@@ -74,28 +83,41 @@ def row_configs(config, workdir: pathlib.Path, seed: int) -> dict:
 
 
 def row_directory(workdir: pathlib.Path, slug: str, seed: int) -> pathlib.Path:
-  """Where a row's run lies."""
+  """Returns the folder of a row's run.
+
+  Args:
+    workdir: The table's folder.
+    slug: The row's slug.
+    seed: The seed of the run.
+  """
   return workdir / slug / f'seed{seed}'
 
 
-def run_rows(config, workdir: pathlib.Path, run_row, split: str) -> dict:
+def run_rows(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  run_row: Callable[[ConfigDict, pathlib.Path], dict[str, Any]],
+  split: str,
+) -> dict[str, dict[int, dict]]:
   """Runs every row with every seed.
 
   W/table.json and W/table.txt, and for a sweep W/sweep.png, are written anew
   after each run.
 
   Args:
-    config: see `row_configs`; `seed` and `seeds`, the first one and how many;
-      `about`, what stands below the table.
-    workdir: of the whole table.
-    run_row: function of a row's config and workdir to {split: metrics}.
-    split: whose figures are shown.
+    config: The table's config, with the `rows` of `row_configs`. `seed` is the
+      first seed and `seeds` the number of seeds, at least 1; `about` is the
+      text below the table.
+    workdir: The table's folder.
+    run_row: A function of a row's config and folder that trains and evaluates
+      it, and returns split -> metrics.
+    split: The name of the split whose figures the table shows.
 
   Returns:
-    title -> {seed: figures}, see `text_tables.figures`.
+    Title of the row -> seed -> figures (see `text_tables.figures`).
 
   Raises:
-    InputError: see `row_configs`; if there is no seed.
+    InputError: If `row_configs` or a run fails, or there is no seed.
   """
   if config.get('seeds', 1) < 1:
     raise InputError(f'config.seeds is {config.seeds}, it must be at least 1.')

@@ -1,4 +1,4 @@
-"""Reads config arguments and overrides, and compares configs."""
+"""Readers of config arguments and overrides, and the comparison of configs."""
 
 import ast
 import difflib
@@ -50,6 +50,7 @@ def set_xla_cpu_flags() -> None:
 
 @functools.cache  # once a process
 def _warn_of_slow_cpu() -> None:
+  """Warns that XLA's flags come too late."""
   logging.getLogger('fld_jax').warning(
     'JAX was in use before fld_jax could set XLA_FLAGS, so networks run up to '
     "2.6 times slower on this CPU: load before JAX is used, or set XLA_FLAGS='"
@@ -59,12 +60,22 @@ def _warn_of_slow_cpu() -> None:
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-  """' Did you mean X?' for a misspelt name; '' if no valid name is close."""
+  """Returns a hint for a misspelt name.
+
+  Args:
+    name: The name that was given.
+    valid: The valid names.
+
+  Returns:
+    ' Did you mean X?' with the closest valid name, '' if none is close.
+  """
   close = difflib.get_close_matches(name, list(valid), n=1)
   return f" Did you mean '{close[0]}'?" if close else ''
 
 
-def parse_arg(arg: str | None, **defaults) -> dict:
+def parse_arg(
+  arg: str | None, **defaults: str | float | bool | tuple[str, ...]
+) -> dict[str, Any]:
   """Reads the argument after a config file's colon.
 
   Args:
@@ -77,7 +88,7 @@ def parse_arg(arg: str | None, **defaults) -> dict:
     Every key with its value.
 
   Raises:
-    InputError: An unknown key, or a value that is not valid for its key.
+    InputError: If a key is unknown, or a value is not valid for its key.
   """
   given = {}
   for part in filter(None, (arg or '').split(',')):
@@ -110,17 +121,20 @@ def parse_arg(arg: str | None, **defaults) -> dict:
   return result
 
 
-def difference(old, new, path: str = '') -> tuple[tuple[str, Any, Any], ...]:
-  """The fields in which two configs differ: path, old and new value.
+def difference(
+  old: Any, new: Any, path: str = ''
+) -> tuple[tuple[str, Any, Any], ...]:
+  """Finds the fields in which two configs differ.
 
   Args:
     old: A ConfigDict, or a part of one.
     new: The ConfigDict or part to compare with `old`.
-    path: Where both stand in their configs; '' for whole configs.
+    path: The path of the two parts in their configs, '' for whole configs.
 
   Returns:
-    Triples such as ('stages[0].train_epochs', 8.0, 5.0). Parts that differ in
-    their fields, or in the number of their entries, count as one value.
+    Triples of path, old and new value, such as ('stages[0].train_epochs', 8.0,
+    5.0). Parts that differ in their fields, or in the number of their entries,
+    count as one value.
   """
   both = lambda kind: isinstance(old, kind) and isinstance(new, kind)
   if both(ConfigDict) and old.keys() == new.keys():
@@ -136,14 +150,15 @@ def difference(old, new, path: str = '') -> tuple[tuple[str, Any, Any], ...]:
 
 
 def find_flag(arguments: list[str], name: str) -> str | None:
-  """The value of a flag on a command line, the last one given.
+  """Finds the value of a flag on a command line.
 
   Args:
-    arguments: The command line, with --NAME=VALUE or --NAME VALUE among it.
+    arguments: The words of the command line, in which the flag may be given as
+      --NAME=VALUE or --NAME VALUE.
     name: The flag's name.
 
   Returns:
-    The value; None if the flag is not given.
+    The value that was given last, None if the flag is not given.
   """
   start = f'--{name}='
   pairs = zip(arguments, [*arguments[1:], None], strict=True)
@@ -156,17 +171,17 @@ def find_flag(arguments: list[str], name: str) -> str | None:
 
 
 def find_config(arguments: list[str]) -> tuple[str, str | None] | None:
-  """The config file that a command line names, and its argument.
+  """Finds the config file that a command line names, and its argument.
 
   Args:
-    arguments: The command line, with --config=FILE[:ARG] or --config FILE[:ARG]
-      among it.
+    arguments: The words of the command line, in which the file may be given as
+      --config=FILE[:ARG] or --config FILE[:ARG].
 
   Returns:
-    (FILE, ARG or None); None if there is no such flag.
+    (FILE, ARG or None), None if there is no such flag.
 
   Raises:
-    InputError: The file does not exist.
+    InputError: If the file does not exist.
   """
   given = find_flag(arguments, 'config')
   if given is None:
@@ -183,14 +198,15 @@ def find_config(arguments: list[str]) -> tuple[str, str | None] | None:
 
 
 def explain_overrides(arguments: list[str]) -> None:
-  """Names an override on a command line whose field the config lacks.
+  """Refuses an override on a command line whose field the config lacks.
 
   Args:
-    arguments: The command line, see `find_config`.
+    arguments: The words of the command line, in which an override is given as
+      --config.PATH=VALUE.
 
   Raises:
-    InputError: An override names no field. It says which fields there are
-      beside it.
+    InputError: If an override names no field. The message lists the fields that
+      there are in its place.
   """
   place = find_config(arguments)
   config = _load(*place) if place else {}
@@ -199,15 +215,16 @@ def explain_overrides(arguments: list[str]) -> None:
       check_field(config, argument.removeprefix('--config.').partition('=')[0])
 
 
-def check_field(config, path: str) -> None:
+def check_field(config: ConfigDict | dict, path: str) -> None:
   """Refuses a path that names no field of a config.
 
   Args:
-    config: The config, a ConfigDict.
+    config: The config; {} if there is none.
     path: The field's path, such as 'stages[0].optimizer.name'.
 
   Raises:
-    InputError: There is no such field. It says which there are beside it.
+    InputError: If there is no such field. The message lists the fields that
+      there are in its place.
   """
   holder, seen = config, 'config'
   for name, index in re.findall(r'(\w+)|\[(\d+)\]', path):
@@ -228,7 +245,13 @@ def check_field(config, path: str) -> None:
     seen += f'.{name}' if name else f'[{index}]'
 
 
-def _load(path: str, arg: str | None = None):
+def _load(path: str, arg: str | None = None) -> ConfigDict:
+  """Calls `get_config` of a config file.
+
+  Args:
+    path: The path of the file.
+    arg: The argument after the file's colon, None without one.
+  """
   spec = importlib.util.spec_from_file_location('config_file', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)

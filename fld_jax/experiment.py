@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import jax
 import tensorflow_datasets as tfds
@@ -38,25 +39,26 @@ def run(
   *,
   mode: str,
   splits: Sequence[str],
-) -> dict:
+) -> dict[str, Any]:
   """Runs a mode of the program.
 
   Args:
     config: The config of a file in configs/.
-    workdir: The run's folder; it is made if it is not there.
-    mode: 'train' (trains what is not finished, then evaluates), 'evaluate', or
-      'ablation' (both for each of `config.rows`).
-    splits: Names of the splits to evaluate.
+    workdir: The run's folder; training creates it if it does not exist.
+    mode: The mode: 'train' (trains what is not finished, then evaluates),
+      'evaluate', or 'ablation' (trains and evaluates each of `config.rows`).
+    splits: The names of the splits to evaluate. An ablation shows the first.
 
   Returns:
-    split -> metrics, as in W/eval/SPLIT/metrics.json; for an ablation title ->
-    {seed: figures}.
+    Name of the split -> metrics, as in W/eval/SPLIT/metrics.json; for an
+    ablation title of the row -> seed -> figures.
 
   Raises:
-    InputError: For anything that the user can mend.
+    InputError: If the config, the data or the folder has a fault that the user
+      can correct.
   """
-  # Every later start finds its compiled programs here. Whoever sets
-  # JAX_COMPILATION_CACHE_DIR decides for themselves.
+  # Later starts find their compiled programs in this folder. The environment
+  # variable JAX_COMPILATION_CACHE_DIR takes precedence.
   if not jax.config.jax_compilation_cache_dir:
     jax.config.update(
       'jax_compilation_cache_dir', os.path.expanduser('~/.cache/fld_jax/xla')
@@ -68,24 +70,33 @@ def run(
       lambda row, folder: run(row, folder, mode='train', splits=splits),
       splits[0],
     )
+<<<<<<< HEAD
   begun = manifest.read_manifest(workdir) if mode == 'train' else {}
   if begun:
     config = defaults.as_begun(config, begun['config'])
   # The only place where a run's config becomes objects, which are handed down.
+=======
+  # Here alone the config of a run becomes objects, which are handed down.
+>>>>>>> words_a
   setup = resolve(config)
   checks.check_config(config, setup)
   if mode == 'train' and not begun:
     checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
-  # The main process prepares the data, the others find them prepared.
+  # The main process prepares the data, so that the others find them prepared.
   prepare = lambda: bool(prepared_builder(config.dataset))
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
   for split in splits:
+<<<<<<< HEAD
     # Refuses one that there is not.
     field = 'config.eval_splits' if split in config.eval_splits else '--split'
     input_pipeline.Records(builder, split, only=setup.selected, field=field)
+=======
+    # An unknown split is refused before anything is trained.
+    input_pipeline.Records(builder, split, only=setup.selected)
+>>>>>>> words_a
   with contextlib.ExitStack() as stack:
     processes.call_on_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
@@ -107,10 +118,21 @@ def run(
     }
 
 
-def _lock(workdir: pathlib.Path, mode: str, stack) -> None:
-  """Keeps other runs out of a folder until the stack is left."""
+def _lock(
+  workdir: pathlib.Path, mode: str, stack: contextlib.ExitStack
+) -> None:
+  """Keeps other runs out of a folder until the stack is left.
 
-  def busy():
+  Args:
+    workdir: The run's folder; training creates it.
+    mode: The mode of the run.
+    stack: The stack that holds the lock.
+
+  Raises:
+    InputError: If another run uses the folder.
+  """
+
+  def busy() -> NoReturn:
     raise InputError(
       f'{workdir} is used by another run: wait for its end, or give another '
       '--workdir.'
@@ -137,10 +159,10 @@ def _evaluate_and_report(
   Args:
     trained: The trained cascade.
     builder: The builder of the data set.
-    split: Name of the split.
+    split: The name of the split.
     config: The run's config.
     workdir: The run's folder.
-    history: Curves of the training, for the report.
+    history: The curves of the training, for the report.
 
   Returns:
     The metrics.
@@ -166,7 +188,7 @@ def _evaluate_and_report(
   run = evaluated_run.EvaluatedRun(
     label=workdir.absolute().name,
     evaluation=evaluation,
-    figures=json_files.rounded(metrics),  # as metrics.json has them
+    figures=json_files.rounded(metrics),  # equal to those of metrics.json
     image=evaluated_run.image_reader(builder, evaluation),
     guess=guess,
   )
@@ -214,6 +236,7 @@ def _write(
   evaluation.save(directory / 'evaluation.npz')
 
 
+<<<<<<< HEAD
 def _print(
   directory: pathlib.Path, split: str, metrics: dict, guess: dict | None
 ) -> None:
@@ -225,6 +248,10 @@ def _print(
     metrics: The metrics.
     guess: The figures of the constant guess, None if they are not known.
   """
+=======
+def _print(directory: pathlib.Path, split: str, metrics: dict) -> None:
+  """Prints the table of NE, and the paths of the files that were written."""
+>>>>>>> words_a
   print(f'\n{split}: NE in % of the box\n{text_tables.format_table(metrics)}')
   if guess:
     macro = guess['ne']['macro']

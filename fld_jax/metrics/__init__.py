@@ -1,1 +1,1 @@
-"""Metrics: NumPy functions of arrays in image pixels."""
+"""Metrics, NumPy functions of arrays in image pixels."""

@@ -133,8 +133,8 @@ def torso_diameter(
   """Computes the distance from right shoulder to left hip, PDJ's reference.
 
   Args:
-    truth: (n, N, 2) true joints in pixels. Published curves name the sides as
-      the observer sees them (`geometry.observer_centric`).
+    truth: (n, N, 2) true joints in pixels. In published curves left and right
+      are those of the observer (`geometry.observer_centric`).
     landmark_set: The N joints: `landmark_sets.LSP_14`, or another set with the
       names `right_shoulder` and `left_hip`.
 

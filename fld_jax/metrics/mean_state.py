@@ -40,7 +40,11 @@ class MeanState:
     return cls(values.sum(axis=0), mask.sum(axis=0))
 
   def merge(self, other: 'MeanState') -> 'MeanState':
-    """Returns the state of both sets of values together."""
+    """Returns the state of two sets of values together.
+
+    Args:
+      other: The state of the other set, with the same N landmarks.
+    """
     return MeanState(self.total + other.total, self.count + other.count)
 
   def compute(self) -> Float[np.ndarray, ' N']:

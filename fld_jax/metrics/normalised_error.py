@@ -1,11 +1,15 @@
-"""What a split's predictions are worth: NE, PDL, visibility accuracy.
+"""The figures of fashion landmarks: NE, PDL and visibility accuracy.
 
 Everything is float64 NumPy in the pixels of the original images, so no figure
 depends on how the crops were made or batched. "DFA" is Liu et al., "Fashion
 Landmark Detection in the Wild", ECCV 2016.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
@@ -21,27 +25,32 @@ NORMS = (
   'bbox_sqrt_area',
   'keypair',
 )
-CROP_PIXELS = 224  # PDL counts pixels of the network input of DFA
+CROP_PIXELS = 224  # the side of DFA's network input, whose pixels PDL counts
 PDL_THRESHOLDS = np.arange(51)
 PDL_MAIN = 15
-OUTLIER = 0.2  # NE
-DUPLICATE_TRUE, DUPLICATE_FOUND = 0.1, 0.03  # shares of the box's sides
+OUTLIER = 0.2  # the NE above which a landmark is an outlier
+DUPLICATE_TRUE, DUPLICATE_FOUND = 0.1, 0.03  # fractions of the box's sides
 
 
-def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
-  """(n, 2) pixels that x and y errors are divided by.
+def normaliser(predictions: Predictions, norm: str) -> Float[np.ndarray, 'n 2']:
+  """Computes the lengths that errors in x and y are divided by.
 
   Args:
-    predictions: the examples.
-    norm: one of NORMS. `bbox_wh`: the box's width for x, its height for y (DFA
-      eq. 5); `bbox_long`: its longer side (the released DFA); `bbox_w`: its
-      width; `bbox_sqrt_area`; `image_wh` and `image_w`: the same of the image;
-      `keypair`: the true distance of two landmarks that the clothes type
-      decides (FashionAI), NaN where one has no position.
+    predictions: The examples.
+    norm: The kind of length, one of NORMS. `bbox_wh` is the box's width for x
+      and its height for y (DFA eq. 5), `bbox_long` its longer side (the
+      released DFA), `bbox_w` its width, `bbox_sqrt_area` the square root of its
+      area. `image_wh` and `image_w` are sides of the image. `keypair` is the
+      true distance of two landmarks that the clothes type decides (FashionAI).
+
+  Returns:
+    (n, 2) lengths in pixels, above 0; for `keypair` NaN where one of the two
+    landmarks has no position.
 
   Raises:
-    InputError: for another name, or one that the landmark set has not; for a
-      box or image without area, or two landmarks in one place.
+    InputError: If `norm` is unknown, or the landmark set has no pairs for it,
+      or a box or image has no area, or two landmarks of a pair are in one
+      place.
   """
   if norm not in NORMS:
     raise InputError(f"norm is '{norm}', valid values are {', '.join(NORMS)}.")
@@ -69,8 +78,8 @@ def normaliser(predictions: Predictions, norm: str) -> np.ndarray:
   return np.repeat(side[:, None], 2, axis=1)
 
 
-def _pair_distance(predictions: Predictions) -> np.ndarray:
-  """(n,) true distances of the clothes types' pairs, see `normaliser`."""
+def _pair_distance(predictions: Predictions) -> Float[np.ndarray, ' n']:
+  """Computes the (n,) true distances of the clothes types' landmark pairs."""
   landmarks = predictions.landmark_set
   if not landmarks.norm_pairs:
     raise InputError(
@@ -95,13 +104,21 @@ def _pair_distance(predictions: Predictions) -> np.ndarray:
 
 def normalised_errors(
   predictions: Predictions, stage: str, norm: str = 'bbox_wh'
-) -> np.ndarray:
-  """(n, N) lengths of the errors divided by `norm`, DFA section 5.
+) -> Float[np.ndarray, 'n N']:
+  """Computes the lengths of the normalised errors (DFA section 5).
 
-  Meaningless where the truth has no position: see `counted`.
+  Args:
+    predictions: The examples.
+    stage: The stage's name.
+    norm: The length that errors are divided by, one of NORMS.
+
+  Returns:
+    (n, N) lengths as fractions, at least 0. They are meaningless where the
+    truth has no position (`counted`).
 
   Raises:
-    InputError: if an estimate that counts is not a finite number.
+    InputError: If an estimate of a landmark with a position is not finite, or
+      `normaliser` fails.
   """
   truth = np.asarray(predictions.landmarks, np.float64)
   estimate = np.asarray(predictions.estimates[stage], np.float64)
@@ -117,30 +134,61 @@ def normalised_errors(
   return np.linalg.norm((estimate - truth) / scale, axis=-1)
 
 
-def ne(errors, mask, names=landmark_sets.FASHION_8.names) -> dict:
-  """Normalised error of (n, N) errors where mask, see MeanState.summary."""
+def ne(
+  errors: Float[np.ndarray, 'n N'],
+  mask: Bool[np.ndarray, 'n N'],
+  names: Sequence[str] = landmark_sets.FASHION_8.names,
+) -> dict[str, Any]:
+  """Computes the normalised error.
+
+  Args:
+    errors: (n, N) lengths of `normalised_errors`.
+    mask: (n, N) bool, True for the landmarks that count.
+    names: The names of the N landmarks.
+
+  Returns:
+    The means of `MeanState.summary`, as fractions.
+  """
   return MeanState.from_values(errors, mask).summary(names)
 
 
 def image_errors(
   predictions: Predictions, stage: str, norm: str = 'bbox_wh'
-) -> np.ndarray:
-  """(n,) mean NE of each image's visible landmarks, NaN if it has none."""
+) -> Float[np.ndarray, ' n']:
+  """Computes the mean NE of each image's visible landmarks.
+
+  Args:
+    predictions: The examples.
+    stage: The stage's name.
+    norm: The length that errors are divided by, one of NORMS.
+
+  Returns:
+    (n,) fractions, NaN for an image without a landmark that counts.
+
+  Raises:
+    InputError: If `normalised_errors` fails.
+  """
   errors = normalised_errors(predictions, stage, norm)
   mask = counted(predictions.visibility) & np.isfinite(errors)
   return MeanState.from_values(errors.T, mask.T).compute()
 
 
-def pdl(errors, mask, thresholds) -> np.ndarray:
-  """Percentage of detected landmarks, as a share in [0, 1] (DFA Fig. 5).
+def pdl(
+  errors: Float[np.ndarray, 'n N'],
+  mask: Bool[np.ndarray, 'n N'],
+  thresholds: Float[np.ndarray, ' T'] | Int[np.ndarray, ' T'],
+) -> Float[np.ndarray, ' T']:
+  """Computes the percentage of detected landmarks (DFA Fig. 5).
+
+  The percentage is a fraction in [0, 1].
 
   Args:
     errors: (n, N) distances in pixels of the 224-pixel crop.
-    mask: (n, N) which landmarks count.
-    thresholds: (T,) pixels; a distance equal to it is a detection.
+    mask: (n, N) bool, True for the landmarks that count.
+    thresholds: (T,) largest distances of a detection, in the same pixels.
 
   Returns:
-    (T,) shares, NaN if no landmark counts.
+    (T,) fractions, NaN if no landmark counts.
   """
   distances = np.asarray(errors)[np.asarray(mask, bool)]
   thresholds = np.asarray(thresholds)
@@ -149,12 +197,14 @@ def pdl(errors, mask, thresholds) -> np.ndarray:
   return (distances[:, None] <= thresholds).mean(axis=0)
 
 
-def outlier_rate(errors, mask) -> float | None:
-  """Share of the landmarks whose NE is above 0.2.
+def outlier_rate(
+  errors: Float[np.ndarray, 'n N'], mask: Bool[np.ndarray, 'n N']
+) -> float | None:
+  """Computes the share of landmarks whose NE is above 0.2.
 
   Args:
-    errors: (n, N) NE.
-    mask: (n, N) which landmarks count.
+    errors: (n, N) lengths of `normalised_errors`.
+    mask: (n, N) bool, True for the landmarks that count.
 
   Returns:
     The share in [0, 1], None if no landmark counts.
@@ -164,19 +214,27 @@ def outlier_rate(errors, mask) -> float | None:
 
 
 def duplicate_rate(predictions: Predictions, stage: str) -> float | None:
-  """Share of the pairs of distinct landmarks that are predicted as one.
+  """Computes the share of pairs of distinct landmarks predicted as one.
 
-  Distinct are two visible landmarks of an image at least 0.1 apart in truth; a
-  duplicate is predicted less than 0.03 apart. Both in shares of the box's width
-  and height. What PCLoss is meant to prevent (Song et al., 2021, Figure 1).
+  Two visible landmarks of an image are distinct if their true distance is at
+  least 0.1; they are predicted as one if their estimates are less than 0.03
+  apart. Distances are in fractions of the box's width and height. PCLoss is
+  meant to prevent such duplicates (Song et al., 2021, Figure 1).
+
+  Args:
+    predictions: The examples.
+    stage: The stage's name.
 
   Returns:
-    The share in [0, 1], None if there is no such pair.
+    The share in [0, 1], None if there is no pair of distinct landmarks.
+
+  Raises:
+    InputError: If a box has no area.
   """
   scale = normaliser(predictions, 'bbox_wh')[:, None]
   first, second = np.triu_indices(predictions.visibility.shape[1], 1)
 
-  def distance(points):
+  def distance(points: Float[np.ndarray, 'n N 2']) -> np.ndarray:
     points = np.asarray(points, np.float64) / scale
     return np.linalg.norm(points[:, first] - points[:, second], axis=-1)
 
@@ -189,16 +247,19 @@ def duplicate_rate(predictions: Predictions, stage: str) -> float | None:
   return float((found < DUPLICATE_FOUND).mean())
 
 
-def visibility_accuracy(probs, visibility) -> dict:
-  """How often the most probable visibility class is the true one.
+def visibility_accuracy(
+  probs: Float[np.ndarray, 'n N 3'] | None, visibility: Int[np.ndarray, 'n N']
+) -> dict[str, Any]:
+  """Computes how often the most probable visibility class is the true one.
 
   Args:
-    probs: (n, N, 3) in the order of schema.VISIBILITY_NAMES, None if the stage
-      predicts none.
-    visibility: (n, N) true codes; ABSENT slots are left out.
+    probs: (n, N, 3) probabilities in the order of schema.VISIBILITY_NAMES, None
+      if the stage predicts none.
+    visibility: (n, N) true visibility codes; ABSENT slots are left out.
 
   Returns:
-    `overall` and `per_class`, each class's recall; None where none is counted.
+    `overall`, the share in [0, 1], and `per_class`, name -> the recall of the
+    class; None where no landmark counts.
   """
   names = schema.VISIBILITY_NAMES
   if probs is None:
@@ -206,7 +267,7 @@ def visibility_accuracy(probs, visibility) -> dict:
   visibility = np.asarray(visibility)
   right = np.argmax(probs, axis=-1) == visibility
 
-  def share(mask):
+  def share(mask: Bool[np.ndarray, 'n N']) -> float | None:
     return float(right[mask].mean()) if mask.any() else None
 
   return {
@@ -217,28 +278,34 @@ def visibility_accuracy(probs, visibility) -> dict:
   }
 
 
-def evaluate(predictions: Predictions, *, norm: str | None = None) -> dict:
-  """All figures of a split, ready for JSON: None, never NaN, where none counts.
+def evaluate(
+  predictions: Predictions, *, norm: str | None = None
+) -> dict[str, Any]:
+  """Computes all figures of a split, JSON-ready.
+
+  NE and shares are fractions, not per cent. A figure that no landmark counts
+  for is None, never NaN.
 
   Args:
-    predictions: the split.
-    norm: see `normaliser`; by default the landmark set's own.
+    predictions: The examples of the split.
+    norm: The length that errors are divided by, one of NORMS; None for the
+      landmark set's own.
 
   Returns:
-    `num_examples`, `num_without_norm` (examples that NE leaves out, because
-    their normaliser is not known), `norm`, `ne` (the final stage's) and
-    `stages`: for each stage `ne` (visible landmarks), `ne_annotated` (and
-    occluded ones), `ne_by_clothes_type`, `ne_by_variation` (of visible ones,
-    only groups that are present), `pdl_at_15`, `pdl_curve` (0 to 50 pixels of
-    224), `outlier_rate`, `duplicate_rate` and `visibility_accuracy`. NE and
-    shares are fractions, not per cent.
+    `num_examples`; `num_without_norm`, the number of examples that NE leaves
+    out because their length is not known; `norm`; `ne` of the final stage; and
+    `stages`, name -> the figures of the stage: `ne` (of visible landmarks),
+    `ne_annotated` (of visible and occluded ones), `ne_by_clothes_type` and
+    `ne_by_variation` (of visible ones, for each group that has examples),
+    `pdl_at_15`, `pdl_curve` (at 0 to 50 pixels of 224), `outlier_rate`,
+    `duplicate_rate` and `visibility_accuracy`.
 
   Raises:
-    InputError: see `normaliser` and `normalised_errors`.
+    InputError: If `normaliser` or `normalised_errors` fails.
   """
   landmarks = predictions.landmark_set
   norm = norm or landmarks.norm
-  # Only of the normaliser 'keypair' some are not known.
+  # Only the lengths of 'keypair' may be unknown.
   has_norm = np.isfinite(normaliser(predictions, norm)[:, :1])
   visible = counted(predictions.visibility) & has_norm
   annotated = counted(predictions.visibility, 'annotated') & has_norm
@@ -248,7 +315,11 @@ def evaluate(predictions: Predictions, *, norm: str | None = None) -> dict:
     curve = pdl(errors * CROP_PIXELS, visible, PDL_THRESHOLDS)
     curve = [None if np.isnan(share) else float(share) for share in curve]
 
-    def by_group(codes, groups, errors=errors):
+    def by_group(
+      codes: Int[np.ndarray, ' n'],
+      groups: Mapping[int, str],
+      errors: Float[np.ndarray, 'n N'] = errors,
+    ) -> dict[str, dict]:
       codes = np.asarray(codes)
       return {
         name: ne(errors[codes == code], visible[codes == code], slots)
@@ -278,16 +349,18 @@ def evaluate(predictions: Predictions, *, norm: str | None = None) -> dict:
   }
 
 
-def mean_places(train) -> dict[int, np.ndarray]:
-  """Each landmark's mean place in its box, by clothes type.
+def mean_places(train: Any) -> dict[int, Float[np.ndarray, 'N 2']]:
+  """Computes each landmark's mean place in its box, by clothes type.
 
   Args:
-    train: Anything with `landmarks`, `visibility`, `boxes` and `clothes_type`
-      like Predictions; its visible and occluded landmarks are averaged.
+    train: The training examples, an object with the attributes `landmarks`,
+      `visibility`, `boxes` and `clothes_type` of Predictions. Its visible and
+      occluded landmarks are averaged.
 
   Returns:
     Clothes type code -> (N, 2) places, of which each side of the box counts as
-    1; the box's centre for slots that `train` has no example of on that type.
+    1; the box's centre for a landmark that `train` has no example of on that
+    clothes type.
   """
   corner, size = corner_and_size(train.boxes)
   places = (np.asarray(train.landmarks, np.float64) - corner) / size
@@ -300,16 +373,22 @@ def mean_places(train) -> dict[int, np.ndarray]:
   return found
 
 
-def mean_position(places: dict[int, np.ndarray], test) -> np.ndarray:
-  """Baseline that ignores the image: each clothes type's mean place in the box.
+def mean_position(
+  places: dict[int, Float[np.ndarray, 'N 2']], test: Any
+) -> Float[np.ndarray, 'n N 2']:
+  """Estimates landmarks without the image: a baseline.
+
+  The estimate of a landmark is its mean place in the box, over the training
+  examples of the same clothes type.
 
   Args:
-    places: What `mean_places` returned.
-    test: Anything with `boxes` and `clothes_type`.
+    places: The mean places, as `mean_places` returned them.
+    test: The examples to estimate, an object with the attributes `boxes` and
+      `clothes_type` of Predictions.
 
   Returns:
-    (n, N, 2) image pixels for `test`; the box's centre for types that `places`
-    has not.
+    (n, N, 2) estimates for `test` in image pixels, the box's centre for the
+    clothes types that `places` lacks.
   """
   corner, size = corner_and_size(test.boxes)
   types = np.asarray(test.clothes_type)

@@ -83,7 +83,14 @@ def confidences(
 def corner_and_size(
   boxes: Float[np.ndarray, 'n 4'],
 ) -> tuple[Float[np.ndarray, 'n 1 2'], Float[np.ndarray, 'n 1 2']]:
-  """Returns the (n, 1, 2) top-left corners and (n, 1, 2) sizes of boxes."""
+  """Returns the corners and sizes of boxes, for broadcasting over landmarks.
+
+  Args:
+    boxes: (n, 4) boxes x1, y1, x2, y2 in pixels.
+
+  Returns:
+    (n, 1, 2) top-left corners and (n, 1, 2) widths and heights, in pixels.
+  """
   boxes = np.asarray(boxes, np.float64)[:, None]
   return boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
 

@@ -1,4 +1,4 @@
-"""Layers that Linen has not, or not independent of the number of devices."""
+"""Layers that Linen lacks, or that there depend on the number of devices."""
 
 import functools
 
@@ -17,7 +17,10 @@ class Dropout(nn.Module):
 
   `nn.Dropout` draws one mask for the array that it sees, so that a device's
   share of a batch gets another mask than the same rows of the whole batch.
-  Here every example has a key of its own: one device and many agree.
+  Here every example has a key of its own, so that one device and many agree.
+
+  Attributes:
+    rate: The probability that an entry is dropped, in [0, 1).
   """
 
   rate: float
@@ -32,12 +35,12 @@ class Dropout(nn.Module):
     """Applies dropout.
 
     Args:
-      x: Activations, (B, ...).
-      example_index: Each example's place in the global batch, (B,) int32.
-      train: Whether to drop anything; without it `x` is returned as it is.
+      x: (B, ...) activations.
+      example_index: (B,) int32, each example's place in the global batch.
+      train: Whether to drop entries; if False, `x` is returned.
 
     Returns:
-      (B, ...), kept entries divided by 1 - rate.
+      (B, ...) activations, the kept ones divided by 1 - rate.
     """
     if not train or self.rate == 0:
       return x
@@ -52,8 +55,8 @@ class Dropout(nn.Module):
 class BatchNorm(nn.Module):
   """Batch normalisation over the whole global batch in training.
 
-  The parameters and statistics of `nn.BatchNorm`; the running variance is that
-  of the batch, without PyTorch's factor n / (n - 1).
+  It has the parameters and statistics of `nn.BatchNorm`. The running variance
+  follows that of the batch, without PyTorch's factor n / (n - 1).
 
   Attributes:
     dtype: The type of the result; statistics and parameters are float32.
@@ -65,15 +68,16 @@ class BatchNorm(nn.Module):
   def __call__(
     self, x: Float[Array, '... channels'], train: bool
   ) -> Float[Array, '... channels']:
-    """Normalises.
+    """Normalises activations.
 
     Args:
-      x: Activations, (..., C).
-      train: Whether to normalise by the batch's mean and variance, which also
-        move the running ones by a tenth, or by the running ones.
+      x: (..., C) activations.
+      train: If True, the mean and variance are those of the batch, and the
+        running ones move a tenth of the way to them; if False, they are the
+        running ones.
 
     Returns:
-      (..., C).
+      (..., C) normalised, scaled and shifted activations.
     """
     shape, channels = x.shape, x.shape[-1]
     scale = self.param('scale', nn.initializers.ones, (channels,))
@@ -85,11 +89,13 @@ class BatchNorm(nn.Module):
     x = x.reshape(-1, channels).astype(wide)
     if train and not self.is_initializing():
       own_mean = _mean_of_rows(x)
-      # The derivative of the variance by the mean is 0, and is not summed up.
+      # The variance's derivative with respect to the mean is 0; stopping the
+      # gradient spares computing it.
       own_var = _mean_of_rows((x - lax.stop_gradient(own_mean)) ** 2)
-      # One reduction for both moments: between processes each has to wait. The
-      # difference of squares is exact about a mean that is near, as the running
-      # one is but in the first steps; there it is as exact as Linen's.
+      # One reduction for both moments, since between processes each costs a
+      # wait. The difference of squares is exact about a mean that is near, as
+      # the running one is after the first steps; in those it is as exact as
+      # Linen's.
       shift = own_mean - running_mean.value
       moments = jnp.stack([shift, own_var + shift**2])
       shift, square = lax.pmean(moments, AXIS)
@@ -104,12 +110,15 @@ class BatchNorm(nn.Module):
 
 
 @jax.custom_vjp
-def _mean_of_rows(x):
-  """(M, C) -> (C,), as a matrix product.
+def _mean_of_rows(
+  x: Float[Array, 'rows channels'],
+) -> Float[Array, ' channels']:
+  """Computes the (C,) mean of (M, C) rows as a matrix product.
 
-  On a CPU that is three to five times faster than a sum, and closer to exact,
-  because a product adds up in blocks. The gradient that JAX derives would be a
-  product too, of (M, 1) and (1, C), in place of one row for all.
+  On a CPU that is three to five times faster than a sum, and more exact,
+  because a product adds up in blocks. The gradient is written out, since the
+  one that JAX derives would be a product of (M, 1) and (1, C), where one row
+  can be broadcast.
   """
   average = jnp.full((1, len(x)), 1 / len(x), x.dtype)
   return jnp.matmul(average, x, precision=lax.Precision.HIGHEST)[0]
@@ -122,21 +131,47 @@ _mean_of_rows.defvjp(
 
 
 @jax.custom_vjp
-def _normalise(x, mean, inverse, scale, bias):
-  """(x - mean) * inverse * scale + bias, of (M, C) and four times (C,).
+def _normalise(
+  x: Float[Array, 'rows channels'],
+  mean: Float[Array, ' channels'],
+  inverse: Float[Array, ' channels'],
+  scale: Float[Array, ' channels'],
+  bias: Float[Array, ' channels'],
+) -> Float[Array, 'rows channels']:
+  """Computes (x - mean) * inverse * scale + bias.
 
-  The gradient is written out, because its four sums over pixels are two, and
-  these are matrix products here: a train step is a tenth faster on a CPU.
+  The gradient is written out with two sums over the rows instead of four, as
+  matrix products: on a CPU a train step is a tenth faster.
+
+  Args:
+    x: (M, C) activations.
+    mean: (C,) means.
+    inverse: (C,) inverse standard deviations.
+    scale: (C,) factors.
+    bias: (C,) summands.
+
+  Returns:
+    (M, C) activations.
   """
   return (x - mean) * (scale * inverse) + bias
 
 
-def _normalise_forward(x, mean, inverse, scale, bias):
+def _normalise_forward(
+  x: Float[Array, 'rows channels'],
+  mean: Float[Array, ' channels'],
+  inverse: Float[Array, ' channels'],
+  scale: Float[Array, ' channels'],
+  bias: Float[Array, ' channels'],
+) -> tuple[Float[Array, 'rows channels'], tuple]:
+  """Computes the result, and what its gradient needs."""
   y = _normalise(x, mean, inverse, scale, bias)
   return y, (x, mean, inverse, scale)
 
 
-def _normalise_backward(residuals, gradient):
+def _normalise_backward(
+  residuals: tuple, gradient: Float[Array, 'rows channels']
+) -> tuple:
+  """Computes the gradients with respect to the five arguments."""
   x, mean, inverse, scale = residuals
   gradient = cpu_kernels.store(gradient)
   total = len(x) * _mean_of_rows(gradient)
@@ -154,7 +189,14 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 def relu(x: Float[Array, '...']) -> Float[Array, '...']:
-  """ReLU, stored on a CPU (`cpu_kernels.store`): convolutions come after it."""
+  """Computes ReLU, and stores it on a CPU for the convolutions after it.
+
+  Args:
+    x: Activations of any shape.
+
+  Returns:
+    The activations, negative ones replaced by 0 (see `cpu_kernels.store`).
+  """
   return cpu_kernels.store(nn.relu(x))
 
 
@@ -164,16 +206,16 @@ Conv = functools.partial(nn.Conv, conv_general_dilated=cpu_kernels.convolve)
 def max_pool_2x2(
   x: Float[Array, 'batch height width channels'],
 ) -> Float[Array, 'batch height//2 width//2 channels']:
-  """2x2 max-pooling with stride 2, an odd last row or column left out.
+  """Computes 2x2 max-pooling with stride 2.
 
-  On a CPU the gradient of `nn.max_pool` runs on one core, 10 to 30 times
-  slower than that of three maxima.
+  An odd last row or column is left out. On a CPU the gradient of `nn.max_pool`
+  runs on one core, 10 to 30 times slower than that of three maxima.
 
   Args:
-    x: Map, (B, H, W, C).
+    x: (B, H, W, C) maps.
 
   Returns:
-    (B, H // 2, W // 2, C).
+    (B, H // 2, W // 2, C) maps.
   """
   height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
   x = x[:, :height, :width]
@@ -185,15 +227,16 @@ def max_pool_2x2(
 def max_pool_3x3(
   x: Float[Array, 'batch height width channels'],
 ) -> Float[Array, 'batch (height+1)//2 (width+1)//2 channels']:
-  """3x3 max-pooling with stride 2 and a border of one: ResNet's stem.
+  """Computes the pooling of ResNet's stem: 3x3, stride 2, padding 1.
 
-  As maxima of slices, for the same reason as `max_pool_2x2`.
+  It takes maxima of slices, since on a CPU the gradient of `nn.max_pool` is
+  slow.
 
   Args:
-    x: Map, (B, H, W, C).
+    x: (B, H, W, C) maps.
 
   Returns:
-    (B, ceil(H / 2), ceil(W / 2), C).
+    (B, ceil(H / 2), ceil(W / 2), C) maps.
   """
   for axis in (1, 2):
     length = x.shape[axis]
@@ -208,14 +251,14 @@ def max_pool_3x3(
 
 
 class Deconv(nn.Module):
-  """4x4 transposed convolution with stride 2 and a border of one, no bias.
+  """A 4x4 transposed convolution with stride 2 and padding 1, without bias.
 
-  It doubles the side, by the sums of `nn.ConvTranspose`.
+  It doubles the sides, and agrees with `nn.ConvTranspose`.
 
   Attributes:
-    features: Number of output channels.
-    dtype: The type of the computation; the kernel (4, 4, in, out) stays float32
-      and is PyTorch's, both spatial axes reversed.
+    features: The number of output channels.
+    dtype: The type of the computation. The kernel (4, 4, in, out) stays float32
+      and is PyTorch's with both spatial axes reversed.
   """
 
   features: int
@@ -225,9 +268,16 @@ class Deconv(nn.Module):
   def __call__(
     self, x: Float[Array, 'batch height width channels']
   ) -> Float[Array, 'batch 2*height 2*width features']:
-    """Doubles the sides of a map: (B, H, W, C) -> (B, 2 H, 2 W, features)."""
+    """Doubles the sides of maps.
+
+    Args:
+      x: (B, H, W, C) maps.
+
+    Returns:
+      (B, 2 H, 2 W, features) maps.
+    """
     shape = (4, 4, x.shape[-1], self.features)
-    # A phase sums over 2x2 of the 4x4 places.
+    # Each output sums over 2x2 of the 4x4 weights, so the fan-in is a quarter.
     init = nn.initializers.variance_scaling(8.0, 'fan_in', 'normal')
     kernel = self.param('kernel', init, shape).astype(self.dtype)
     return cpu_kernels.deconvolve(x.astype(self.dtype), kernel)
@@ -236,16 +286,16 @@ class Deconv(nn.Module):
 def heatmap_head(
   x: Float[Array, 'batch height width channels'], num_landmarks: int
 ) -> Float[Array, 'batch height width landmarks']:
-  """The last layer of a network for heatmaps; call it in its `__call__`.
+  """Computes the last layer of a heatmap network, within its `__call__`.
 
   Weights start small, so that the first maps are flat.
 
   Args:
-    x: Map, (B, H, W, C).
-    num_landmarks: N, how many landmarks there are.
+    x: (B, H, W, C) maps.
+    num_landmarks: The number N of landmarks.
 
   Returns:
-    Heatmaps, (B, H, W, N) float32.
+    (B, H, W, N) float32 heatmaps.
   """
   return Conv(
     num_landmarks,

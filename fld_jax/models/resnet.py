@@ -1,6 +1,6 @@
 """ResNet (He et al., CVPR 2016) in torchvision's v1.5 layout, and narrower.
 
-v1.5: a bottleneck's stride sits in its 3x3 convolution.
+In v1.5 the stride of a bottleneck is in its 3x3 convolution.
 """
 
 from typing import ClassVar
@@ -20,16 +20,18 @@ LAYOUTS = {
   101: ((3, 4, 23, 3), True),
   152: ((3, 8, 36, 3), True),
 }
-EXPANSION = 4  # a bottleneck's outer channels over its inner ones
+EXPANSION = 4  # the ratio of a bottleneck's outer channels to its inner ones
 
 
 class ResNet(Trunk):
-  """The convolutions.
+  """The convolutions of a ResNet.
 
   Attributes:
-    depth: Number of layers of the published classifier: 18, 34, 50, 101, 152.
-    width: Channels of the stem and of the first stage's inner convolutions;
-      64 is the published network. Each later stage has twice as many.
+    depth: The number of layers of the published classifier: 18, 34, 50, 101 or
+      152.
+    width: The number of channels of the stem and of the first stage's inner
+      convolutions, 64 in the published network. Each later stage has twice as
+      many.
     dtype: The type of the computation; parameters stay float32.
   """
 
@@ -41,14 +43,21 @@ class ResNet(Trunk):
 
   @nn.compact
   def __call__(self, image: Image, train: bool) -> dict[str, FeatureMap]:
-    """Computes the maps of the four stages, c2 to c5; see `Trunk`.
+    """Computes the maps of the four stages.
 
-    The channels of c2 are the width, times 4 for bottlenecks, and each later
-    map has twice as many.
+    Args:
+      image: (B, H, W, 3) normalised images, of any floating point type.
+      train: Whether normalisation uses the batch's own statistics and updates
+        the running ones.
+
+    Returns:
+      The maps c2 to c5. Map ci has the shape (B, H / 2^i, W / 2^i, C). C of c2
+      is the width, times 4 for bottlenecks, and doubles from map to map.
 
     Raises:
-      InputError: There is no ResNet of this depth, or the image's sides are no
-        multiples of 32, so that some cells would cover more of it than others.
+      InputError: If there is no ResNet of this depth, or the image's sides are
+        no multiples of 32, so that some cells would cover more of it than
+        others.
     """
     if image.shape[1] % 32 or image.shape[2] % 32:
       raise InputError(
@@ -79,7 +88,14 @@ class ResNet(Trunk):
 
 
 class _Block(nn.Module):
-  """A residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1."""
+  """A residual block: two 3x3 convolutions, or 1x1, 3x3 and 1x1.
+
+  Attributes:
+    channels: The number of channels of the inner convolutions.
+    stride: The stride of the block, 1 or 2.
+    bottleneck: Whether the block has the three convolutions.
+    dtype: The type of the computation.
+  """
 
   channels: int
   stride: int
@@ -87,7 +103,7 @@ class _Block(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x, train: bool):
+  def __call__(self, x: FeatureMap, train: bool) -> FeatureMap:
     c, s = self.channels, self.stride
     out = c * EXPANSION if self.bottleneck else c
     # (channels, kernel side, stride)
@@ -108,8 +124,18 @@ class _Block(nn.Module):
     return relu(x + y)
 
 
-def _conv(channels: int, side: int, stride: int, dtype, name: str):
-  """A convolution without bias, padded as PyTorch does, on both sides alike."""
+def _conv(
+  channels: int, side: int, stride: int, dtype: jnp.dtype, name: str
+) -> nn.Conv:
+  """Makes a convolution without bias, padded alike on both sides as PyTorch's.
+
+  Args:
+    channels: The number of output channels.
+    side: The side of the kernel, odd.
+    stride: The stride of rows and columns.
+    dtype: The type of the computation.
+    name: The name of the layer.
+  """
   return Conv(
     channels,
     (side, side),

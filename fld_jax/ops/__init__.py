@@ -1,1 +1,1 @@
-"""Operations on arrays; each is tested against an independent oracle."""
+"""Operations on arrays: heatmaps, k-means and convolutions."""

@@ -1,11 +1,11 @@
-"""Landmarks <-> heatmaps.
+"""Heatmaps of landmarks, and decoders of heatmaps.
 
-A heatmap of W x W cells covers the crop. Cell i holds what lies at i + 0.5, so
-that index i is the normalised coordinate (i + 0.5) / W - 0.5 and a mirrored
-map is the map of the mirrored landmarks, without a shift.
+A heatmap of W x W cells covers the crop. The middle of cell i is at i + 0.5, so
+that index i is the normalised coordinate (i + 0.5) / W - 0.5 and a mirrored map
+is the map of the mirrored landmarks, without a shift.
 
-Networks of others may have learned otherwise: `shift` is by how many cells
-their peaks lie to the right of that, and below.
+Networks that were trained elsewhere may have another convention: `shift` is the
+number of cells by which their peaks lie further right and further down.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fld_jax import geometry
 from fld_jax.errors import InputError
@@ -24,25 +24,42 @@ DECODERS = ('quarter', 'soft_argmax', 'dark')
 
 
 def to_index(points: Float[Array, '...'], side: int) -> Float[Array, '...']:
-  """Normalised coordinates (..., 2) -> indices of cells, fractional."""
+  """Converts normalised coordinates to fractional indices of cells.
+
+  Args:
+    points: Normalised coordinates of any shape.
+    side: The side W of the maps in cells.
+
+  Returns:
+    The indices, with the shape of the coordinates.
+  """
   return geometry.denormalise(points, side) - 0.5
 
 
 def from_index(index: Float[Array, '...'], side: int) -> Float[Array, '...']:
-  """Indices of cells (..., 2), fractional -> normalised coordinates."""
+  """Converts fractional indices of cells to normalised coordinates.
+
+  Args:
+    index: Indices of any shape.
+    side: The side W of the maps in cells.
+
+  Returns:
+    The normalised coordinates, with the shape of the indices.
+  """
   return geometry.normalise(index + 0.5, side)
 
 
 @dataclasses.dataclass(frozen=True)
 class Codec:
-  """Heatmaps of landmarks, and landmarks of heatmaps.
+  """The settings of heatmaps, their targets and their decoder.
 
   Attributes:
-    decoder: 'quarter', 'soft_argmax' or 'dark'.
-    sigma: Standard deviation of a target's Gaussian, in cells.
-    amplitude: Height of a target.
-    shift: How many cells the peaks lie to the right of our cells, and below.
-    alpha: Sharpness of the soft-argmax.
+    decoder: The decoder, one of DECODERS.
+    sigma: The standard deviation of a target's Gaussian, in cells, above 0.
+    amplitude: The height of a target, above 0.
+    shift: The number of cells by which peaks lie right of the true place and
+      below it.
+    alpha: The sharpness of the soft-argmax, above 0.
   """
 
   decoder: str = 'quarter'
@@ -52,25 +69,27 @@ class Codec:
   alpha: float = 15.0
 
   def differentiable(self) -> 'Codec':
-    """The same targets, read by the one decoder that has a gradient."""
+    """Returns the settings with the one decoder that has a gradient."""
     return dataclasses.replace(self, decoder='soft_argmax')
 
   def encode(
     self, points: Float[Array, 'b n 2'], side: int
   ) -> Float[Array, 'b side side n']:
-    """Gaussians around landmarks; centres are not rounded to cells.
+    """Makes the target heatmaps: Gaussians around landmarks.
+
+    The centres are not rounded to cells.
 
     Args:
       points: (B, N, 2) normalised coordinates.
-      side: W, the maps' side in cells.
+      side: The side W of the maps in cells.
 
     Returns:
-      (B, W, W, N) float32.
+      (B, W, W, N) float32 maps in [0, amplitude].
     """
     index = to_index(points, side) + self.shift
     cells = jnp.arange(side, dtype=jnp.float32)
 
-    def bell(centre):  # (B, N) -> (B, W, N)
+    def bell(centre: Float[Array, 'b n']) -> Float[Array, 'b side n']:
       distance = cells[:, None] - centre[:, None]
       return jnp.exp(-(distance**2) / (2 * self.sigma**2))
 
@@ -80,21 +99,21 @@ class Codec:
   def decode(
     self, views: Sequence[Float[Array, 'b w w n']]
   ) -> Float[Array, 'b n 2']:
-    """Landmarks of heatmaps.
+    """Reads landmarks from heatmaps.
 
     Args:
-      views: Maps of the same landmarks, each (B, W, W, N): the plain image's
-        and perhaps its mirror image's, mirrored back. 'quarter' and 'dark' read
-        their mean. The soft-argmax reads each by itself and averages the
-        landmarks: where views disagree, the softmax of a mean is far from the
-        mean of softmaxes. So it is with a shift, which the mirror image has to
-        the other side.
+      views: Maps of the same landmarks, each (B, W, W, N): those of the image
+        and perhaps those of the mirrored image, mirrored back. 'quarter' and
+        'dark' read the mean of the views. The soft-argmax reads each view by
+        itself and averages the landmarks: where views disagree, the softmax of
+        a mean is far from the mean of softmaxes. With a shift each view is read
+        by itself too, since the mirrored image has it to the other side.
 
     Returns:
       (B, N, 2) normalised coordinates.
 
     Raises:
-      InputError: For a decoder that there is not.
+      InputError: If the decoder is unknown.
     """
     if self.decoder not in DECODERS:
       raise InputError(
@@ -115,13 +134,13 @@ class Codec:
   def confidence(
     self, views: Sequence[Float[Array, 'b w w n']]
   ) -> Float[Array, 'b n']:
-    """How sure maps are of their landmarks: their highest values.
+    """Computes the confidence of landmarks, the height of their peaks.
 
     Args:
-      views: Maps of the same landmarks as for `decode`; their mean is taken.
+      views: Maps of the same landmarks, each (B, W, W, N); their mean is taken.
 
     Returns:
-      (B, N) in [0, 1], 1 for a peak as high as its target.
+      (B, N) confidences in [0, 1], 1 for a peak as high as its target.
     """
     maps = sum(views) / len(views)
     return jnp.clip(maps.max(axis=(1, 2)) / self.amplitude, 0.0, 1.0)
@@ -131,14 +150,14 @@ class Codec:
 
     The flat rest of a map outweighs a peak that is too low, whatever the image
     shows (docs/methods.md 4.2). The rule of thumb there, alpha times amplitude
-    at least ln(W^2) + 2, leaves the peak's width out; so a peak is tried.
+    at least ln(W^2) + 2, leaves out the peak's width; so a peak is tried.
 
     Args:
-      side: W, the maps' side in cells.
+      side: The side W of the maps in cells.
 
     Raises:
       InputError: If a noise-free peak at a quarter of width and height is read
-        more than a tenth of its way to the middle.
+        more than a tenth of the way towards the middle.
     """
     centre, true = (side - 1) / 2, (side - 1) / 4
     bell = np.exp(-((np.arange(side) - true) ** 2) / (2 * self.sigma**2))
@@ -167,12 +186,14 @@ class Codec:
 def soft_argmax(
   heatmaps: Float[Array, 'b w w n'], alpha: float
 ) -> Float[Array, 'b n 2']:
-  """The mean place under softmax(alpha * heatmap) (Song et al. eqs. 2 and 3).
+  """Computes the mean place under softmax(alpha * heatmap).
+
+  It follows Song et al. (2021), equations 2 and 3.
 
   Args:
-    heatmaps: (B, W, W, N).
-    alpha: Sharpness; too small a one gives the middle of the map, see
-      `Codec.check_sharpness`.
+    heatmaps: (B, W, W, N) heatmaps.
+    alpha: The sharpness, above 0. One that is too small gives places near the
+      middle of the map (`Codec.check_sharpness`).
 
   Returns:
     (B, N, 2) normalised coordinates.
@@ -188,14 +209,15 @@ def soft_argmax(
 
 
 def quarter(heatmaps: Float[Array, 'b w w n']) -> Float[Array, 'b n 2']:
-  """The highest cell, and a quarter of a cell towards the higher neighbour.
+  """Finds the highest cell, and moves a quarter cell to its higher neighbour.
 
-  The usual decoding since Newell et al. (ECCV 2016). At the border of the map,
-  where a neighbour is missing, there is no shift on that axis. Of a noise-free
-  Gaussian the error is at most 0.25 cells an axis inside the map.
+  This is the usual decoder since Newell et al. (ECCV 2016). At the border of
+  the map, where a neighbour is missing, nothing is moved on that axis. For a
+  noise-free Gaussian inside the map the error is at most 0.25 cells on each
+  axis.
 
   Args:
-    heatmaps: (B, W, W, N).
+    heatmaps: (B, W, W, N) heatmaps.
 
   Returns:
     (B, N, 2) normalised coordinates.
@@ -213,17 +235,18 @@ def quarter(heatmaps: Float[Array, 'b w w n']) -> Float[Array, 'b n 2']:
 def dark(
   heatmaps: Float[Array, 'b w w n'], sigma: float
 ) -> Float[Array, 'b n 2']:
-  """DARK (Zhang et al., CVPR 2020): the top of the Gaussian below the maps.
+  """Finds the maximum of the underlying Gaussian: DARK.
 
-  Maps are smoothed with the targets' Gaussian; the logarithm's second-order
-  expansion around the highest cell gives the maximum. Where the smoothing
-  would reach beyond the border the map is taken as it is. The result stays
-  within a cell and a half of the highest cell on each axis; where the
-  expansion has no maximum, it is that cell.
+  It follows Zhang et al. (CVPR 2020). Maps are smoothed with the targets'
+  Gaussian; the second-order expansion of the logarithm around the highest cell
+  gives the maximum. Near the border, where the smoothing would reach beyond it,
+  the map is not smoothed. The result stays within a cell and a half of the
+  highest cell on each axis; where the expansion has no maximum, it is that
+  cell.
 
   Args:
-    heatmaps: (B, W, W, N), W at least 5.
-    sigma: of the targets, in cells.
+    heatmaps: (B, W, W, N) heatmaps, W at least 5.
+    sigma: The standard deviation of the targets' Gaussian in cells, above 0.
 
   Returns:
     (B, N, 2) normalised coordinates.
@@ -249,7 +272,7 @@ def dark(
   raw_x, raw_y = _peak(maps, side)
   x, y = jnp.where(use[..., 0], x, raw_x), jnp.where(use[..., 0], y, raw_y)
   chosen = jnp.where(use, smooth, maps)
-  # Ten decades below the top: the logarithm of a map with values below 0.
+  # The logarithm needs values above 0: nothing is below 1e-10 of the maximum.
   floor = 1e-10 * jnp.maximum(chosen.max(axis=-1, keepdims=True), 1e-30)
   log = jnp.log(jnp.maximum(chosen, floor))
   # The expansion needs two cells on each side.
@@ -271,22 +294,31 @@ def dark(
   return from_index(index, side)
 
 
-def _flat(heatmaps):
-  """(B, W, W, N) -> ((B, N, W * W) float32, W)."""
+def _flat(
+  heatmaps: Float[Array, 'b w w n'],
+) -> tuple[Float[Array, 'b n cells'], int]:
+  """Returns the (B, N, W * W) float32 maps, and W."""
   b, side, _, n = heatmaps.shape
   maps = jnp.moveaxis(heatmaps.astype(jnp.float32), -1, 1)
   return maps.reshape(b, n, side * side), side
 
 
-def _peak(maps, side: int):
-  """Column and row of the highest cell, each (B, N) int32."""
+def _peak(
+  maps: Float[Array, 'b n cells'], side: int
+) -> tuple[Int[Array, 'b n'], Int[Array, 'b n']]:
+  """Returns column and row of the highest cell, each (B, N) int32."""
   place = jnp.argmax(maps, axis=-1)
-  # Not % and //, which the converter to ONNX lowers for a known B only.
+  # Not % and //: the converter to ONNX supports them only for a fixed B.
   y = lax.div(place, side)
   return place - side * y, y
 
 
-def _at(maps, side: int, x, y):
-  """Values at columns x and rows y, each (B, N); the border's beyond it."""
+def _at(
+  maps: Float[Array, 'b n cells'],
+  side: int,
+  x: Int[Array, 'b n'],
+  y: Int[Array, 'b n'],
+) -> Float[Array, 'b n']:
+  """Returns (B, N) values at columns x and rows y, clipped to the map."""
   place = jnp.clip(y, 0, side - 1) * side + jnp.clip(x, 0, side - 1)
   return jnp.take_along_axis(maps, place[..., None], axis=-1)[..., 0]

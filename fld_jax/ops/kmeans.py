@@ -1,30 +1,33 @@
 """K-means over a stream of vectors, on all devices.
 
-Lloyd's algorithm from a k-means++ start. The vectors pass by in chunks, so
+It is Lloyd's algorithm from a k-means++ start. The vectors come in chunks, so
 neither the devices nor the host hold them all. Each process of a run has chunks
-of its own: they are stepped through together, a block of each at a time, and
-what a step finds is the same on all. A vector may lack coordinates: distances
-are over those that are there, times sqrt(D / their number), and a centre's
-coordinate is the mean over the members that have it.
+of its own. The processes work in step, on one block each at a time, and the
+result of a step is the same on all. A vector may lack coordinates: distances
+are over the known ones, times sqrt(D / their number), and a centre's coordinate
+is the mean over the members that have it.
 """
 
 import functools
 import math
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 from fld_jax.errors import InputError
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import AXIS, Parallel
 
-# Numbers in a device's share of a block: enough to keep a device busy, and few
-# enough for a CPU's cache, outside of which a step takes four times as long.
+# How many numbers a device's share of a block holds: enough to keep a device
+# busy, and few enough for a CPU's cache, without which a step takes four times
+# as long.
 _SHARE = 2**19
 
 # No TF32 or bfloat16 on accelerators.
@@ -32,15 +35,16 @@ _dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 class KMeans(NamedTuple):
-  """What `kmeans` returns.
+  """The result of `kmeans`.
 
   Attributes:
-    centres: (K, D) float32.
-    inertia: sum of the squared differences to the nearest centre over the
-      coordinates that are there (not rescaled: this is what Lloyd's steps
-      lower).
-    counts: (K,) int64 members; vectors without any coordinate belong nowhere.
-    num_iters: how often the centres were moved.
+    centres: (K, D) float32 centres in the unit of the vectors.
+    inertia: The sum of the squared differences to the nearest centre over the
+      known coordinates. It is not rescaled, since this sum is what Lloyd's
+      steps lower.
+    counts: (K,) int64 numbers of members; a vector without any known coordinate
+      is a member of no cluster.
+    num_iters: The number of times that the centres were moved.
   """
 
   centres: np.ndarray
@@ -49,21 +53,44 @@ class KMeans(NamedTuple):
   num_iters: int
 
 
-def mask_scale(mask):
-  """(B,) D / number of coordinates that are there, for a mask (B, D)."""
+def mask_scale(mask: Bool[Array, 'b d']) -> Float[Array, ' b']:
+  """Computes the factor of squared distances over known coordinates.
+
+  Args:
+    mask: (B, D) bool, True for the coordinates that are known.
+
+  Returns:
+    (B,) D / the number of known coordinates, D if there is none.
+  """
   return mask.shape[1] / jnp.maximum(jnp.sum(mask, axis=1), 1)
 
 
-def _nearest(z, mask, weight, mean, centres):
-  """Finds each vector's centre. A mask None stands for a full one (faster).
+def _nearest(
+  z: Float[Array, 'b d'],
+  mask: Bool[Array, 'b d'] | None,
+  weight: Float[Array, ' b'],
+  mean: Float[Array, ' d'],
+  centres: Float[Array, 'k d'],
+) -> tuple[
+  Float[Array, 'b d'], Int[Array, ' b'], Float[Array, ' b'], Float[Array, ' b']
+]:
+  """Finds each vector's centre.
+
+  Args:
+    z: (B, D) vectors.
+    mask: (B, D) bool, True for the known coordinates; None if all are known,
+      which is faster.
+    weight: (B,) 1 for a vector, 0 for padding and vectors without a coordinate.
+    mean: (D,) mean of all vectors.
+    centres: (K, D) centres less the mean.
 
   Returns:
-    (vectors less the mean, index of the nearest centre, squared difference to
-    it over the coordinates that are there, squared distance to it).
+    (B, D) vectors less the mean; (B,) index of the nearest centre; (B,) squared
+    difference to it over the known coordinates; (B,) squared distance to it.
   """
   x = z - mean
   # x^2 - 2 x c + c^2 without x^2, which is the same for all centres. It only
-  # ranks the centres; the gap comes from differences, which don't cancel.
+  # ranks the centres: the gap is computed from differences, which are exact.
   if mask is None:
     nearest = jnp.argmin(jnp.sum(centres**2, 1) - 2 * _dot(x, centres.T), 1)
     gap = weight * jnp.sum((x - centres[nearest]) ** 2, axis=1)
@@ -77,10 +104,14 @@ def _nearest(z, mask, weight, mean, centres):
   return x, nearest, gap, gap * mask_scale(mask)
 
 
-def _first_best(score, place, x):
-  """Of the largest (rows,) score on all devices: (it, its place, its vector).
+def _first_best(
+  score: Float[Array, ' b'], place: UInt32[Array, ' b'], x: Float[Array, 'b d']
+) -> tuple[Float[Array, ''], UInt32[Array, ''], Float[Array, ' d']]:
+  """Finds the largest score on all devices.
 
-  Of equals it is the one with the lowest place.
+  Returns:
+    The score, its place and its vector. Of equal scores it is the one with the
+    lowest place.
   """
   best = jnp.argmax(score)
   values = lax.all_gather(score[best], AXIS)
@@ -92,8 +123,31 @@ def _first_best(score, place, x):
   return values[device], places[device], vector
 
 
-def _lloyd_step(z, mask, weight, place, mean, centres):
-  """Sums over a block, and its farthest vector."""
+def _lloyd_step(
+  z: Float[Array, 'b d'],
+  mask: Bool[Array, 'b d'] | None,
+  weight: Float[Array, ' b'],
+  place: UInt32[Array, ' b'],
+  mean: Float[Array, ' d'],
+  centres: Float[Array, 'k d'],
+) -> tuple[dict[str, Float[Array, '...']], tuple]:
+  """Computes a block's sums for Lloyd's algorithm, and its farthest vector.
+
+  Args:
+    z: (B, D) vectors, this device's share of the block.
+    mask: (B, D) bool, True for the known coordinates; None if all are known.
+    weight: (B,) 1 for a vector, 0 for padding and vectors without a coordinate.
+    place: (B,) the places of the vectors among all.
+    mean: (D,) mean of all vectors.
+    centres: (K, D) centres less the mean.
+
+  Returns:
+    (totals, farthest). The totals are sums over the block on all devices: each
+    cluster's `sums` (K, D) of vectors less the mean, `present`, how many
+    members have each coordinate ((K, D), or (K, 1) if all are known), `counts`
+    (K,) of members, and the `inertia`. `farthest` is the result of
+    `_first_best`.
+  """
   x, nearest, gap, distance = _nearest(z, mask, weight, mean, centres)
   member = jax.nn.one_hot(nearest, len(centres)) * weight[:, None]
   counts = jnp.sum(member, axis=0)
@@ -108,18 +162,39 @@ def _lloyd_step(z, mask, weight, place, mean, centres):
   return lax.psum(totals, AXIS), _first_best(distance, place, x)
 
 
-def _draw_step(z, mask, weight, place, mean, centres, draw):
-  """Draws a vector of a block, by the squared distances to the centres.
+def _draw_step(
+  z: Float[Array, 'b d'],
+  mask: Bool[Array, 'b d'] | None,
+  weight: Float[Array, ' b'],
+  place: UInt32[Array, ' b'],
+  mean: Float[Array, ' d'],
+  centres: Float[Array, 'k d'],
+  draw: UInt32[Array, '2'],
+) -> tuple[Float[Array, ''], UInt32[Array, ''], Float[Array, ' d']]:
+  """Draws a vector of a block, in proportion to squared distances to centres.
 
-  Each vector has a clock that rings after Exp(1) / chance, and the first to
-  ring wins, so blocks can be compared one after the other. `draw` is (seed,
-  number of the draw); with a vector's place it decides the noise.
+  Each vector gets an exponential waiting time with its squared distance as the
+  rate, and the shortest time wins. So blocks can be compared one after another.
+
+  Args:
+    z: (B, D) vectors, this device's share of the block.
+    mask: (B, D) bool, True for the known coordinates; None if all are known.
+    weight: (B,) 1 for a vector, 0 for padding and vectors without a coordinate.
+    place: (B,) the places of the vectors among all.
+    mean: (D,) mean of all vectors.
+    centres: (K, D) centres less the mean.
+    draw: (2,) the seed and the number of the draw, from 0 on. With a vector's
+      place they decide its random number. Draw 0 is uniform.
+
+  Returns:
+    The result of `_first_best`; the score is the negative logarithm of the
+    waiting time.
   """
   x, _, _, distance = _nearest(z, mask, weight, mean, centres)
   chance = jnp.where(draw[1] == 0, weight, distance)
   bits = threefry_2x32(draw, jnp.concatenate([place, jnp.zeros_like(place)]))
   high, low = bits.reshape(2, -1).astype(jnp.float32)
-  # 64 bits, since 2^23 steps would not tell 10^8 vectors apart.
+  # From 64 bits: with the 2^23 values of one float32, 10^8 vectors would tie.
   uniform = jnp.minimum(
     (high + (low + 0.5) * 2.0**-32) * 2.0**-32, 1 - 2.0**-24
   )
@@ -128,8 +203,8 @@ def _draw_step(z, mask, weight, place, mean, centres, draw):
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(parallel):
-  """(Lloyd step, draw step); cached, since each wrap compiles anew."""
+def _compiled(parallel: Parallel) -> tuple[Callable, Callable]:
+  """Returns the Lloyd step and the draw step, cached for later calls."""
   inputs = (True, True, True, True, False, False)
   return (
     parallel.compile(_lloyd_step, inputs, (False, False)),
@@ -138,16 +213,29 @@ def _compiled(parallel):
 
 
 class _Survey(NamedTuple):
-  """What a first pass tells about one process's vectors."""
+  """The facts about one process's vectors that a first pass collects.
 
-  sums: np.ndarray | float  # (D,) float64
-  present: np.ndarray | int  # (D,) how many have the coordinate
-  size: int  # vectors with a coordinate
-  full: bool  # no vector lacks any
-  lengths: list[int]  # of the chunks
+  Attributes:
+    sums: (D,) float64 sums of each coordinate where it is known; 0.0 without a
+      chunk.
+    present: (D,) the number of vectors that have the coordinate; 0 without a
+      chunk.
+    size: The number of vectors with a known coordinate.
+    full: Whether every vector has all its coordinates.
+    lengths: The number of vectors in each chunk.
+  """
+
+  sums: np.ndarray | float
+  present: np.ndarray | int
+  size: int
+  full: bool
+  lengths: list[int]
 
 
-def _survey(chunks, places) -> _Survey:
+def _survey(
+  chunks: Callable[[], Iterable], places: Int[np.ndarray, ' n'] | None
+) -> _Survey:
+  """Makes a first pass over this process's vectors."""
   sums, present, size, full, lengths = 0.0, 0, 0, True, []
   for z, mask in chunks():
     bad = (~np.isfinite(z) & mask).any(1)
@@ -166,19 +254,37 @@ def _survey(chunks, places) -> _Survey:
 
 
 class _Stream(NamedTuple):
-  """This process's vectors, and what a first pass tells about all."""
+  """This process's vectors, and facts about those of all processes.
+
+  Attributes:
+    chunks: The function that gives this process's chunks anew.
+    places: (n,) the places of this process's vectors among all.
+    parallel: The devices, of all processes.
+    mean: (D,) float32 mean of all vectors. Steps subtract it, since centred
+      vectors lose less to rounding.
+    size: The number of all processes' vectors with a known coordinate.
+    full: Whether every vector of all processes has all its coordinates.
+    rows: The number of rows of a block that this process fills.
+    num_blocks: The number of blocks in a pass.
+  """
 
   chunks: Callable
-  places: np.ndarray  # (n,) of this process's among all
+  places: np.ndarray
   parallel: Parallel
-  mean: np.ndarray  # (D,); centred vectors lose less to rounding
-  size: int  # vectors with a coordinate, of all processes
-  full: bool  # no vector lacks any
-  rows: int  # of a block, of this process
-  num_blocks: int  # of a pass
+  mean: np.ndarray
+  size: int
+  full: bool
+  rows: int
+  num_blocks: int
 
   @classmethod
-  def open(cls, chunks, places, parallel):
+  def open(
+    cls,
+    chunks: Callable[[], Iterable],
+    places: Int[np.ndarray, ' n'] | None,
+    parallel: Parallel,
+  ) -> '_Stream':
+    """Makes a first pass, and plans the blocks; arguments of `kmeans`."""
     surveys = processes.call_on_all(lambda: _survey(chunks, places))
     sums, present, sizes, full, lengths = zip(*surveys, strict=True)
     if not sum(sizes):
@@ -197,10 +303,15 @@ class _Stream(NamedTuple):
       chunks, places, parallel, mean, sum(sizes), all(full), rows, max(blocks)
     )
 
-  def blocks(self):
-    """Yields (z, mask, weight, place) of `rows` rows, to be sharded.
+  def blocks(self) -> Iterator[tuple]:
+    """Makes a pass over the vectors.
 
-    Every process gets as many: who has fewer vectors adds rows of weight 0.
+    Every process gets `num_blocks` blocks; one with fewer vectors adds rows of
+    weight 0.
+
+    Yields:
+      (z, mask, weight, place), this process's share of a block, with `rows`
+      rows each; the mask is None if all coordinates are known.
     """
     processes.barrier('a pass of k-means')
     start = number = 0
@@ -217,7 +328,13 @@ class _Stream(NamedTuple):
     for _ in range(number, self.num_blocks):
       yield self._block(nothing, nothing, nothing[:, 0])
 
-  def _block(self, z, mask, place):
+  def _block(
+    self,
+    z: Float[np.ndarray, 'n d'],
+    mask: Shaped[np.ndarray, 'n d'],
+    place: Shaped[np.ndarray, ' n'],
+  ) -> tuple:
+    """Pads vectors to a block."""
     weight = np.ones(len(z)) if self.full else mask.any(1)
     return (
       self._padded(z, np.float32),
@@ -226,26 +343,46 @@ class _Stream(NamedTuple):
       self._padded(place, np.uint32),
     )
 
-  def _padded(self, x, dtype):
+  def _padded(
+    self, x: Shaped[np.ndarray, 'n ...'], dtype: DTypeLike
+  ) -> Shaped[np.ndarray, 'rows ...']:
+    """Adds zeros up to the number of rows of a block."""
     x = np.asarray(x, dtype)
     short = self.rows - len(x)
     return np.pad(x, ((0, short), *((0, 0),) * (x.ndim - 1))) if short else x
 
-  def steps(self, step, *whole):
-    """Yields what a step returns of each block, as NumPy arrays."""
+  def steps(
+    self, step: Callable, *whole: Float[np.ndarray, '...']
+  ) -> Iterator[Any]:
+    """Runs a compiled step on every block of a pass.
+
+    Args:
+      step: `_lloyd_step` or `_draw_step`, compiled.
+      *whole: The arguments of the step after the block's.
+
+    Yields:
+      What the step returns for a block, as NumPy arrays.
+    """
     whole = self.parallel.replicate(whole)
     for block in self.blocks():
       out = step(*self.parallel.shard(block), *whole)
       yield jax.device_get(self.parallel.unreplicate(out))
 
 
-def _better(new, best):
-  """Whether a (score, place, vector) comes before another."""
+def _better(new: tuple, best: tuple) -> bool:
+  """Tells whether a (score, place, vector) comes before another one."""
   return new[0] > best[0] or (new[0] == best[0] and new[1] < best[1])
 
 
-def _assign(stream, centres):
-  """One pass: float64 totals of `_lloyd_step`, and the farthest vector."""
+def _assign(
+  stream: _Stream, centres: Float[np.ndarray, 'k d']
+) -> tuple[dict[str, Float[np.ndarray, '...']], Float[np.ndarray, ' d'] | None]:
+  """Makes a pass of Lloyd's algorithm.
+
+  Returns:
+    The totals of `_lloyd_step` over all blocks in float64, and the (D,) vector
+    less the mean that is farthest from its centre; None if all are at a centre.
+  """
   step, totals, farthest = _compiled(stream.parallel)[0], None, (0.0, 0, None)
   for new, found in stream.steps(step, stream.mean, centres):
     new = {name: np.asarray(x, np.float64) for name, x in new.items()}
@@ -254,8 +391,14 @@ def _assign(stream, centres):
   return totals, farthest[2]
 
 
-def _plus_plus(stream, num_clusters, seed):
-  """(K, D) centred start by k-means++ (Arthur and Vassilvitskii, SODA 2007)."""
+def _plus_plus(
+  stream: _Stream, num_clusters: int, seed: int
+) -> Float[np.ndarray, 'k d']:
+  """Draws the start by k-means++ (Arthur and Vassilvitskii, SODA 2007).
+
+  Returns:
+    (K, D) float32 centres less the mean.
+  """
   step = _compiled(stream.parallel)[1]
   centres = np.zeros((num_clusters, len(stream.mean)), np.float32)
   for number in range(num_clusters):
@@ -267,13 +410,20 @@ def _plus_plus(stream, num_clusters, seed):
         f'num_clusters is {num_clusters}, but the pseudo-label vectors have '
         f'only {number} different values: choose fewer.'
       )
-    # The places still to fill repeat a centre, which changes no distance.
+    # The rows still to fill repeat a centre, which changes no distance.
     centres[number:] = winner[2]
   return centres
 
 
-def _moved(centres, totals, farthest):
-  """Centres at their members' means; the first empty one at the farthest."""
+def _moved(
+  centres: Float[np.ndarray, 'k d'],
+  totals: dict[str, Float[np.ndarray, '...']],
+  farthest: Float[np.ndarray, ' d'] | None,
+) -> Float[np.ndarray, 'k d']:
+  """Moves centres to their members' means.
+
+  The first centre without members moves to the farthest vector.
+  """
   sums, present = totals['sums'], totals['present']
   means = np.where(present > 0, sums / np.maximum(present, 1), centres)
   empty = np.flatnonzero(totals['counts'] == 0)
@@ -288,37 +438,40 @@ def kmeans(
   *,
   seed: int,
   parallel: Parallel,
-  places: np.ndarray | None = None,
+  places: Int[np.ndarray, ' n'] | None = None,
   num_iters: int = 100,
   tolerance: float = 1e-6,
-  init: np.ndarray | None = None,
+  init: Float[np.ndarray, 'k d'] | None = None,
 ) -> KMeans:
   """Clusters a stream of vectors, of which each process has a share.
 
   Neither the chunks' sizes nor the number of devices and processes change the
   result, but for rounding. A cluster that loses all its members starts again at
-  the vector that is farthest from its centre, one cluster an iteration.
+  the vector that is farthest from its centre, one cluster in each iteration.
 
   Args:
-    chunks: called once a pass (num_clusters + num_iters + 2 times at most);
-      gives an iterable of (z, mask): (n, D) float and bool NumPy arrays, the
-      same each time, n of any size (some thousands keep the devices busy). A
-      process may have none.
-    num_clusters: K.
-    seed: 0 to 2^32 - 1, of the k-means++ start.
-    parallel: the devices, of all processes.
-    places: below 2^32, ascending, those of this process's vectors among all;
-      None if it has them all.
-    num_iters: how often the centres move at most; 0 only evaluates the start.
-    tolerance: stop when an iteration lowers the inertia by a smaller share,
-      or moves no centre.
-    init: (K, D) the start; None draws one with k-means++.
+    chunks: A function that is called once for each pass, num_clusters +
+      num_iters + 2 times at most. It returns an iterable of (z, mask), (n, D)
+      float and bool NumPy arrays, the same each time. n is any number; some
+      thousands keep the devices busy. A process may have no chunk.
+    num_clusters: The number of clusters K, at least 1.
+    seed: The seed of the k-means++ start, 0 to 2^32 - 1.
+    parallel: The devices, of all processes.
+    places: (n,) the places of this process's vectors among all, ascending and
+      below 2^32; None if this process has all vectors.
+    num_iters: The largest number of times that the centres move; 0 only
+      evaluates the start.
+    tolerance: The relative decrease of the inertia below which the iterations
+      stop. They also stop when no centre moves.
+    init: (K, D) centres to start from; None draws them with k-means++.
 
   Returns:
-    KMeans; counts and inertia are those of the returned centres.
+    The clusters; counts and inertia are those of the returned centres.
 
   Raises:
-    InputError: a vector is not finite, or fewer different ones than clusters.
+    InputError: If a vector is not finite, or there are fewer different vectors
+      than clusters.
+    ValueError: If `chunks` does not give the same vectors each time.
   """
   stream = _Stream.open(chunks, places, parallel)
   if stream.size < num_clusters:
