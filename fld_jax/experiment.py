@@ -70,14 +70,10 @@ def run(
       lambda row, folder: run(row, folder, mode='train', splits=splits),
       splits[0],
     )
-<<<<<<< HEAD
   begun = manifest.read_manifest(workdir) if mode == 'train' else {}
   if begun:
     config = defaults.as_begun(config, begun['config'])
-  # The only place where a run's config becomes objects, which are handed down.
-=======
   # Here alone the config of a run becomes objects, which are handed down.
->>>>>>> words_a
   setup = resolve(config)
   checks.check_config(config, setup)
   if mode == 'train' and not begun:
@@ -89,14 +85,9 @@ def run(
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
   for split in splits:
-<<<<<<< HEAD
-    # Refuses one that there is not.
+    # An unknown split is refused before anything is trained.
     field = 'config.eval_splits' if split in config.eval_splits else '--split'
     input_pipeline.Records(builder, split, only=setup.selected, field=field)
-=======
-    # An unknown split is refused before anything is trained.
-    input_pipeline.Records(builder, split, only=setup.selected)
->>>>>>> words_a
   with contextlib.ExitStack() as stack:
     processes.call_on_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
@@ -236,11 +227,10 @@ def _write(
   evaluation.save(directory / 'evaluation.npz')
 
 
-<<<<<<< HEAD
 def _print(
   directory: pathlib.Path, split: str, metrics: dict, guess: dict | None
 ) -> None:
-  """Prints the table of NE, and what was written.
+  """Prints the table of NE, and the paths of the files that were written.
 
   Args:
     directory: The folder of the evaluation.
@@ -248,10 +238,6 @@ def _print(
     metrics: The metrics.
     guess: The figures of the constant guess, None if they are not known.
   """
-=======
-def _print(directory: pathlib.Path, split: str, metrics: dict) -> None:
-  """Prints the table of NE, and the paths of the files that were written."""
->>>>>>> words_a
   print(f'\n{split}: NE in % of the box\n{text_tables.format_table(metrics)}')
   if guess:
     macro = guess['ne']['macro']

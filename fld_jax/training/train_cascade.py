@@ -33,7 +33,7 @@ from fld_jax.evaluation.baseline import MeanPosition
 from fld_jax.evaluation.text_tables import percent
 from fld_jax.files.atomic import write_file
 from fld_jax.input_pipeline import Records
-from fld_jax.pretrained import torchvision
+from fld_jax.pretrained import start
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   compare_configs,
@@ -410,7 +410,7 @@ class _Trainer:
       previous_models=tuple(s.model for s in self.stages),
       previous=tuple(s.networks[ALL] for s in self.stages),
       clusters={'centres': clusters['centres']} if clusters else {},
-      initial=lambda begins: self._initial(name, stage, model, seed, begins),
+      initial=lambda begins: self._initial(index, branch, model, seed, begins),
       tune_ne=tune_ne,
       guess=self._guess_ne(tune),
       show=show,
@@ -421,8 +421,8 @@ class _Trainer:
 
   def _initial(
     self,
-    name: str,
-    stage: ConfigDict,
+    index: int,
+    branch: str,
     model: nn.Module,
     seed: int,
     begins: bool,
@@ -430,14 +430,14 @@ class _Trainer:
     """Makes the variables that a network starts from.
 
     Args:
-      name: The network's name, for the log.
-      stage: The stage's config.
+      index: The stage's place in `config.stages`, from 0 on.
+      branch: The network's name in the stage: 'all', 'easy' or 'hard'.
       model: The Linen module.
       seed: The seed of random variables.
       begins: Whether the training begins. If it is resumed, only the structure
         of the variables counts, and no file of weights is read.
     """
-    size = self.setup.pipeline.size
+    stage, size = self.config.stages[index], self.setup.pipeline.size
     variables = stage_lib.init_variables(model, size, seed)
     if stage.init == 'previous' and self.stages:
       return model.warm_start(
@@ -447,16 +447,15 @@ class _Trainer:
       )
     if not (self.config.pretrained and begins):
       return variables
-    path = pathlib.Path(self.config.pretrained).expanduser()
-    variables, left_out = torchvision.start_trunk(
-      path, variables, self.config.model.name
+    variables, what = start.start_network(
+      variables,
+      self.config,
+      self.setup,
+      index,
+      branch,
     )
-    logger.info(
-      '%s starts from %s, of which it leaves out %s.',
-      name,
-      path,
-      ', '.join(k for k in left_out if not k.endswith('tracked')) or 'nothing',
-    )
+    name = stage.name if branch == ALL else f'{stage.name}/{branch}'
+    logger.info('%s %s.', name, what)
     return variables
 
 
