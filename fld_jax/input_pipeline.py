@@ -176,7 +176,7 @@ def _check_split(builder, split: str, field: str) -> None:
   try:
     if splits[split].num_examples:
       return
-  except (KeyError, ValueError):  # no such split, or not how a part is written
+  except (KeyError, NotImplementedError, ValueError):  # TFDS' ways to say no
     what = f"There is no split '{split}' in {name}"
   else:
     what = f"The split '{split}' of {name} has no images"

@@ -65,7 +65,7 @@ def start_from_run(
   ours = traverse_util.flatten_dict(variables)
   names = _landmark_names(workdir, saved)
   is_same = names == setup.landmarks.names
-  own = set() if is_same else _places_of_landmarks(config, setup, index, ours)
+  own = set() if is_same else places_of_landmarks(config, setup, index, ours)
   own |= {place for place in ours if 'pseudo_label' in '/'.join(place)}
   taken = {
     place
@@ -130,13 +130,19 @@ def _landmark_names(
     return None
 
 
-def _places_of_landmarks(
+def places_of_landmarks(
   config: ConfigDict, setup: Setup, index: int, ours: Iterable[Place]
 ) -> set[Place]:
-  """The variables that are there for the landmarks.
+  """Finds the variables that are there for the landmarks.
 
   Those are the ones that would be others with one landmark more, in shape or
   because a layer is there once for each landmark, and then has its number.
+
+  Args:
+    config: This run's config.
+    setup: What it resolves to.
+    index: Which of `config.stages` the network is of.
+    ours: The places of its variables.
   """
   count, size = setup.landmarks.num_landmarks, setup.pipeline.size
   stage = config.stages[index]

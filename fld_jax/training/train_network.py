@@ -180,10 +180,7 @@ def _announce(job: Job, plan: schedules.Plan, done: int) -> None:
     return
   why = ''
   if plan.total > plan.wished:
-    why = (
-      f' (its train_epochs are {plan.wished} of so few images, its min_steps '
-      f'{plan.total})'
-    )
+    why = f' (its min_steps; its train_epochs would be {plan.wished})'
   logger.info(
     '%s: %d updates%s on %d images, %d evaluations.',
     job.name,
