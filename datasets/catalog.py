@@ -135,9 +135,10 @@ DATASETS = {
     source=Source(
       'https://cocodataset.org/#download (or your own files)',
       """
-      annotations/train.json, val.json, test.json   (one or more of them; other
-                                  places: config.dataset.annotations)
-      images/FILE_NAME ...        (other places: config.dataset.images)
+      annotations/train.json, val.json, test.json   (one is enough)
+      images/FILE_NAME ...
+      Folders as CVAT, Label Studio, Roboflow and FiftyOne export them are found
+      without a setting; config.dataset.annotations and images name others.
       COCO 2017's own layout, annotations/person_keypoints_val2017.json and
       val2017/, is --dataset=coco, or dataset=coco in a config's argument.
       """,
@@ -305,16 +306,42 @@ def whole_set(config: ConfigDict) -> LandmarkSet:
   Args:
     config: The config's part `dataset`.
 
+  Returns:
+    The landmark set, with the pairs that `config.swaps` declares.
+
   Raises:
-    InputError: The name is unknown, or files that say which landmarks there are
-      are wrong.
+    InputError: The name is unknown, files that say which landmarks there are
+      are wrong, or `swaps` names none of the landmarks.
   """
   landmarks = find(config.name).landmarks
-  if isinstance(landmarks, LandmarkSet):
+  if not isinstance(landmarks, LandmarkSet):
+    with instructions(config.name):
+      check_manual_dir(config)
+      landmarks = pkgutil.resolve_name(landmarks)(config)
+  if not config.swaps:
     return landmarks
-  with instructions(config.name):
-    check_manual_dir(config)
-    return pkgutil.resolve_name(landmarks)(config)
+  swaps = _declared(config.swaps, landmarks.names)
+  return dataclasses.replace(landmarks, swaps=swaps)
+
+
+def _declared(text: str, names: tuple[str, ...]) -> tuple:
+  """The pairs of names that `config.dataset.swaps` declares."""
+  if text == 'none':
+    return ()
+  pairs = [tuple(pair.strip().split(':')) for pair in text.split(',')]
+  # Names have underscores where files may have blanks.
+  pairs = [tuple('_'.join(name.split()) for name in pair) for pair in pairs]
+  each = [name for pair in pairs for name in pair]
+  wrong = [name for name in each if name not in names]
+  if wrong or any(len(pair) != 2 for pair in pairs) or len({*each}) < len(each):
+    reason = f"has '{wrong[0]}'" if wrong else f"is '{text}'"
+    raise InputError(
+      f"config.dataset.swaps {reason}, must be 'none' or pairs of landmarks "
+      f'that change places in a mirrored image, such as {names[0]}:{names[-1]},'
+      f' each at most once; there are {", ".join(names)}.',
+      'config',
+    )
+  return tuple(pairs)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,17 @@ import os
 import pkgutil
 import time
 
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from fld_jax.datasets.catalog import check_manual_dir, find, instructions
+from fld_jax.datasets.catalog import (
+  check_manual_dir,
+  find,
+  instructions,
+  whole_set,
+)
 from fld_jax.datasets.common.folder_builder import FolderBuilder
+from fld_jax.schema import LandmarkSet
 
 
 def prepare(config: ConfigDict) -> dict:
@@ -17,8 +24,9 @@ def prepare(config: ConfigDict) -> dict:
     config: The config's part `dataset`.
 
   Returns:
-    `splits`, name -> number of records, and `left_out`, reason -> number of
-    rows that are not records.
+    `splits`, name -> number of records; `left_out`, reason -> number of rows
+    that are not records; `examples`, reason -> names of a few; `notes`, what is
+    worth knowing -> how often it was seen.
 
   Raises:
     InputError: The folder or a file in it is wrong; then nothing is prepared.
@@ -27,26 +35,55 @@ def prepare(config: ConfigDict) -> dict:
   known = make_builder(config).is_prepared()
   builder = prepared_builder(config)
   seconds = time.perf_counter() - start
-  summary = {
-    'splits': {k: v.num_examples for k, v in builder.info.splits.items()},
-    'left_out': {},
-  }
-  if isinstance(builder, FolderBuilder):
-    summary = builder.summary()
-  total = sum(summary['splits'].values())
+  found = summary(builder)
+  total = sum(found['splits'].values())
   print(f'\n{config.name}: {total} records')
-  for part, rows in summary.items():
-    for name, number in rows.items():
-      print(f'  {"left out: " * (part == "left_out")}{name:10} {number:>9}')
-  if not summary['left_out']:
-    print('  nothing was left out')
+  for line in describe(builder, whole_set(config)):
+    print(f'  {line}')
   rate = f'{seconds:.1f} s, {total / seconds:.0f} images/s'
   print('Prepared before.' if known else f'Prepared in {rate}.')
   print(f'Records: {builder.data_dir}', flush=True)
-  return summary
+  return found
 
 
-def prepared_builder(config: ConfigDict):
+def summary(builder: tfds.core.DatasetBuilder) -> dict:
+  """The summary of prepared data that `prepare` returns.
+
+  Args:
+    builder: The builder of the data.
+  """
+  if isinstance(builder, FolderBuilder):
+    return {'examples': {}, 'notes': {}, **builder.summary()}
+  splits = {k: v.num_examples for k, v in builder.info.splits.items()}
+  return {'splits': splits, 'left_out': {}, 'examples': {}, 'notes': {}}
+
+
+def describe(
+  builder: tfds.core.DatasetBuilder, landmarks: LandmarkSet
+) -> list[str]:
+  """What is in prepared data, and how their files were taken.
+
+  Args:
+    builder: The builder of the data.
+    landmarks: The landmark set of the data.
+
+  Returns:
+    Lines of text.
+  """
+  found = summary(builder)
+  lines = [f'{name:10} {n:>9}' for name, n in found['splits'].items()]
+  if isinstance(builder, FolderBuilder):
+    lines += builder.about()
+  for why, n in found['left_out'].items():
+    examples = ', '.join(found['examples'].get(why, []))
+    lines.append(f'left out: {why} {n} ({examples})')
+  lines += [f'{what}: {n}' for what, n in found['notes'].items()]
+  if not found['left_out']:
+    lines.append('nothing was left out')
+  return [*lines, f'left and right: {landmarks.pairs_in_words}']
+
+
+def prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
   """The builder that a config names, after preparing its data if needed.
 
   Args:
@@ -65,7 +102,7 @@ def prepared_builder(config: ConfigDict):
   return builder
 
 
-def content_id(builder) -> str:
+def content_id(builder: tfds.core.DatasetBuilder) -> str:
   """A name of prepared data that is the same for the same records.
 
   The path of the prepared files also changes with the times of the image files:
@@ -80,7 +117,7 @@ def content_id(builder) -> str:
   return f'{builder.name}/{content}/{builder.version}'
 
 
-def make_builder(config: ConfigDict):
+def make_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
   """The builder that a config names, prepared or not.
 
   Args:

@@ -48,7 +48,8 @@ def base(dataset: str) -> ConfigDict:
   # Anno_fine.
   config.dataset.labels = 'coarse'
   # For coco_keypoints: the annotations' file, a path below manual_dir in which
-  # {split} stands for train, val or test.
+  # {split} stands for train, val or test; one without {split} is the only file,
+  # from which val is split off. If there is none, other places are searched.
   config.dataset.annotations = 'annotations/{split}.json'
   # For coco_keypoints: the folder of images, a path below manual_dir that may
   # hold {split}.
@@ -56,6 +57,9 @@ def base(dataset: str) -> ConfigDict:
   # For coco_keypoints: a detector's boxes, in place of the annotated ones; a
   # path below manual_dir that may hold {split}.
   config.dataset.detections = ''
+  # Pairs of landmarks that change places in a mirrored image, where their names
+  # do not tell: 'neck_a:neck_b,hem_a:hem_b'; 'none' if there are none.
+  config.dataset.swaps = ''
   # For lsp, lspet and parse: whether left and right are the 'observer's or the
   # 'person's (not for parse).
   config.dataset.centric = 'observer'

@@ -4,6 +4,7 @@ from collections import Counter
 
 # Exit status of a run that wants to be started again: sysexits' EX_TEMPFAIL.
 START_AGAIN = 75
+MAX_EXAMPLES = 3  # of the rows that are left out for one reason
 
 
 class InputError(Exception):
@@ -52,6 +53,8 @@ class Findings:
   Attributes:
     strict: Whether the first mistake ends the reading.
     left_out: Reason -> number of rows that are left out and not mistakes.
+    left_out_examples: Reason -> names of the first few rows that are left out.
+    notes: What is worth knowing and no mistake -> how often it was seen.
     mistakes: The collected mistakes; empty if `strict`.
   """
 
@@ -63,6 +66,8 @@ class Findings:
     """
     self.strict = strict
     self.left_out: Counter = Counter()
+    self.left_out_examples: dict[str, list[str]] = {}
+    self.notes: Counter = Counter()
     self.mistakes: list[InputError] = []
 
   def mistake(self, error: InputError) -> None:
@@ -74,3 +79,14 @@ class Findings:
     if self.strict:
       raise error
     self.mistakes.append(error)
+
+  def leave_out(self, reason: str, example: str) -> None:
+    """Counts a row that is left out and no mistake.
+
+    Args:
+      reason: Why it is left out.
+      example: What names the row.
+    """
+    self.left_out[reason] += 1
+    if self.left_out[reason] <= MAX_EXAMPLES:
+      self.left_out_examples.setdefault(reason, []).append(example)

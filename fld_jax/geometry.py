@@ -20,6 +20,45 @@ from fld_jax import schema
 from fld_jax.errors import InputError
 
 
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+  """The size of a photo after it is turned as its EXIF data say.
+
+  Args:
+    size: (width, height) as the file stores it.
+    orientation: The EXIF orientation, 1 to 8.
+  """
+  return size[::-1] if orientation >= 5 else size
+
+
+def upright_points(
+  points: np.ndarray, size: tuple[int, int], orientation: int
+) -> np.ndarray:
+  """Maps positions on a stored photo to the photo as it is shown.
+
+  Args:
+    points: (..., 2) x, y in pixels of the photo as the file stores it.
+    size: (width, height) as the file stores it.
+    orientation: The EXIF orientation, 1 to 8.
+
+  Returns:
+    (..., 2) float64 x, y in pixels of the photo as it is shown.
+  """
+  points = np.asarray(points, np.float64)
+  x, y = points[..., 0], points[..., 1]
+  width, height = size
+  turned = {
+    1: (x, y),
+    2: (width - x, y),
+    3: (width - x, height - y),
+    4: (x, height - y),
+    5: (y, x),
+    6: (height - y, x),
+    7: (height - y, width - x),
+    8: (y, width - x),
+  }
+  return np.stack(turned[orientation], axis=-1)
+
+
 def grow_box(box: np.ndarray, margin: float) -> np.ndarray:
   """Grows a box by `margin` of its width and height on each side.
 

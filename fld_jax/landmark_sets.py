@@ -1,5 +1,7 @@
 """Landmark sets of the data sets: names, left/right pairs, partitions."""
 
+import itertools
+
 from fld_jax.schema import LandmarkSet
 
 # Codes of list_landmarks.txt. 0 stands for "not known".
@@ -24,7 +26,28 @@ FASHION_8 = LandmarkSet(
   },
   top=('collar', 'sleeve'),
   types=CLOTHES_TYPES,
+  skeleton=(
+    ('collar_left', 'collar_right'),
+    ('collar_left', 'sleeve_left'),
+    ('collar_right', 'sleeve_right'),
+    ('collar_left', 'waist_left'),
+    ('collar_right', 'waist_right'),
+    ('waist_left', 'waist_right'),
+    ('waist_left', 'hem_left'),
+    ('waist_right', 'hem_right'),
+    ('hem_left', 'hem_right'),
+  ),
 )
+
+
+def _both_sides(one: str, other: str) -> list[tuple[str, str]]:
+  """The lines between two landmarks of the left side and of the right one."""
+  return [(f'{one}_{side}', f'{other}_{side}') for side in ('left', 'right')]
+
+
+def _across(*names: str) -> list[tuple[str, str]]:
+  """The lines from left to right."""
+  return [(f'{name}_left', f'{name}_right') for name in names]
 
 
 FASHION_AI_24 = LandmarkSet(
@@ -71,6 +94,29 @@ FASHION_AI_24 = LandmarkSet(
     **dict.fromkeys((1, 2, 3), ('armpit_left', 'armpit_right')),
     **dict.fromkeys((4, 5), ('waistband_left', 'waistband_right')),
   },
+  skeleton=(
+    *_both_sides('neckline', 'shoulder'),
+    *_both_sides('shoulder', 'armpit'),
+    *_both_sides('armpit', 'waistline'),
+    *_both_sides('waistband', 'hemline'),
+    ('neckline_left', 'center_front'),
+    ('center_front', 'neckline_right'),
+    *_across('waistline', 'top_hem', 'waistband', 'hemline'),
+    ('cuff_left_in', 'cuff_left_out'),
+    ('cuff_right_in', 'cuff_right_out'),
+    ('shoulder_left', 'cuff_left_out'),
+    ('shoulder_right', 'cuff_right_out'),
+    ('armpit_left', 'cuff_left_in'),
+    ('armpit_right', 'cuff_right_in'),
+    ('armpit_left', 'top_hem_left'),
+    ('armpit_right', 'top_hem_right'),
+    ('waistband_left', 'bottom_left_out'),
+    ('waistband_right', 'bottom_right_out'),
+    ('bottom_left_out', 'bottom_left_in'),
+    ('bottom_right_out', 'bottom_right_in'),
+    ('crotch', 'bottom_left_in'),
+    ('crotch', 'bottom_right_in'),
+  ),
 )
 
 
@@ -80,6 +126,15 @@ def _sides(one: str, other: str) -> dict[str, tuple]:
     side: ((f'{side}_{one}',), (f'{side}_{other}',))
     for side in ('left', 'right')
   }
+
+
+def _limbs(*joints: str) -> list[tuple[str, str]]:
+  """The lines along the joints of a limb, of both sides."""
+  return [
+    (f'{side}_{a}', f'{side}_{b}')
+    for side in ('left', 'right')
+    for a, b in itertools.pairwise(joints)
+  ]
 
 
 # Joints in the order of LSP's files; sticks of strict PCP
@@ -116,6 +171,14 @@ LSP_14 = LandmarkSet(
       for side, ends in _sides(*joints).items()
     },
   },
+  skeleton=(
+    ('head_top', 'neck'),
+    ('left_shoulder', 'right_shoulder'),
+    ('left_hip', 'right_hip'),
+    *_limbs('shoulder', 'elbow', 'wrist'),
+    *_limbs('hip', 'knee', 'ankle'),
+    *_limbs('shoulder', 'hip'),
+  ),
 )
 
 
@@ -144,5 +207,16 @@ COCO_17 = LandmarkSet(
   sigmas=(
     *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072),
     *(0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+  ),
+  skeleton=(
+    ('left_eye', 'right_eye'),
+    *_limbs('shoulder', 'elbow', 'wrist'),
+    *_limbs('hip', 'knee', 'ankle'),
+    *_limbs('shoulder', 'hip'),
+    *_limbs('eye', 'ear'),
+    ('nose', 'left_eye'),
+    ('nose', 'right_eye'),
+    ('left_shoulder', 'right_shoulder'),
+    ('left_hip', 'right_hip'),
   ),
 )

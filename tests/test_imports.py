@@ -16,6 +16,7 @@ PACKAGE = ROOT / 'fld_jax'
 # a folder from any other of its own folder, without circles.
 ORDER = (
   'errors',
+  'mirror_names',
   'schema',
   'landmark_sets',
   'geometry',

@@ -1,5 +1,7 @@
 """Landmark sets: sides, pairs and what follows from them."""
 
+import json
+
 import pytest
 
 from fld_jax.errors import InputError
@@ -40,4 +42,31 @@ def test_sides_of_declared_pairs():
 
 def test_a_landmark_without_a_partner_is_refused():
   with pytest.raises(InputError, match="'left_cup' has no partner 'right_cup'"):
-    LandmarkSet(('left_cup', 'tip')).sides  # noqa: B018
+    LandmarkSet(('left_cup', 'tip')).flip  # noqa: B018
+
+
+@pytest.mark.parametrize(
+  'landmarks', [FASHION_8, FASHION_AI_24, LSP_14, COCO_17, GIVEN]
+)
+def test_written_down_and_read_again(landmarks):
+  text = json.dumps(landmarks.to_dict())
+  assert LandmarkSet.from_dict(json.loads(text), 'F, landmarks') == landmarks
+
+
+@pytest.mark.parametrize('field', [*LSP_14.to_dict()])
+@pytest.mark.parametrize('value', [None, 7, 'x', [5], {'a': {}}, [['neck']]])
+def test_a_wrong_field_is_named(field, value):
+  if (field, value) in (('swaps', None), ('norm', 'x')):
+    return
+  with pytest.raises(InputError, match=f'^F, landmarks.{field}: is .* must be'):
+    LandmarkSet.from_dict({**LSP_14.to_dict(), field: value}, 'F, landmarks')
+  missing = LSP_14.to_dict()
+  del missing[field]
+  with pytest.raises(InputError, match=f'^F, landmarks.{field}: is missing'):
+    LandmarkSet.from_dict(missing, 'F, landmarks')
+
+
+def test_skeletons_join_landmarks_of_the_set():
+  for landmarks in (FASHION_8, FASHION_AI_24, LSP_14, COCO_17):
+    joined = {name for pair in landmarks.skeleton for name in pair}
+    assert joined == {*landmarks.names}

@@ -6,36 +6,60 @@ record without landmarks, whose predictions COCO's AP can be measured on.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.datasets.coco import folder
+from fld_jax.datasets.coco import folder, layout
 from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError
 from fld_jax.files import coco
 from fld_jax.files.json_files import read_json
 
 
-def detection_files(manual_dir, detections: str) -> dict[str, Path]:
+def detection_files(
+  manual_dir: str | os.PathLike, detections: str
+) -> dict[str, Path]:
   """The files that there are, by split.
 
   Args:
-    manual_dir: the folder.
-    detections: path below it, with {split} for train, val or test; '' for none.
+    manual_dir: The data set's folder.
+    detections: The path below it, with {split} for train, val or test; '' for
+      none.
 
   Raises:
-    InputError: there is none, or the path has no {split}.
+    InputError: There is none, or the path has no {split}.
   """
   if not detections:
     return {}
-  return folder.files_of_splits(manual_dir, detections, 'detections')
+  if '{split}' not in detections:
+    raise InputError(
+      f"config.dataset.detections is '{detections}', it must have '{{split}}' "
+      'where the files of train, val and test differ.',
+      'config',
+    )
+  found = layout.files_of_splits(manual_dir, detections, 'detections')
+  if not found:
+    raise InputError(
+      f'{Path(manual_dir).expanduser() / detections}: there is no such file of '
+      'detections, must be at least one, for train, val or test',
+      'missing',
+    )
+  return {split: path for split, (path, _) in found.items()}
 
 
 def add_to_digest(digest: str, files: dict[str, Path]) -> str:
-  """A digest that changes with these files as well; as it is without any."""
+  """A digest that changes with the files of detections as well.
+
+  Args:
+    digest: The digest of the other files; it is returned as it is if there are
+      none of detections.
+    files: Split -> file of detections.
+  """
   if not files:
     return digest
   together = hashlib.sha256(digest.encode())
@@ -47,31 +71,22 @@ def add_to_digest(digest: str, files: dict[str, Path]) -> str:
 
 
 def read(
-  manual_dir,
-  annotations: str,
-  images: str,
-  split: str,
-  path: Path,
-  findings: Findings,
+  reader: folder.Reader, path: Path, findings: Findings
 ) -> Iterator[Row]:
   """Reads and checks the detections of a split.
 
   Args:
-    manual_dir: the folder.
-    annotations: see `folder.annotation_files`; names the images.
-    images: see `folder.read`.
-    split: the images'.
-    path: of the detections.
-    findings: gets the mistakes, and how many boxes are left out because they
+    reader: The reader of the split's annotations, which name the images.
+    path: The path of the file of detections.
+    findings: Gets the mistakes, and how many boxes are left out because they
       are of another category.
 
   Yields:
     Rows without landmarks; their ids are FILE#dNUMBER, from 0 on.
 
   Raises:
-    InputError: with its file, place and field.
+    InputError: With its file, place and field.
   """
-  reader = folder.Reader(manual_dir, annotations, images, split)
   entries = read_json(path)
   if not isinstance(entries, list) or not entries:
     raise InputError(f'{path}: must be a list of detections that is not empty')
@@ -82,37 +97,40 @@ def read(
       findings.mistake(mistake)
       continue
     if row is None:
-      findings.left_out['a detection of another category'] += 1
+      findings.leave_out('a detection of another category', f'detection [{i}]')
     else:
       yield row
 
 
-def _row(reader, path: Path, i: int, entry) -> Row | None:
+def _row(reader: folder.Reader, path: Path, i: int, entry: Any) -> Row | None:
   place = f'detection [{i}]'
   coco.check_fields(
     path, place, entry, 'image_id', 'category_id', 'bbox', 'score'
   )
-  category = entry['category_id']
-  if not coco.is_id(category):
-    problem = f'is {coco.short(category)}, must be a number or a string'
+  value = entry['category_id']
+  if not coco.is_id(value):
+    problem = f'is {coco.short(value)}, must be a whole number or a string'
     raise coco.error(path, place, 'category_id', problem)
-  if category not in reader.categories:
+  # Detectors of 80 kinds of things are used for one of them.
+  category = reader.categories.get(coco.find_id(value, reader.categories))
+  if category is None:
     return None
   (score,) = coco.numbers(path, place, 'score', [entry['score']], 1)
   if not 0 <= score <= 1:
     problem = f'is {score:g}, must be from 0 to 1'
     raise coco.error(path, place, 'score', problem)
   box = coco.read_box(path, place, entry['bbox'])
-  file_name, file, size = reader.image(path, place, entry['image_id'])
-  coco.check_box(path, place, box, size)
-  count = len(reader.names)
+  file_name, view = reader.image(path, place, entry['image_id'])
+  coco.check_box(path, place, box, view.size)
+  count = reader.landmarks.num_landmarks
   return Row(
     id=f'{file_name}#d{i}',
-    path=file,
+    path=view.file,
     place=f'{path}, {place}',
-    split=reader.split,
-    box=box.astype(np.float32),
+    split=reader.source.split,
+    box=view.shown_box(box).astype(np.float32),
     landmarks=np.zeros((count, 2), np.float32),
     visibility=np.full(count, schema.ABSENT, np.int32),
+    clothes_type=reader.code(category),
     score=float(score),
   )

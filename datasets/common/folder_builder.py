@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -50,7 +51,13 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
   code_path = None
   VERSION = tfds.core.Version('1.2.0')
 
-  def __init__(self, *, manual_dir, data_dir=None, **arguments):
+  def __init__(
+    self,
+    *,
+    manual_dir: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    **arguments: Any,
+  ):
     self.manual_dir = os.path.abspath(os.path.expanduser(manual_dir))
     for name, value in arguments.items():
       setattr(self, name, value)
@@ -67,11 +74,19 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     )
 
   def digest(self) -> str:
-    """A name that changes when the files do."""
+    """A name that changes when the files do.
+
+    Raises:
+      InputError: The folder or a list is missing.
+    """
     raise NotImplementedError
 
   def landmarks(self) -> schema.LandmarkSet:
-    """The landmark set of all records."""
+    """The landmark set of all records.
+
+    Raises:
+      InputError: The files declare landmarks, and not validly.
+    """
     raise NotImplementedError
 
   def attribute_names(self) -> list[str]:
@@ -82,12 +97,21 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     """Reads and checks the whole folder.
 
     Args:
-      findings: Gets the mistakes, and the numbers of rows that are left out.
+      findings: The collector of mistakes, and of the numbers of rows that are
+        left out.
 
     Yields:
       The rows, each with its split.
+
+    Raises:
+      InputError: The first mistake, if `findings` is strict; otherwise only
+        what leaves nothing to read.
     """
     raise NotImplementedError
+
+  def about(self) -> list[str]:
+    """What users should know of how the files are taken, a line each."""
+    return []
 
   def result_ids(self, ids: list[str]) -> list[tuple[int, int]] | None:
     """The ids by which COCO's results name records.
@@ -102,11 +126,11 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     return None
 
   def partial(self) -> Path:
-    """Folder of what a killed preparation has finished.
+    """The folder of what a killed preparation has finished.
 
-    Not in the one that TFDS removes if anything goes wrong. Its rows hold the
-    places of the images, in the form of this version of the records and of
-    `rows.FORMAT`.
+    It does not lie in the folder that TFDS removes if anything goes wrong. Its
+    rows hold the places of the images, in the form of this version of the
+    records and of `rows.FORMAT`.
     """
     place = hashlib.sha256(os.fsencode(self.manual_dir)).hexdigest()[:8]
     name = f'{self._digest}-{self.VERSION}-{place}.{rows.FORMAT}.partial'
@@ -116,14 +140,15 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     """The summary of the prepared data, see `shards.write`."""
     return json.loads((Path(self.data_dir) / SUMMARY).read_text())
 
-  def __reduce__(self):
+  def __reduce__(self) -> tuple:
     # Data sources pickle their builder. In a worker they read what is
     # prepared, whatever has become of the folder since.
     if self.is_prepared():
       return tfds.builder_from_directory, (self.data_dir,)
     return functools.partial(type(self), **self._arguments), ()
 
-  def _info(self):
+  def _info(self) -> tfds.core.DatasetInfo:
+    """Describes the records; TFDS calls it once."""
     landmarks = self.landmarks()
     return tfds.core.DatasetInfo(
       builder=self,
@@ -135,8 +160,16 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
       ),
     )
 
-  def download_and_prepare(self, **kwargs):
-    """As TFDS does, but one process at a time; the others find it prepared."""
+  def download_and_prepare(self, **kwargs: Any) -> None:
+    """Prepares the data, one process at a time; the others find them prepared.
+
+    Args:
+      **kwargs: The arguments of TFDS's method of this name.
+
+    Raises:
+      InputError: A file of the folder has a mistake, or the folder changed
+        meanwhile.
+    """
     if self.is_prepared():
       return
     place = Path(self._data_dir_root, self.name)
@@ -149,7 +182,9 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     if not self.info.splits:  # another process has prepared it meanwhile
       self.info.read_from_directory(self.data_dir)
 
-  def _download_and_prepare(self, dl_manager, download_config=None):
+  def _download_and_prepare(
+    self, dl_manager: Any, download_config: Any = None
+  ) -> None:
     """Writes the files; TFDS renames their folder when all is done."""
     del dl_manager, download_config
     partial = self.partial()
@@ -185,11 +220,11 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     self.info.set_splits(tfds.core.splits.SplitDict(infos))
     self.info.metadata['content'] = content.hexdigest()[:16]
 
-  def _log_download_bytes(self):
+  def _log_download_bytes(self) -> None:
     pass  # of a download of unknown size, which there is none of
 
-  def _log_download_done(self):
+  def _log_download_done(self) -> None:
     pass
 
-  def _shard_iterators_per_split(self, dl_manager):
+  def _shard_iterators_per_split(self, dl_manager: Any) -> None:
     raise NotImplementedError  # `shards` writes them, in parallel

@@ -1,5 +1,6 @@
 """Lists that are joined by a name, without being held in memory."""
 
+import os
 import pickle
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -10,9 +11,9 @@ from fld_jax.files.text_lists import error
 
 
 class JoinedLists:
-  """Rows of several lists by name; large ones lie in a file that ends with it.
+  """Rows of several lists by name, in a private file that ends with the object.
 
-  A context manager.
+  A context manager. Small lists stay in memory.
   """
 
   def __init__(self):
@@ -25,13 +26,13 @@ class JoinedLists:
   def __enter__(self) -> 'JoinedLists':
     return self
 
-  def __exit__(self, *error) -> None:
+  def __exit__(self, *error: object) -> None:
     self._database.close()
 
   def add(
     self,
     table: str,
-    path,
+    path: str | os.PathLike,
     rows: Iterable[tuple[str, int, Any]],
     findings: Findings,
     field: str = 'image_name',
@@ -40,14 +41,15 @@ class JoinedLists:
     """Reads a list; of a name that stands twice the first row is kept.
 
     Args:
-      table: what it is called here, an identifier.
-      path: of its file, for messages.
-      rows: (name, line, value); a value of None is a row that was there, but is
-        not to be used.
-      findings: gets names that stand twice.
-      field: the column of the names.
-      again: function of a name, its line and value and its first line and
-        value to the mistake that this is, or None; by default it is one.
+      table: The name of the list here, an identifier of SQL.
+      path: The path of the list's file, for messages.
+      rows: (name, line number, value) of each row; a value of None is a row
+        that was there, but is not to be used.
+      findings: The collector of mistakes: names that stand twice.
+      field: The column of the names, for messages.
+      again: A function of a name, its line number and value and its first line
+        number and value to the mistake that this is, or None; by default it
+        always is a mistake.
     """
     self._paths[table], self._fields[table] = path, field
     self._database.execute(
@@ -68,19 +70,39 @@ class JoinedLists:
           findings.mistake(mistake)
     self._database.execute('COMMIT')
 
-  def get(self, table: str, name: str):
-    """(line, value) of a name, or None."""
+  def get(self, table: str, name: str) -> tuple[int, Any] | None:
+    """Finds the row of a name.
+
+    Args:
+      table: The name of the list.
+      name: The name of the row.
+
+    Returns:
+      (line number, value), or None if the list does not have the name.
+    """
     query = f'SELECT line, value FROM {table} WHERE name = ?'
     row = self._database.execute(query, (name,)).fetchone()
     return row and (row[0], _value(row[1]))
 
   def check_same_names(self, one: str, other: str, findings: Findings) -> None:
-    """Finds names that only one of two tables has."""
+    """Collects the names that only one of two lists has, as mistakes.
+
+    Args:
+      one: The name of the one list.
+      other: The name of the other list.
+      findings: The collector of mistakes.
+    """
     self.check_names(one, other, findings)
     self.check_names(other, one, findings)
 
   def check_names(self, here: str, there: str, findings: Findings) -> None:
-    """Finds names of `here` that `there` does not have."""
+    """Collects the names that one list has and another has not, as mistakes.
+
+    Args:
+      here: The name of the list that has the names.
+      there: The name of the list that has not.
+      findings: The collector of mistakes.
+    """
     for name, line in self.names_without(here, there):
       problem = (
         f"'{printable(name)}' has no row in {self._paths[there]}, must have one"
@@ -90,7 +112,15 @@ class JoinedLists:
       )
 
   def names_without(self, here: str, there: str) -> Iterator[tuple[str, int]]:
-    """Yields (name, line) of `here` that `there` does not have."""
+    """Finds the names that one list has and another has not.
+
+    Args:
+      here: The name of the list that has the names.
+      there: The name of the list that has not.
+
+    Yields:
+      (name, line number in `here`), in the order of the list.
+    """
     yield from self._database.execute(
       f'SELECT name, line FROM {here} WHERE NOT EXISTS (SELECT 1 FROM {there} '
       f'WHERE {there}.name = {here}.name) ORDER BY rowid'
@@ -99,14 +129,14 @@ class JoinedLists:
   def join(
     self, *tables: str
   ) -> Iterator[tuple[str, dict[str, tuple[int, Any]]]]:
-    """Names that all tables have, in the order of the first one.
+    """Joins lists by the names that all of them have.
 
     Args:
-      *tables: which; by default all that were added.
+      *tables: The names of the lists; by default all that were added.
 
     Yields:
-      The name, and table -> (line, value). Names with a value of None are left
-      out.
+      The name, and list -> (line number, value), in the order of the first
+      list. Names with a value of None are left out.
     """
     tables = tables or tuple(self._paths)
     first, *others = tables
@@ -121,5 +151,6 @@ class JoinedLists:
         yield name, dict(zip(tables, pairs, strict=True))
 
 
-def _value(data: bytes | None):
+def _value(data: bytes | None) -> Any:
+  """Unpickles a value; None stays None."""
   return None if data is None else pickle.loads(data)

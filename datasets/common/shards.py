@@ -20,9 +20,10 @@ import os
 import pickle
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tqdm import tqdm
 
@@ -36,7 +37,7 @@ MIN_RECORDS, MAX_FILES = 1000, 128
 
 def write(
   read: Callable[[Findings], Iterable[Row]],
-  features,
+  features: tfds.features.FeaturesDict,
   partial: Path,
   target: Path,
   name: str,
@@ -53,7 +54,9 @@ def write(
 
   Returns:
     Split -> the number of records in each file; and a summary: `splits`, split
-    -> number of records, and `left_out`, reason -> number of rows.
+    -> number of records; `left_out`, reason -> number of rows; `examples`,
+    reason -> names of a few of them; and `notes`, what is worth knowing -> how
+    often it was seen.
 
   Raises:
     InputError: The first mistake.
@@ -105,15 +108,18 @@ class _Job:
   file: Path
 
 
-def _collect(read, path: Path) -> dict:
+def _collect(read: Callable[[Findings], Iterable[Row]], path: Path) -> dict:
   """Writes all rows to a database, which exists once all rows are valid.
 
   Args:
-    read: A function that yields the rows, as of `write`.
+    read: A function that yields the rows and gives mistakes to its argument.
     path: The path of the database.
 
   Returns:
     The summary that `write` returns.
+
+  Raises:
+    InputError: The first mistake.
   """
   if path.exists():
     with _connect(path) as database:
@@ -122,7 +128,8 @@ def _collect(read, path: Path) -> dict:
   findings, incomplete = Findings(), path.with_suffix('.tmp')
   incomplete.unlink(missing_ok=True)
 
-  def cells(row: Row):
+  def cells(row: Row) -> tuple[str, bytes, bytes]:
+    """The cells of a row in the database: split, key, pickled row."""
     # As TFDS shuffles what it writes itself.
     key = hashlib.md5(f'{row.split}{row.id}'.encode()).digest()
     return row.split, key, pickle.dumps(row, protocol=5)
@@ -140,6 +147,8 @@ def _collect(read, path: Path) -> dict:
     summary = {
       'splits': dict(database.execute(count)),
       'left_out': dict(findings.left_out),
+      'examples': findings.left_out_examples,
+      'notes': dict(findings.notes),
     }
     done = 'CREATE TABLE done AS SELECT ? AS summary'
     database.execute(done, (json.dumps(summary),))
@@ -147,16 +156,27 @@ def _collect(read, path: Path) -> dict:
   return summary
 
 
-def _connect(path: Path):
-  """A database that is closed at the end of a `with`."""
+def _connect(path: Path) -> contextlib.closing[sqlite3.Connection]:
+  """Opens a database that is closed at the end of a `with`."""
   return contextlib.closing(sqlite3.connect(path, isolation_level=None))
 
 
-def _run(jobs: list[_Job], all_jobs, database: Path, features) -> None:
-  """Writes the files of `jobs`, the rest of `all_jobs`.
+def _run(
+  jobs: list[_Job],
+  all_jobs: Sequence[_Job],
+  database: Path,
+  features: tfds.features.FeaturesDict,
+) -> None:
+  """Writes files of records.
 
   In threads: Pillow decodes, which takes most of the time, without Python's
   lock, and other processes would import the user's program again.
+
+  Args:
+    jobs: The files to write.
+    all_jobs: These files and those that are finished, for the progress.
+    database: The path of the database of rows.
+    features: The TFDS features of the records.
   """
   total = sum(job.length for job in all_jobs)
   done = total - sum(job.length for job in jobs)
@@ -175,13 +195,29 @@ def _run(jobs: list[_Job], all_jobs, database: Path, features) -> None:
 
 
 def num_cores() -> int:
-  """Cores that this process may use."""
+  """The number of cores that this process may use."""
   if hasattr(os, 'sched_getaffinity'):  # not on every system
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
 
 
-def _write_file(job: _Job, database: Path, features, progress) -> None:
+def _write_file(
+  job: _Job,
+  database: Path,
+  features: tfds.features.FeaturesDict,
+  progress: tqdm,
+) -> None:
+  """Writes one file of records.
+
+  Args:
+    job: The file.
+    database: The path of the database of rows.
+    features: The TFDS features of the records.
+    progress: The bar that counts the records.
+
+  Raises:
+    InputError: An image cannot be decoded.
+  """
   partial = f'{job.part}.tmp'
   # As TFDS's own writer: every record can be read without its neighbours.
   writer = array_record_module.ArrayRecordWriter(partial, 'group_size:1')
@@ -198,6 +234,7 @@ def _write_file(job: _Job, database: Path, features, progress) -> None:
 
 
 def _record(data: bytes) -> dict:
+  """The record of a pickled row, with the bytes of its image file."""
   row = pickle.loads(data)
   record = {
     field.name: getattr(row, field.name)

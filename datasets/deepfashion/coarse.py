@@ -12,8 +12,8 @@ The layout, of the official release and of a folder of one's own:
 
 FLD's Anno/list_joints.txt is not read.
 
-lists.py has the form of the lists. Positions pass into the rows as
-they stand, unclipped.
+lists.py describes the form of the lists. Positions pass into the rows as they
+stand, unclipped.
 """
 
 import functools
@@ -37,19 +37,19 @@ ANNO_FOLDERS = ('Anno', 'Anno_coarse', FINE)
 
 
 def read_annotations(
-  manual_dir, findings: Findings | None = None
+  manual_dir: str | Path, findings: Findings | None = None
 ) -> Iterator[Row]:
   """Reads and checks a whole folder; of the images only the headers.
 
   Args:
-    manual_dir: folder in the layout above.
-    findings: gets the mistakes; by default the first one is raised.
+    manual_dir: The folder, in the layout that this module describes.
+    findings: The collector of mistakes; by default the first one is raised.
 
   Yields:
     One row an image, in the order of list_eval_partition.txt.
 
   Raises:
-    InputError: the first mistake, with its file, line and field; with other
+    InputError: The first mistake, with its file, line and field; with other
       findings, only what leaves nothing to read.
   """
   findings = findings or Findings()
@@ -60,7 +60,7 @@ def read_annotations(
     'landmarks': lists.read_landmarks,
     'attributes': functools.partial(
       lists.read_attributes,
-      num_attributes=len(read_attribute_names(manual_dir)),
+      num_attributes=len(attribute_names(paths)),
     ),
   }
   with JoinedLists() as tables:
@@ -80,25 +80,34 @@ def read_annotations(
         yield row
 
 
-def read_attribute_names(manual_dir) -> list[str]:
-  """Names of the A attributes in the rows' order; [] without the two lists."""
-  return attribute_names(annotation_paths(manual_dir))
+def content_digest(manual_dir: str | Path) -> str:
+  """A digest of the lists' contents and the images' sizes and times.
 
+  Args:
+    manual_dir: The folder.
 
-def content_digest(manual_dir) -> str:
-  """16 hex digits that change when a list or a listed image's file changes.
+  Returns:
+    16 hex digits that change when a list or a listed image's file changes.
 
-  Checks nothing but that the folder and the lists exist (InputError).
+  Raises:
+    InputError: The folder or a list is missing. Nothing else is checked.
   """
   paths = annotation_paths(manual_dir)
   return digest_of(manual_dir, paths.values(), [paths['split']])
 
 
-def annotation_paths(manual_dir) -> dict[str, Path]:
-  """Paths of the lists by what they hold; attributes only where present.
+def annotation_paths(manual_dir: str | Path) -> dict[str, Path]:
+  """Finds the lists of a folder.
+
+  Args:
+    manual_dir: The folder.
+
+  Returns:
+    The contents ('split', 'box', 'landmarks') -> the path of the list; also
+    'attribute_names' and 'attributes' where one of these two lists is there.
 
   Raises:
-    InputError: the folder or a list is missing.
+    InputError: The folder or a list is missing.
   """
   root = existing_folder(manual_dir)
   # The official Anno_fine holds other files: the list decides, not the name.

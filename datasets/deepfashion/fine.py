@@ -9,9 +9,10 @@
   Anno_fine/list_category_cloth.txt    or in Anno_coarse/, Anno/
   Anno_fine/list_attr_cloth.txt
 
-and likewise val and test, any of the three. Rows of one number belong together;
-these files have neither a count nor column names. All the lists of categories
-may be missing, and all those of attributes.
+The files of val and test have the same form; any of the three splits may be
+missing. Rows of one number belong together; these files have neither a count
+nor column names. All the lists of categories may be missing, and all those of
+attributes.
 
 The files do not say which landmarks are occluded: one with a position counts as
 visible, one without as truncated if its clothes type has it. The type is the
@@ -65,19 +66,19 @@ ENDS = {**NEEDED, 'category': '_cate', 'attributes': '_attr'}
 
 
 def read_annotations(
-  manual_dir, findings: Findings | None = None
+  manual_dir: str | Path, findings: Findings | None = None
 ) -> Iterator[Row]:
   """Reads and checks a whole folder; of the images only the headers.
 
   Args:
-    manual_dir: folder in the layout above.
-    findings: gets the mistakes; by default the first one is raised.
+    manual_dir: The folder, in the layout that this module describes.
+    findings: The collector of mistakes; by default the first one is raised.
 
   Yields:
     One row an image, in the order of train.txt, val.txt and test.txt.
 
   Raises:
-    InputError: the first mistake, with its file, line and field; with other
+    InputError: The first mistake, with its file, line and field; with other
       findings, only what leaves nothing to read.
   """
   findings = findings or Findings()
@@ -87,7 +88,7 @@ def read_annotations(
     path = paths['categories']
     types = lists.read_names(path, CATEGORY_HEADER, landmark_sets.CLOTHES_TYPES)
     types = types['types']
-  names = read_attribute_names(manual_dir)
+  names = attribute_names(paths)
   splits = [split for split in SPLITS if split in paths]
   with JoinedLists() as tables:
     for i, split in enumerate(splits):
@@ -107,13 +108,29 @@ def read_annotations(
 
 
 def _paths_of_split(paths: dict[str, Path], split: str) -> dict[str, Path]:
-  """The paths of a split's files by what they hold."""
+  """The paths of a split's files by what they hold, a key of ENDS.
+
+  Args:
+    paths: The paths that `annotation_paths` returns.
+    split: The split.
+  """
   keys = {what: split + end for what, end in ENDS.items()}
   return {what: paths[key] for what, key in keys.items() if key in paths}
 
 
-def _aligned(paths: dict[str, Path], findings: Findings):
-  """Yields (line, (image, what -> fields)) of files with the same rows."""
+def _aligned(
+  paths: dict[str, Path], findings: Findings
+) -> Iterator[tuple[int, tuple[str, dict[str, list[str]]]]]:
+  """Reads a split's files, of which rows of one number belong together.
+
+  Args:
+    paths: The paths that `_paths_of_split` returns.
+    findings: The collector of mistakes.
+
+  Yields:
+    (line number, (image, key of ENDS -> fields)) of each row that all files
+    have.
+  """
   count = 0
   readers = [read_lines(path, findings) for path in paths.values()]
   for line, cells in enumerate(itertools.zip_longest(*readers), 1):
@@ -139,8 +156,29 @@ def _aligned(paths: dict[str, Path], findings: Findings):
     findings.mistake(error(paths['split'], 1, 'row count', problem))
 
 
-def _parse(paths, types, num_attributes: int, line: int, found):
-  """One row of all files -> (box, landmarks, attributes) of `checked_row`."""
+def _parse(
+  paths: dict[str, Path],
+  types: list[int] | None,
+  num_attributes: int,
+  line: int,
+  found: tuple[str, dict[str, list[str]]],
+) -> tuple[tuple, tuple, np.ndarray | None]:
+  """Reads one row of a split's files.
+
+  Args:
+    paths: The paths that `_paths_of_split` returns.
+    types: The clothes type of each category; None without categories.
+    num_attributes: The number A of attributes.
+    line: The number of the line.
+    found: The image, and key of ENDS -> fields.
+
+  Returns:
+    The box, the landmarks and the attributes that `checked_row` takes, the
+    attributes (A,) int8 or None.
+
+  Raises:
+    InputError: A field is not valid.
+  """
   _, rows = found
   if len(rows['split']) != 1:
     raise columns_error(paths['split'], line, rows['split'], '1, image_name')
@@ -170,8 +208,13 @@ def _parse(paths, types, num_attributes: int, line: int, found):
   return box, (clothes_type, 0, codes, points), attributes
 
 
-def _clothes_type(shown, category_type: int | None) -> int:
-  """The type of (8,) landmarks, True where there is a position."""
+def _clothes_type(shown: np.ndarray, category_type: int | None) -> int:
+  """Tells a garment's clothes type.
+
+  Args:
+    shown: (8,) bool, whether a landmark has a position.
+    category_type: The type of the garment's category; None if not known.
+  """
   positioned = set(np.flatnonzero(shown).tolist())
   holding = [t for t, s in LANDMARKS.slots.items() if positioned <= set(s)]
   if category_type is None:
@@ -180,9 +223,24 @@ def _clothes_type(shown, category_type: int | None) -> int:
 
 
 def _check_new(
-  tables: JoinedLists, earlier, paths, image: str, line: int
+  tables: JoinedLists,
+  earlier: dict[str, Path],
+  paths: dict[str, Path],
+  image: str,
+  line: int,
 ) -> None:
-  """Refuses an image that an earlier split has."""
+  """Refuses an image that an earlier split has.
+
+  Args:
+    tables: The lists of this split and of earlier ones.
+    earlier: Split -> its list of images, for the earlier splits.
+    paths: The paths of this split's files.
+    image: The image.
+    line: The number of its line.
+
+  Raises:
+    InputError: An earlier split has the image.
+  """
   for split, path in earlier.items():
     cell = tables.get(split, image)
     if cell:
@@ -190,8 +248,27 @@ def _check_new(
       raise error(paths['split'], line, 'image_name', problem, 'split')
 
 
-def _row(manual_dir, paths, image: str, split: str, line: int, value) -> Row:
-  """The row of what `_parse` returned."""
+def _row(
+  manual_dir: str | Path,
+  paths: dict[str, Path],
+  image: str,
+  split: str,
+  line: int,
+  value: tuple,
+) -> Row:
+  """Makes the row of an image.
+
+  Args:
+    manual_dir: The folder.
+    paths: The paths of the split's files.
+    image: The image.
+    split: The split.
+    line: The number of the line.
+    value: The result of `_parse`.
+
+  Raises:
+    InputError: The image is not valid, or a position lies outside of it.
+  """
   box, landmarks, attributes = value
   return checked_row(
     manual_dir,
@@ -205,28 +282,36 @@ def _row(manual_dir, paths, image: str, split: str, line: int, value) -> Row:
   )
 
 
-def read_attribute_names(manual_dir) -> list[str]:
-  """Names of the A attributes in the rows' order; [] without these lists."""
-  return attribute_names(annotation_paths(manual_dir))
+def content_digest(manual_dir: str | Path) -> str:
+  """A digest of the lists' contents and the images' sizes and times.
 
+  Args:
+    manual_dir: The folder.
 
-def content_digest(manual_dir) -> str:
-  """16 hex digits that change when a list or a listed image's file changes.
+  Returns:
+    16 hex digits that change when a list or a listed image's file changes.
 
-  Checks nothing but that the folder and the lists exist (InputError).
+  Raises:
+    InputError: The folder or a list is missing. Nothing else is checked.
   """
   paths = annotation_paths(manual_dir)
   partitions = [paths[split] for split in SPLITS if split in paths]
   return digest_of(manual_dir, paths.values(), partitions, start=0)
 
 
-def annotation_paths(manual_dir) -> dict[str, Path]:
-  """Paths of the lists: `train`, `train_bbox` and so on, of splits there are.
+def annotation_paths(manual_dir: str | Path) -> dict[str, Path]:
+  """Finds the lists of a folder.
 
-  And `categories` and `attribute_names`, if there are categories, attributes.
+  Args:
+    manual_dir: The folder.
+
+  Returns:
+    The name of a list (`train`, `train_bbox` and so on, for the splits that are
+    there) -> its path; also `categories` and `attribute_names` where there are
+    categories and attributes.
 
   Raises:
-    InputError: the folder or a list is missing.
+    InputError: The folder or a list is missing.
   """
   root = existing_folder(manual_dir, f'Img/ and {FINE}/')
   path = lambda stem: root / FINE / f'{stem}.txt'

@@ -4,7 +4,7 @@ import codecs
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from fld_jax.datasets.common.rows import Row
 from fld_jax.datasets.deepfashion import lists
 from fld_jax.errors import InputError
 from fld_jax.files.images import file_state, image_size
+from fld_jax.files.inside import inside
 from fld_jax.files.text_lists import error
 
 # How far positions may lie outside the image before they count as mistakes.
@@ -24,10 +25,22 @@ from fld_jax.files.text_lists import error
 # so a landmark is refused only where nobody can have meant it.
 BOX_TOLERANCE = 2.0  # pixels
 LANDMARK_TOLERANCE = 0.1  # of the image's longer side
+# Folders of images, which may be links to folders elsewhere.
+IMAGE_FOLDERS = ('Img', 'Img/img', 'img')
 
 
-def existing_folder(manual_dir, holds: str = 'Img/, Anno/ and Eval/') -> Path:
-  """The folder; InputError, which says what it must hold, if there is none."""
+def existing_folder(
+  manual_dir: str | Path, holds: str = 'Img/, Anno/ and Eval/'
+) -> Path:
+  """The path of a folder that exists.
+
+  Args:
+    manual_dir: The folder.
+    holds: What the folder must hold, for the message.
+
+  Raises:
+    InputError: There is no such folder.
+  """
   root = Path(manual_dir)
   if not root.is_dir():
     raise InputError(
@@ -39,15 +52,19 @@ def existing_folder(manual_dir, holds: str = 'Img/, Anno/ and Eval/') -> Path:
 def complete(
   paths: dict[str, Path], attributes: dict[str, Path], hint: str = ''
 ) -> dict[str, Path]:
-  """The paths, with those of the attributes if one of them is there.
+  """Completes the paths of lists by those of the attributes, if they are there.
 
   Args:
-    paths: of lists that there must be, by what they hold.
-    attributes: of lists of which there must be all or none.
-    hint: the end of the message.
+    paths: The paths of the lists that must be there, by what they hold.
+    attributes: The paths of the lists of which all or none must be there, by
+      what they hold.
+    hint: The end of the message.
+
+  Returns:
+    The paths, with those of the attributes if one of them is there.
 
   Raises:
-    InputError: naming all lists that are missing.
+    InputError: A list is missing; the message names all that are.
   """
   if any(path.is_file() for path in attributes.values()):
     paths = paths | attributes
@@ -62,26 +79,41 @@ def complete(
   return paths
 
 
-def image_path(manual_dir, image):
-  """Below Img/, or below the folder itself if only there is such a file."""
-  path = os.path.join(manual_dir, 'Img', image)
-  if os.path.exists(path):
-    return path
-  direct = os.path.join(manual_dir, image)
-  return direct if os.path.exists(direct) else path
-
-
-def check_box(path, line: int, box, size) -> None:
-  """Refuses a box (x1, y1, x2, y2) that is empty or outside of the image.
+def image_path(manual_dir: str | Path, image: str) -> str:
+  """The path of an image.
 
   Args:
-    path: of the list.
-    line: of the row.
-    box: in pixels.
-    size: (width, height) of the image.
+    manual_dir: The folder.
+    image: The image's name in the lists.
+
+  Returns:
+    A path below Img/, or below the folder itself if only there is such a file.
+  """
+  return os.path.join(_image_folder(manual_dir, image), image)
+
+
+def _image_folder(manual_dir: str | Path, image: str) -> str:
+  """The folder that an image's name is relative to: Img/ or the top one."""
+  folder = os.path.join(manual_dir, 'Img')
+  if os.path.exists(os.path.join(folder, image)):
+    return folder
+  direct = os.path.exists(os.path.join(manual_dir, image))
+  return os.fspath(manual_dir) if direct else folder
+
+
+def check_box(
+  path: Path, line: int, box: Sequence[float], size: tuple[int, int]
+) -> None:
+  """Refuses a box that is empty or reaches out of the image.
+
+  Args:
+    path: The path of the list.
+    line: The number of the row's line.
+    box: The sides x1, y1, x2, y2 in image pixels.
+    size: (width, height) of the image in pixels.
 
   Raises:
-    InputError: naming the field.
+    InputError: A side is not valid; the message names its field.
   """
   for i, axis in enumerate(('width', 'height')):
     low, high = box[i], box[i + 2]
@@ -99,17 +131,19 @@ def check_box(path, line: int, box, size) -> None:
         raise error(path, line, field, problem, 'box')
 
 
-def check_landmarks(path, line: int, points, size) -> None:
-  """Refuses landmarks far outside of the image; arguments as `check_box`.
+def check_landmarks(
+  path: Path, line: int, points: np.ndarray, size: tuple[int, int]
+) -> None:
+  """Refuses landmarks far outside of the image.
 
   Args:
-    path: of the list.
-    line: of the row.
-    points: (n, 2) in pixels, in the order of the row's triples.
-    size: (width, height) of the image.
+    path: The path of the list.
+    line: The number of the row's line.
+    points: (n, 2) x, y in image pixels, in the order of the row's triples.
+    size: (width, height) of the image in pixels.
 
   Raises:
-    InputError: naming the field.
+    InputError: A coordinate is too far outside; the message names its field.
   """
   tolerance = LANDMARK_TOLERANCE * max(size)
   for i, point in enumerate(points.tolist(), 1):
@@ -123,15 +157,21 @@ def check_landmarks(path, line: int, points, size) -> None:
         raise error(path, line, field, problem, 'landmark')
 
 
-def attribute_names(paths, header=lists.NAME_HEADER) -> list[str]:
-  """The names in the list `attribute_names` of the paths; [] without it.
+def attribute_names(
+  paths: Mapping[str, Path], header: Sequence[str] = lists.NAME_HEADER
+) -> list[str]:
+  """Reads the names of the attributes.
 
   Args:
-    paths: of the lists by what they hold.
-    header: see `lists.read_names`.
+    paths: The paths of the lists by what they hold.
+    header: The column names of the list, see `lists.read_names`.
+
+  Returns:
+    The names of the A attributes in the order of the rows' attributes; [] if
+    there is no path `attribute_names`.
 
   Raises:
-    InputError: the first mistake in the list.
+    InputError: The first mistake in the list.
   """
   if 'attribute_names' not in paths:
     return []
@@ -139,23 +179,23 @@ def attribute_names(paths, header=lists.NAME_HEADER) -> list[str]:
 
 
 def digest_of(
-  manual_dir,
+  manual_dir: str | Path,
   paths: Iterable[Path],
   partitions: Iterable[Path],
   start: int = 2,
   images: int = 1,
 ) -> str:
-  """16 hex digits of the lists' bytes and the images' states.
+  """A digest of the lists' bytes and the images' sizes and times.
 
   Args:
-    manual_dir: the folder.
-    paths: of all lists.
-    partitions: those of them that say which images there are.
-    start: index of a partition's first row.
-    images: how many of a row's first fields are images.
+    manual_dir: The folder.
+    paths: The paths of all lists.
+    partitions: The paths of the lists that say which images there are.
+    start: The index of the first line of a partition that is a row.
+    images: The number of a row's first fields that are images.
 
   Returns:
-    Digits that change when a list or a listed image's size or time does.
+    16 hex digits that change when a list or a listed image's size or time does.
   """
   digest = hashlib.sha256()
   for path in paths:
@@ -173,40 +213,43 @@ def digest_of(
 
 
 def checked_row(
-  manual_dir,
-  paths,
+  manual_dir: str | Path,
+  paths: Mapping[str, Path],
   image: str,
-  split,
-  box,
-  landmarks,
-  attributes=None,
+  split: tuple[int, str],
+  box: tuple[int, tuple],
+  landmarks: tuple[int, tuple],
+  attributes: tuple[int, np.ndarray] | None = None,
   item_id: str = '',
   field: str = 'image_name',
   slots: Sequence[int] | None = None,
 ) -> Row:
-  """Checks the positions of an image by the header of its file.
+  """Makes a row, and checks its positions by the header of the image file.
 
   Args:
-    manual_dir: the folder.
-    paths: of the lists: `split`, `box`, `landmarks`.
-    image: as the lists name it.
-    split: (line, split).
-    box: (line, (codes, box)) as `lists.read_boxes` yields it.
-    landmarks: likewise of `lists.read_landmarks`.
-    attributes: (line, (A,) int8), if there are any.
-    item_id: of the garment, if known.
-    field: the image's column in the list `split`.
-    slots: that a row of the list `landmarks` has, in its order; by default
-      those of its clothes type.
+    manual_dir: The folder.
+    paths: The paths of the lists `split`, `box` and `landmarks`.
+    image: The image's name in the lists.
+    split: (line number, split).
+    box: (line number, (codes, box)), the value that `lists.read_boxes` yields.
+    landmarks: (line number, (clothes type, variation, codes, points)), the
+      value that `lists.read_landmarks` yields.
+    attributes: (line number, (A,) int8); None if there are none.
+    item_id: The name of the garment; '' if not known.
+    field: The image's column in the list `split`.
+    slots: The slots that a row of the list `landmarks` has, in its order; by
+      default those of its clothes type.
 
   Returns:
     The image's row.
 
   Raises:
-    InputError: naming the file, the line and the field.
+    InputError: The image or a position is not valid; the message names the
+      file, the line and the field.
   """
-  path = image_path(manual_dir, image)
   place = f'{paths["split"]}, line {split[0]}, {field}'
+  roots = [os.path.join(manual_dir, name) for name in (*IMAGE_FOLDERS, '')]
+  path = inside(_image_folder(manual_dir, image), image, place, roots)
   size = image_size(path, place, ('JPEG',))
   line, (_, corners) = box
   check_box(paths['box'], line, corners, size)

@@ -1,4 +1,7 @@
-"""The lists of the DeepFashion benchmarks, tables of text_lists.py."""
+"""The lists of the DeepFashion benchmarks, in the form of text_lists.py."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -27,20 +30,25 @@ ATTRIBUTE_BYTES = {'1': 1, '0': 0, '-1': 255}  # 255 is the int8 -1
 NAME_HEADER = ('attribute_name', 'attribute_type')
 
 
-def read_names(path, header=NAME_HEADER, types=None) -> dict[str, list]:
-  """list_attr_cloth.txt or list_category_cloth.txt -> its columns.
+def read_names(
+  path: Path,
+  header: Sequence[str] = NAME_HEADER,
+  types: Collection[int] | None = None,
+) -> dict[str, list]:
+  """Reads list_attr_cloth.txt or list_category_cloth.txt.
 
   Args:
-    path: pathlib.Path of the list.
-    header: the names of its columns. The name is the last one, or the last one
+    path: The path of the list.
+    header: The names of its columns. The name is the last one, or the last one
       before a type; it alone may contain spaces ('faux fur 2').
-    types: the valid types; None for any integer.
+    types: The valid types; None for any integer.
 
   Returns:
-    `names`, and `types`, which is [] without such a column; in the rows' order.
+    `names` and `types`, each in the order of the rows; `types` is [] without
+    such a column.
 
   Raises:
-    InputError: the first mistake.
+    InputError: The first mistake.
   """
   columns = {'names': [], 'types': []}
   typed = header[-1].endswith('_type')
@@ -56,11 +64,27 @@ def read_names(path, header=NAME_HEADER, types=None) -> dict[str, list]:
   return columns
 
 
-def read_splits(path, findings: Findings, splits=SPLITS):
-  """list_eval_partition.txt -> (image, line, split)."""
+def read_splits(
+  path: Path, findings: Findings, splits: Sequence[str] = SPLITS
+) -> Iterator[tuple[str, int, str | None]]:
+  """Reads list_eval_partition.txt.
+
+  Args:
+    path: The path of the list.
+    findings: The collector of the rows' mistakes.
+    splits: The valid splits.
+
+  Returns:
+    An iterator of (image, line number, split); the split of a mistaken row is
+    None.
+
+  Raises:
+    InputError: Line 1 or 2 is wrong.
+  """
   header = ['image_name', 'evaluation_status']
 
-  def parse(line, fields):
+  def parse(line: int, fields: list[str]) -> str:
+    """The split of a row."""
     if len(fields) != 2:
       raise columns_error(path, line, fields, '2, image and split')
     return one_of(path, line, header[1], fields[1], splits, 'split')
@@ -68,19 +92,32 @@ def read_splits(path, findings: Findings, splits=SPLITS):
   return read_rows(path, header, findings, parse)
 
 
-def read_boxes(path, findings: Findings, codes=None):
-  """list_bbox.txt -> (image, line, (codes, [x1, y1, x2, y2])).
+def read_boxes(
+  path: Path,
+  findings: Findings,
+  codes: Mapping[str, Collection[int]] | None = None,
+) -> Iterator[tuple[str, int, tuple | None]]:
+  """Reads list_bbox.txt.
 
   Args:
-    path: pathlib.Path of the list.
-    findings: gets mistakes.
-    codes: columns before the box -> their valid integers; by default none.
+    path: The path of the list.
+    findings: The collector of the rows' mistakes.
+    codes: Columns before the box -> their valid integers; by default there are
+      none.
+
+  Returns:
+    An iterator of (image, line number, (codes, [x1, y1, x2, y2])), the box in
+    image pixels; the last entry of a mistaken row is None.
+
+  Raises:
+    InputError: Line 1 or 2 is wrong.
   """
   codes = codes or {}
   header = ['image_name', *codes, *BOX_FIELDS]
   start = 1 + len(codes)
 
-  def parse(line, fields):
+  def parse(line: int, fields: list[str]) -> tuple[list[int], list[float]]:
+    """The codes and the box of a row."""
     if len(fields) != len(header):
       valid = f'{len(header)}, {" ".join(header)}'
       raise columns_error(path, line, fields, valid)
@@ -95,8 +132,23 @@ def read_boxes(path, findings: Findings, codes=None):
   return read_rows(path, header, findings, parse)
 
 
-def read_landmarks(path, findings: Findings):
-  """list_landmarks.txt -> (image, line, (type, variation, codes, points))."""
+def read_landmarks(
+  path: Path, findings: Findings
+) -> Iterator[tuple[str, int, tuple | None]]:
+  """Reads list_landmarks.txt.
+
+  Args:
+    path: The path of the list.
+    findings: The collector of the rows' mistakes.
+
+  Returns:
+    An iterator of (image, line number, (clothes type, variation, codes,
+    points)), of which codes are (8,) int32 and points (8, 2) float32 image
+    pixels; the last entry of a mistaken row is None.
+
+  Raises:
+    InputError: Line 1 or 2 is wrong.
+  """
   header = ['image_name', 'clothes_type']
   columns, rows = read_table(path, header, findings)
   # The release's text describes the column, not every release has it.
@@ -108,7 +160,10 @@ def read_landmarks(path, findings: Findings):
     problem = f"are '{found}', must begin with '{' '.join(expected)}'"
     raise error(path, 2, 'column names', problem)
 
-  def parse(line, fields):
+  def parse(
+    line: int, fields: list[str]
+  ) -> tuple[int, int, np.ndarray, np.ndarray]:
+    """The clothes type, the variation, the codes and the points of a row."""
     if len(fields) < len(header):
       valid = f'at least {len(header)}, {" ".join(header)}'
       raise columns_error(path, line, fields, valid)
@@ -126,8 +181,24 @@ def read_landmarks(path, findings: Findings):
   return parsed(rows, findings, parse)
 
 
-def _landmarks(path, line, clothes_type, fields, start):
-  """Triples from `start` on -> codes (8,) int32, points (8, 2) float32."""
+def _landmarks(
+  path: Path, line: int, clothes_type: int, fields: list[str], start: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Reads the triples of a row.
+
+  Args:
+    path: The path of the list, for messages.
+    line: The number of the line.
+    clothes_type: The code of the clothes type, which says how many there are.
+    fields: The fields of the row.
+    start: The index of the first triple's first field.
+
+  Returns:
+    (8,) int32 codes of `schema`, and (8, 2) float32 image pixels.
+
+  Raises:
+    InputError: A field is not valid.
+  """
   slots = landmark_sets.FASHION_8.slots[clothes_type]
   if len(fields) != start + 3 * len(slots):
     name = landmark_sets.CLOTHES_TYPES[clothes_type]
@@ -161,11 +232,26 @@ def _landmarks(path, line, clothes_type, fields, start):
 
 
 def read_attributes(
-  path, num_attributes: int, findings: Findings, name: str = 'image_name'
-):
-  """list_attr_img.txt -> (image, line, (A,) int8); or by another name."""
+  path: Path, num_attributes: int, findings: Findings, name: str = 'image_name'
+) -> Iterator[tuple[str, int, np.ndarray | None]]:
+  """Reads list_attr_img.txt or list_attr_items.txt.
 
-  def parse(line, fields):
+  Args:
+    path: The path of the list.
+    num_attributes: The number A of attributes.
+    findings: The collector of the rows' mistakes.
+    name: The column of the names of images or items.
+
+  Returns:
+    An iterator of (name, line number, (A,) int8); the attributes of a mistaken
+    row are None.
+
+  Raises:
+    InputError: Line 1 or 2 is wrong.
+  """
+
+  def parse(line: int, fields: list[str]) -> np.ndarray:
+    """The attributes of a row."""
     if len(fields) != 1 + num_attributes:
       valid = (
         f'{1 + num_attributes}: {name} and the {num_attributes} attributes '
@@ -177,8 +263,27 @@ def read_attributes(
   return read_rows(path, [name], findings, parse)
 
 
-def attribute_values(path, line: int, tokens, codes=None) -> np.ndarray:
-  """(A,) int8 of A tokens; `codes`: token -> byte, by default as they say."""
+def attribute_values(
+  path: Path,
+  line: int,
+  tokens: Sequence[str],
+  codes: Mapping[str, int] | None = None,
+) -> np.ndarray:
+  """Reads the attributes of a row.
+
+  Args:
+    path: The path of the list, for messages.
+    line: The number of the line.
+    tokens: The texts of A fields.
+    codes: The valid texts -> bytes of int8; by default 1, 0 and -1 stand for
+      themselves.
+
+  Returns:
+    (A,) int8: 1 has it, -1 has it not, 0 not known.
+
+  Raises:
+    InputError: A text is not valid.
+  """
   codes = codes or ATTRIBUTE_BYTES
   try:  # 1,000 values a row in the full benchmark: no function call each
     values = bytes(map(codes.__getitem__, tokens))

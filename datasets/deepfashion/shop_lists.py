@@ -1,5 +1,7 @@
 """The lists that only DeepFashion's two retrieval benchmarks have."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from fld_jax.datasets.common.rows import SPLITS
@@ -14,9 +16,9 @@ class Listed(NamedTuple):
   """Where an image stands in list_eval_partition.txt.
 
   Attributes:
-    item_id: of its garment.
-    status: evaluation_status.
-    field: the column of the image: image_name, CONSUMER or SHOP.
+    item_id: The name of the image's garment.
+    status: The row's evaluation_status.
+    field: The column of the image: image_name, CONSUMER or SHOP.
   """
 
   item_id: str
@@ -24,8 +26,21 @@ class Listed(NamedTuple):
   field: str
 
 
-def read_images(path, findings: Findings):
-  """In-shop's list_eval_partition.txt -> (image, line, Listed)."""
+def read_images(
+  path: Path, findings: Findings
+) -> Iterator[tuple[str, int, Listed | None]]:
+  """Reads In-shop's list_eval_partition.txt.
+
+  Args:
+    path: The path of the list.
+    findings: The collector of the rows' mistakes.
+
+  Yields:
+    (image, line number, its place); the place of a mistaken row is None.
+
+  Raises:
+    InputError: Line 1 or 2 is wrong.
+  """
   header = ['image_name', 'item_id', 'evaluation_status']
   for image, line, value in _read_partition(
     path, header, IN_SHOP_SPLITS, findings
@@ -33,10 +48,21 @@ def read_images(path, findings: Findings):
     yield image, line, value and Listed(*value[1:], header[0])
 
 
-def read_pairs(path, findings: Findings):
-  """Consumer-to-shop's -> (image, line, Listed), two a row.
+def read_pairs(
+  path: Path, findings: Findings
+) -> Iterator[tuple[str, int, Listed]]:
+  """Reads Consumer-to-shop's list_eval_partition.txt.
 
-  An image comes as often as it stands in a pair; a mistaken row does not.
+  Args:
+    path: The path of the list.
+    findings: The collector of the rows' mistakes.
+
+  Yields:
+    (image, line number, its place), two a row: an image comes as often as it
+    stands in a pair. Mistaken rows are left out.
+
+  Raises:
+    InputError: Line 1 or 2 is wrong.
   """
   header = [CONSUMER, SHOP, 'item_id', 'evaluation_status']
   for _, line, value in _read_partition(path, header, SPLITS, findings):
@@ -46,10 +72,13 @@ def read_pairs(path, findings: Findings):
         yield image, line, Listed(item_id, status, field)
 
 
-def _read_partition(path, header: list[str], splits, findings: Findings):
-  """Yields (image, line, fields); the last field is one of `splits`."""
+def _read_partition(
+  path: Path, header: list[str], splits: Sequence[str], findings: Findings
+) -> Iterator[tuple[str, int, list[str] | None]]:
+  """Yields (image, line number, fields), of which the last is a valid split."""
 
-  def parse(line, fields):
+  def parse(line: int, fields: list[str]) -> list[str]:
+    """The fields of a row, of which the last is a valid split."""
     if len(fields) != len(header):
       valid = f'{len(header)}, {" ".join(header)}'
       raise columns_error(path, line, fields, valid)
@@ -60,20 +89,20 @@ def _read_partition(path, header: list[str], splits, findings: Findings):
 
 
 def other_place(
-  path, name: str, line: int, found: Listed, first: int, known: Listed
+  path: Path, name: str, line: int, found: Listed, first: int, known: Listed
 ) -> InputError | None:
   """The mistake that an image stands in two pairs that contradict each other.
 
   Args:
-    path: of the list.
-    name: the image.
-    line: of the later pair.
-    found: of that line.
-    first: line of the image's first pair.
-    known: of that line.
+    path: The path of the list.
+    name: The image.
+    line: The line number of the later pair.
+    found: The image's place in the later pair.
+    first: The line number of the image's first pair.
+    known: The image's place in its first pair.
 
   Returns:
-    None if both are of one item, one split and one column.
+    The mistake; None if both places have one item, one split and one column.
   """
   if found.field != known.field:
     problem = (
@@ -90,10 +119,24 @@ def other_place(
   return None
 
 
-def read_items(path, findings: Findings):
-  """list_item_*.txt, which has no column names -> (item, line, True)."""
+def read_items(
+  path: Path, findings: Findings
+) -> Iterator[tuple[str, int, bool | None]]:
+  """Reads list_item_*.txt, which has no column names.
 
-  def parse(line, fields):
+  Args:
+    path: The path of the list.
+    findings: The collector of the rows' mistakes.
+
+  Returns:
+    An iterator of (item, line number, True), with None in a mistaken row.
+
+  Raises:
+    InputError: Line 1 is wrong.
+  """
+
+  def parse(line: int, fields: list[str]) -> bool:
+    """The value of every row that has one field."""
     if len(fields) != 1:
       raise columns_error(path, line, fields, '1, item_id')
     return True

@@ -18,7 +18,7 @@ Consumer-to-shop Clothes Retrieval:
   Anno/list_attr_cloth.txt, Anno/list_attr_items.txt
   Eval/list_eval_partition.txt         pairs in train, val, test
 
-The second one's pairs are of a consumer's photo and a shop's. An image that is
+A pair of Consumer-to-shop is a consumer's photo and a shop's. An image that is
 in many pairs is one row: val and test are the consumers' photos, which the
 benchmark queries with; the shops' photos of val and test are `gallery`. Where
 two pairs contradict each other on an image, the later one is the mistake.
@@ -26,7 +26,7 @@ two pairs contradict each other on an image, the later one is the mistake.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from fld_jax import landmark_sets
@@ -41,7 +41,7 @@ from fld_jax.datasets.deepfashion.layout import (
   existing_folder,
 )
 from fld_jax.datasets.deepfashion.shop_lists import CONSUMER, SHOP, Listed
-from fld_jax.errors import Findings, InputError
+from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files.text_lists import error
 
 # Codes of source_type, and which one an image in each column of a pair has.
@@ -54,13 +54,13 @@ class Layout:
   """How the lists of a benchmark are named, and what they hold.
 
   Attributes:
-    suffix: of the names of its own lists.
-    read_partition: reads list_eval_partition.txt, see `shop_lists`.
-    column: of the images there, for messages.
-    images: how many images a row there has.
-    code: the column before the box, beside clothes_type.
-    codes: its valid integers.
-    names: the header of list_attr_cloth.txt.
+    suffix: The end of the names of the benchmark's own lists.
+    read_partition: The function that reads list_eval_partition.txt.
+    column: The column of the images in that list, for messages.
+    images: The number of images in a row of that list.
+    code: The column before the box, beside clothes_type.
+    codes: The valid integers of that column.
+    names: The header of list_attr_cloth.txt.
   """
 
   suffix: str
@@ -99,21 +99,22 @@ LAYOUTS = {
 
 
 def read(
-  manual_dir, name: str, findings: Findings | None = None
+  manual_dir: str | Path, name: str, findings: Findings | None = None
 ) -> Iterator[Row]:
   """Reads and checks a folder; of the images only the headers.
 
   Args:
-    manual_dir: folder in a layout above.
+    manual_dir: The folder, in a layout that this module describes.
     name: 'in_shop' or 'consumer_to_shop'.
-    findings: gets the mistakes, by default the first one is raised; and how
-      many images of consumer_to_shop are left out because they are in no pair.
+    findings: The collector of mistakes, and of the number of images of
+      consumer_to_shop that are left out because they are in no pair; by default
+      the first mistake is raised.
 
   Yields:
     One row an image, in the order of list_eval_partition.txt.
 
   Raises:
-    InputError: the first mistake, with its file, line and field; with other
+    InputError: The first mistake, with its file, line and field; with other
       findings, only what leaves nothing to read.
   """
   findings = findings or Findings()
@@ -125,8 +126,8 @@ def read(
     if name == 'in_shop':
       tables.check_names('box', 'split', findings)
     else:
-      for _ in tables.names_without('box', 'split'):
-        findings.left_out['in no pair'] += 1
+      for image, _ in tables.names_without('box', 'split'):
+        findings.leave_out('in no pair', printable(image))
     for image, cells in tables.join('split', 'box', 'landmarks'):
       try:
         row = _row(manual_dir, paths, tables, image, **cells)
@@ -137,8 +138,17 @@ def read(
           yield row
 
 
-def _fill(tables: JoinedLists, paths, name: str, findings: Findings) -> None:
-  """Reads all lists: `split`, `box`, `landmarks`, `items`, `attributes`."""
+def _fill(
+  tables: JoinedLists, paths: Mapping[str, Path], name: str, findings: Findings
+) -> None:
+  """Reads all lists: `split`, `box`, `landmarks`, `items`, `attributes`.
+
+  Args:
+    tables: The lists, to which these are added.
+    paths: The paths that `annotation_paths` returns.
+    name: 'in_shop' or 'consumer_to_shop'.
+    findings: The collector of mistakes.
+  """
   layout = LAYOUTS[name]
   path = paths['split']
   again = functools.partial(shop_lists.other_place, path)
@@ -170,11 +180,31 @@ def _fill(tables: JoinedLists, paths, name: str, findings: Findings) -> None:
 
 
 def _row(
-  manual_dir, paths, tables: JoinedLists, image: str, split, box, landmarks
+  manual_dir: str | Path,
+  paths: Mapping[str, Path],
+  tables: JoinedLists,
+  image: str,
+  split: tuple[int, Listed],
+  box: tuple[int, tuple],
+  landmarks: tuple[int, tuple],
 ) -> Row | None:
-  """The row of an image; the last three are (line, value) of a list.
+  """Makes the row of an image.
 
-  None if the attributes of its item are a mistake that is known.
+  Args:
+    manual_dir: The folder.
+    paths: The paths that `annotation_paths` returns.
+    tables: All lists.
+    image: The image.
+    split: (line number, place) of the image.
+    box: (line number, value) of the list `box`.
+    landmarks: (line number, value) of the list `landmarks`.
+
+  Returns:
+    The row; None if the attributes of its item are a mistake that is known.
+
+  Raises:
+    InputError: The lists contradict each other, or the image or a position is
+      not valid.
   """
   line, listed = split
   _check_codes(paths, image, split, box, landmarks)
@@ -203,8 +233,25 @@ def _row(
   )
 
 
-def _check_codes(paths, image: str, split, box, landmarks) -> None:
-  """Refuses codes that contradict another list; arguments as of `_row`."""
+def _check_codes(
+  paths: Mapping[str, Path],
+  image: str,
+  split: tuple[int, Listed],
+  box: tuple[int, tuple],
+  landmarks: tuple[int, tuple],
+) -> None:
+  """Refuses codes that contradict another list.
+
+  Args:
+    paths: The paths that `annotation_paths` returns.
+    image: The image.
+    split: (line number, place) of the image.
+    box: (line number, value) of the list `box`.
+    landmarks: (line number, value) of the list `landmarks`.
+
+  Raises:
+    InputError: A clothes type or a source type differs.
+  """
   (line, listed), (box_line, ((clothes_type, code), _)) = split, box
   there = landmarks[1][0]
   if clothes_type != there:
@@ -229,30 +276,55 @@ def _split(listed: Listed) -> str:
   return listed.status
 
 
-def read_attribute_names(manual_dir, name: str) -> list[str]:
-  """Names of the A attributes in the rows' order; [] without the two lists.
+def read_attribute_names(manual_dir: str | Path, name: str) -> list[str]:
+  """Reads the names of the attributes, of consumer_to_shop the English ones.
 
-  Those of consumer_to_shop are the English ones.
+  Args:
+    manual_dir: The folder.
+    name: 'in_shop' or 'consumer_to_shop'.
+
+  Returns:
+    The names of the A attributes in the order of the rows' attributes; [] if
+    the folder has no list of them.
+
+  Raises:
+    InputError: A list is missing, or the list of names has a mistake.
   """
   paths = annotation_paths(manual_dir, name)
   return attribute_names(paths, LAYOUTS[name].names)
 
 
-def content_digest(manual_dir, name: str) -> str:
-  """16 hex digits that change when a list or a listed image's file changes.
+def content_digest(manual_dir: str | Path, name: str) -> str:
+  """A digest of the lists' contents and the images' sizes and times.
 
-  Checks nothing but that the folder and the lists exist (InputError).
+  Args:
+    manual_dir: The folder.
+    name: 'in_shop' or 'consumer_to_shop'.
+
+  Returns:
+    16 hex digits that change when a list or a listed image's file changes.
+
+  Raises:
+    InputError: The folder or a list is missing. Nothing else is checked.
   """
   paths = annotation_paths(manual_dir, name)
   images = LAYOUTS[name].images
   return digest_of(manual_dir, paths.values(), [paths['split']], images=images)
 
 
-def annotation_paths(manual_dir, name: str) -> dict[str, Path]:
-  """Paths of the lists by what they hold; items, attributes where present.
+def annotation_paths(manual_dir: str | Path, name: str) -> dict[str, Path]:
+  """Finds the lists of a folder.
+
+  Args:
+    manual_dir: The folder.
+    name: 'in_shop' or 'consumer_to_shop'.
+
+  Returns:
+    The contents ('split', 'box', 'landmarks') -> the path of the list; also
+    'items', 'attribute_names' and 'attributes' where such lists are there.
 
   Raises:
-    InputError: the folder or a list is missing.
+    InputError: The folder or a list is missing.
   """
   root, suffix = existing_folder(manual_dir), LAYOUTS[name].suffix
   anno = root / 'Anno'

@@ -12,8 +12,8 @@ folder up, and beside every Images/ of the whole folder. A path with the word
 `test` holds test rows; of the others the first 2,100 blouses, 1,900 outwears,
 1,900 dresses, 2,100 skirts and 2,000 trousers are val, as in the PCLoss paper,
 in the order of paths and lines, and of a small folder at most a fifth of each.
-Cells are x_y_v; v is 1 for visible, 0 for occluded, -1 for
-absent. There are no boxes: a row's is its whole image, as in the paper.
+Cells are x_y_v; v is 1 for visible, 0 for occluded, -1 for absent. There are no
+boxes: a row's box is its whole image, as in the paper.
 """
 
 import csv
@@ -33,6 +33,7 @@ from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files import text_lists
 from fld_jax.files.images import file_state, image_size
+from fld_jax.files.inside import inside
 
 LANDMARKS = landmark_sets.FASHION_AI_24
 COLUMNS = ['image_id', 'image_category', *LANDMARKS.names]
@@ -55,11 +56,11 @@ class Labels:
   """A line of a CSV.
 
   Attributes:
-    line: from 1 on.
-    image: the path that it names.
-    category: 'blouse', for example.
+    line: The number of the line, from 1 on.
+    image: The path of the image that the line names.
+    category: A name of CATEGORIES, for example 'blouse'.
     points: (24, 2) float32 image pixels, 0 where absent.
-    visibility: (24,) int32 codes of schema.
+    visibility: (24,) int32 codes of `schema`.
   """
 
   line: int
@@ -69,8 +70,14 @@ class Labels:
   visibility: np.ndarray
 
 
-def annotation_files(manual_dir) -> list[Path]:
-  """The CSVs with landmarks, sorted.
+def annotation_files(manual_dir: str | Path) -> list[Path]:
+  """Finds the CSVs with landmarks.
+
+  Args:
+    manual_dir: The folder.
+
+  Returns:
+    The paths, sorted.
 
   Raises:
     InputError: The folder does not exist or holds no such file.
@@ -103,15 +110,20 @@ def _has_landmarks(path: Path) -> bool:
   return cut and first != ','.join(COLUMNS[:2])
 
 
-def read_labels(path: Path, findings: Findings | None = None):
-  """Yields the `Labels` of a CSV.
+def read_labels(
+  path: Path, findings: Findings | None = None
+) -> Iterator[Labels]:
+  """Reads a CSV.
 
   Args:
-    path: of the CSV.
-    findings: gets the mistakes; by default the first one is raised.
+    path: The path of the CSV.
+    findings: The collector of mistakes; by default the first one is raised.
+
+  Yields:
+    The labels of each line.
 
   Raises:
-    InputError: the first mistake, with its line and column; with other
+    InputError: The first mistake, with its line and column; with other
       findings, only one after which the file cannot be read on.
   """
   findings = findings or Findings()
@@ -145,7 +157,9 @@ def read_labels(path: Path, findings: Findings | None = None):
     )
 
 
-def _read_cells(path: Path, findings: Findings):
+def _read_cells(
+  path: Path, findings: Findings
+) -> Iterator[tuple[int, list[str]]]:
   """Yields (line, cells) of a CSV, without blank lines."""
   with path.open('rb') as file:
     reader = csv.reader(
@@ -165,7 +179,17 @@ def _read_cells(path: Path, findings: Findings):
         yield line, cells
 
 
-def _labels(path, line: int, cells: list[str]) -> Labels:
+def _labels(path: Path, line: int, cells: list[str]) -> Labels:
+  """Reads the cells of a line.
+
+  Args:
+    path: The path of the CSV, for messages.
+    line: The number of the line.
+    cells: The line's cells.
+
+  Raises:
+    InputError: A cell is not valid.
+  """
   if len(cells) != len(COLUMNS):
     raise InputError(
       f'{path}, line {line}, columns: has {len(cells)} columns, must have '
@@ -198,19 +222,22 @@ def _labels(path, line: int, cells: list[str]) -> Labels:
   return Labels(line, image, category, points, codes)
 
 
-def read(manual_dir, findings: Findings | None = None) -> Iterator[Row]:
+def read(
+  manual_dir: str | Path, findings: Findings | None = None
+) -> Iterator[Row]:
   """Reads and checks a folder; of the images only the headers.
 
   Args:
-    manual_dir: the folder.
-    findings: gets the mistakes, by default the first one is raised; and how
-      many lines are left out that repeat another one.
+    manual_dir: The folder.
+    findings: The collector of mistakes, and of the number of lines that are
+      left out because they repeat another one; by default the first mistake is
+      raised.
 
   Yields:
-    The rows.
+    The rows, each with its split.
 
   Raises:
-    InputError: the first mistake, with its file, line and field; with other
+    InputError: The first mistake, with its file, line and field; with other
       findings, only what leaves nothing to read on.
   """
   findings = findings or Findings()
@@ -234,15 +261,23 @@ def read(manual_dir, findings: Findings | None = None) -> Iterator[Row]:
         is_val = seen[labels.category] <= num_val[labels.category]
         split = 'val' if is_val else 'train'
       try:
-        row = _row(path, labels, split, roots)
+        row = _row(manual_dir, path, labels, split, roots)
       except InputError as mistake:
         findings.mistake(mistake)
       else:
         yield row
 
 
-def _distinct_lines(manual_dir, tables: JoinedLists, findings: Findings):
-  """Yields (image, line, (path, Labels)), each image once."""
+def _distinct_lines(
+  manual_dir: str | Path, tables: JoinedLists, findings: Findings
+) -> Iterator[tuple[str, int, tuple[Path, Labels]]]:
+  """Yields (image, line number, (path, labels)), each image once.
+
+  Args:
+    manual_dir: The folder.
+    tables: The lists, of which `lines` holds what was yielded before.
+    findings: The collector of mistakes, and of the number of repeated lines.
+  """
   for path in annotation_files(manual_dir):
     for labels in read_labels(path, findings):
       known = tables.get('lines', labels.image)
@@ -263,12 +298,36 @@ def _distinct_lines(manual_dir, tables: JoinedLists, findings: Findings):
           )
         )
       else:
-        findings.left_out['a line repeats another one'] += 1
+        findings.leave_out(
+          'a line repeats another one', f'{path}, line {labels.line}'
+        )
 
 
-def _row(path, labels: Labels, split: str, roots) -> Row:
+def _row(
+  manual_dir: str | Path,
+  path: Path,
+  labels: Labels,
+  split: str,
+  roots: list[Path],
+) -> Row:
+  """Makes the row of a line.
+
+  Args:
+    manual_dir: The folder.
+    path: The path of the CSV.
+    labels: The line.
+    split: The split.
+    roots: The folders with a folder Images.
+
+  Raises:
+    InputError: The image is not valid or lies outside of the folder, or a
+      landmark lies far outside of the image.
+  """
   place = f'{path}, line {labels.line}, image_id'
-  file = _image_path(path, labels.image, roots)
+  folder = _image_folder(manual_dir, path, labels.image, roots)
+  # A folder Images may be a link to a folder elsewhere.
+  within = [root / 'Images' for root in roots]
+  file = inside(folder, labels.image, place, [*within, manual_dir])
   size = image_size(file, place)
   known = schema.has_position(labels.visibility)
   reach = TOLERANCE * max(size)
@@ -295,8 +354,18 @@ def _row(path, labels: Labels, split: str, roots) -> Row:
   )
 
 
-def digest(manual_dir) -> str:
-  """16 hex digits that change when a CSV or an image that it names does."""
+def digest(manual_dir: str | Path) -> str:
+  """A digest of the CSVs' contents and the images' sizes and times.
+
+  Args:
+    manual_dir: The folder.
+
+  Returns:
+    16 hex digits that change when a CSV or an image that it names does.
+
+  Raises:
+    InputError: The folder does not exist or holds no CSV with landmarks.
+  """
   found = hashlib.sha256()
   roots = _image_roots(manual_dir)
   for path in annotation_files(manual_dir):
@@ -305,26 +374,43 @@ def digest(manual_dir) -> str:
       for line in file:
         found.update(line)
         image = os.fsdecode(line.partition(b',')[0])
-        found.update(file_state(_image_path(path, image, roots), image))
+        folder = _image_folder(manual_dir, path, image, roots)
+        found.update(file_state(os.path.join(folder, image), image))
   return found.hexdigest()[:16]
 
 
-def _is_test(manual_dir, path: Path) -> bool:
+def _is_test(manual_dir: str | Path, path: Path) -> bool:
+  """Whether a CSV holds test rows."""
   return 'test' in str(path.relative_to(manual_dir)).lower()
 
 
-def _image_roots(manual_dir) -> list[Path]:
-  """Folders with a folder Images."""
+def _image_roots(manual_dir: str | Path) -> list[Path]:
+  """The folders with a folder Images."""
   return sorted(
     path.parent for path in Path(manual_dir).rglob('Images') if path.is_dir()
   )
 
 
-def _image_path(path: Path, image: str, roots) -> str:
-  """Where an image is; beside the CSV if it is nowhere."""
-  places = [path.parent, path.parent.parent, *roots]
+def _image_folder(
+  manual_dir: str | Path, path: Path, image: str, roots: list[Path]
+) -> Path:
+  """The folder that an image's name in a CSV is relative to.
+
+  Args:
+    manual_dir: The folder.
+    path: The path of the CSV.
+    image: The image's path in the CSV.
+    roots: The folders with a folder Images.
+
+  Returns:
+    The folder in which there is such a file; that of the CSV if the image is
+    nowhere.
+  """
+  places = [path.parent, *roots]
+  if path.parent != Path(manual_dir):  # above it lie other things
+    places.insert(1, path.parent.parent)
   for place in places:
     file = os.path.join(place, image)
     if '\0' not in file and os.path.isfile(file):
-      return file
-  return os.path.join(places[0], image)
+      return place
+  return places[0]

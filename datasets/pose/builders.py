@@ -1,29 +1,33 @@
 """LSP, LSP extended and Image Parse: official folders -> records.
 
-folder.py has the layouts and all that a user can get wrong.
+folder.py describes the layouts and finds all mistakes that a folder can have.
 """
 
-from fld_jax import landmark_sets
+from collections.abc import Iterator
+
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets.common.folder_builder import FolderBuilder
+from fld_jax.datasets.common.rows import Row
 from fld_jax.datasets.pose import folder
+from fld_jax.errors import Findings
 
 
 class _Pose(FolderBuilder):
   """Joints of a person.
 
   Args (keywords), beside those of `FolderBuilder`:
-    centric: whose left and right, 'observer' or 'person'.
+    centric: Whose left and right the records have, 'observer' or 'person'.
   """
 
-  def digest(self):
+  def digest(self) -> str:
     """See `FolderBuilder`."""
     return folder.digest(self.manual_dir, self.name, self.centric)
 
-  def landmarks(self):
+  def landmarks(self) -> schema.LandmarkSet:
     """See `FolderBuilder`."""
     return landmark_sets.LSP_14
 
-  def read(self, findings):
+  def read(self, findings: Findings) -> Iterator[Row]:
     """See `FolderBuilder`."""
     return folder.read(self.manual_dir, self.name, self.centric, findings)
 

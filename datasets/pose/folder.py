@@ -29,6 +29,7 @@ from fld_jax.datasets.common.rows import Row
 from fld_jax.datasets.pose import mat_files
 from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files.images import file_state, image_size
+from fld_jax.files.inside import inside
 
 LANDMARKS = landmark_sets.LSP_14
 CENTRICS = ('observer', 'person')
@@ -37,17 +38,18 @@ MARGIN = 1 / 6  # of the longer side of the joints' box
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How the files of a dataset are named and shaped.
+  """How the files of a data set are named and shaped.
 
   Attributes:
-    file: the .mat file.
-    key: of its array.
-    axes: the array's axes: j joints (14), c coordinates, n images.
-    rows: coordinates: 2, or 3 with a code.
-    image: path of an image, with its number from 1 on.
-    num_train: images before the test ones; None if all are for training.
-    codes: third row -> visibility.
-    centric: whose left and right it is.
+    file: The name of the .mat file.
+    key: The name of the array in it.
+    axes: The array's axes: j joints (14), c coordinates, n images.
+    rows: The number of coordinates: 2, or 3 with a code.
+    image: The path of an image, to be formatted with its number from 1 on.
+    num_train: The number of images before the test ones; None if all are for
+      training.
+    codes: The third coordinate -> visibility.
+    centric: Whose left and right the files have, 'observer' or 'person'.
   """
 
   file: str
@@ -79,8 +81,20 @@ LAYOUTS = {
 }
 
 
-def digest(manual_dir, name: str, centric: str) -> str:
-  """16 hex digits that change when the .mat file or an image does."""
+def digest(manual_dir: str | Path, name: str, centric: str) -> str:
+  """A digest of the .mat file and the images' sizes and times.
+
+  Args:
+    manual_dir: The folder.
+    name: 'lsp', 'lspet' or 'parse'.
+    centric: Whose left and right the rows have, 'observer' or 'person'.
+
+  Returns:
+    16 hex digits that change when the .mat file or an image does.
+
+  Raises:
+    InputError: The .mat file is missing or not valid.
+  """
   layout, path = _mat(manual_dir, name)
   found = hashlib.sha256(f'{name} {centric}\n'.encode())
   found.update(path.read_bytes())
@@ -91,7 +105,7 @@ def digest(manual_dir, name: str, centric: str) -> str:
 
 
 def read(
-  manual_dir,
+  manual_dir: str | Path,
   name: str,
   centric: str = 'observer',
   findings: Findings | None = None,
@@ -99,17 +113,18 @@ def read(
   """Reads and checks a folder; of the images only the headers.
 
   Args:
-    manual_dir: the folder.
+    manual_dir: The folder.
     name: 'lsp', 'lspet' or 'parse'.
-    centric: whose left and right the rows have, 'observer' or 'person'.
-    findings: gets the mistakes, by default the first one is raised; and how
-      many images are left out because no joint has a position.
+    centric: Whose left and right the rows have, 'observer' or 'person'.
+    findings: The collector of mistakes, and of the number of images that are
+      left out because no joint has a position; by default the first mistake is
+      raised.
 
   Yields:
-    A row an image.
+    One row an image.
 
   Raises:
-    InputError: the first mistake, with its file and place; if parse shall be
+    InputError: The first mistake, with its file and place; parse is to be
       person-centric, which its files do not tell; with other findings, only
       what leaves nothing to read.
   """
@@ -133,14 +148,36 @@ def read(
       findings.mistake(mistake)
       continue
     if row is None:
-      findings.left_out['no joint with a position'] += 1
+      findings.leave_out('no joint with a position', f'image {i + 1}')
     else:
       in_train = layout.num_train is None or i < layout.num_train
       yield dataclasses.replace(row, split='train' if in_train else 'test')
 
 
-def _row(manual_dir, path, layout: Layout, i: int, joints, centric: str):
-  """The row of image i, of (14, 2 or 3) joints; None without a position."""
+def _row(
+  manual_dir: str | Path,
+  path: Path,
+  layout: Layout,
+  i: int,
+  joints: np.ndarray,
+  centric: str,
+) -> Row | None:
+  """Makes the row of an image, in the split 'train'.
+
+  Args:
+    manual_dir: The folder.
+    path: The path of the .mat file, for messages.
+    layout: The layout of the data set.
+    i: The index of the image, from 0 on.
+    joints: (14, 2 or 3) the image's part of the array.
+    centric: Whose left and right the row has.
+
+  Returns:
+    The row; None if no joint has a position.
+
+  Raises:
+    InputError: The image is not valid, or a joint has an invalid code or place.
+  """
   points = joints[:, :2]
   codes = np.full(len(points), schema.VISIBLE, np.int32)
   if layout.rows == 3:
@@ -152,8 +189,10 @@ def _row(manual_dir, path, layout: Layout, i: int, joints, centric: str):
   if not known.any():
     return None
   image = layout.image.format(i + 1)
-  file = os.path.join(manual_dir, image)
   place = f'{path}, image {i + 1}'
+  # The folder of images may be a link to a folder elsewhere.
+  folder = os.path.join(manual_dir, os.path.dirname(image))
+  file = inside(folder, os.path.basename(image), place, [manual_dir])
   width, height = image_size(file, place)
   here = points[known]
   reach = max(width, height)
@@ -185,7 +224,8 @@ def _row(manual_dir, path, layout: Layout, i: int, joints, centric: str):
   )
 
 
-def _mat(manual_dir, name: str) -> tuple[Layout, Path]:
+def _mat(manual_dir: str | Path, name: str) -> tuple[Layout, Path]:
+  """The layout of a data set, and the path of its existing .mat file."""
   layout = LAYOUTS[name]
   path = Path(manual_dir) / layout.file
   if not path.is_file():
@@ -198,7 +238,7 @@ def _mat(manual_dir, name: str) -> tuple[Layout, Path]:
 
 
 def _load(path: Path, layout: Layout) -> np.ndarray:
-  """(n, 14, rows) float64."""
+  """Reads the array of a .mat file: (n, 14, rows) float64."""
   try:
     array = mat_files.read_array(path, layout.key)
   except ValueError as error:
@@ -224,8 +264,20 @@ def _load(path: Path, layout: Layout) -> np.ndarray:
   return np.asarray(array, np.float64).transpose(order)
 
 
-def _codes(path, layout: Layout, image: int, third) -> np.ndarray:
-  """(14,) int32 codes of schema."""
+def _codes(
+  path: Path, layout: Layout, image: int, third: np.ndarray
+) -> np.ndarray:
+  """Converts the codes of an image: (14,) int32 codes of `schema`.
+
+  Args:
+    path: The path of the .mat file, for messages.
+    layout: The layout of the data set.
+    image: The index of the image, from 0 on.
+    third: (14,) the third coordinates.
+
+  Raises:
+    InputError: A code is not one of the layout's.
+  """
   bad = np.flatnonzero(~np.isin(third, list(layout.codes)))
   if bad.size:
     raise InputError(
@@ -236,7 +288,8 @@ def _codes(path, layout: Layout, image: int, third) -> np.ndarray:
   return np.where(third == 1, layout.codes[1], layout.codes[0]).astype(np.int32)
 
 
-def _place(path, layout: Layout, image: int, joint: int) -> str:
+def _place(path: Path, layout: Layout, image: int, joint: int) -> str:
+  """The beginning of a message about a joint; a verb follows."""
   return (
     f'{path}, {layout.key}, image {image + 1}, {LANDMARKS.names[joint]}: it'
   )

@@ -25,15 +25,16 @@ _COMPLEX = 0x0800  # among an array's flags
 _HEADER = 128  # bytes
 
 
-def read_array(path, name: str) -> np.ndarray:
-  """The array of a name, real numbers of the type in which they are stored.
+def read_array(path: str | Path, name: str) -> np.ndarray:
+  """Reads an array of real numbers, of the type in which they are stored.
 
   Args:
-    path: of the file.
-    name: of the variable; the first one counts.
+    path: The path of the file.
+    name: The name of the variable; the first one of that name counts.
 
   Raises:
-    ValueError: there is none, or the file is damaged or of another kind.
+    ValueError: There is no such array of numbers, or the file is damaged or not
+      a MATLAB 5 file.
   """
   content = memoryview(Path(path).read_bytes())
   order = {b'IM': '<', b'MI': '>'}.get(bytes(content[126:128]))
@@ -53,8 +54,19 @@ def read_array(path, name: str) -> np.ndarray:
   raise ValueError(f"it has no '{name}', but {', '.join(names) or 'nothing'}")
 
 
-def _matrix(body, order: str, wanted: str):
-  """Name of a matrix; and its array if that is the wanted one."""
+def _matrix(
+  body: memoryview, order: str, wanted: str
+) -> tuple[str, np.ndarray | None]:
+  """Reads a matrix if it is the wanted one.
+
+  Args:
+    body: The bytes of the element.
+    order: The byte order, '<' or '>'.
+    wanted: The name of the wanted variable.
+
+  Returns:
+    The matrix's name, and the array or None.
+  """
   _, flags, at = _element(body, 0, order)
   if len(flags) != 8:
     raise ValueError('flags of an array are damaged')
@@ -84,8 +96,20 @@ def _matrix(body, order: str, wanted: str):
   return name, np.frombuffer(data, dtype).reshape(shape, order='F')
 
 
-def _element(body, at: int, order: str, padded: bool = True):
-  """Type and bytes of the element at a place, and the place behind it."""
+def _element(
+  body: memoryview, at: int, order: str, padded: bool = True
+) -> tuple[int, memoryview, int]:
+  """Reads an element.
+
+  Args:
+    body: The bytes that elements stand in.
+    at: The index of the element's first byte.
+    order: The byte order, '<' or '>'.
+    padded: Whether elements end at multiples of 8 bytes.
+
+  Returns:
+    The element's type, its bytes, and the index behind it.
+  """
   kind, size = _tag(body, at, order)
   if kind >> 16:  # a small one lies within its tag
     kind, size, start, end = kind & 0xFFFF, kind >> 16, at + 4, at + 8
@@ -97,14 +121,15 @@ def _element(body, at: int, order: str, padded: bool = True):
   return kind, body[start : start + size], end
 
 
-def _tag(body, at: int, order: str) -> tuple[int, int]:
+def _tag(body: bytes | memoryview, at: int, order: str) -> tuple[int, int]:
+  """Reads the two numbers of an element's tag: its type and its size."""
   if at + 8 > len(body):
     raise ValueError('it is cut')
   return struct.unpack(f'{order}2I', body[at : at + 8])
 
 
-def _decompressed(body, order: str):
-  """Type and bytes of the element that a compressed one is."""
+def _decompressed(body: memoryview, order: str) -> tuple[int, memoryview]:
+  """The type and the bytes of the element within a compressed one."""
   stream = zlib.decompressobj()
   try:
     kind, size = _tag(stream.decompress(body, 8), 0, order)

@@ -23,6 +23,8 @@ Conventions of the truth:
 
 import functools
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,6 +42,7 @@ VARIATION_SHARES = {1: 0.25, 2: 0.25, 3: 0.25, 4: 0.15, 5: 0.1}
 
 @functools.lru_cache(maxsize=64)
 def _item(seed: int, key: int, number: int) -> garments.Item:
+  """An item of a split, drawn from its own stream of random numbers."""
   # The last 1 keeps the items' streams apart from the photos'.
   return garments.draw_item(np.random.default_rng((seed, key, number, 1)))
 
@@ -50,9 +53,9 @@ def photo(
   """Draws the photo of one example; a pure function of its arguments.
 
   Args:
-    seed: of the dataset, 0 or more.
-    split: a key of SIZES.
-    index: position in the split, 0 or more.
+    seed: The seed of the data set, 0 or more.
+    split: The split, a key of SIZES.
+    index: The position in the split, 0 or more.
 
   Returns:
     The item, the variation's code, the photo.
@@ -66,7 +69,16 @@ def photo(
 
 
 def example(seed: int, split: str, index: int) -> dict:
-  """One record, see schema.features; arguments as for `photo`."""
+  """Makes one record, a pure function of its arguments.
+
+  Args:
+    seed: The seed of the data set, 0 or more.
+    split: The split, a key of SIZES.
+    index: The position in the split, 0 or more.
+
+  Returns:
+    The record, of the features of `schema.features`.
+  """
   item, variation, shot = photo(seed, split, index)
   return {
     'id': f'{split}/{index:06d}.jpg',
@@ -86,13 +98,14 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
   """Rendered garments with exact landmarks.
 
   Args:
-    sizes: number of images of the splits; a split left out, or of 0 images,
-      does not exist.
-    seed: 0 or more; the same seed gives the same bytes.
-    **kwargs: of tfds.core.GeneratorBasedBuilder, e.g. data_dir.
+    sizes: Split -> number of images; a split left out, or of 0 images, does not
+      exist.
+    seed: The seed, 0 or more; the same seed gives the same bytes.
+    **kwargs: The arguments of tfds.core.GeneratorBasedBuilder, such as
+      data_dir.
 
   Raises:
-    InputError: a size or the seed is not as said.
+    InputError: A split, a size or the seed is not valid.
   """
 
   VERSION = tfds.core.Version('1.1.0')
@@ -106,7 +119,7 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
     *,
     sizes: dict[str, int] | None = None,
     seed: int = 0,
-    **kwargs,
+    **kwargs: Any,
   ):
     sizes = dict(SIZES if sizes is None else sizes)
     _check(sizes, seed)
@@ -122,7 +135,7 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
     self._arguments = {'sizes': self._sizes, 'seed': self._seed, **kwargs}
     super().__init__(config=config, **kwargs)
 
-  def __reduce__(self):
+  def __reduce__(self) -> tuple:
     # Data sources pickle their builder for Grain's worker processes; TFDS would
     # give the config, which is made here, to __init__ as well.
     return functools.partial(type(self), **self._arguments), ()
@@ -135,16 +148,19 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
       metadata=tfds.core.MetadataDict(attribute_names=names),
     )
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(
+    self, dl_manager: Any
+  ) -> dict[str, Iterator[tuple[int, dict]]]:
     del dl_manager
     return {s: self._generate_examples(s) for s in self._sizes}
 
-  def _generate_examples(self, split):
+  def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
     for index in range(self._sizes[split]):
       yield index, example(self._seed, split, index)
 
 
 def _check(sizes: dict[str, int], seed: int) -> None:
+  """Refuses sizes and seeds that are not valid, see `Synthetic`."""
   for split, size in sizes.items():
     if split not in SIZES:
       raise InputError(
@@ -167,15 +183,15 @@ VISIBILITY_RGB = {
 
 
 def contact_sheet(seed: int = 0, rows: int = 5, columns: int = 8) -> np.ndarray:
-  """Photos in reading order, so each item fills half a row of eight.
+  """Draws photos in reading order, so each item fills half a row of eight.
 
   Green is visible, red occluded; a left point is a disc, a right one a ring;
   the box is white.
 
   Args:
-    seed: of the dataset.
-    rows: of the sheet.
-    columns: of the sheet.
+    seed: The seed of the data set.
+    rows: The number of rows of the sheet.
+    columns: The number of columns of the sheet.
 
   Returns:
     (200 * rows, 190 * columns, 3) uint8 RGB.
@@ -201,7 +217,14 @@ def contact_sheet(seed: int = 0, rows: int = 5, columns: int = 8) -> np.ndarray:
 
 
 def main(argv: list[str]) -> None:
-  """Writes the contact sheet to the path given."""
+  """Writes the contact sheet.
+
+  Args:
+    argv: The name of the program and the path of the sheet.
+
+  Raises:
+    SystemExit: The path is missing or cannot be written to.
+  """
   if len(argv) != 2:
     raise SystemExit('usage: python -m fld_jax.datasets.synthetic OUT.png')
   if not cv2.imwrite(argv[1], contact_sheet()[..., ::-1]):

@@ -5,6 +5,7 @@ texture tile and exact attributes; all its photos share them.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -45,11 +46,11 @@ class Item:
   """One garment.
 
   Attributes:
-    clothes_type: code of schema.CLOTHES_TYPES.
-    choices: for each attribute group that applies, the name chosen.
-    cut: numbers of the cut in body units (see `draw_item`).
+    clothes_type: The code of the clothes type, see `schema.CLOTHES_TYPES`.
+    choices: Attribute group -> the name chosen, for the groups that apply.
+    cut: The numbers of the cut in body units, see `draw_item`.
     tile: (TILE, TILE, 3) uint8 RGB, seamless.
-    trim: RGB of the seams.
+    trim: The RGB colour of the seams, 0 to 255.
   """
 
   clothes_type: int
@@ -59,7 +60,11 @@ class Item:
   trim: tuple[int, int, int]
 
   def attributes(self) -> np.ndarray:
-    """(A,) int8: 1 has it, -1 has it not, 0 the group does not apply."""
+    """The item's attributes, in the order of ATTRIBUTE_NAMES.
+
+    Returns:
+      (A,) int8: 1 has it, -1 has it not, 0 the group does not apply.
+    """
     return np.array(
       [
         0 if group not in self.choices else 2 * (self.choices[group] == n) - 1
@@ -78,16 +83,17 @@ def draw_item(
   """Draws an item.
 
   Args:
-    rng: source of all randomness.
-    clothes_type: code of schema.CLOTHES_TYPES; None draws one.
-    quiet: plain and dull, for what is worn beside the item in question.
+    rng: The source of all randomness.
+    clothes_type: The code of the clothes type; None draws one.
+    quiet: Whether the item is plain and dull, for what is worn beside the item
+      in question.
 
   Returns:
     The item. Its cut has `sleeve` (share of the arm that it covers), `cuff`
-    (half-width of the cuff), `collar` (half-width of the neckline), `neck`
-    (its depth), `ease` (added to every half-width), `hem` (length below the
-    neck, or of trousers the share of the leg), `flare` (half-width added at
-    the hem), `waist` (height of the waist line below the neck).
+    (half-width of the cuff), `collar` (half-width of the neckline), `neck` (its
+    depth), `ease` (added to every half-width), `hem` (length below the neck, or
+    of trousers the share of the leg), `flare` (half-width added at the hem),
+    `waist` (height of the waist line below the neck).
   """
   if clothes_type is None:
     clothes_type = int(rng.choice([UPPER, LOWER, FULL], p=[0.4, 0.3, 0.3]))
@@ -123,7 +129,12 @@ def draw_item(
 def _draw_cut(
   rng: np.random.Generator, pick: dict[str, str]
 ) -> dict[str, float]:
-  """The numbers of the cut that follow from the attributes."""
+  """Draws the numbers of the cut that follow from the attributes.
+
+  Args:
+    rng: The source of all randomness.
+    pick: Attribute group -> the name chosen.
+  """
   loose = pick['fit'] == 'loose'
   u = rng.uniform
   sleeve = {
@@ -157,7 +168,7 @@ def _draw_cut(
 
 
 def _contrast(rng: np.random.Generator, base: np.ndarray) -> np.ndarray:
-  """A second colour, RGB, far from the first."""
+  """Draws a second RGB colour, far from the first."""
   palette = np.array(list(COLORS.values()), float)
   far = palette[np.abs(palette - base).sum(1) > 150]
   return far[rng.integers(len(far))]
@@ -169,10 +180,10 @@ def draw_tile(
   """Draws a texture.
 
   Args:
-    rng: source of all randomness.
-    pattern: a name of ATTRIBUTE_GROUPS['pattern'].
-    base: RGB of the ground, 0 to 255.
-    other: RGB of the figure.
+    rng: The source of all randomness.
+    pattern: The name of the pattern, one of ATTRIBUTE_GROUPS['pattern'].
+    base: (3,) RGB of the ground, 0 to 255.
+    other: (3,) RGB of the figure, 0 to 255.
 
   Returns:
     (TILE, TILE, 3) uint8 RGB that repeats without a seam.
@@ -204,8 +215,18 @@ def draw_tile(
   return tile
 
 
-def _disc(tile, cx, cy, radius, color):
-  """Draws a disc that goes on at the opposite edge."""
+def _disc(
+  tile: np.ndarray, cx: float, cy: float, radius: float, color: Sequence[float]
+) -> None:
+  """Draws a disc, in place, that goes on at the opposite edge.
+
+  Args:
+    tile: (TILE, TILE, 3) uint8 RGB.
+    cx: The x of the centre in pixels.
+    cy: The y of the centre in pixels.
+    radius: The radius in pixels.
+    color: The RGB colour, 0 to 255.
+  """
   color, radius = [int(c) for c in color], int(radius)
   cx, cy = int(cx) % TILE, int(cy) % TILE
   low, high = radius + 1, TILE - radius - 1

@@ -1,5 +1,7 @@
 """Synthetic garments: pixels. Outlines are in pixels, colours are RGB."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -9,17 +11,17 @@ SHIFT = 4  # fractional bits of OpenCV's polygon corners
 
 
 def _fixed(outline: np.ndarray) -> np.ndarray:
-  """Corners for OpenCV, to whom a pixel's centre is a whole number."""
+  """Converts (K, 2) corners for OpenCV, to whom a pixel's centre is whole."""
   return np.round((outline - 0.5) * (1 << SHIFT)).astype(np.int32)[None]
 
 
-def plain(image: np.ndarray, outline: np.ndarray, color) -> None:
+def plain(image: np.ndarray, outline: np.ndarray, color: Sequence[int]) -> None:
   """Fills an outline with one colour and shades its edge, in place.
 
   Args:
-    image: (H, W, 3) uint8.
-    outline: (K, 2).
-    color: RGB.
+    image: (H, W, 3) uint8 RGB.
+    outline: (K, 2) corners in pixels.
+    color: The RGB colour, 0 to 255.
   """
   corners = _fixed(outline)
   cv2.fillPoly(image, corners, color, cv2.LINE_AA, SHIFT)
@@ -30,13 +32,13 @@ def plain(image: np.ndarray, outline: np.ndarray, color) -> None:
 def folds(
   rng: np.random.Generator, width: int, height: int, scale: float
 ) -> np.ndarray:
-  """A field of folds over the picture.
+  """Draws a field of folds over the picture.
 
   Args:
-    rng: source of all randomness.
-    width: of the picture.
-    height: of the picture.
-    scale: pixels to a body unit, sets the size of the folds.
+    rng: The source of all randomness.
+    width: The width of the picture in pixels.
+    height: The height of the picture in pixels.
+    scale: The pixels of a body unit, which set the size of the folds.
 
   Returns:
     (H, W) float32, about -1 to 1.
@@ -65,13 +67,13 @@ def cloth(
   """Paints a part of a garment in place: texture, folds, edge shading, seam.
 
   Args:
-    image: (H, W, 3) uint8.
-    outline: (K, 2).
-    item: gives the texture and the trim.
+    image: (H, W, 3) uint8 RGB.
+    outline: (K, 2) corners in pixels.
+    item: The garment, which has the texture and the trim.
     axis: (2, 2) from one point of the part to another: the texture's y.
-    field: (H, W) folds, see `folds`.
-    joined: the side between the last and the first corner is sewn to another
-      part and shows no edge.
+    field: (H, W) the result of `folds`.
+    joined: Whether the side between the last and the first corner is sewn to
+      another part and shows no edge.
   """
   height, width = image.shape[:2]
   x0, y0 = np.maximum(np.floor(outline.min(0)).astype(int) - 1, 0)
@@ -114,7 +116,16 @@ def cloth(
 
 
 def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-  """A wall, a room or clutter; (H, W, 3) uint8."""
+  """Draws a wall, a room or clutter.
+
+  Args:
+    rng: The source of all randomness.
+    width: The width of the picture in pixels.
+    height: The height of the picture in pixels.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+  """
   coarse = rng.integers(100, 250, (2, 2, 3))
   if rng.random() < 0.6:  # a wall of one colour, unevenly lit
     coarse = rng.integers(110, 250, 3) + rng.integers(-25, 25, (2, 2, 3))
@@ -140,13 +151,21 @@ def background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
 
 
 def _mute(rng: np.random.Generator, color: np.ndarray) -> np.ndarray:
-  """Mixes RGB colours with their grey; uint8."""
+  """Mixes RGB colours with their grey; the result is uint8."""
   grey = color.mean(-1, keepdims=True)
   return (grey + rng.uniform(0.1, 0.5) * (color - grey)).astype(np.uint8)
 
 
 def finish(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-  """Colour cast, brightness, contrast, blur, noise; (H, W, 3) uint8."""
+  """Applies a colour cast, brightness, contrast, blur and noise.
+
+  Args:
+    rng: The source of all randomness.
+    image: (H, W, 3) uint8 RGB.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+  """
   gain = rng.uniform(0.8, 1.12) * rng.uniform(0.93, 1.07, 3)
   shift = rng.uniform(-12, 22)
   table = np.arange(256)[:, None] * gain + shift
@@ -160,7 +179,17 @@ def finish(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def encode(image: np.ndarray) -> bytes:
-  """JPEG bytes, quality 90, of an (H, W, 3) uint8 RGB image."""
+  """Encodes an image as JPEG of quality 90.
+
+  Args:
+    image: (H, W, 3) uint8 RGB.
+
+  Returns:
+    The bytes of the file.
+
+  Raises:
+    RuntimeError: OpenCV cannot encode the image.
+  """
   flags = [cv2.IMWRITE_JPEG_QUALITY, 90]
   done, data = cv2.imencode('.jpg', image[..., ::-1], flags)
   if not done:

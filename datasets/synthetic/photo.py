@@ -23,11 +23,11 @@ class Photo:
 
   Attributes:
     image: (H, W, 3) uint8 RGB.
-    box: (4,) float32 (x1, y1, x2, y2).
+    box: (4,) float32, x1 y1 x2 y2.
     landmarks: (8, 2) float32; (0, 0) where truncated or absent.
     visibility: (8,) int32 codes of `schema`.
-    layers: the painted outlines in pixels, back to front (for tests).
-    owner: (8,) index of the layer that each landmark lies on; -1 absent.
+    layers: The painted outlines in pixels, back to front (for tests).
+    owner: (8,) index of the layer that each landmark lies on; -1 where absent.
   """
 
   image: np.ndarray
@@ -44,9 +44,10 @@ def draw_photo(
   """Draws one photo.
 
   Args:
-    rng: source of all randomness.
-    item: the garment.
-    variation: code of schema.VARIATIONS: amplitude of the pose, zoom.
+    rng: The source of all randomness.
+    item: The garment.
+    variation: The code of the variation, see `schema.VARIATIONS`: it sets the
+      amplitude of the pose and the zoom.
 
   Returns:
     The photo, 160 to 200 pixels on its long side.
@@ -72,12 +73,20 @@ def draw_photo(
   return Photo(image, box, landmarks, visibility, layers, owner)
 
 
-def _shoot(rng, scene, size, variation):
+def _shoot(
+  rng: np.random.Generator, scene: Scene, size: tuple[int, int], variation: int
+) -> tuple[list[Layer], np.ndarray, float]:
   """Warps a scene and chooses a camera.
+
+  Args:
+    rng: The source of all randomness.
+    scene: The scene.
+    size: (width, height) of the photo in pixels.
+    variation: The code of the variation.
 
   Returns:
     The layers in pixels; the landmarks (K, 2) in pixels, in the order of
-    scene.points; pixels to a body unit.
+    `scene.points`; the pixels of a body unit.
   """
   # One array for all points: they are many small ones, and calls cost.
   pieces = [np.stack([point for point, _ in scene.points.values()])]
@@ -104,8 +113,20 @@ def _shoot(rng, scene, size, variation):
   return layers, marks, float(np.hypot(*camera[:, 0]))
 
 
-def _truth(scene, layers, marks, size):
-  """Landmarks (8, 2), visibility (8,) and owners (8,), see `Photo`."""
+def _truth(
+  scene: Scene, layers: list[Layer], marks: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Tells which landmarks can be seen.
+
+  Args:
+    scene: The scene.
+    layers: All layers in pixels, back to front.
+    marks: (K, 2) the landmarks in pixels, in the order of `scene.points`.
+    size: (width, height) of the photo in pixels.
+
+  Returns:
+    Landmarks (8, 2), visibility (8,) and owners (8,), see `Photo`.
+  """
   landmarks = np.zeros((8, 2), np.float32)
   visibility = np.full(8, schema.ABSENT, np.int32)
   owner = np.full(8, -1)
@@ -128,11 +149,18 @@ def _truth(scene, layers, marks, size):
   return landmarks, visibility, owner
 
 
-def _hidden(point, own, covers) -> bool:
+def _hidden(
+  point: tuple[float, float], own: np.ndarray, covers: list[np.ndarray]
+) -> bool:
   """Whether later layers cover a point of a layer and the cloth beside it.
 
   More than a pixel inside a cover it is hidden; close to a cover's edge it is
   hidden if all of its own layer 2 pixels around it is.
+
+  Args:
+    point: The point x, y in pixels.
+    own: (K, 2) float32 outline of the point's layer.
+    covers: The float32 outlines of the layers in front of it.
   """
   depth = [cv2.pointPolygonTest(cover, point, True) for cover in covers]
   if max(depth, default=-9) > 1:
@@ -149,8 +177,20 @@ def _hidden(point, own, covers) -> bool:
   )
 
 
-def _box(rng, own, width, height) -> np.ndarray:
-  """Bounds of the garment with a margin of up to 4 %, inside the image."""
+def _box(
+  rng: np.random.Generator, own: np.ndarray, width: int, height: int
+) -> np.ndarray:
+  """Draws the bounds of the garment with a margin of up to 4 %.
+
+  Args:
+    rng: The source of all randomness.
+    own: (K, 2) corners of the garment's outlines in pixels.
+    width: The width of the photo in pixels.
+    height: The height of the photo in pixels.
+
+  Returns:
+    (4,) float32, x1 y1 x2 y2, inside the image.
+  """
   limit = np.array([width, height])
   low, high = np.clip(own.min(0), 0, limit), np.clip(own.max(0), 0, limit)
   margin = (high - low) * rng.uniform(0, 0.04, (2, 2))
@@ -160,12 +200,28 @@ def _box(rng, own, width, height) -> np.ndarray:
   )
 
 
-def _camera(rng, own, marks, size, variation) -> np.ndarray:
-  """(2, 3) affine from body units to pixels.
+def _camera(
+  rng: np.random.Generator,
+  own: np.ndarray,
+  marks: np.ndarray,
+  size: tuple[int, int],
+  variation: int,
+) -> np.ndarray:
+  """Draws a camera.
 
   The pose subsets show the whole garment. The zoom-ins choose among random
   close-ups one that cuts off a quarter (medium) or half (large) of the
   landmarks, at least one, and keeps two.
+
+  Args:
+    rng: The source of all randomness.
+    own: (K, 2) corners of the garment's outlines in body units.
+    marks: (M, 2) landmarks in body units.
+    size: (width, height) of the photo in pixels.
+    variation: The code of the variation.
+
+  Returns:
+    (2, 3) affine map from body units to pixels.
   """
   spread = {1: 0.06, 2: 0.15, 3: 0.35, 4: 0.12, 5: 0.15}[variation]
   roll = rng.uniform(-spread, spread)
@@ -195,8 +251,13 @@ def _camera(rng, own, marks, size, variation) -> np.ndarray:
   return np.concatenate([scale * turn, shift[:, None]], 1)
 
 
-def _occluders(rng, own) -> list[Layer]:
-  """Zero to two objects in front of the garment, in pixels."""
+def _occluders(rng: np.random.Generator, own: np.ndarray) -> list[Layer]:
+  """Draws zero to two objects in front of the garment, in pixels.
+
+  Args:
+    rng: The source of all randomness.
+    own: (K, 2) corners of the garment's outlines in pixels.
+  """
   low, high = own.min(0), own.max(0)
   size = float(np.sqrt(np.prod(high - low)))
   found = []

@@ -4,6 +4,8 @@ Everything is in body units and not yet warped, see `shapes`.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -16,26 +18,37 @@ HAIR = ((34, 26, 24), (86, 56, 38), (178, 138, 84), (120, 116, 114))
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-  """One outline: (K, 2) in body units, later in pixels; what fills it."""
+  """One outline and what fills it.
+
+  Attributes:
+    outline: (K, 2) corners in body units, later in pixels.
+    color: The RGB colour of a plain layer.
+    item: The garment whose cloth fills the layer.
+    own: Whether it is a part of the garment in question.
+    axis: (2, 2) two points along which the texture runs.
+    upright: Whether it is still to be bent with the spine.
+    flat: Whether it lies on its garment and hides nothing of it.
+    joined: Whether it is sewn to another part at its first corners.
+  """
 
   outline: np.ndarray
   color: tuple[int, int, int] | None = None
   item: garments.Item | None = None
-  own: bool = False  # part of the garment in question
-  axis: np.ndarray | None = None  # (2, 2): the texture runs along it
-  upright: bool = False  # still to be bent with the spine
-  flat: bool = False  # lies on its garment and hides nothing of it
-  joined: bool = False  # sewn to another part at its first corners
+  own: bool = False
+  axis: np.ndarray | None = None
+  upright: bool = False
+  flat: bool = False
+  joined: bool = False
 
 
 class Scene:
   """A person, or a hanger, with an item and other clothes.
 
   Attributes:
-    pose: the pose.
-    layers: back to front.
-    points: for each slot's name that the item has, the point (2,) and the
-      index of the layer that it lies on.
+    pose: The pose.
+    layers: The layers, back to front.
+    points: Name of a landmark that the item has -> its point (2,) and the index
+      of the layer that it lies on.
   """
 
   def __init__(
@@ -44,9 +57,9 @@ class Scene:
     """Draws a scene.
 
     Args:
-      rng: source of all randomness.
-      item: the garment whose landmarks are wanted.
-      variation: code of schema.VARIATIONS.
+      rng: The source of all randomness.
+      item: The garment whose landmarks are wanted.
+      variation: The code of the variation, see `schema.VARIATIONS`.
     """
     worn = bool(rng.random() < 0.85)
     self.item = item
@@ -71,11 +84,16 @@ class Scene:
     names = [landmark_sets.FASHION_8.names[slot] for slot in slots]
     self.points = {name: self.points[name] for name in names}
 
-  def add(self, outline: np.ndarray, **fill) -> None:
-    """Puts a layer, see `Layer`, in front of all others."""
+  def add(self, outline: np.ndarray, **fill: Any) -> None:
+    """Puts a layer in front of all others.
+
+    Args:
+      outline: (K, 2) corners in body units.
+      **fill: The other attributes of `Layer`.
+    """
     self.layers.append(Layer(outline, **fill))
 
-  def _person(self, rng):
+  def _person(self, rng: np.random.Generator) -> None:
     """Stacks a person, the item and another garment beside it."""
     kind, pose = self.item.clothes_type, self.pose
     hair = HAIR[rng.integers(len(HAIR))]
@@ -103,8 +121,8 @@ class Scene:
       if is_front:  # a bare upper arm stays behind the armhole's edge
         self._arm(top, s, 0.5 if bare else 0.0)
 
-  def _wear(self, garment):
-    """The trunk of a garment, the legs of trousers, a shirt's collar."""
+  def _wear(self, garment: garments.Item) -> None:
+    """Adds the trunk of a garment, the legs of trousers, a shirt's collar."""
     own, kind = garment is self.item, garment.choices['category']
     outline, names = shapes.trunk(self.pose, garment, self.back)
     axis = shapes.upright(0, [0.5, 3.0])
@@ -123,8 +141,14 @@ class Scene:
       for part in shapes.shirt_front(self.pose, garment):
         self.add(part, upright=True, flat=True, axis=axis, **fill)
 
-  def _arm(self, top, s, begin):
-    """Skin of an arm from share `begin` on, and the sleeve over it."""
+  def _arm(self, top: garments.Item, s: int, begin: float) -> None:
+    """Adds the skin of an arm and the sleeve over it.
+
+    Args:
+      top: The garment that has the sleeve.
+      s: The side, -1 or 1.
+      begin: The share of the arm's length at which the skin begins.
+    """
     joints = self.arms[s]
     outline, line = shapes.tube(joints, (begin, 1), (0.2, 0.17, 0.12))
     self.add(outline, color=self.skin)
@@ -132,7 +156,8 @@ class Scene:
     self.add(hand, color=self.skin)
     self._sleeve(top, s)
 
-  def _sleeve(self, top, s):
+  def _sleeve(self, top: garments.Item, s: int) -> None:
+    """Adds the sleeve of a garment on one side, if it has sleeves."""
     if top.choices['sleeve_length'] == 'sleeveless':
       return
     own = top is self.item
@@ -142,23 +167,37 @@ class Scene:
     if own:
       self._mark({f'sleeve_{_side(s)}': cuff})
 
-  def _mark(self, names):
+  def _mark(self, names: dict[str, np.ndarray]) -> None:
     """Enters landmarks as lying on the front layer."""
     for name, point in names.items():
       self.points[name] = point, len(self.layers) - 1
 
 
 def _side(s: int) -> str:
+  """The side's name in those of landmarks."""
   return 'left' if s < 0 else 'right'
 
 
 def _circle(count: int = 16) -> np.ndarray:
+  """Corners (K, 2) of a circle of radius 1 around (0, 0)."""
   a = np.linspace(0, 2 * np.pi, count, endpoint=False)
   return np.stack([np.cos(a), np.sin(a)], 1)
 
 
-def _body(add, legs, skin, long_hair):
-  """What lies behind the clothes: long hair, legs and shoes, trunk, neck."""
+def _body(
+  add: Callable[..., None],
+  legs: dict[int, np.ndarray],
+  skin: tuple[int, int, int],
+  long_hair: tuple[int, int, int] | None,
+) -> None:
+  """Adds what lies behind the clothes: long hair, legs, shoes, trunk, neck.
+
+  Args:
+    add: The method `Scene.add`.
+    legs: Side -> (3, 2) joints of the leg.
+    skin: The RGB colour of the skin.
+    long_hair: The RGB colour of long hair; None for short hair.
+  """
   if long_hair is not None:
     y = np.linspace(-1.2, 1.3, 8)
     w = np.interp(y, [-1.2, -0.8, 0, 1.3], [0.3, 0.58, 0.6, 0.5])
@@ -182,8 +221,24 @@ def _body(add, legs, skin, long_hair):
   )
 
 
-def _head(add, pose, rng, skin, hair, back):
-  """Head and hair; hair may fall over the collar."""
+def _head(
+  add: Callable[..., None],
+  pose: shapes.Pose,
+  rng: np.random.Generator,
+  skin: tuple[int, int, int],
+  hair: tuple[int, int, int],
+  back: bool,
+) -> None:
+  """Adds head and hair; hair may fall over the collar.
+
+  Args:
+    add: The method `Scene.add`.
+    pose: The pose.
+    rng: The source of all randomness.
+    skin: The RGB colour of the skin.
+    hair: The RGB colour of the hair.
+    back: Whether the person is seen from behind.
+  """
   centre = shapes.on_spine(pose, np.array([[0.2 * np.sin(pose.turn), -0.78]]))[
     0
   ]
@@ -206,8 +261,13 @@ def _head(add, pose, rng, skin, hair, back):
       add(np.concatenate([inner, outer[::-1]]), upright=True, color=hair)
 
 
-def _hanger(add, kind):
-  """A hanger above a garment that nobody wears."""
+def _hanger(add: Callable[..., None], kind: int) -> None:
+  """Adds a hanger above a garment that nobody wears.
+
+  Args:
+    add: The method `Scene.add`.
+    kind: The code of the garment's clothes type.
+  """
   y = 0.0 if kind != garments.LOWER else 1.85
   rod = np.array([(-0.85, y + 0.3), (0, y - 0.1), (0.85, y + 0.3)])
   add(np.concatenate([rod, rod[::-1] + (0, 0.1)]), color=(150, 120, 88))

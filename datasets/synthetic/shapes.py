@@ -8,6 +8,7 @@ landmarks go through the same functions, so the truth is exact.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,7 +23,10 @@ TUBE = np.linspace(0, 1, 9)
 
 
 def _bend_matrix() -> np.ndarray:
-  """(33, 3): points along a limb from its joints, the middle one rounded."""
+  """The (33, 3) weights of a limb's joints in the points along it.
+
+  The middle joint is rounded.
+  """
   grid = np.linspace(0, 1, 33)
   rows = np.stack(
     [np.interp(grid, [0, 0.5, 1], column) for column in np.eye(3)], 1
@@ -37,24 +41,36 @@ BEND = _bend_matrix()
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-  """A pose; angles in radians, pairs are (image left, image right)."""
+  """A pose; angles in radians, pairs are (image left, image right).
 
-  lean: float  # torso's bend to the side
-  sway: float  # skirt's bend to the side
-  turn: float  # about the vertical: narrows, shifts the neckline
-  arms: tuple[tuple[float, float], ...]  # (raise outwards, bend of the elbow)
-  legs: tuple[tuple[float, float], ...]  # (spread, bend of the knee)
-  waves: np.ndarray  # (K, 5): wave vector, phase, amplitude x, y
-  taper: float  # perspective: widths grow by this per unit downwards
+  Attributes:
+    lean: The torso's bend to the side.
+    sway: The skirt's bend to the side.
+    turn: The turn about the vertical, which narrows and shifts the neckline.
+    arms: For each arm, how far it is raised outwards, and the bend of its
+      elbow.
+    legs: For each leg, how far it is spread, and the bend of its knee.
+    waves: (K, 5) wave vector, phase and the amplitudes of x and y.
+    taper: The perspective: widths grow by this share per unit downwards.
+  """
+
+  lean: float
+  sway: float
+  turn: float
+  arms: tuple[tuple[float, float], ...]
+  legs: tuple[tuple[float, float], ...]
+  waves: np.ndarray
+  taper: float
 
 
 def draw_pose(rng: np.random.Generator, variation: int, worn: bool) -> Pose:
   """Draws a pose.
 
   Args:
-    rng: source of all randomness.
-    variation: code of schema.VARIATIONS, sets the amplitude.
-    worn: False for a garment on a hanger, whose arms hang.
+    rng: The source of all randomness.
+    variation: The code of the variation, which sets the amplitude, see
+      `schema.VARIATIONS`.
+    worn: Whether somebody wears the garment; the arms of one on a hanger hang.
 
   Returns:
     The pose.
@@ -93,24 +109,49 @@ def draw_pose(rng: np.random.Generator, variation: int, worn: bool) -> Pose:
 
 
 def warp(pose: Pose, points: np.ndarray) -> np.ndarray:
-  """Soft deformation and perspective of (K, 2) body points; (K, 2)."""
+  """Deforms points softly and with perspective.
+
+  Args:
+    pose: The pose.
+    points: (K, 2) points of the bent body in body units.
+
+  Returns:
+    (K, 2) in body units.
+  """
   phase = points @ pose.waves[:, :2].T + pose.waves[:, 2]
   moved = points + np.sin(phase) @ pose.waves[:, 3:]
   moved[:, 0] += points[:, 0] * pose.taper * (points[:, 1] - 2)
   return moved
 
 
-def upright(x, y) -> np.ndarray:
-  """Points of the upright body; `on_spine` bends them. (K, 2)."""
+def upright(
+  x: float | np.ndarray | Sequence[float], y: np.ndarray | Sequence[float]
+) -> np.ndarray:
+  """Points of the upright body, which `on_spine` bends.
+
+  Args:
+    x: (K,) values in body units, or one for all.
+    y: (K,) values in body units.
+
+  Returns:
+    (K, 2) points x, y.
+  """
   points = np.empty((len(y), 2))
   points[:, 0], points[:, 1] = x, y
   return points
 
 
 def on_spine(pose: Pose, points: np.ndarray) -> np.ndarray:
-  """Bends (K, 2) points of the upright body with the torso; (K, 2).
+  """Bends points of the upright body with the torso.
 
   The spine is an arc of angle `lean` above the hips, of `sway` below them.
+
+  Args:
+    pose: The pose.
+    points: (K, 2) points of the upright body in body units.
+
+  Returns:
+    (K, 2) in body units.
   """
   x, s = points[:, 0], HIP - points[:, 1]
   phi = np.where(s > 0, pose.lean, pose.sway) * s / HIP + 1e-9
@@ -123,7 +164,16 @@ def on_spine(pose: Pose, points: np.ndarray) -> np.ndarray:
 
 
 def limb(pose: Pose, s: int, arm: bool) -> np.ndarray:
-  """(3, 2) joints of an arm or a leg, from the trunk outwards."""
+  """The joints of an arm or a leg, from the trunk outwards.
+
+  Args:
+    pose: The pose.
+    s: The side, -1 or 1.
+    arm: Whether an arm is wanted, or a leg.
+
+  Returns:
+    (3, 2) in body units.
+  """
   side = (s + 1) // 2
   if arm:
     root = s * (SHOULDER - 0.2), SHOULDER_Y + 0.18
@@ -144,16 +194,17 @@ def limb(pose: Pose, s: int, arm: bool) -> np.ndarray:
 def tube(
   joints: np.ndarray, share: tuple[float, float], widths: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Outline of a strip along a bent limb.
+  """Outlines a strip along a bent limb.
 
   Args:
-    joints: (3, 2).
-    share: where on the limb it begins and ends, 0 to 1.
-    widths: half-widths at the beginning, the middle and the end.
+    joints: (3, 2) the joints of the limb.
+    share: The shares of the limb's length at which the strip begins and ends, 0
+      to 1.
+    widths: The half-widths at the beginning, the middle and the end.
 
   Returns:
-    (2K, 2) outline, one edge forth and the other back, so that points K - 1
-    and K are the corners of the end; (K, 2) centre line.
+    (2K, 2) outline, one edge forth and the other back, so that points K - 1 and
+    K are the corners of the end; (K, 2) centre line.
   """
   begin, end = share
   place = (begin + (end - begin) * TUBE) * 32
@@ -171,8 +222,18 @@ def tube(
   return outline, line
 
 
-def _profile(nodes: list[tuple[float, float]], count: int = 12):
-  """Eased half-widths between (y, half-width) nodes: y (K,), width (K,)."""
+def _profile(
+  nodes: list[tuple[float, float]], count: int = 12
+) -> tuple[np.ndarray, np.ndarray]:
+  """Eases half-widths between nodes.
+
+  Args:
+    nodes: The (y, half-width) of each node, y ascending.
+    count: The number of even values of y, to which the nodes' are added.
+
+  Returns:
+    (K,) y and (K,) half-widths.
+  """
   ys, ws = np.array(nodes, float).T
   y = np.unique(np.concatenate([np.linspace(ys[0], ys[-1], count), ys]))
   k = np.clip(np.searchsorted(ys, y, 'right') - 1, 0, len(ys) - 2)
@@ -183,15 +244,15 @@ def _profile(nodes: list[tuple[float, float]], count: int = 12):
 def trunk(
   pose: Pose, item: garments.Item, back: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """Outline of a top, a dress, a skirt or the hip part of trousers.
+  """Outlines a top, a dress, a skirt or the hip part of trousers.
 
   Args:
-    pose: the pose.
-    item: the garment.
-    back: seen from behind: the neckline is shallow.
+    pose: The pose.
+    item: The garment.
+    back: Whether it is seen from behind, where the neckline is shallow.
 
   Returns:
-    (K, 2) upright outline; named points of the slots that lie on it, (2,).
+    (K, 2) upright outline; name of a landmark that lies on it -> (2,) point.
   """
   cut, kind = item.cut, item.choices['category']
   ease, waist = cut['ease'], cut['waist']
@@ -235,8 +296,17 @@ def trunk(
   return np.concatenate(outline), names
 
 
-def _armhole(pose, item, s, width):
-  """(9, 2) from the shoulder's tip down to the armpit."""
+def _armhole(
+  pose: Pose, item: garments.Item, s: int, width: float
+) -> np.ndarray:
+  """The (9, 2) points from the shoulder's tip down to the armpit.
+
+  Args:
+    pose: The pose.
+    item: The garment.
+    s: The side, -1 or 1.
+    width: The half-width of the trunk at the armpit.
+  """
   t = np.linspace(0, 1, 9)
   bare = item.choices['sleeve_length'] == 'sleeveless'
   tip = max(SHOULDER - 0.2, item.cut['collar'] + 0.12) if bare else SHOULDER
@@ -245,8 +315,14 @@ def _armhole(pose, item, s, width):
   return upright(s * x, SHOULDER_Y - 0.04 * bare + (0.72 + 0.04) * t)
 
 
-def _neckline(pose, item, back):
-  """(11, 2) from the left collar point to the right one."""
+def _neckline(pose: Pose, item: garments.Item, back: bool) -> np.ndarray:
+  """The (11, 2) points from the left collar point to the right one.
+
+  Args:
+    pose: The pose.
+    item: The garment.
+    back: Whether it is seen from behind.
+  """
   t = np.linspace(-1, 1, 11)
   depth = 0.12 if back else item.cut['neck']
   if item.choices['neckline'] == 'v' and not back:
@@ -258,7 +334,15 @@ def _neckline(pose, item, back):
 
 
 def shirt_front(pose: Pose, item: garments.Item) -> list[np.ndarray]:
-  """Outlines (K, 2) of a shirt's two collar flaps and its button strip."""
+  """Outlines a shirt's two collar flaps and its button strip.
+
+  Args:
+    pose: The pose.
+    item: The shirt.
+
+  Returns:
+    The strip's and the two flaps' upright outlines, (K, 2) each.
+  """
   cut = item.cut
   depth, wide = 0.06 + cut['neck'], cut['collar']
   shift = 0.25 * np.sin(pose.turn)
@@ -274,8 +358,18 @@ def shirt_front(pose: Pose, item: garments.Item) -> list[np.ndarray]:
   return [np.concatenate([strip[0], strip[1][::-1]]), *flaps]
 
 
-def sleeve(arm: np.ndarray, item: garments.Item):
-  """Outline (K, 2) of a sleeve and its landmark: the middle of the cuff."""
+def sleeve(
+  arm: np.ndarray, item: garments.Item
+) -> tuple[np.ndarray, np.ndarray]:
+  """Outlines a sleeve.
+
+  Args:
+    arm: (3, 2) the joints of the arm.
+    item: The garment.
+
+  Returns:
+    (K, 2) outline, and the (2,) landmark: the middle of the cuff.
+  """
   cut = item.cut
   top = 0.3 + 0.4 * cut['ease']
   widths = (top, (top + cut['cuff']) / 2, cut['cuff'])
@@ -283,8 +377,19 @@ def sleeve(arm: np.ndarray, item: garments.Item):
   return outline, line[-1]
 
 
-def trouser_leg(joints: np.ndarray, item: garments.Item, s: int):
-  """Outline (K, 2) of a leg and its landmark: the outer corner of the hem."""
+def trouser_leg(
+  joints: np.ndarray, item: garments.Item, s: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Outlines a leg of trousers.
+
+  Args:
+    joints: (3, 2) the joints of the leg.
+    item: The trousers.
+    s: The side, -1 or 1.
+
+  Returns:
+    (K, 2) outline, and the (2,) landmark: the outer corner of the hem.
+  """
   cut = item.cut
   wide = 0.47 + 0.6 * cut['ease']
   end = 0.24 + 0.5 * cut['ease'] + cut['flare'] + 0.2 * (1 - cut['hem'])

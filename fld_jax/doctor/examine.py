@@ -92,6 +92,7 @@ class _Tally:
   Attributes:
     visibility: (4, N) numbers of rows with each code of `summary.VISIBILITY`.
     sides: (split, clothes type) -> (P, 2) counts as `sides.majority` has them.
+    mirror_images: Landmarks without a partner that mirror each other.
   """
 
   def __init__(self, landmarks: schema.LandmarkSet):
@@ -101,11 +102,14 @@ class _Tally:
     self.codes = np.array(codes)[:, None]
     self.visibility = np.zeros((len(codes), landmarks.num_landmarks), np.int64)
     self.sides: dict[tuple, np.ndarray] = {}
+    alone = np.setdiff1d(np.arange(landmarks.num_landmarks), self.slots)
+    self.mirror_images = sides.MirrorImages(alone)
 
   def add(self, row: Row) -> np.ndarray:
     """Counts a row; returns its `sides.signs`."""
     signs = sides.signs(row.landmarks, row.visibility, self.slots)
     self.visibility += row.visibility == self.codes
+    self.mirror_images.add(row.landmarks, row.visibility, row.box)
     key = row.split, self.name(row.clothes_type)
     empty = np.zeros((len(self.slots), 2), np.int64)
     counts = self.sides.setdefault(key, empty)
@@ -131,7 +135,9 @@ def examine(config_dataset: ConfigDict, directory: str | os.PathLike) -> dict:
 
   Returns:
     The content of doctor.json: `ok`, whether there are rows and no errors;
-    `counts`, `mistakes`, `beyond`, `overlaps`, `near_duplicates`, `sides`. Not
+    `about`, lines on how the files are taken; `counts`,
+    `left_out_examples`, `mistakes`, `beyond`,
+    `overlaps`, `near_duplicates`, `sides`. Not
     counted as errors are rows that are left out or reach beyond their image
     within the tolerance, single reversed images and images of one colour.
 
@@ -148,13 +154,19 @@ def examine(config_dataset: ConfigDict, directory: str | os.PathLike) -> dict:
   directory = Path(directory)
   mistakes = _Mistakes()
   with RowIndex() as index:
-    tally = _read(config_dataset, index, mistakes)
+    tally, about = _read(config_dataset, index, mistakes)
     _decode(index, mistakes)
     found = {
       'ok': False,
       'dataset': config_dataset.name,
       'manual_dir': str(config_dataset.manual_dir),
+      'about': [
+        *about,
+        *(f'{what}: {n}' for what, n in sorted(mistakes.notes.items())),
+        f'left and right: {tally.landmarks.pairs_in_words}',
+      ],
       'counts': _counts(index, tally, mistakes.left_out),
+      'left_out_examples': mistakes.left_out_examples,
       'mistakes': mistakes.report(),
       'beyond': _beyond(index),
       'overlaps': _overlaps(index),
@@ -177,17 +189,23 @@ def examine(config_dataset: ConfigDict, directory: str | os.PathLike) -> dict:
   return found
 
 
-def _read(config: ConfigDict, index: RowIndex, mistakes: _Mistakes) -> _Tally:
-  """Reads all rows, or those before a mistake that ends the reading."""
-  tally = _Tally(schema.LandmarkSet(()))
+def _read(
+  config: ConfigDict, index: RowIndex, mistakes: _Mistakes
+) -> tuple[_Tally, list[str]]:
+  """Reads all rows, or those before a mistake that ends the reading.
+
+  Returns:
+    The counts, and what the builder says of how the files are taken.
+  """
+  tally, about = _Tally(schema.LandmarkSet(())), []
   try:
     builder = make_builder(config)
   except InputError as error:
     if error.kind in ('missing', 'config'):
       raise
     mistakes.mistake(error)
-    return tally
-  tally = _Tally(builder.landmarks())
+    return tally, about
+  tally, about = _Tally(catalog.whole_set(config)), builder.about()
   rows = tqdm(builder.read(mistakes), 'reading', unit=' rows', unit_scale=True)
   try:
     for row in rows:
@@ -196,7 +214,7 @@ def _read(config: ConfigDict, index: RowIndex, mistakes: _Mistakes) -> _Tally:
     if error.kind == 'config':
       raise
     mistakes.mistake(error)
-  return tally
+  return tally, about
 
 
 def _decode(index: RowIndex, mistakes: _Mistakes) -> None:
@@ -299,6 +317,35 @@ def _sides(index: RowIndex, tally: _Tally) -> dict:
     'opposite_groups': [{**g, 'pair': names[g['pair']]} for g in groups],
     'opposite_pairs': [names[pair] for pair in sides.opposite_pairs(total)],
     'opposite_images': {'count': count, 'examples': ids},
+    **_unpaired(tally),
+  }
+
+
+def _unpaired(tally: _Tally) -> dict:
+  """Whether left and right are known, and what positions say if not.
+
+  Returns:
+    `no_pairs`: 1 if no two landmarks are known to change places in a mirrored
+    image, and nobody has declared that none do. `mirror_images`: pairs of names
+    that mirror each other by position and are no pair; `remedy`: how to declare
+    them, '' if nothing is to be declared.
+  """
+  landmarks = tally.landmarks
+  declared_none = landmarks.swaps == ()
+  names = lambda slots: [landmarks.names[slot] for slot in slots]
+  mirrored = [] if declared_none else tally.mirror_images.pairs()
+  no_pairs = (
+    not declared_none and landmarks.num_landmarks > 1 and not len(tally.slots)
+  )
+  remedy = ''
+  if mirrored or no_pairs:
+    pairs = [*map(names, tally.slots.tolist()), *map(names, mirrored)]
+    text = ','.join(map(':'.join, pairs)) or 'a:b,c:d'
+    remedy = f'--config.dataset.swaps={text}, or none if they do not'
+  return {
+    'no_pairs': int(no_pairs),
+    'mirror_images': [names(pair) for pair in mirrored],
+    'remedy': remedy,
   }
 
 
@@ -308,5 +355,6 @@ def _ok(found: dict) -> bool:
     *(check['count'] for check in found['overlaps'].values()),
     found['near_duplicates']['count'],
     *(len(found['sides'][key]) for key in summary.SIDES),
+    found['sides']['no_pairs'],
   ]
   return found['counts']['rows'] > 0 and not any(wrong)

@@ -27,13 +27,13 @@ ROWS, COLUMNS = 64, 8192  # of a chunk of comparisons: 4 MiB, a cache's size
 
 
 def hashes(image: Image.Image) -> tuple[int, bytes] | None:
-  """A coarse and a fine perceptual hash of a picture.
+  """Computes a coarse and a fine perceptual hash of a picture.
 
   `imagehash.phash`: which of the lowest frequencies of a small grey picture, 8
   x 8 and 16 x 16, are above their median.
 
   Args:
-    image: decoded, of any mode and size.
+    image: A decoded image of any mode and size.
 
   Returns:
     0 to 2**64 - 1, and 32 bytes; None if the picture is of one colour, see
@@ -50,20 +50,25 @@ def hashes(image: Image.Image) -> tuple[int, bytes] | None:
 
 
 def is_same_picture(fine: bytes, other: bytes) -> bool:
-  """Whether fine hashes differ in no more than MAX_FINE_DISTANCE bits."""
+  """Whether two fine hashes differ in no more than MAX_FINE_DISTANCE bits.
+
+  Args:
+    fine: The 32 bytes of one picture, see `hashes`.
+    other: The 32 bytes of the other picture.
+  """
   differ = int.from_bytes(fine, 'big') ^ int.from_bytes(other, 'big')
   return differ.bit_count() <= MAX_FINE_DISTANCE
 
 
 def close_pairs(
-  ours, theirs, max_distance: int = MAX_DISTANCE
+  ours: np.ndarray, theirs: np.ndarray, max_distance: int = MAX_DISTANCE
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
   """Compares each hash of one list with each of another.
 
   Args:
-    ours: (n,) uint64.
-    theirs: (m,) uint64.
-    max_distance: bits in which a pair may differ.
+    ours: (n,) uint64 coarse hashes.
+    theirs: (m,) uint64 coarse hashes.
+    max_distance: The largest number of bits in which a pair may differ.
 
   Yields:
     (k,) indices into `ours`, (k,) into `theirs` and (k,) distances of some of
@@ -87,19 +92,21 @@ def close_pairs(
 
 
 def find(index: RowIndex) -> dict:
-  """Pairs of an image of train and one of another split that look alike.
+  """Finds pairs of an image of train and one of another split that look alike.
 
   Equal files are not counted: they are more than alike.
 
   Args:
-    index: with the hashes of all images.
+    index: The index, with the hashes of all images.
 
   Returns:
-    `count` of pairs, `by_distance`, those of 0 bits and up, `images` outside of
-    train that are in one, `refused_by_fine_hash`, pairs that have only the
-    coarse hash in common, `flat_images`, images of one colour, which are in no
-    pair, and of the closest MAX_PAIRS `pairs` the `distance`, the ids `train`
-    and `other`, the `split` of the other, and the `paths`.
+    A dict of `count`, the number of pairs; `by_distance`, the numbers of those
+    of 0 bits and up; `images`, the number of images outside of train that are
+    in a pair; `refused_by_fine_hash`, the number of pairs that have only the
+    coarse hash in common; `flat_images`, the number of images of one colour,
+    which are in no pair; and `pairs`, the closest MAX_PAIRS, each with its
+    `distance`, the ids `train` and `other`, the `split` of the other and the
+    `paths`.
   """
   ours, theirs = index.hashes(train=True), index.hashes(train=False)
   kept = [[] for _ in range(MAX_DISTANCE + 1)]
@@ -135,6 +142,7 @@ def find(index: RowIndex) -> dict:
 
 
 def _pair(index: RowIndex, bits: int, image: int, other_image: int) -> dict:
+  """One of the `pairs` that `find` returns."""
   row, other = index.row_of(image, True), index.row_of(other_image, False)
   return {
     'distance': bits,

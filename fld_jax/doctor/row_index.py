@@ -52,14 +52,19 @@ class RowIndex:
   def __enter__(self) -> 'RowIndex':
     return self
 
-  def __exit__(self, *error) -> None:
+  def __exit__(self, *error: object) -> None:
     self._database.close()
 
-  def _ask(self, query: str, *values) -> sqlite3.Cursor:
+  def _ask(self, query: str, *values: object) -> sqlite3.Cursor:
     return self._database.execute(query, values)
 
   def add(self, row: Row, signs: np.ndarray) -> None:
-    """Adds a row, with what `sides.signs` says of it: (P,) int8."""
+    """Adds a row.
+
+    Args:
+      row: The row.
+      signs: (P,) int8, what `sides.signs` says of the row.
+    """
     insert = 'INSERT OR IGNORE INTO images (path, place) VALUES (?, ?)'
     self._ask(insert, row.path, row.place)
     query = 'SELECT image FROM images WHERE path = ?'
@@ -72,11 +77,14 @@ class RowIndex:
     self._ask(f'INSERT INTO rows VALUES (NULL{", ?" * len(cells)})', *cells)
 
   def num_images(self) -> int:
-    """How many files there are; several rows may be of one."""
+    """The number of image files; several rows may be of one."""
     return self._ask('SELECT COUNT(*) FROM images').fetchone()[0]
 
   def images(self) -> Iterator[list[tuple[int, str, str]]]:
-    """Yields lists of (image, path, place); writing between them is fine."""
+    """Yields lists of (image number, path, place).
+
+    The index may be written to between two lists.
+    """
     query = 'SELECT image, path, place FROM images WHERE image > ? LIMIT ?'
     last = 0
     while chunk := self._ask(query, last, _CHUNK).fetchall():
@@ -90,13 +98,14 @@ class RowIndex:
     hashes: tuple[int, bytes] | None,
     size: tuple[int, int],
   ) -> None:
-    """Notes of a decoded image the file's digest and the picture's hashes.
+    """Stores the digest, the hashes and the size of a decoded image.
 
     Args:
-      image: its number, see `images`.
-      digest: equal for equal files.
-      hashes: see `near_duplicates.hashes`.
-      size: (width, height).
+      image: The image's number, see `images`.
+      digest: A digest of the file's bytes.
+      hashes: The picture's hashes, see `near_duplicates.hashes`; None if it has
+        none.
+      size: (width, height) in pixels.
     """
     coarse, fine = hashes or (None, None)
     if coarse is not None:  # SQLite's integers have a sign
@@ -106,12 +115,20 @@ class RowIndex:
     self._ask(update, digest, coarse, fine, *size, image)
 
   def digest_and_fine(self, image: int) -> tuple[bytes, bytes]:
-    """The file's digest and the fine hash of an image that has hashes."""
+    """The digest and the fine hash of an image that has hashes.
+
+    Args:
+      image: The image's number, see `images`.
+
+    Returns:
+      The digest of the file's bytes, and the fine hash of
+      `near_duplicates.hashes`.
+    """
     query = 'SELECT digest, fine FROM images WHERE image = ?'
     return self._ask(query, image).fetchone()
 
   def groups(self) -> Iterator[tuple[str, int, int, int]]:
-    """Yields (split, clothes type, variation, number of rows)."""
+    """Yields (split, clothes type, variation, number of rows) in that order."""
     columns = 'split, type, variation'
     yield from self._ask(
       f'SELECT {columns}, COUNT(*) FROM rows GROUP BY {columns} '
@@ -119,14 +136,14 @@ class RowIndex:
     )
 
   def beyond(self, part: str, most: int) -> tuple[int, list[str]]:
-    """Rows of which a part reaches beyond their image, however little.
+    """Finds rows of which a part reaches beyond their image, however little.
 
     Args:
       part: 'box' or 'landmarks'.
-      most: examples that are wanted.
+      most: The number of examples that are wanted.
 
     Returns:
-      How many there are, and the first ids.
+      The number of such rows, and the ids of the first ones.
     """
     query = (
       f'FROM rows JOIN images USING (image) WHERE {part}_left < 0 '
@@ -137,14 +154,30 @@ class RowIndex:
     return count, [name for (name,) in ids]
 
   def shared_files(self, most: int) -> tuple[int, list[dict[str, str]]]:
-    """Images that rows of several splits are of; see `shared_items`."""
+    """Finds image files that rows of several splits name.
+
+    Args:
+      most: The number of examples that are wanted.
+
+    Returns:
+      The number of such files; and for each of the first ones, split -> id of a
+      row.
+    """
     query = """
       SELECT image FROM rows GROUP BY image HAVING MIN(split) != MAX(split)
       ORDER BY image"""
     return self._shared(query, 'rows.image', most)
 
   def shared_bytes(self, most: int) -> tuple[int, list[dict[str, str]]]:
-    """Equal files of several names in several splits; see `shared_items`."""
+    """Finds equal files of several names in several splits.
+
+    Args:
+      most: The number of examples that are wanted.
+
+    Returns:
+      The number of such contents; and for each of the first ones, split -> id
+      of a row.
+    """
     query = """
       SELECT digest FROM images JOIN rows USING (image)
       WHERE digest IS NOT NULL GROUP BY digest
@@ -153,13 +186,14 @@ class RowIndex:
     return self._shared(query, 'digest', most)
 
   def shared_items(self, most: int) -> tuple[int, list[dict[str, str]]]:
-    """Items that train has and another split as well.
+    """Finds items that train and another split have.
 
     Args:
-      most: examples that are wanted.
+      most: The number of examples that are wanted.
 
     Returns:
-      How many there are, and of the first split -> id of a row.
+      The number of such items; and for each of the first ones, split -> id of a
+      row.
     """
     query = """
       SELECT item FROM rows WHERE item != '' GROUP BY item
@@ -167,16 +201,24 @@ class RowIndex:
       ORDER BY MIN(number)"""
     return self._shared(query, 'item', most)
 
-  def _shared(self, query: str, column: str, most: int):
+  def _shared(
+    self, query: str, column: str, most: int
+  ) -> tuple[int, list[dict[str, str]]]:
+    """Counts the keys of a query; for the first ones, split -> id of a row."""
     (count,) = self._ask(f'SELECT COUNT(*) FROM ({query})').fetchone()
     keys = [key for (key,) in self._ask(f'{query} LIMIT ?', most)]
     names = _NAMES.format(column)
     return count, [dict(self._ask(names, key).fetchall()) for key in keys]
 
   def hashes(self, train: bool) -> np.ndarray:
-    """(n,) of HASHES: the coarse ones of train, or of all other splits.
+    """The coarse hashes of the images of train, or of all other splits.
 
-    Images without hashes are left out; of the hash the sign is its first bit.
+    Args:
+      train: Whether the images of train are wanted, or those of the others.
+
+    Returns:
+      (n,) of the type HASHES, in which the first bit of a hash is the sign.
+      Images without hashes are left out.
     """
     equal = '=' if train else '!='
     return np.fromiter(
@@ -189,12 +231,17 @@ class RowIndex:
     )
 
   def num_flat(self) -> int:
-    """How many decoded images have no hashes."""
+    """The number of decoded images that have no hashes."""
     query = 'SELECT COUNT(*) FROM images WHERE hash IS NULL AND digest NOT NULL'
     return self._ask(query).fetchone()[0]
 
   def row_of(self, image: int, train: bool) -> Row:
-    """The first row of an image in train, or in another split."""
+    """The first row of an image in train, or in another split.
+
+    Args:
+      image: The image's number, see `images`.
+      train: Whether the row is of train, or of another split.
+    """
     equal = '=' if train else '!='
     query = (
       f"SELECT row FROM rows WHERE image = ? AND split {equal} 'train' "
@@ -203,7 +250,7 @@ class RowIndex:
     return pickle.loads(self._ask(query, image).fetchone()[0])
 
   def signs(self) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yields ids of some rows and what `add` was given of them, (n, P) int8."""
+    """Yields the ids of some rows, and the (n, P) int8 signs given to `add`."""
     cursor = self._ask('SELECT id, signs FROM rows ORDER BY number')
     while chunk := cursor.fetchmany(_CHUNK):
       ids, signs = zip(*chunk, strict=True)
@@ -213,10 +260,13 @@ class RowIndex:
       )
 
   def spread(self, most: int) -> list[Row]:
-    """Rows with whole images, evenly over splits, types and their order.
+    """Chooses rows evenly over splits, types and their order.
 
     Args:
-      most: at most so many.
+      most: The largest number of rows.
+
+    Returns:
+      Rows whose images could be decoded.
     """
     whole = 'FROM rows JOIN images USING (image) WHERE digest NOT NULL'
     cells = self._ask(
@@ -251,7 +301,7 @@ def _rank(column: str) -> str:
 
 
 def _even_shares(counts: list[int], most: int) -> list[int]:
-  """How many to take of each count: one more of each, round by round."""
+  """Divides `most` evenly among groups of these counts, round by round."""
   shares = [0] * len(counts)
   while sum(shares) < min(most, sum(counts)):
     for i, count in enumerate(counts):

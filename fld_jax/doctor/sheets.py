@@ -1,5 +1,6 @@
 """The pictures that the doctor leaves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,22 @@ NUM_DUPLICATES = 12  # pairs in duplicates.png
 COLUMNS = {'contact_sheet.png': 6, 'duplicates.png': 4}
 
 
-def write(directory: Path, rows: list[Row], pairs: list[dict], names) -> None:
-  """Writes contact_sheet.png and duplicates.png, or removes those of before.
+def write(
+  directory: Path, rows: list[Row], pairs: list[dict], names: Sequence[str]
+) -> None:
+  """Writes contact_sheet.png and duplicates.png.
+
+  A sheet of an earlier run is removed, also where there is nothing to show now.
 
   Args:
-    directory: where.
-    rows: of the contact sheet; none, no sheet.
-    pairs: see `examine.examine`, near duplicates; none, no sheet.
-    names: N landmark names.
+    directory: The existing folder of the two files.
+    rows: The rows of the contact sheet; without any there is no sheet.
+    pairs: The near duplicates that `near_duplicates.find` returns; without any
+      there is no sheet.
+    names: The names of the N landmarks.
+
+  Raises:
+    InputError: An image cannot be read any more.
   """
   examples = [
     (_picture(row.path), row.box, row.landmarks, row.visibility) for row in rows
@@ -43,11 +52,22 @@ def write(directory: Path, rows: list[Row], pairs: list[dict], names) -> None:
 
 
 def _picture(path: str) -> np.ndarray:
-  """(H, W, 3) uint8 RGB of a file that was decoded before."""
+  """Decodes a file that was decoded before: (H, W, 3) uint8 RGB."""
   return np.asarray(decode_image(path, path)[1].convert('RGB'))
 
 
-def _save(path: Path, examples, captions, names) -> None:
+def _save(
+  path: Path, examples: list[tuple], captions: list[str], names: Sequence[str]
+) -> None:
+  """Writes a contact sheet of the examples, or removes an old one.
+
+  Args:
+    path: The path of the sheet, with a name of COLUMNS.
+    examples: (image, box, landmarks, visibility) of each picture, see
+      `drawing.contact_sheet`.
+    captions: The text below each picture.
+    names: The names of the N landmarks.
+  """
   path.unlink(missing_ok=True)
   if examples:
     columns = COLUMNS[path.name]

@@ -15,6 +15,10 @@ import numpy as np
 from fld_jax import schema
 
 MIN_IMAGES = 20  # fewer do not make a group
+# Of two landmarks that mirror each other, in sides of the box: the most that
+# one's mean is off the other's mirror image, and the least that they are apart;
+# in at least so many images.
+MIN_MIRRORED, MAX_OFF, MIN_WIDTH = 8, 0.08, 0.15
 # A majority is clear if it is off an even split by so many standard errors:
 # about a hundred groups and pairs are looked at, and of those that are even one
 # in 370 is off by more.
@@ -119,3 +123,61 @@ def opposite_images(image_signs, total) -> np.ndarray:
   against = image_signs * majority(total)
   known = against != 0
   return (known.sum(axis=1) >= 2) & (against <= 0).all(axis=1)
+
+
+class MirrorImages:
+  """Looks for landmarks without a partner that mirror each other by position.
+
+  Names that do not tell left from right, such as numbers, have no partner, and
+  a mirrored training image would teach one for the other. Positions tell: over
+  all images, the mean of one is the mirror image of the other's in the box.
+
+  Args:
+    slots: (M,) The slots of the landmarks that have no partner.
+  """
+
+  def __init__(self, slots: np.ndarray):
+    self._slots = slots
+    size = (len(slots), len(slots))
+    self._count = np.zeros(size, np.int64)
+    self._middle = np.zeros(size)  # sums of how far the middle of two is off
+    self._height = np.zeros(size)  # sums of y_i - y_j
+    self._width = np.zeros(size)  # sums of |x_i - x_j|
+
+  def add(
+    self, points: np.ndarray, visibility: np.ndarray, box: np.ndarray
+  ) -> None:
+    """Counts an item.
+
+    Args:
+      points: (N, 2) x, y in pixels.
+      visibility: (N,) visibility codes.
+      box: (4,) x1, y1, x2, y2 in pixels.
+    """
+    if len(self._slots) < 2:
+      return
+    side = np.maximum(box[2:] - box[:2], 1)
+    places = (points[self._slots] - box[:2]) / side
+    known = schema.has_position(visibility[self._slots])
+    both = known[:, None] & known
+    x, y = places.T
+    self._count += both
+    self._middle += np.where(both, (x[:, None] + x) / 2 - 0.5, 0)
+    self._height += np.where(both, y[:, None] - y, 0)
+    self._width += np.where(both, np.abs(x[:, None] - x), 0)
+
+  def pairs(self) -> list[tuple[int, int]]:
+    """Slots of two landmarks each, which are each other's best mirror image."""
+    few = self._count < MIN_MIRRORED
+    count = np.maximum(self._count, 1)
+    off = np.hypot(self._middle / count, self._height / count)
+    width = self._width / count
+    off[few | (off > MAX_OFF) | (width < MIN_WIDTH)] = np.inf
+    if not len(off):
+      return []
+    best = off.argmin(axis=1)
+    return [
+      (int(self._slots[i]), int(self._slots[j]))
+      for i, j in enumerate(best)
+      if i < j and best[j] == i and np.isfinite(off[i, j])
+    ]

@@ -12,7 +12,8 @@ VISIBILITY = {
   schema.ABSENT: 'absent',
 }
 UNKNOWN = 'not known'
-SIDES = ('opposite_groups', 'opposite_pairs')  # of `sides`, what is wrong
+# What is wrong in `sides`.
+SIDES = ('opposite_groups', 'opposite_pairs', 'mirror_images')
 MAX_EXAMPLES = 3  # examples of a finding
 
 
@@ -25,14 +26,18 @@ def text(found: dict) -> str:
   counts = found['counts']
   lines = [
     f'{found["dataset"]} in {found["manual_dir"]}: {counts["rows"]} rows of '
-    f'{counts["images"]} images'
+    f'{counts["images"]} images',
+    *found['about'],
   ]
   lines += _table('rows', counts['clothes_types'])
   lines += _table('variations', counts['variations'])
   lines += _table('visibility', counts['visibility'])
   checks = [
     ('check', 'found', ['examples']),
-    *_notes('left out: ', counts['left_out']),
+    *(
+      (f'left out: {why}', count, found['left_out_examples'].get(why, []))
+      for why, count in counts['left_out'].items()
+    ),
     *(
       (check['what'], check['count'], check['examples'])
       for check in found['mistakes'].values()
@@ -51,22 +56,26 @@ def text(found: dict) -> str:
   rows = [
     (what, count, '\n'.join(examples[:MAX_EXAMPLES]))
     for what, count, examples in checks
+    if count
   ]
+  nothing = len(checks) - len(rows)
   align = 'left', 'right', 'left'
   plain = tabulate(
     rows, tablefmt='plain', disable_numparse=True, colalign=align
   )
-  lines += ['', plain]
+  lines += ['', *([plain] if len(rows) > 1 else [])]
+  lines += [f'{nothing} checks found nothing']
   lines += ['', 'ok: nothing is wrong' if found['ok'] else 'not ok']
   return '\n'.join(lines) + '\n'
 
 
-def _notes(prefix: str, counts: dict[str, int]) -> list[tuple]:
-  return [(prefix + name, count, []) for name, count in counts.items()]
-
-
 def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
-  """Counts, a row and a column a name; columns of nothing are left out."""
+  """A table of counts by group; columns without any counts are left out.
+
+  Args:
+    title: The heading of the groups.
+    rows: Group -> column -> count.
+  """
   names = dict.fromkeys(name for row in rows.values() for name in row)
   columns = [n for n in names if any(row.get(n) for row in rows.values())]
   if columns == [UNKNOWN]:
@@ -81,10 +90,16 @@ def _table(title: str, rows: dict[str, dict[str, int]]) -> list[str]:
 
 
 def _ids(id_of_split: dict[str, str]) -> str:
+  """The examples of an overlap: the splits, each with the id of a row."""
   return ', '.join(f'{split}: {id}' for split, id in id_of_split.items())
 
 
 def _near_duplicates(found: dict) -> list[tuple]:
+  """Rows of the table of checks on images that look alike.
+
+  Args:
+    found: The findings that `near_duplicates.find` returns.
+  """
   pairs = [
     f'{pair["distance"]} bits: {pair["train"]}, {pair["split"]}: '
     f'{pair["other"]}'
@@ -101,7 +116,14 @@ def _near_duplicates(found: dict) -> list[tuple]:
 
 
 def _sides(found: dict) -> list[tuple]:
-  """Groups of one share are put together: they are seldom wrong alone."""
+  """Rows of the table of checks on left and right.
+
+  Groups with the same split and type are put together: they are seldom wrong
+  alone.
+
+  Args:
+    found: The findings of `sides`, as `examine.examine` returns them.
+  """
   groups: dict[str, list] = {}
   for group in found['opposite_groups']:
     name = ' '.join(filter(None, (group['split'], group['type'])))
@@ -132,8 +154,22 @@ def _sides(found: dict) -> list[tuple]:
       found['opposite_images']['count'],
       found['opposite_images']['examples'],
     ),
+    (
+      'sets in which nothing is known to change places in a mirrored image',
+      found['no_pairs'],
+      [found['remedy']] * found['no_pairs'],
+    ),
+    (
+      'landmarks that mirror each other by position, and are no pair',
+      len(found['mirror_images']),
+      [' and '.join(pair) for pair in found['mirror_images']][
+        : MAX_EXAMPLES - 1
+      ]
+      + [found['remedy']] * bool(found['mirror_images']),
+    ),
   ]
 
 
 def _share(part: int, total: int) -> str:
+  """A share in words, such as '12 % of 300'."""
   return f'{100 * part / total:.0f} % of {total}' if total else 'none'

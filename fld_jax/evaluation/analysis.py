@@ -12,287 +12,28 @@ import numpy as np
 from fld_jax import papers, schema
 from fld_jax.evaluation import mean_images
 from fld_jax.evaluation.evaluated_run import EvaluatedRun
+from fld_jax.evaluation.facts import (
+  CURVE_SHARES,
+  ERROR_EDGES,
+  GROUPS,
+  KEPT_SHARES,
+  Branch,
+  Comparison,
+  DataFacts,
+  Example,
+  Facts,
+  Group,
+  KeptCurve,
+  RunFacts,
+  Series,
+  SpreadEllipse,
+  group_names,
+)
 from fld_jax.metrics import normalised_error
 from fld_jax.metrics.predictions import corner_and_size, counted
 
-KEPT_SHARES = (1.0, 0.9, 0.8, 0.7, 0.5, 0.3)  # of the table of kept landmarks
-CURVE_SHARES = tuple(np.linspace(0.05, 1, 96).tolist())  # of its plot
-ERROR_EDGES = np.linspace(0, 0.4, 41)  # NE; the last bin has all above
-GROUPS = ('clothes_type', 'variation')
 MAX_GALLERY_IMAGES = 240  # of all runs together
 MAX_EXAMPLES = 6  # rows of the example sheets of all runs together
-
-
-@dataclasses.dataclass(frozen=True)
-class Group:
-  """The final stage on the images of one clothes type or variation.
-
-  Attributes:
-    name: The name of the clothes type or variation.
-    count: The number of images.
-    macro: Macro NE.
-    median: The median NE of an image.
-    high: The NE that 90 % of the images are below.
-    outliers: The share of landmarks with an NE above 20 %.
-  """
-
-  name: str
-  count: int
-  macro: float | None
-  median: float | None
-  high: float | None
-  outliers: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Branch:
-  """The images that the routing score sends to one branch.
-
-  Attributes:
-    name: 'easy' or 'hard'.
-    count: The number of images.
-    share: Their share of all images.
-    macro: Stage -> macro NE of these images.
-  """
-
-  name: str
-  count: int
-  share: float
-  macro: dict[str, float | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class KeptCurve:
-  """Micro NE if the least certain landmarks are left out.
-
-  Attributes:
-    name: What the landmarks are sorted by.
-    table: NE at each of KEPT_SHARES.
-    curve: NE at each of CURVE_SHARES.
-  """
-
-  name: str
-  table: tuple[float | None, ...]
-  curve: tuple[float | None, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Example:
-  """One image of the gallery.
-
-  Attributes:
-    rows: For each run, the image's row, or None if the run does not have it.
-    reasons: For each run, why it was chosen: 'worst', 'best', 'spread' or None.
-  """
-
-  rows: tuple[int | None, ...]
-  reasons: tuple[str | None, ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Comparison:
-  """A run beside the first one, on the images that both were evaluated on.
-
-  Attributes:
-    label: The run's label.
-    first: (m,) NE of the m images by the first run; NaN if not measured.
-    other: (m,) NE of the same images by this run.
-    count: The number of images that both have an NE of.
-    mean_first: The first run's mean NE of those; None if there are none.
-    mean_other: This run's mean NE of those.
-    change: Their mean difference; below 0 this run is better.
-    standard_error: The standard error of `change`, None for one image.
-    better: The share of images with a smaller NE by this run.
-  """
-
-  label: str
-  first: np.ndarray
-  other: np.ndarray
-  count: int
-  mean_first: float | None = None
-  mean_other: float | None = None
-  change: float | None = None
-  standard_error: float | None = None
-  better: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class DataFacts:
-  """The images and landmarks that a run was evaluated on.
-
-  Attributes:
-    total: The number of images.
-    groups: 'clothes_type' and 'variation', if known -> name -> number of
-      images.
-    present: (N,) images whose garment has the landmark.
-    states: (N, 3) how many of those are visible, occluded and truncated.
-    positions: For each landmark, the (k, 2) positions in the box, of which each
-      side counts as 1.
-    ellipses: For each landmark, two standard deviations around its mean; None
-      for fewer than two positions.
-  """
-
-  total: int
-  groups: dict[str, dict[str, int]]
-  present: np.ndarray
-  states: np.ndarray
-  positions: tuple[np.ndarray, ...]
-  ellipses: tuple['SpreadEllipse | None', ...]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class SpreadEllipse:
-  """An ellipse at two standard deviations.
-
-  Attributes:
-    centre: (2,) x, y.
-    width: Its longer axis.
-    height: Its shorter axis.
-    angle: Of the longer axis against x, degrees.
-  """
-
-  centre: np.ndarray
-  width: float
-  height: float
-  angle: float
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class RunFacts:
-  """What is known of one evaluated run; n images, N landmarks.
-
-  Attributes:
-    run: The loaded run, with its predictions and images.
-    file_suffix: The end of the names of its own files; '' for a single run.
-    caption_prefix: The start of the captions of its own figures and tables.
-    counted: (n, N) mask of the landmarks that NE is measured of: visible ones.
-    errors: Stage -> (n, N) NE, NaN where not counted; the final stage is last.
-    image_errors: Stage -> (n,) mean NE of each image's visible landmarks; NaN
-      for an image without any.
-    exchanged: Stage -> (n,) mask of the images that fit better with left and
-      right exchanged: their NE would be smaller if each landmark had the name
-      of its partner.
-    exchanged_outliers: The share of the final stage's outliers that those
-      images have; None if there are no such images or no outliers.
-    images_seen: The number of images in training, None if not known.
-    groups: 'clothes_type' and 'variation' -> the groups that were measured.
-    confusion: (3, 3) counts of the final stage, true by predicted visibility;
-      None if no stage predicts it.
-    branches: The easy and the hard branch; () without routing.
-    kept: One curve for each value that may tell how good a landmark is, the
-      network's own confidence first.
-    kept_at_best: The curve of landmarks that are sorted by the error itself.
-    clusters: Stage -> its pseudo-labels' clusters, the largest first.
-    published: Title -> NE that the papers print for this data set and model:
-      the N landmarks', then the average.
-    example_rows: The rows of the images that show the stages side by side.
-  """
-
-  run: EvaluatedRun
-  file_suffix: str
-  caption_prefix: str
-  counted: np.ndarray
-  errors: dict[str, np.ndarray]
-  image_errors: dict[str, np.ndarray]
-  exchanged: dict[str, np.ndarray]
-  exchanged_outliers: float | None
-  images_seen: int | None
-  groups: dict[str, list[Group]]
-  confusion: np.ndarray | None
-  branches: tuple[Branch, ...]
-  kept: tuple[KeptCurve, ...]
-  kept_at_best: KeptCurve
-  clusters: dict[str, list[mean_images.Cluster]]
-  published: dict[str, list]
-  example_rows: np.ndarray
-
-  @property
-  def label(self) -> str:
-    """What the report calls the run."""
-    return self.run.label
-
-  @property
-  def stages(self) -> list[str]:
-    """The names of the stages, the final one last."""
-    return self.run.stages
-
-  @property
-  def final(self) -> str:
-    """The name of the final stage."""
-    return self.run.final
-
-  @property
-  def guess_macro(self) -> float | None:
-    """Macro NE of the mean positions; None if they were not measured."""
-    return self.run.guess['ne']['macro'] if self.run.guess else None
-
-  @property
-  def final_figures(self) -> dict:
-    """What metrics.json holds of the final stage."""
-    return self.run.figures['stages'][self.final]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Series:
-  """One stage of one run, as what a plot compares with others.
-
-  Attributes:
-    figures: What metrics.json holds of the stage.
-    histogram: Share of the measured landmarks in each bin of ERROR_EDGES.
-    by_landmark: (N, 3) mean, median and 90 % quantile of the NE of each
-      landmark; NaN where not measured.
-  """
-
-  figures: dict
-  histogram: np.ndarray
-  by_landmark: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Facts:
-  """What is known of the runs that a report is on.
-
-  Attributes:
-    runs: Of each run, in the order in which they were given; at least one.
-    series: Label -> what plots compare: the stages of a single run, or the
-      final stage of each of several runs.
-    history: The records of all trainings, see `curves.plot_training`.
-    comparisons: Each run but the first, beside the first one.
-    data: The first run's data.
-    num_means: The number of images that the mean images are taken of.
-    patches: N mean images of the surroundings of each landmark, see
-      `mean_images.crops_and_patches`.
-    examples: The images of the gallery.
-  """
-
-  runs: tuple[RunFacts, ...]
-  series: dict[str, Series]
-  history: list[dict]
-  comparisons: tuple[Comparison, ...]
-  data: DataFacts
-  num_means: int
-  patches: list[np.ndarray]
-  examples: list[Example]
-
-  @property
-  def first(self) -> RunFacts:
-    """The first run, which others are compared with."""
-    return self.runs[0]
-
-  @property
-  def landmarks(self) -> schema.LandmarkSet:
-    """The N landmarks that all runs share."""
-    return self.first.run.predictions.landmark_set
-
-  @property
-  def is_single(self) -> bool:
-    """True for a report on one run, False for a comparison."""
-    return len(self.runs) == 1
-
-  @property
-  def norm(self) -> str:
-    """What NE is divided by, a name of `normalised_error.NORMS`."""
-    return self.first.run.figures['norm']
 
 
 def analyse(runs: list[EvaluatedRun]) -> Facts:
@@ -335,7 +76,7 @@ def _analyse_run(
 
   Args:
     run: The run.
-    file_suffix: See `RunFacts`.
+    file_suffix: The end of the names of the run's own files, see `RunFacts`.
     num_runs: The number of runs in the report.
     first: The first run's facts; None if this is the first run.
     crops: The crops of `mean_images.sample`, if they were made already.
@@ -384,13 +125,13 @@ def _analyse_run(
 
 
 def _counted(run: EvaluatedRun) -> np.ndarray:
-  """(n, N) mask of the landmarks that NE is measured of: visible ones."""
+  """The (n, N) mask of the landmarks that NE is measured of: visible ones."""
   norm = normalised_error.normaliser(run.predictions, run.figures['norm'])
   return counted(run.predictions.visibility) & np.isfinite(norm[:, :1])
 
 
 def _errors(run: EvaluatedRun, stage: str, mask: np.ndarray) -> np.ndarray:
-  """(n, N) NE of a stage, NaN outside of the (n, N) mask."""
+  """The (n, N) NE of a stage, NaN outside of the (n, N) mask."""
   found = normalised_error.normalised_errors(
     run.predictions, stage, run.figures['norm']
   )
@@ -400,7 +141,15 @@ def _errors(run: EvaluatedRun, stage: str, mask: np.ndarray) -> np.ndarray:
 def _exchanged(
   run: EvaluatedRun, image_errors: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Stage -> (n,) mask, see `RunFacts.exchanged`."""
+  """The images that fit better with left and right exchanged.
+
+  Args:
+    run: The run.
+    image_errors: Stage -> (n,) NE of the images.
+
+  Returns:
+    Stage -> (n,) mask, see `RunFacts.exchanged`.
+  """
   flip = run.predictions.landmark_set.flip
   turned = dataclasses.replace(
     run.predictions,
@@ -420,7 +169,15 @@ def _exchanged(
 def _exchanged_outliers(
   errors: np.ndarray, exchanged: np.ndarray
 ) -> float | None:
-  """See `RunFacts.exchanged_outliers`; (n, N) errors and (n,) mask."""
+  """The share of the outliers that images with exchanged sides have.
+
+  Args:
+    errors: (n, N) NE of the final stage.
+    exchanged: (n,) mask of these images.
+
+  Returns:
+    A fraction; None if there are no such images or no outliers.
+  """
   outliers = errors > normalised_error.OUTLIER
   if not exchanged.any() or not outliers.any():
     return None
@@ -428,16 +185,11 @@ def _exchanged_outliers(
 
 
 def _images_seen(run: EvaluatedRun) -> int | None:
-  """Images in training, of all stages; None if the curves are not known."""
+  """The number of images in training, of all stages; None if not known."""
   seen = {}
   for point in run.evaluation.history:
     seen[point['stage']] = max(seen.get(point['stage'], 0), point['images'])
   return sum(seen.values()) if seen else None
-
-
-def group_names(landmarks: schema.LandmarkSet, group: str) -> dict[int, str]:
-  """Code -> name of 'clothes_type' or 'variation'."""
-  return landmarks.types if group == 'clothes_type' else schema.VARIATIONS
 
 
 def _groups(
@@ -475,9 +227,13 @@ def _groups(
 
 
 def confusion(run: EvaluatedRun) -> np.ndarray | None:
-  """(3, 3) counts of the final stage, true by predicted visibility.
+  """Counts the landmarks of the final stage by true and predicted visibility.
 
-  None if no stage predicts it.
+  Args:
+    run: The run.
+
+  Returns:
+    (3, 3) counts, true by predicted; None if no stage predicts visibility.
   """
   probs = run.predictions.visibility_probs
   if not probs:
@@ -513,10 +269,13 @@ def _branches(
 
 
 def confidence_scores(run: EvaluatedRun) -> dict[str, np.ndarray]:
-  """Values that may tell how good each landmark of the final stage is.
+  """Collects values that may tell how good each landmark of the final stage is.
+
+  Args:
+    run: The run.
 
   Returns:
-    name -> (n, N), higher is more certain; first the network's own confidence,
+    Name -> (n, N), higher is more certain; first the network's own confidence,
     if it has one.
   """
   final, predictions, found = run.final, run.predictions, {}
@@ -547,12 +306,15 @@ def _kept_curve(name: str, errors: np.ndarray, scores: np.ndarray) -> KeptCurve:
 def kept_ne(
   errors: np.ndarray, scores: np.ndarray, kept: tuple[float, ...]
 ) -> list[float | None]:
-  """Mean error of the share of values with the highest scores.
+  """Computes the mean error of the values with the highest scores.
 
   Args:
     errors: (m,) errors of the landmarks that count.
     scores: (m,) scores, high for the landmarks that are to be kept.
-    kept: Shares in (0, 1].
+    kept: The shares that are kept, in (0, 1].
+
+  Returns:
+    The mean error at each share; None if m is 0.
   """
   order = np.argsort(-scores, kind='stable')
   means = np.cumsum(errors[order]) / np.arange(1, len(errors) + 1)
@@ -588,7 +350,15 @@ def _clusters(
 def same_images(
   one: EvaluatedRun, other: EvaluatedRun
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Rows of the images that two runs were both evaluated on, in one order."""
+  """Finds the images that two runs were both evaluated on.
+
+  Args:
+    one: The one run.
+    other: The other run.
+
+  Returns:
+    (k,) rows of these images in the one run, and their (k,) rows in the other.
+  """
   places = {name: row for row, name in enumerate(other.predictions.ids)}
   pairs = [
     (row, places[name])
@@ -728,7 +498,15 @@ def _example_rows(
 
 
 def spread(errors: np.ndarray, count: int) -> np.ndarray:
-  """Rows evenly from the smallest to the largest of (n,) errors; not of NaN."""
+  """Chooses rows evenly from the smallest to the largest error.
+
+  Args:
+    errors: (n,) errors; rows with NaN are not chosen.
+    count: The largest number of rows.
+
+  Returns:
+    (k,) rows, by their errors.
+  """
   order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]
   if not order.size:
     return order
@@ -737,15 +515,15 @@ def spread(errors: np.ndarray, count: int) -> np.ndarray:
 
 
 def choose(errors: np.ndarray, count: int) -> dict[int, str]:
-  """Rows of the worst, of the best and evenly from the best to the worst.
+  """Chooses the worst rows, the best ones, and some evenly in between.
 
   Args:
     errors: (n,) errors of the images, NaN where there is none.
-    count: The number of rows, at most.
+    count: The largest number of rows.
 
   Returns:
-    row -> 'worst', 'best' or 'spread', a third of each; a row counts once. NaN
-    are left out.
+    Row -> 'worst', 'best' or 'spread', a third of each; a row counts once. Rows
+    with NaN are left out.
   """
   order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]
   order = order.tolist()

@@ -8,11 +8,14 @@ import dataclasses
 import pathlib
 import re
 from collections import Counter
+from collections.abc import Collection, Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from fld_jax.datasets.coco import folder
+from fld_jax.datasets.coco import folder, layout
 from fld_jax.errors import InputError
+from fld_jax.evaluation.prediction_files import Results
 from fld_jax.files import coco
 from fld_jax.metrics import coco as coco_metrics
 
@@ -22,12 +25,12 @@ class Annotations:
   """A file's annotations by place; a place is (image id, category id).
 
   Attributes:
-    path: the file.
-    image_ids: of all images, -> file name.
-    category_ids: of all categories.
-    places: id of a row, see `datasets.coco.folder.read` -> its place; of what
-      is left out there, too.
-    at: place -> annotations as they stand in the file, in its order.
+    path: The path of the file.
+    image_ids: The id of each image -> its file name.
+    category_ids: The ids of all categories.
+    places: The id of a row, see `datasets.coco.folder.read` -> its place; also
+      for the annotations that are left out there.
+    at: Place -> its annotations as they stand in the file, in the file's order.
   """
 
   path: pathlib.Path
@@ -37,53 +40,75 @@ class Annotations:
   at: dict[tuple, list[dict]]
 
 
-def read(config_dataset, split: str) -> Annotations:
+def read(config_dataset: ConfigDict, split: str) -> Annotations:
   """Reads the annotations of a split.
 
   Args:
-    config_dataset: of coco_keypoints, whose rows can be read without a mistake:
-      what that has checked is not checked again.
-    split: with an annotation file.
+    config_dataset: The config's part `dataset`, of coco_keypoints, whose rows
+      can be read without a mistake: what that has checked is not checked again.
+    split: A split that has an annotation file.
   """
-  files = folder.annotation_files(
-    config_dataset.manual_dir, config_dataset.annotations
-  )
-  data = coco.load(files[split])
-  names = {image['id']: image['file_name'] for image in data['images']}
+  reader = _reader(config_dataset, split)
+  path = reader.source.path
+  data = coco.load(path)
+  names = {
+    coco.as_id(image['id']): image['file_name']
+    for image in data['images']
+    if reader.split_of(image['file_name']) == split
+  }
+  categories = {coco.as_id(entry['id']) for entry in data['categories']}
   places, at = {}, {}
-  for annotation in data['annotations']:
-    place = annotation['image_id'], annotation['category_id']
-    places[f'{names[place[0]]}#{annotation["id"]}'] = place
+  for i, annotation in enumerate(data['annotations']):
+    image = coco.find_id(annotation['image_id'], names)
+    if image not in names:  # of the other split
+      continue
+    place = image, coco.find_id(annotation['category_id'], categories)
+    number = annotation.get('id')
+    key = i if number is None else coco.as_id(number)
+    places[f'{names[image]}#{key}'] = place
     at.setdefault(place, []).append(annotation)
   return Annotations(
-    path=files[split],
+    path=path,
     # Numbers, then strings: equal scores rank in the order of the images.
     image_ids=dict(
       sorted(
         names.items(), key=lambda item: (isinstance(item[0], str), item[0])
       )
     ),
-    category_ids=tuple(category['id'] for category in data['categories']),
+    category_ids=tuple(coco.as_id(entry['id']) for entry in data['categories']),
     places=places,
     at=at,
   )
 
 
-def tie(annotations: Annotations, results, row_ids: list[str]):
+def _reader(config_dataset: ConfigDict, split: str) -> folder.Reader:
+  """The reader of the file that holds a split."""
+  places = config_dataset.manual_dir, config_dataset.annotations
+  landmarks = folder.read_landmark_set(*places)
+  sources = layout.sources(*places, config_dataset.images)
+  (source,) = [one for one in sources if one.split in (split, '')]
+  return folder.Reader(source, landmarks)
+
+
+def tie(
+  annotations: Annotations, results: Results, row_ids: list[str]
+) -> tuple[list[str] | None, list[tuple | None]]:
   """Ties results to objects, where the file allows it, and to places.
 
   Args:
-    annotations: the truth.
-    results: n, a `prediction_files.Results`.
-    row_ids: of the split's rows.
+    annotations: The truth.
+    results: The n results.
+    row_ids: The ids of the split's rows.
 
   Returns:
     (ids, places). n ids of rows: the file's, not yet checked; without any, by
     image if each image has exactly one object and one result, else None; None
-    for boxes of a detector as well. n places, None where the id is of nothing.
+    for boxes of a detector as well. n places, None where no annotation has the
+    id.
 
   Raises:
-    InputError: for an image or a category that the annotations have not.
+    InputError: A result names an image or a category that the annotations do
+      not have.
   """
   if results.ids is None:
     _check(annotations, results, 'image_id', annotations.image_ids)
@@ -104,7 +129,9 @@ def tie(annotations: Annotations, results, row_ids: list[str]):
   return None, list(zip(images, categories, strict=True))
 
 
-def _check(annotations: Annotations, results, field: str, valid) -> None:
+def _check(
+  annotations: Annotations, results: Results, field: str, valid: Collection
+) -> None:
   """Refuses results of images or categories that the annotations have not."""
   for i, value in enumerate(getattr(results, f'{field}s')):
     if not coco.is_id(value) or value not in valid:
@@ -114,8 +141,10 @@ def _check(annotations: Annotations, results, field: str, valid) -> None:
       )
 
 
-def _ids_by_image(annotations: Annotations, results, row_ids: list[str]):
-  """The row of each result, if each image has exactly one of both."""
+def _ids_by_image(
+  annotations: Annotations, results: Results, row_ids: list[str]
+) -> list[str] | None:
+  """The row of each result, if each image has one object and one result."""
   objects = Counter(image for image, _ in annotations.places.values())
   row_of = {annotations.places[name][0]: name for name in row_ids}
   unique = len(row_of) == len(row_ids) and all(objects[i] == 1 for i in row_of)
@@ -124,8 +153,8 @@ def _ids_by_image(annotations: Annotations, results, row_ids: list[str]):
   return None
 
 
-def _images(annotations: Annotations, results) -> list:
-  """The image of each result, by the file's name in its id."""
+def _images(annotations: Annotations, results: Results) -> list:
+  """The image id of each result, by the file's name in the result's id."""
   counts = Counter(annotations.image_ids.values())
   image_of = {name: image for image, name in annotations.image_ids.items()}
   images = []
@@ -141,21 +170,24 @@ def _images(annotations: Annotations, results) -> list:
 
 
 def figures(
-  annotations: Annotations, detections: list[tuple], sigmas
+  annotations: Annotations, detections: list[tuple], sigmas: Sequence[float]
 ) -> dict[str, float | None]:
-  """COCO's ten figures of keypoints, see `coco.figures`.
+  """Computes COCO's ten figures of keypoints.
 
   Args:
-    annotations: the truth.
-    detections: (place, (N, 2) image pixels, score) of each; equal scores of an
-      image rank in this order.
-    sigmas: N, see `coco.figures`.
+    annotations: The truth.
+    detections: (place, (N, 2) image pixels, score) of each detection; equal
+      scores of an image rank in this order.
+    sigmas: N standard deviations, as fractions of the square root of the
+      object's area.
 
   Returns:
-    The figures; of several categories, the mean over those that have objects.
+    The figures of `metrics.coco.figures`, fractions; of several categories, the
+    mean over those that have objects.
 
   Raises:
-    InputError: an annotation has no area, or a box or landmarks that are none.
+    InputError: An annotation has no area, or its box or its landmarks are not
+      valid.
   """
   # Ids may be strings and numbers in one file; pycocotools wants numbers.
   image_index = {key: i for i, key in enumerate(annotations.image_ids)}
@@ -177,7 +209,13 @@ def figures(
 
 
 def _object(path: pathlib.Path, entry: dict, num_landmarks: int) -> dict:
-  """An annotation as `coco.figures` wants it, but for its place."""
+  """Converts an annotation for `metrics.coco.figures`, but for its place.
+
+  Args:
+    path: The path of the file, for messages.
+    entry: The annotation as it stands in the file.
+    num_landmarks: The number N of landmarks.
+  """
   name = f'annotation {entry["id"]!r}'
   numbers = lambda field, value, n: coco.numbers(path, name, field, value, n)
   coco.check_fields(path, name, entry, 'area', 'bbox')

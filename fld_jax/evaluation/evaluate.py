@@ -83,6 +83,7 @@ def evaluate_split(
   predictions = None
 
   def measure() -> dict:
+    """Measures what all processes predicted; runs on the main process alone."""
     nonlocal predictions
     rows = _joined(parts)
     predictions = to_predictions(rows, setup)
@@ -127,6 +128,7 @@ def macro_ne(rows: dict, stage: str, setup: Setup) -> tuple[float, float]:
   """
 
   def errors_and_mask() -> tuple[np.ndarray, np.ndarray]:
+    """The (n, N) errors of this process's rows, and which of them count."""
     predictions = to_predictions(rows, setup)
     errors = normalised_error.normalised_errors(
       predictions, stage, setup.landmarks.norm

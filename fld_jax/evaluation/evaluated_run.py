@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable
 
 import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from fld_jax import geometry, input_pipeline
 from fld_jax.datasets.prepare import prepared_builder
@@ -21,9 +23,9 @@ class EvaluatedRun:
   """One evaluated run; n images, N landmarks.
 
   Attributes:
-    label: What the report calls the run.
-    evaluation: What evaluation.npz holds.
-    figures: What metrics.json holds.
+    label: The name by which the report calls the run.
+    evaluation: The contents of evaluation.npz.
+    figures: The contents of metrics.json.
     image: Function from a row, 0 to n - 1, to its (H, W, 3) uint8 RGB image.
     guess: What baseline.json holds, see `baseline`; None if the evaluation
       left none.
@@ -55,13 +57,17 @@ class EvaluatedRun:
     """The name of the final stage."""
     return self.stages[-1]
 
-  def stage_config(self, stage: str):
-    """The config of a stage, by the stage's name."""
+  def stage_config(self, stage: str) -> ConfigDict:
+    """The config of a stage.
+
+    Args:
+      stage: The stage's name.
+    """
     return self.evaluation.config.stages[self.stages.index(stage)]
 
   @functools.cached_property
   def affines(self) -> np.ndarray:
-    """(n, 2, 3) maps from image pixels to pixels of the networks' crop."""
+    """The (n, 2, 3) maps from image pixels to pixels of the networks' crop."""
     options = self.evaluation.config.input
     return np.stack(
       [
@@ -72,8 +78,15 @@ class EvaluatedRun:
       ]
     )
 
-  def normalised(self, points) -> np.ndarray:
-    """(n, N, 2) image pixels as the networks see them, [-0.5, 0.5]."""
+  def normalised(self, points: np.ndarray) -> np.ndarray:
+    """Converts positions to those that the networks see.
+
+    Args:
+      points: (n, N, 2) image pixels.
+
+    Returns:
+      (n, N, 2) in [-0.5, 0.5] within the crop.
+    """
     size = self.evaluation.config.input.size
     return geometry.normalise(geometry.transform(self.affines, points), size)
 
@@ -112,7 +125,14 @@ def read_runs(
 
 
 def labels(places: list[pathlib.Path]) -> list[str]:
-  """The shortest ends of the paths that tell them apart."""
+  """The shortest ends of paths that tell them apart.
+
+  Args:
+    places: The paths, all different.
+
+  Returns:
+    An end of each path, of the same number of parts.
+  """
   for length in range(1, max(len(place.parts) for place in places) + 1):
     ends = ['/'.join(place.parts[-length:]) for place in places]
     if len(set(ends)) == len(ends):
@@ -121,11 +141,22 @@ def labels(places: list[pathlib.Path]) -> list[str]:
 
 
 def _usual_split(place: pathlib.Path) -> str:
+  """The split that a run was evaluated on; 'val' if that is not exactly one."""
   names = [path.parent.name for path in place.glob('eval/*/evaluation.npz')]
   return names[0] if len(names) == 1 else 'val'
 
 
 def _read_run(label: str, place: pathlib.Path, split: str) -> EvaluatedRun:
+  """Reads one run's evaluation.
+
+  Args:
+    label: The name by which the report calls the run.
+    place: The run's folder.
+    split: The split's name.
+
+  Raises:
+    InputError: The folder, the evaluation or the images are missing.
+  """
   folder = place / 'eval' / split
   if not place.is_dir():
     raise InputError(f'--workdirs names {place}, which is no folder.')
@@ -156,13 +187,16 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> EvaluatedRun:
 
 
 def image_reader(
-  builder, evaluation: results.Evaluation
+  builder: tfds.core.DatasetBuilder, evaluation: results.Evaluation
 ) -> Callable[[int], np.ndarray]:
-  """The function `EvaluatedRun.image` of an evaluated split.
+  """Makes the function `EvaluatedRun.image` of an evaluated split.
 
   Args:
     builder: The data set's builder.
     evaluation: The split's evaluation.
+
+  Returns:
+    A function from a row, 0 to n - 1, to its (H, W, 3) uint8 RGB image.
   """
   records = input_pipeline.Records(builder, evaluation.split)
   indices = evaluation.predictions.image_ids

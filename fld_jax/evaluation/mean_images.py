@@ -1,4 +1,4 @@
-"""Mean images of a report: of clusters, and of the surroundings of landmarks.
+"""Mean images of a report, for clusters and for the surroundings of landmarks.
 
 Source: DFA (Liu et al., ECCV 2016), Figure 1 c, and the clusters of its
 pseudo-labels, section 4.2.
@@ -8,6 +8,7 @@ import dataclasses
 
 import cv2
 import numpy as np
+from ml_collections import ConfigDict
 
 from fld_jax import geometry, schema
 from fld_jax.cascade import pseudo_labels
@@ -56,7 +57,14 @@ class Cluster:
 
 
 def sample(count: int) -> np.ndarray:
-  """Rows of the images, of `count`, that means are taken of."""
+  """The rows of the images that means are taken of, evenly over all rows.
+
+  Args:
+    count: The number of images.
+
+  Returns:
+    (m,) rows, at most MAX_IMAGES.
+  """
   return np.unique(
     np.linspace(0, count - 1, min(count, MAX_IMAGES)).astype(int)
   )
@@ -65,17 +73,17 @@ def sample(count: int) -> np.ndarray:
 def crops_and_patches(
   run: EvaluatedRun, rows: np.ndarray
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-  """The images that means are taken of; each image is decoded once.
+  """Makes the images that means are taken of; each image is decoded once.
 
   Args:
     run: The run.
-    rows: m rows of its images.
+    rows: (m,) rows of its images.
 
   Returns:
     (crops, patches): (m, TILE, TILE, 3) uint8, the networks' crops; for each
     landmark the (PATCH, PATCH, 3) mean of what is around it where it is
-    visible, of stretched contrast; grey where it never is. Images are
-    continued by their edges.
+    visible, of stretched contrast; grey where it never is. Images are continued
+    by their edges.
   """
   options = run.evaluation.config.input
   predictions = run.predictions
@@ -142,12 +150,12 @@ def clusters(
   crops: np.ndarray,
   image_errors: np.ndarray,
 ) -> list[Cluster]:
-  """The clusters of a stage's pseudo-labels, the largest first.
+  """Describes the clusters of a stage's pseudo-labels, the largest first.
 
   Args:
     run: The run.
     stage: The stage's name.
-    rows: m rows of images.
+    rows: (m,) rows of images.
     crops: (m, TILE, TILE, 3) the crops of these images.
     image_errors: (n,) NE of the images by the final stage, NaN if none.
   """
@@ -188,7 +196,7 @@ def clusters(
 
 
 def _centre_positions(
-  centre: np.ndarray, config, mean: np.ndarray
+  centre: np.ndarray, config: ConfigDict, mean: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
   """What a centre stands for: `positions` and `moves` of `Cluster`.
 
@@ -208,7 +216,15 @@ def _centre_positions(
 
 
 def nearest_clusters(run: EvaluatedRun, stage: str) -> np.ndarray:
-  """(n,) which centre of a stage's pseudo-labels each image's truth is at."""
+  """Finds the centre of a stage's pseudo-labels that each image's truth is at.
+
+  Args:
+    run: The run.
+    stage: The stage's name.
+
+  Returns:
+    (n,) indices of centres.
+  """
   config = run.stage_config(stage).pseudo_label
   centres = run.evaluation.centres[stage]
   predictions = run.predictions
@@ -232,15 +248,15 @@ def nearest_clusters(run: EvaluatedRun, stage: str) -> np.ndarray:
 
 
 def error_pattern(centre: np.ndarray, transform: str) -> np.ndarray:
-  """The errors that a centre of 'context_offset' stands for, up to their sign.
+  """Finds the errors that a centre of 'context_offset' stands for.
 
   Args:
     centre: (4N^2,), the mean of products of two coordinates of the offsets.
     transform: The transform that was applied to the products.
 
   Returns:
-    (N, 2) in pixels of a 224 input: the pattern whose own products are nearest
-    to the centre's, by the largest eigenvalue.
+    (N, 2) in pixels of a 224 input, up to their common sign: the pattern whose
+    own products are nearest to the centre's, by the largest eigenvalue.
   """
   side = int(np.sqrt(len(centre)))
   products = np.asarray(centre, np.float64).reshape(side, side)

@@ -22,7 +22,7 @@ from fld_jax.files import coco, json_files, text_lists
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-  """n results in the order of their file; N landmarks.
+  """The n results of a file in the file's order; N landmarks.
 
   Attributes:
     path: The path of the file.
@@ -68,6 +68,7 @@ def read(path: str | pathlib.Path, names: tuple[str, ...]) -> Results:
 
 
 def _read_json(path: pathlib.Path, names: tuple[str, ...]) -> Results:
+  """Reads COCO keypoint results; arguments and errors are those of `read`."""
   data = json_files.read_json(path)
   if not isinstance(data, list) or not data:
     raise InputError(
@@ -101,6 +102,7 @@ def _read_json(path: pathlib.Path, names: tuple[str, ...]) -> Results:
 
 
 def _read_csv(path: pathlib.Path, names: tuple[str, ...]) -> Results:
+  """Reads a CSV; arguments and errors are those of `read`."""
   ids, points = [], []
   try:
     with path.open('rb') as file:
@@ -158,6 +160,7 @@ def _cells(place: str, header: list[str], cells: list[str]) -> np.ndarray:
 
 
 def _read_npz(path: pathlib.Path, names: tuple[str, ...]) -> Results:
+  """Reads an NPZ; arguments and errors are those of `read`."""
   try:
     with np.load(path, allow_pickle=False) as archive:
       arrays = {

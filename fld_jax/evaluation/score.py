@@ -6,8 +6,10 @@ Nothing here needs JAX, or data that were prepared.
 import dataclasses
 import pathlib
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from fld_jax import landmark_sets
 from fld_jax.datasets import catalog, prepare
@@ -19,31 +21,40 @@ from fld_jax.files.images import image_size
 from fld_jax.files.json_files import write_json
 from fld_jax.metrics import keypoints, normalised_error
 from fld_jax.metrics.predictions import Predictions, counted
+from fld_jax.schema import LandmarkSet
 
 STAGE = 'predictions'  # what tables of stages call the estimates
 PDJ_FRACTIONS = np.arange(51) / 100
 PDJ_MAIN = 0.2
 
 
-def score(config_dataset, predictions_path, split: str, directory) -> dict:
+def score(
+  config_dataset: ConfigDict,
+  predictions_path: str | pathlib.Path,
+  split: str,
+  directory: str | pathlib.Path,
+) -> dict:
   """Measures a file of predictions, writes score.json and score.txt, prints.
 
   Args:
-    config_dataset: `dataset` of a config: which folder, read as it is.
-    predictions_path: a file of a format that `prediction_files` lists.
-    split: of the dataset.
-    directory: for the two files; made if it does not exist.
+    config_dataset: The config's part `dataset`, which names the folder; the
+      folder is read as it is, `data_dir` is not used.
+    predictions_path: The path of the file, of a format that `prediction_files`
+      lists.
+    split: The split of the data set.
+    directory: The folder for the two files; it is made if it does not exist.
 
   Returns:
-    What score.json holds, not rounded: `dataset`, `split` and
+    The contents of score.json, not rounded: `dataset`, `split` and
 
-    * of predictions that are tied to examples, all of `evaluate` with
-      the landmarks' own norm and all of `figures`;
+    * of predictions that are tied to examples, all of
+      `normalised_error.evaluate` with the landmarks' own norm and all of
+      `figures`;
     * `coco`, the ten figures of `coco_annotations.figures`, of COCO results of
       COCO's 17 landmarks. `coco_annotations.tie` says when these are tied.
 
   Raises:
-    InputError: for mistakes in the folder or the file; if an example has no
+    InputError: The folder or the file has a mistake; an example has no
       prediction or several, or a prediction no example.
   """
   landmarks = catalog.landmark_set(config_dataset)
@@ -82,23 +93,25 @@ def score(config_dataset, predictions_path, split: str, directory) -> dict:
 
 
 def figures(predictions: Predictions, centric: str) -> dict:
-  """What other evaluations report of the same predictions, JSON-ready.
+  """Computes what other evaluations report of the same predictions.
 
   Args:
-    predictions: with one stage, `STAGE`.
-    centric: whose left and right the landmarks have, 'observer' or 'person'.
+    predictions: The predictions, with one stage, `STAGE`.
+    centric: Whose left and right the landmarks have, 'observer' or 'person'.
 
   Returns:
+    JSON-ready figures, fractions but for EPE:
+
     * `ne_by_norm`: norm -> `visible` and `annotated`, each `macro` and `micro`,
       and `num_without_norm`; every norm that the landmarks have.
-    * `pck` (at 0.2 of the box's longer side), `auc` (to 30 pixels), `epe`
-      (pixels), as mmpose: of visible and occluded landmarks; each as
-      `MeanState.summary`. mmpose's figure is the macro of the first
+    * `pck` (at 0.2 of the box's longer side), `auc` (to 30 pixels) and `epe`
+      (in pixels), defined like mmpose's, over visible and occluded landmarks;
+      each as `MeanState.summary`. mmpose's figure is the macro of the first
       two, the micro of the third.
-    * of landmarks with sticks, `pdj` (macro `curve` over `fractions` of the
+    * for landmarks with sticks, `pdj` (macro `curve` over `fractions` of the
       torso, `at_0.2` as a summary, `num_without_torso`) and strict `pcp` (see
-      `keypoints.pcp_summary`), of visible and occluded landmarks; both
-      say whose left and right, `centric`.
+      `keypoints.pcp_summary`), over visible and occluded landmarks; both say
+      whose left and right, `centric`.
   """
   landmarks = predictions.landmark_set
   truth, estimate = predictions.landmarks, predictions.estimates[STAGE]
@@ -127,7 +140,7 @@ def figures(predictions: Predictions, centric: str) -> dict:
 
 
 def _ne(predictions: Predictions, norm: str) -> dict:
-  """Of one norm, see `figures`."""
+  """The entry of one norm in the `ne_by_norm` of `figures`."""
   has_norm = np.isfinite(normalised_error.normaliser(predictions, norm)[:, :1])
   errors = normalised_error.normalised_errors(predictions, STAGE, norm)
   found = {'num_without_norm': int((~has_norm).sum())}
@@ -138,8 +151,13 @@ def _ne(predictions: Predictions, norm: str) -> dict:
   return found
 
 
-def _pdj(predictions: Predictions, mask) -> dict:
-  """See `figures`; mask: (n, N) which landmarks count."""
+def _pdj(predictions: Predictions, mask: np.ndarray) -> dict:
+  """The `pdj` of `figures`, but for `centric`.
+
+  Args:
+    predictions: The predictions.
+    mask: (n, N) mask of the landmarks that count.
+  """
   landmarks, truth = predictions.landmark_set, predictions.landmarks
   torso = keypoints.torso_diameter(truth, landmarks)
   ends = [landmarks.names.index(n) for n in ('right_shoulder', 'left_hip')]
@@ -158,8 +176,17 @@ def _pdj(predictions: Predictions, mask) -> dict:
   }
 
 
-def _rows(config_dataset, split: str) -> list[Row]:
-  """The rows of a split, at least one."""
+def _rows(config_dataset: ConfigDict, split: str) -> list[Row]:
+  """Reads the rows of a split, at least one.
+
+  Args:
+    config_dataset: The config's part `dataset`.
+    split: The split of the data set.
+
+  Raises:
+    InputError: The data set has no files or no such split, or the files have a
+      mistake.
+  """
   if not catalog.find(config_dataset.name).source:
     raise InputError(
       f"config.dataset.name is '{config_dataset.name}', which has no folder of "
@@ -192,14 +219,19 @@ def _with_slots(row: Row, slots: tuple[int, ...]) -> Row:
   )
 
 
-def _predictions(results, ids, rows: list[Row], landmarks):
-  """The Predictions, in the order of the rows.
+def _predictions(
+  results: prediction_files.Results,
+  ids: Sequence[str],
+  rows: list[Row],
+  landmarks: LandmarkSet,
+) -> Predictions:
+  """Joins results and truth, in the order of the rows.
 
   Args:
-    results: of `prediction_files`.
-    ids: the row of each result, all of them once.
-    rows: n.
-    landmarks: the landmark set.
+    results: The n results.
+    ids: The id of the row of each result; each row has exactly one.
+    rows: The n rows.
+    landmarks: The landmark set of the rows.
   """
   index = {name: i for i, name in enumerate(ids)}
   order = np.array([index[row.id] for row in rows])
@@ -223,8 +255,21 @@ def _predictions(results, ids, rows: list[Row], landmarks):
   )
 
 
-def _check_ids(path, names, rows: list[Row], split: str) -> None:
-  """Refuses all but exactly one prediction an example."""
+def _check_ids(
+  path: pathlib.Path, names: Sequence[str], rows: list[Row], split: str
+) -> None:
+  """Refuses all but exactly one prediction for each example.
+
+  Args:
+    path: The path of the file of predictions, for messages.
+    names: The ids of the predictions.
+    rows: The rows of the split.
+    split: The split's name, for messages.
+
+  Raises:
+    InputError: A prediction is of no example, or an example has none or
+      several.
+  """
   known = {row.id: None for row in rows}
   counts = Counter(names)
   mistakes = {

@@ -1,5 +1,7 @@
 """Figures as plain-text tables, ours alone and beside the paper's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from tabulate import SEPARATING_LINE, tabulate
 
@@ -7,12 +9,15 @@ from fld_jax.metrics.normalised_error import PDL_MAIN
 
 
 def format_table(metrics: dict) -> str:
-  """Plain-text tables of what `evaluate` returns, in per cent.
+  """Plain-text tables of what `normalised_error.evaluate` returns, in per cent.
 
   One row a stage with NE per landmark, macro and micro NE; PDL at 15 pixels,
   outlier and duplicate rate and visibility accuracy; NE of all annotated
   landmarks, by clothes type and by variation. Fits 120 columns for stage names
   of up to 24 characters.
+
+  Args:
+    metrics: The figures of a split.
   """
   stages = metrics['stages']
   names = list(metrics['ne']['per_landmark'])
@@ -64,8 +69,8 @@ def text_table(heads: list[list], rows: list[list]) -> list[str]:
   """Lines of a table after an empty one: names at the left, cells at the right.
 
   Args:
-    heads: lines of headings, the first cell above the names.
-    rows: a name and its cells each.
+    heads: The lines of headings, each with a first cell above the names.
+    rows: The lines, each with a name and its cells.
   """
   # Headings are rows here: tabulate makes columns wider than their headings.
   text = tabulate(
@@ -78,8 +83,16 @@ def text_table(heads: list[list], rows: list[list]) -> list[str]:
   return ['', *text.splitlines()[1:-1]]  # without the lines around it
 
 
-def _table(title: str, columns, rows: dict[str, list]) -> list[str]:
-  """Lines of one table; `columns` are (upper, lower) words; none if no rows."""
+def _table(
+  title: str, columns: Sequence[tuple[str, str]], rows: dict[str, list]
+) -> list[str]:
+  """Lines of one table of shares; [] if it has no rows.
+
+  Args:
+    title: The heading of the names.
+    columns: The upper and the lower word of each column's heading.
+    rows: Name -> fractions, None where nothing was measured.
+  """
   if not rows:
     return []
   upper, lower = zip(*columns, strict=True)
@@ -87,22 +100,37 @@ def _table(title: str, columns, rows: dict[str, list]) -> list[str]:
   return text_table([['', *upper], [title, *lower]], shares)
 
 
-def _ne_row(values):
+def _ne_row(values: dict) -> list[float | None]:
+  """The NE of each landmark, macro and micro NE."""
   return [*values['per_landmark'].values(), values['macro'], values['micro']]
 
 
 def percent(value: float | None, missing: str = '-', decimals: int = 2) -> str:
-  """A fraction in per cent, without the sign; `missing` for None."""
+  """Formats a fraction in per cent, without the sign.
+
+  Args:
+    value: The fraction; None if it was not measured.
+    missing: The text for None.
+    decimals: The number of decimals.
+  """
   return missing if value is None else f'{100 * value:.{decimals}f}'
 
 
 def words(name: str) -> str:
-  """'collar_left' -> 'collar left'."""
+  """Writes a name in words: 'collar_left' becomes 'collar left'.
+
+  Args:
+    name: A name with underscores.
+  """
   return name.replace('_', ' ')
 
 
 def format_score(score: dict) -> str:
-  """Plain-text tables of what `score.score` returns, in per cent."""
+  """Plain-text tables of what `score.score` returns, in per cent.
+
+  Args:
+    score: The figures of a file of predictions.
+  """
   lines = [f'{score["dataset"]}, split {score["split"]}, in per cent']
   if 'ne_by_norm' in score:
     norms = score['ne_by_norm']
@@ -135,7 +163,13 @@ def format_score(score: dict) -> str:
 
 
 def _sticks(pdj: dict, pcp: dict, num_examples: int) -> list[str]:
-  """Lines of PDJ and PCP."""
+  """Lines of PDJ and PCP.
+
+  Args:
+    pdj: The `pdj` of `score.figures`.
+    pcp: The `pcp` of `score.figures`.
+    num_examples: The number of examples.
+  """
   title = f'{pcp["centric"]}-centric'
   values = {name: v for name, v in pcp.items() if name != 'centric'}
   places = [i for i in range(10, len(pdj['curve']), 10)]
@@ -150,23 +184,26 @@ def _sticks(pdj: dict, pcp: dict, num_examples: int) -> list[str]:
 
 
 def figures(metrics: dict) -> dict:
-  """What a row of `compare_with_paper` needs of what metrics.evaluate returns.
+  """Extracts what a row of `compare_with_paper` needs.
+
+  Args:
+    metrics: The figures of `normalised_error.evaluate`.
 
   Returns:
-    The final stage's `ne`, `outlier_rate` and `duplicate_rate`.
+    The final stage's `ne`, `outlier_rate` and `duplicate_rate`, fractions.
   """
   final = metrics['stages'][list(metrics['stages'])[-1]]
   return {key: final[key] for key in ('ne', 'outlier_rate', 'duplicate_rate')}
 
 
 def compare_with_paper(rows: dict[str, dict], about: str) -> str:
-  """Tables of our NE beside a paper's, in per cent.
+  """Plain-text tables of our NE beside a paper's, in per cent.
 
   Args:
-    rows: slug -> `title`; `paper`: landmark or 'average' -> their NE, a
+    rows: Slug -> `title`; `paper`: landmark or 'average' -> the paper's NE, a
       fraction; `runs`: seed -> what `figures` returns; `base`: slug of the row
       that this one is compared with, or ''.
-    about: what stands below the tables.
+    about: The text below the tables.
 
   Returns:
     The text. Ours are means over the seeds, the average is macro NE. Where rows
@@ -207,7 +244,12 @@ def compare_with_paper(rows: dict[str, dict], about: str) -> str:
 
 
 def _changes(row: dict, rows: dict) -> list:
-  """Mean, spread, mean change and its spread: of NE and of both rates."""
+  """Mean, spread, mean change and its spread, for NE and for both rates.
+
+  Args:
+    row: A row of `compare_with_paper`.
+    rows: All of its rows.
+  """
   cells = []
   base = rows.get(row['base'], {'runs': {}})
   for value in (
@@ -227,12 +269,12 @@ def _changes(row: dict, rows: dict) -> list:
   return cells
 
 
-def _mean(values: list):
+def _mean(values: list[float | None]) -> float | None:
   """The mean, None where nothing was measured."""
   return None if not values or None in values else float(np.mean(values))
 
 
-def _spread(values: list):
+def _spread(values: list[float | None]) -> float | None:
   """The sample's standard deviation, None for fewer than two values."""
   missing = len(values) < 2 or None in values
   return None if missing else float(np.std(values, ddof=1))

@@ -8,11 +8,13 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from fld_jax.errors import InputError, printable
+from fld_jax.geometry import upright_size
 
 MAX_PIXELS = 89_478_485  # of an image; Pillow warns at this, and goes on
 _WHOLE = 'a whole image file'
@@ -66,7 +68,7 @@ def to_rgb(image: Image.Image, name: str) -> np.ndarray:
 
 
 def decode(encoded: bytes, name: str = 'The image') -> np.ndarray:
-  """Decodes the pixels of a record's image as they are stored.
+  """Decodes a record's image as a viewer shows it, as `read` does.
 
   Args:
     encoded: The bytes of an image file.
@@ -79,7 +81,7 @@ def decode(encoded: bytes, name: str = 'The image') -> np.ndarray:
     InputError: The image is damaged, too large or not an image.
   """
   with _opened(io.BytesIO(encoded), f'{name}:') as image:
-    return np.asarray(image.convert('RGB'))
+    return to_rgb(image, name)
 
 
 def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
@@ -90,7 +92,7 @@ def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
     place: The place in the list, with which messages begin.
 
   Returns:
-    The bytes of the file, and the image in RGB, its pixels as they are stored.
+    The bytes of the file, and the image in RGB as a viewer shows it.
 
   Raises:
     InputError: The file is missing, damaged, too large or not an image.
@@ -99,12 +101,33 @@ def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
   with _named_errors(subject, _WHOLE):
     encoded = pathlib.Path(path).read_bytes()
   with _opened(io.BytesIO(encoded), subject) as image:
-    return encoded, image.convert('RGB')
+    return encoded, Image.fromarray(to_rgb(image, subject))
 
 
 def image_size(
   path: str, place: str, formats: Sequence[str] = ()
 ) -> tuple[int, int]:
+  """Reads the size of an image file that a list names, as a viewer shows it.
+
+  Args:
+    path: The path of the file.
+    place: The place in the list, with which messages begin.
+    formats: The valid formats, as Pillow names them; empty for all that it
+      reads.
+
+  Returns:
+    (width, height) in pixels, after turning as the EXIF data say.
+
+  Raises:
+    InputError: The file is missing, too large, not an image or of another
+      format.
+  """
+  return upright_size(*stored_size(path, place, formats))
+
+
+def stored_size(
+  path: str, place: str, formats: Sequence[str] = ()
+) -> tuple[tuple[int, int], int]:
   """Reads the header of an image file that a list names.
 
   Args:
@@ -114,30 +137,35 @@ def image_size(
       reads.
 
   Returns:
-    (width, height) in pixels.
+    (width, height) in pixels as the file stores them, and the EXIF orientation,
+    1 to 8: how a viewer turns the image.
 
   Raises:
     InputError: The file is missing, too large, not an image or of another
       format.
   """
   with _opened(path, _listed(path, place), formats) as image:
-    return image.size
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # As Pillow does, others are taken for none.
+    return image.size, orientation if orientation in range(1, 9) else 1
 
 
 def _listed(path: str, place: str) -> str:
+  """The beginning of messages about an image file that a list names."""
   return f'{place}: the image file {printable(path, 4096)}'
 
 
 @contextlib.contextmanager
 def _opened(
-  file, subject: str, formats: Sequence[str] = ()
+  file: str | os.PathLike | BinaryIO, subject: str, formats: Sequence[str] = ()
 ) -> Iterator[Image.Image]:
-  """An image with a checked header, to decode within the `with`.
+  """Opens an image with a checked header, to decode within the `with`.
 
   Args:
     file: The path of the file, or a binary file object.
-    subject: What messages begin with; a verb follows.
-    formats: The valid formats, as of `image_size`.
+    subject: The words that messages begin with; a verb follows.
+    formats: The valid formats, as Pillow names them; empty for all that it
+      reads.
 
   Raises:
     InputError: The image cannot be read, here or within the `with`.
@@ -161,8 +189,13 @@ def _opened(
 
 
 @contextlib.contextmanager
-def _named_errors(subject: str, must: str):
-  """Turns all that Pillow and the system raise into an InputError."""
+def _named_errors(subject: str, must: str) -> Iterator[None]:
+  """Turns all that Pillow and the system raise into an InputError.
+
+  Args:
+    subject: The words that messages begin with; a verb follows.
+    must: What the file must be, for messages.
+  """
   problem = None
   try:
     yield

@@ -22,7 +22,14 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def rounded(value: Any) -> Any:
-  """A JSON-ready value with its numbers rounded to 6 decimals."""
+  """Rounds the numbers of a JSON-ready value to 6 decimals.
+
+  Args:
+    value: A JSON-ready value: dicts, lists, strings, numbers, bools and None.
+
+  Returns:
+    A copy with rounded numbers.
+  """
   if isinstance(value, dict):
     return {key: rounded(entry) for key, entry in value.items()}
   if isinstance(value, list):
@@ -35,6 +42,12 @@ def read_json(path: pathlib.Path) -> Any:
 
   NaN and infinities, which Python writes, are values; an integer of more digits
   than Python reads is an infinity.
+
+  Args:
+    path: The path of the file.
+
+  Returns:
+    The value of the file: dicts, lists, strings, numbers, bools and None.
 
   Raises:
     InputError: The file cannot be read or is not valid JSON; or one object has
@@ -62,7 +75,8 @@ def read_json(path: pathlib.Path) -> Any:
     ) from None
 
 
-def _parsed(path: pathlib.Path, text: str):
+def _parsed(path: pathlib.Path, text: str) -> Any:
+  """Parses JSON, also with integers that have too many digits for Python."""
   objects = functools.partial(_object, path)
   try:
     return json.loads(text, object_pairs_hook=objects)
@@ -73,7 +87,8 @@ def _parsed(path: pathlib.Path, text: str):
     return json.loads(text, object_pairs_hook=objects, parse_int=integer)
 
 
-def _object(path: pathlib.Path, pairs: list) -> dict:
+def _object(path: pathlib.Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Makes a dict of an object's pairs; refuses a key that stands twice."""
   value = dict(pairs)
   if len(value) < len(pairs):
     keys = [key for key, _ in pairs]

@@ -7,7 +7,9 @@ no-break space. Numbers are base 10, in ASCII, and may be padded with zeros
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from fld_jax.errors import Findings, InputError, printable
 
@@ -20,33 +22,62 @@ _MAX_PIXEL = 1e9  # nobody means more; float32 would become infinite at 3e38
 
 
 def error(
-  path, line: int, field: str, problem: str, kind: str = 'form'
+  path: Path, line: int, field: str, problem: str, kind: str = 'form'
 ) -> InputError:
-  """The InputError for one field of one line, for the caller to raise."""
+  """Makes the error for one field of one line, for the caller to raise.
+
+  Args:
+    path: The path of the list.
+    line: The number of the line, from 1 on.
+    field: The name of the field.
+    problem: The rest of the message: the value and what is valid.
+    kind: The kind of mistake, see `InputError`.
+  """
   problem = printable(problem, 1000)
   return InputError(f'{path}, line {line}, {field}: {problem}', kind)
 
 
-def read_rows(path, header: list[str], findings: Findings, parse):
+def read_rows(
+  path: Path,
+  header: list[str],
+  findings: Findings,
+  parse: Callable[[int, list[str]], Any],
+) -> Iterator[tuple[str, int, Any]]:
   """Yields the rows of a list.
 
   Args:
-    path: pathlib.Path of the list.
-    header: as of `read_table`.
-    findings: gets the rows' mistakes.
-    parse: function of a line's number and fields to its value, or InputError.
+    path: The path of the list.
+    header: The words that the column names must begin with; [] if the list has
+      no column names and its rows start in line 2.
+    findings: The collector of the rows' mistakes.
+    parse: A function of a line's number and fields to the row's value; it
+      raises an InputError for a mistake.
 
   Yields:
-    (first field, line, value), with the value None of a mistaken row.
+    (first field, line number, value); the value of a mistaken row is None.
 
   Raises:
-    InputError: line 1 or 2 is wrong.
+    InputError: Line 1 or 2 is wrong.
   """
   return parsed(read_table(path, header, findings)[1], findings, parse)
 
 
-def parsed(rows, findings: Findings, parse):
-  """As `read_rows`, of the rows that `read_table` returns."""
+def parsed(
+  rows: Iterable[tuple[int, Any]],
+  findings: Findings,
+  parse: Callable[[int, Any], Any],
+) -> Iterator[tuple[Any, int, Any]]:
+  """Yields the rows that `read_table` returns, with their values.
+
+  Args:
+    rows: (line number, fields) of each row.
+    findings: The collector of the rows' mistakes.
+    parse: A function of a line's number and fields to the row's value; it
+      raises an InputError for a mistake.
+
+  Yields:
+    (first field, line number, value); the value of a mistaken row is None.
+  """
   for line, fields in rows:
     try:
       value = parse(line, fields)
@@ -56,23 +87,33 @@ def parsed(rows, findings: Findings, parse):
     yield fields[0], line, value
 
 
-def columns_error(path, line: int, fields, valid: str) -> InputError:
-  """The InputError for a row of the wrong length; `valid` says the right."""
+def columns_error(
+  path: Path, line: int, fields: Sequence[str], valid: str
+) -> InputError:
+  """Makes the error for a row of the wrong length, for the caller to raise.
+
+  Args:
+    path: The path of the list.
+    line: The number of the line, from 1 on.
+    fields: The fields of the row.
+    valid: The right number of fields, and their names.
+  """
   return error(
     path, line, 'columns', f'the row has {len(fields)}, must have {valid}'
   )
 
 
 def read_table(
-  path, header: list[str], findings: Findings
+  path: Path, header: list[str], findings: Findings
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
   """Opens a list.
 
   Args:
-    path: pathlib.Path of the list.
-    header: what its column names must begin with; [] if it has none and rows
-      start in line 2.
-    findings: gets a wrong number of rows, and lines that are no text.
+    path: The path of the list.
+    header: The words that the column names must begin with; [] if the list has
+      no column names and its rows start in line 2.
+    findings: The collector of mistakes: a wrong number of rows, and lines that
+      are not UTF-8.
 
   Returns:
     The column names, and an iterator of (line number, fields) over the rows
@@ -80,7 +121,7 @@ def read_table(
     because a mistake within a row says more.
 
   Raises:
-    InputError: line 1 or 2 is wrong.
+    InputError: Line 1 or 2 is wrong.
   """
   lines = read_lines(path, findings)
   announced = ' '.join(next(lines, (1, None))[1] or [])
@@ -95,8 +136,27 @@ def read_table(
   return columns, _counted(path, int(announced), lines, findings)
 
 
-def one_of(path, line: int, field: str, token: str, valid, kind: str = 'form'):
-  """Returns the token; InputError unless it is one of the strings `valid`."""
+def one_of(
+  path: Path,
+  line: int,
+  field: str,
+  token: str,
+  valid: Collection[str],
+  kind: str = 'form',
+) -> str:
+  """Returns a field's token if it is valid.
+
+  Args:
+    path: The path of the list, for messages.
+    line: The number of the line, from 1 on.
+    field: The name of the field.
+    token: The text of the field.
+    valid: The valid tokens.
+    kind: The kind of mistake, see `InputError`.
+
+  Raises:
+    InputError: The token is not among the valid ones.
+  """
   if token not in valid:
     problem = f"is '{printable(token)}', must be one of {', '.join(valid)}"
     raise error(path, line, field, problem, kind)
@@ -104,9 +164,26 @@ def one_of(path, line: int, field: str, token: str, valid, kind: str = 'form'):
 
 
 def integer(
-  path, line: int, field: str, token: str, valid=None, kind: str = 'form'
+  path: Path,
+  line: int,
+  field: str,
+  token: str,
+  valid: Collection[int] | None = None,
+  kind: str = 'form',
 ) -> int:
-  """The field's integer; InputError unless it is in `valid` (None: any)."""
+  """Reads a field's integer.
+
+  Args:
+    path: The path of the list, for messages.
+    line: The number of the line, from 1 on.
+    field: The name of the field.
+    token: The text of the field.
+    valid: The valid integers; None for any of at most 18 digits.
+    kind: The kind of mistake, see `InputError`.
+
+  Raises:
+    InputError: The token is not a valid integer.
+  """
   value = int(token) if _INTEGER.fullmatch(token) else None
   if value is None or (valid is not None and value not in valid):
     allowed = 'an integer'
@@ -118,12 +195,29 @@ def integer(
 
 
 def plain_number(token: str) -> float | None:
-  """The number that a word is, in ASCII as this module has them, or None."""
+  """Reads a number in the one notation that lists may have.
+
+  Args:
+    token: A word.
+
+  Returns:
+    The number; None if the word is not one in base 10 and in ASCII.
+  """
   return float(token) if _NUMBER.fullmatch(token) else None
 
 
-def number(path, line: int, field: str, token: str) -> float:
-  """The field's number of pixels; InputError unless it is finite."""
+def number(path: Path, line: int, field: str, token: str) -> float:
+  """Reads a field's number of pixels.
+
+  Args:
+    path: The path of the list, for messages.
+    line: The number of the line, from 1 on.
+    field: The name of the field.
+    token: The text of the field.
+
+  Raises:
+    InputError: The token is not a number, or one beyond 1e9 or -1e9.
+  """
   value = plain_number(token)
   if value is None or abs(value) > _MAX_PIXEL:
     problem = f"is '{printable(token)}', must be a finite number up to 1e9"
@@ -131,8 +225,24 @@ def number(path, line: int, field: str, token: str) -> float:
   return value
 
 
-def numbers(path, line: int, fields, tokens) -> list[float]:
-  """One finite number for each of `fields`; InputError if there are others."""
+def numbers(
+  path: Path, line: int, fields: Sequence[str], tokens: Sequence[str]
+) -> list[float]:
+  """Reads the numbers of pixels of several fields.
+
+  Args:
+    path: The path of the list, for messages.
+    line: The number of the line, from 1 on.
+    fields: The names of the fields.
+    tokens: The texts of the fields.
+
+  Returns:
+    One number for each field.
+
+  Raises:
+    InputError: There are more or fewer tokens than fields, or one is not a
+      number from -1e9 to 1e9.
+  """
   if len(tokens) != len(fields):
     valid = f'{len(fields)}, {" ".join(fields)}'
     raise columns_error(path, line, tokens, valid)
@@ -143,11 +253,17 @@ def numbers(path, line: int, fields, tokens) -> list[float]:
 
 
 def read_lines(
-  path, findings: Findings
+  path: Path, findings: Findings
 ) -> Iterator[tuple[int, list[str] | None]]:
-  """Yields (line number, fields) of a text file; a BOM is skipped.
+  """Splits the lines of a text file into fields; a BOM is skipped.
 
-  A line that is no text is a mistake, and its fields are None.
+  Args:
+    path: The path of the file.
+    findings: The collector of mistakes: lines that are not UTF-8.
+
+  Yields:
+    (line number from 1 on, fields); the fields of a line that is not UTF-8 are
+    None, those of a blank line [].
   """
   with path.open('rb') as file:
     for line, raw in enumerate(file, 1):
@@ -162,7 +278,13 @@ def read_lines(
         yield line, text.split('\n') if text else []
 
 
-def _counted(path, announced: int, lines, findings: Findings):
+def _counted(
+  path: Path,
+  announced: int,
+  lines: Iterable[tuple[int, list[str] | None]],
+  findings: Findings,
+) -> Iterator[tuple[int, list[str]]]:
+  """Yields the lines that have fields, and compares their number at the end."""
   count = 0
   for line, fields in lines:
     if fields:
@@ -180,16 +302,22 @@ def _counted(path, announced: int, lines, findings: Findings):
     )
 
 
-def decoded_lines(path, file, findings: Findings):
-  """Yields the lines of a CSV as text; one that is none as blank, to count it.
+def decoded_lines(
+  path: Path, file: BinaryIO, findings: Findings
+) -> Iterator[str]:
+  """Yields the lines of a CSV as text.
 
   A file that Python opens as text is decoded in pieces of many lines, so it
   could not tell which one is wrong.
 
   Args:
-    path: of the file, for messages.
-    file: opened for bytes.
-    findings: gets lines that are no text.
+    path: The path of the file, for messages.
+    file: The file, opened for bytes.
+    findings: The collector of mistakes: lines that are not UTF-8.
+
+  Yields:
+    The text of each line; a blank line for one that is not UTF-8, so that the
+    lines' numbers stay right.
   """
   for line, raw in enumerate(file, 1):
     try:

@@ -158,6 +158,7 @@ def read_dfa_weights(
   layer = {'fc7': 'fc7_pre'} if use_estimate else {}
 
   def key_of(place: tuple[str, ...]) -> str:
+    """The file's name of the array at a place among the variables."""
     *_, name, kind = place
     return f'{layer.get(name, name)}[{blobs[kind]}]'
 

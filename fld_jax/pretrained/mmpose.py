@@ -103,6 +103,7 @@ def fill_mmpose(
   """
 
   def key_of(place: tuple[str, ...]) -> str:
+    """The file's name of the array at a place among the variables."""
     _, module, *rest = place
     if module == 'resnet':
       return f'backbone.{resnet_key(tuple(rest))}'

@@ -236,9 +236,18 @@ class _Unpickler(pickle.Unpickler):
     self.kinds = {}
 
   def find_class(self, module: str, name: str) -> Any:
+    """The stand-in for what a pickle names; nothing is imported."""
     return _ALLOWED.get((module, name), _Inert)
 
   def persistent_load(self, pid: tuple) -> _Storage | type[_Inert]:
+    """The storage that a pickle refers to; its values are read later.
+
+    Args:
+      pid: The reference: 'storage', its kind, its key and more.
+
+    Raises:
+      UnpicklingError: The reference is of another form.
+    """
     if pid[0] == 'module':  # a whole model, with its source
       return _Inert
     what, kind, key, _, _, *view = pid

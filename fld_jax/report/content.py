@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from matplotlib.figure import Figure
 
-from fld_jax.evaluation.analysis import Facts, RunFacts
+from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.mean_images import PATCH_SHARE
 from fld_jax.evaluation.text_tables import percent
 from fld_jax.report import sections, sentences
@@ -68,12 +68,14 @@ def _subject(facts: Facts) -> str:
 
 
 def _errors_alt(facts: Facts) -> str:
+  """What the histogram of errors shows, for readers who cannot see it."""
   figures = {label: found.figures for label, found in facts.series.items()}
   macro = sentences.macro_by_stage(figures)
   return f'Histogram of the NE of landmarks; macro NE {macro}.'
 
 
 def _patches_caption(facts: Facts) -> str:
+  """The caption of the mean patches."""
   return (
     f'Mean surroundings of each visible landmark, of {facts.num_means:,} '
     f'images; a side is {percent(PATCH_SHARE, decimals=0)} % of the box’s '
@@ -82,6 +84,7 @@ def _patches_caption(facts: Facts) -> str:
 
 
 def _clusters_caption(facts: Facts, run: RunFacts, stage: str) -> str:
+  """The caption of a stage's clusters, which says what is drawn on them."""
   space = run.run.stage_config(stage).pseudo_label.space
   drawn = {
     'absolute': 'dots: the centre, positions of the landmarks',
@@ -94,6 +97,7 @@ def _clusters_caption(facts: Facts, run: RunFacts, stage: str) -> str:
 
 
 def _clusters_alt(facts: Facts, run: RunFacts, stage: str) -> str:
+  """What the mean images show, for readers who cannot see them."""
   return f'Mean images of the {len(run.clusters[stage])} clusters of {stage}.'
 
 
@@ -250,7 +254,7 @@ BLOCKS = (
 
 
 def collect(facts: Facts) -> Content:
-  """All that the page shows.
+  """Makes all that the page shows.
 
   Args:
     facts: The report's facts.
@@ -273,12 +277,12 @@ def collect(facts: Facts) -> Content:
 def _picture(
   block: Block, shown: Figure | np.ndarray, arguments: tuple
 ) -> Picture:
-  """A figure as it stands on the page; of one run, with the run's name.
+  """Makes a figure as it stands on the page; of one run, with the run's name.
 
   Args:
     block: The row of BLOCKS.
-    shown: What the block's function returned.
-    arguments: What it was called with: the facts, then perhaps a run and one
+    shown: The result of the block's function.
+    arguments: The arguments of that call: the facts, then perhaps a run and one
       of its stages.
   """
   suffix = prefix = ''

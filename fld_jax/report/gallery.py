@@ -2,12 +2,13 @@
 
 import base64
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from fld_jax import schema
-from fld_jax.evaluation.analysis import Example, Facts, RunFacts
+from fld_jax.evaluation.facts import Example, Facts, RunFacts
 from fld_jax.evaluation.text_tables import words
 from fld_jax.visualization import drawing
 
@@ -15,10 +16,14 @@ HEIGHT, WIDTH, QUALITY = 200, 240, 78  # of a thumbnail: pixels, JPEG
 
 
 def gallery(facts: Facts) -> dict:
-  """What the page's gallery shows, JSON-ready.
+  """Collects what the page's gallery shows.
 
-  Positions are in pixels of the thumbnail, NE in per cent, None where it is not
-  measured.
+  Args:
+    facts: The report's facts.
+
+  Returns:
+    A JSON-ready dict. Positions are in pixels of the thumbnail, NE in per cent,
+    None where it is not measured.
   """
   landmarks = facts.landmarks
   return {
@@ -74,7 +79,12 @@ def _image(facts: Facts, example: Example) -> dict:
   }
 
 
-def _of_run(run: RunFacts, row: int, reason: str | None, to_thumbnail) -> dict:
+def _of_run(
+  run: RunFacts,
+  row: int,
+  reason: str | None,
+  to_thumbnail: Callable[[np.ndarray], np.ndarray],
+) -> dict:
   """What a run says of an image of the gallery.
 
   Args:

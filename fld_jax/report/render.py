@@ -22,10 +22,10 @@ class Picture:
   """A PNG image of the page.
 
   Attributes:
-    slug: The name of its file.
-    caption: What it shows, plain text.
-    alt: What it shows for readers who cannot see it, plain text.
-    png: The file.
+    slug: The name of the image's file, without its ending.
+    caption: What the image shows, plain text.
+    alt: What the image shows for readers who cannot see it, plain text.
+    png: The bytes of the file.
   """
 
   kind: ClassVar[str] = 'figure'
@@ -65,22 +65,32 @@ class Content:
 
 
 def page(content: Content) -> str:
-  """The whole HTML file, with nothing that it would have to fetch.
+  """Fills page.html with tables, figures and data.
 
   Args:
     content: What the page is filled with.
+
+  Returns:
+    The whole HTML file, with nothing that it would have to fetch.
   """
   template = _environment().get_template('page.html')
   return template.render(content=content, side_colours=SIDE_COLOURS)
 
 
 def table_html(table: Table) -> str:
-  """A table as the page shows it: a <figure> whose table scrolls by itself."""
+  """Makes the HTML of a table.
+
+  Args:
+    table: The table.
+
+  Returns:
+    A <figure> whose table scrolls by itself, as on the page.
+  """
   return str(_environment().get_template('blocks.html').module.table(table))
 
 
 def _environment() -> jinja2.Environment:
-  """Jinja with the templates and files of assets/."""
+  """A Jinja environment with the templates and files of assets/."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('fld_jax.report', 'assets'),
     autoescape=True,

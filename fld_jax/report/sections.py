@@ -4,7 +4,7 @@ NE and shares are fractions until they are shown.
 """
 
 from fld_jax import schema
-from fld_jax.evaluation.analysis import KEPT_SHARES, Facts, RunFacts
+from fld_jax.evaluation.facts import KEPT_SHARES, Facts, RunFacts
 from fld_jax.evaluation.text_tables import percent, words
 from fld_jax.report.table import Row, Table
 
@@ -42,12 +42,12 @@ def _unit(caption: str, facts: Facts) -> str:
 
 
 def _kind(run: RunFacts, stage: str) -> str:
-  """The kind of a stage's row, see `Row`."""
+  """The kind of a stage's row, see `Row.kind`."""
   return 'final' if stage == run.final else 'ours'
 
 
 def overview(facts: Facts) -> Table:
-  """One row for each run."""
+  """The final stage of each run: the main figures."""
   rows = []
   for run in facts.runs:
     config, final = run.run.evaluation.config, run.final_figures
@@ -125,7 +125,12 @@ def shares(facts: Facts) -> Table:
 
 
 def by_group(facts: Facts, group: str) -> Table | None:
-  """The final stage by 'clothes_type' or 'variation'; None where not known."""
+  """The final stage by clothes type or variation; None where it is not known.
+
+  Args:
+    facts: The report's facts.
+    group: 'clothes_type' or 'variation'.
+  """
   rows = []
   for run in facts.runs:
     for found in run.groups[group]:
@@ -181,7 +186,13 @@ def passes(facts: Facts) -> Table | None:
 
 
 def clusters(facts: Facts, run: RunFacts, stage: str) -> Table:
-  """The clusters of a stage's pseudo-labels, the largest first."""
+  """The clusters of a stage's pseudo-labels, the largest first.
+
+  Args:
+    facts: The report's facts.
+    run: The run.
+    stage: The stage's name.
+  """
   rows = [
     Row((found.number, found.count, found.share, found.ne))
     for found in run.clusters[stage]
@@ -194,7 +205,12 @@ def clusters(facts: Facts, run: RunFacts, stage: str) -> Table:
 
 
 def data_by_group(facts: Facts, group: str) -> Table | None:
-  """The first run's images by 'clothes_type' or 'variation', where known."""
+  """The first run's images by clothes type or variation; None if not known.
+
+  Args:
+    facts: The report's facts.
+    group: 'clothes_type' or 'variation'.
+  """
   if group not in facts.data.groups:
     return None
   total = facts.data.total

@@ -1,7 +1,7 @@
 """The sentences of a report, as functions of its facts."""
 
-from fld_jax.evaluation.analysis import Facts, RunFacts
 from fld_jax.evaluation.baseline import compare
+from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.text_tables import percent, words
 
 _NORMS = {
@@ -17,12 +17,23 @@ _PAPERS = (
 
 
 def with_sign(value: float | None) -> str:
-  """A fraction as '12.34 %', 'not measured' for None."""
+  """Formats a fraction like '12.34 %'.
+
+  Args:
+    value: The fraction; None becomes 'not measured'.
+  """
   return 'not measured' if value is None else f'{percent(value)} %'
 
 
 def values(facts: Facts) -> dict[str, str]:
-  """The texts of the page that depend on the runs, by the template's names."""
+  """The texts of the page that depend on the runs.
+
+  Args:
+    facts: The report's facts.
+
+  Returns:
+    The template's name of a text -> the text.
+  """
   found = {
     'title': _title(facts),
     'lead': _lead(facts),
@@ -76,7 +87,11 @@ def _lead(facts: Facts) -> str:
 
 
 def findings(facts: Facts) -> list[str]:
-  """Where to look first: in one run, or among several."""
+  """The sentences on where to look first: in one run, or among several.
+
+  Args:
+    facts: The report's facts.
+  """
   if not facts.is_single:
     return [*_best(facts), *_guesses(facts)]
   return [
@@ -102,7 +117,11 @@ def _guesses(facts: Facts) -> list[str]:
 
 
 def macro_by_stage(figures: dict[str, dict]) -> str:
-  """'stage1 12.34 %, stage2 11.00 %', of what metrics.json holds by label."""
+  """Lists macro NE like 'stage1 12.34 %, stage2 11.00 %'.
+
+  Args:
+    figures: Label -> what metrics.json holds of a stage.
+  """
   return ', '.join(
     f'{label} {with_sign(of_stage["ne"]["macro"])}'
     for label, of_stage in figures.items()

@@ -1,6 +1,6 @@
-"""A table of a report: as CSV and TeX; the page's template makes its HTML.
+"""A table of a report, and how it is written as CSV and TeX.
 
-All three have the same cells.
+The page's template makes its HTML. All three have the same cells.
 """
 
 import csv
@@ -42,11 +42,11 @@ class Table:
   """A table.
 
   Attributes:
-    slug: The name of the table's files.
+    slug: The name of the table's files, without their endings.
     caption: What the table shows, and in which unit.
     columns: The headings.
     rows: The rows, of as many cells as there are headings.
-    heads: How many cells of each row, from the left, name it.
+    heads: The number of cells, from the left, that name a row.
   """
 
   kind: ClassVar[str] = 'table'
@@ -65,7 +65,7 @@ class Table:
     return buffer.getvalue()
 
   def tex(self) -> str:
-    """A table environment; needs the package booktabs."""
+    """A LaTeX table environment; it needs the package booktabs."""
     line = lambda cells: '  ' + ' & '.join(map(escape_tex, cells)) + r' \\'
     columns = 'l' * self.heads + 'r' * (len(self.columns) - self.heads)
     return '\n'.join(
@@ -88,13 +88,24 @@ class Table:
     )
 
 
-def text(cell) -> str:
-  """A cell as it is shown; '' for None."""
+def text(cell: object) -> str:
+  """Formats a cell; a float is a fraction and is shown in per cent.
+
+  Args:
+    cell: A text, a number or None.
+
+  Returns:
+    The cell's text; '' for None.
+  """
   if cell is None:
     return ''
   return percent(cell) if isinstance(cell, float) else str(cell)
 
 
 def escape_tex(plain: str) -> str:
-  """Plain text as TeX."""
+  """Escapes plain text for LaTeX.
+
+  Args:
+    plain: The text.
+  """
   return ''.join(_TEX.get(letter, letter) for letter in plain)

@@ -13,7 +13,9 @@ from fld_jax.runtime import processes
 # Fields that may change between two starts of one run: they say where data lie
 # and what is shown, not what is computed.
 FREE_FIELDS = (
+  'dataset.annotations',  # the data's content is compared
   'dataset.data_dir',
+  'dataset.images',
   'dataset.manual_dir',
   'eval_splits',
   'input.num_threads',

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, EASY, HARD
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, printable
 from fld_jax.ops.heatmaps import DECODERS, Codec
 from fld_jax.pretrained import start
 from fld_jax.training import objective
@@ -50,6 +50,22 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
   if config.heatmap.sigma <= 0:
     raise InputError(
       f'config.heatmap.sigma is {config.heatmap.sigma}, it must be above 0.'
+    )
+  landmarks = setup.landmarks
+  if (
+    config.augment.flip
+    and landmarks.swaps is None
+    and landmarks.num_landmarks > 1
+    and not len(landmarks.pairs)
+  ):
+    names = printable(', '.join(landmarks.names))
+    raise InputError(
+      'config.augment.flip mirrors every second image, and no two of the '
+      f'landmarks ({names}) are called left and right: name those that change '
+      'places, '
+      f'--config.dataset.swaps={landmarks.names[0]}:{landmarks.names[-1]},... '
+      '(--mode=doctor proposes pairs), or --config.dataset.swaps=none if none '
+      'do, or --config.augment.flip=False.'
     )
   n, size = setup.landmarks.num_landmarks, setup.pipeline.size
   for index, stage in enumerate(config.stages):

@@ -1,13 +1,14 @@
 """Curves: PDL, training and sweeps."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fld_jax.evaluation.analysis import Facts
+from fld_jax.evaluation.facts import Facts
 from fld_jax.metrics import normalised_error
 
 
-def legend(figure: Figure, axes, place: str) -> None:
+def legend(figure: Figure, axes: Axes, place: str) -> None:
   """Names the curves of axes: within them, or below if there are many.
 
   Args:
@@ -108,9 +109,9 @@ def plot_sweep(rows: dict[str, dict]) -> Figure:
   """NE, outliers and duplicates over PCLoss's weight (Song et al., Fig. 8).
 
   Args:
-    rows: The rows of `text_tables.compare_with_paper`, each with `beta`; the
-      one with 0 is drawn as a line across. `chosen` is True for the one row
-      that the paper chooses.
+    rows: Slug -> a row of `text_tables.compare_with_paper`, also with `beta`,
+      the weight, and `chosen`, True for the one row that the paper chooses. The
+      row with weight 0 is drawn as a line across.
   """
   figure = Figure(figsize=(11, 3.8), layout='constrained')
   parts = {

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from fld_jax import schema
-from fld_jax.evaluation.analysis import Facts
+from fld_jax.evaluation.facts import Facts
 from fld_jax.evaluation.text_tables import words
 from fld_jax.visualization.drawing import COLOURS, SIDE_COLOURS
 

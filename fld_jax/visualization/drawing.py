@@ -1,12 +1,14 @@
 """The palette, landmarks on images, and sheets of example images."""
 
 import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 
 import cv2
 import numpy as np
 
-from fld_jax import landmark_sets, schema
+from fld_jax import landmark_sets, mirror_names, schema
 from fld_jax.evaluation import text_tables
+from fld_jax.metrics.predictions import Predictions
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
@@ -21,13 +23,13 @@ MARGIN = 0.12  # of the box's longer side
 
 
 def draw_landmarks(
-  image,
-  landmarks,
-  visibility,
+  image: np.ndarray,
+  landmarks: np.ndarray,
+  visibility: np.ndarray,
   *,
-  truth=None,
-  names=landmark_sets.FASHION_8.names,
-):
+  truth: np.ndarray | None = None,
+  names: Sequence[str] = landmark_sets.FASHION_8.names,
+) -> np.ndarray:
   """Draws landmarks on a copy of an image.
 
   Filled circles are `landmarks`, with a white rim if visible and a black one if
@@ -37,12 +39,12 @@ def draw_landmarks(
   Args:
     image: (H, W, 3) uint8 RGB.
     landmarks: (N, 2) x, y in this image's pixels.
-    visibility: (N,) visibility codes.
-    truth: (N, 2) true positions, or None.
+    visibility: (N,) codes of `schema`.
+    truth: (N, 2) true positions; None if they are not shown.
     names: N landmark names; the words 'left' and 'right' choose the colour.
 
   Returns:
-    (H, W, 3) uint8.
+    (H, W, 3) uint8 RGB.
   """
   image = np.ascontiguousarray(image).copy()
   side = max(image.shape[:2])
@@ -65,29 +67,41 @@ def draw_landmarks(
 
 
 def _colour(name: str) -> tuple[int, int, int]:
-  """The colour of a landmark, by the side in its name; RGB."""
+  """The RGB colour of a landmark, by the side in its name."""
   sides = {'left': LEFT, 'right': RIGHT, None: MIDDLE}
-  return sides[schema.side_in_words(name)]
+  return sides[mirror_names.word_side(name)]
 
 
-def _to_cv(points, side):
-  """OpenCV's 1/16 pixels; its origin is the centre of the first pixel."""
+def _to_cv(points: np.ndarray, side: int) -> list[tuple[int, int]]:
+  """Converts (N, 2) pixels to OpenCV's sixteenths of a pixel.
+
+  OpenCV's origin is the centre of the first pixel.
+
+  Args:
+    points: (N, 2) x, y in pixels of the image.
+    side: The image's longer side in pixels.
+  """
   # A wild estimate would overflow OpenCV's integers; far outside is enough.
   points = np.clip(np.asarray(points, np.float64) - 0.5, -9 * side, 9 * side)
   return [tuple(int(v) for v in point) for point in np.rint(points * 16)]
 
 
-def overlay_sheet(images, predictions, indices, errors) -> np.ndarray:
-  """A grid: one row an example, a column for the truth and each stage.
+def overlay_sheet(
+  images: Callable[[int], np.ndarray],
+  predictions: Predictions,
+  indices: Sequence[int],
+  errors: dict[str, np.ndarray],
+) -> np.ndarray:
+  """Draws a grid: one row an example, a column for the truth and each stage.
 
   Garments are cut out with a margin and scaled to a common height; below each
   estimate is its mean NE over the visible landmarks.
 
   Args:
     images: Function from an index to the (H, W, 3) uint8 RGB image.
-    predictions: The truth and the estimates (`metrics.predictions`).
-    indices: The examples to show.
-    errors: Stage -> (n,) NE of each example, NaN if it has none.
+    predictions: The truth and the estimates of n examples.
+    indices: The indices of the examples to show.
+    errors: Stage -> (n,) NE of each example, a fraction; NaN if it has none.
 
   Returns:
     (H, W, 3) uint8 RGB.
@@ -111,15 +125,20 @@ def overlay_sheet(images, predictions, indices, errors) -> np.ndarray:
   return np.concatenate([_text_row(heads, width), *lines])
 
 
-def contact_sheet(examples, captions, names, columns: int) -> np.ndarray:
-  """A grid of pictures with their landmarks, scaled to a common height.
+def contact_sheet(
+  examples: Iterable[tuple],
+  captions: list[str],
+  names: Sequence[str],
+  columns: int,
+) -> np.ndarray:
+  """Draws a grid of pictures with their landmarks, scaled to a common height.
 
   Args:
-    examples: one or more (image, box, landmarks, visibility), as of a record;
-      of the image the box is shown, with a margin.
-    captions: what stands below each.
+    examples: One or more (image, box, landmarks, visibility), of the shapes
+      that a record has; the box is shown, with a margin.
+    captions: The text below each picture.
     names: N landmark names.
-    columns: of the grid.
+    columns: The number of pictures in a line of the grid.
 
   Returns:
     (H, W, 3) uint8 RGB.
@@ -135,15 +154,35 @@ def contact_sheet(examples, captions, names, columns: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Cell:
-  """A cell's picture, and how positions in the image get there, x and y."""
+  """A cell's picture, and how positions in the image get there.
+
+  Attributes:
+    picture: (H, W, 3) uint8 RGB.
+    corner: (2,) x, y of the shown part's corner in pixels of the image.
+    scale: (2,) pixels of the picture for one of the image.
+    shift: (2,) x, y of the shown part's corner in pixels of the picture.
+  """
 
   picture: np.ndarray
   corner: np.ndarray
   scale: np.ndarray
   shift: np.ndarray
 
-  def draw(self, landmarks, visibility, names, truth=None):
-    """See `draw_landmarks`; positions in pixels of the image."""
+  def draw(
+    self,
+    landmarks: np.ndarray,
+    visibility: np.ndarray,
+    names: Sequence[str],
+    truth: np.ndarray | None = None,
+  ) -> np.ndarray:
+    """Draws landmarks on a copy of the picture, see `draw_landmarks`.
+
+    Args:
+      landmarks: (N, 2) x, y in pixels of the image.
+      visibility: (N,) codes of `schema`.
+      names: N landmark names.
+      truth: (N, 2) true positions in pixels of the image, or None.
+    """
     place = lambda points: (points - self.corner) * self.scale + self.shift
     return draw_landmarks(
       self.picture,
@@ -154,8 +193,10 @@ class _Cell:
     )
 
 
-def _cells(pictures) -> tuple[int, list[_Cell]]:
-  """The cells of (image, box) pairs, and their common width."""
+def _cells(
+  pictures: Iterable[tuple[np.ndarray, np.ndarray]],
+) -> tuple[int, list[_Cell]]:
+  """Makes the cells of (image, box) pairs; also returns their common width."""
   garments = [cut_out(image, box) for image, box in pictures]
   width = max([150] + [crop.shape[1] for crop, _, _ in garments]) + 2 * GAP
   cells = []
@@ -165,8 +206,10 @@ def _cells(pictures) -> tuple[int, list[_Cell]]:
   return width, cells
 
 
-def _grid(pictures, captions, columns: int, width: int) -> list[np.ndarray]:
-  """Lines of pictures, each above its caption; white fills the last."""
+def _grid(
+  pictures: list[np.ndarray], captions: list[str], columns: int, width: int
+) -> list[np.ndarray]:
+  """Makes lines of pictures, each above its captions; white fills the last."""
   lines = []
   for start in range(0, len(pictures), columns):
     line = pictures[start : start + columns]
@@ -179,15 +222,20 @@ def _grid(pictures, captions, columns: int, width: int) -> list[np.ndarray]:
 
 
 def cut_out(
-  image, box, *, height: int = CELL_HEIGHT, width: int = CELL_MAX_WIDTH
-):
-  """The box of a garment and a margin, scaled to a height.
+  image: np.ndarray,
+  box: np.ndarray,
+  *,
+  height: int = CELL_HEIGHT,
+  width: int = CELL_MAX_WIDTH,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Cuts out the box of a garment and a margin, scaled to a height.
 
   Args:
     image: (H, W, 3) uint8.
     box: (4,) x1, y1, x2, y2 in image pixels.
-    height: of the result, pixels; less where it would be wider than `width`.
-    width: see `height`.
+    height: The height of the result in pixels; it is less where the result
+      would be wider than `width`.
+    width: The largest width of the result in pixels.
 
   Returns:
     (picture, corner, scale): uint8; (x, y) of its corner in image pixels; its
@@ -205,8 +253,16 @@ def cut_out(
   return crop, np.array([x1, y1]), size / np.array([x2 - x1, y2 - y1])
 
 
-def _centre(crop, width):
-  """A picture centred in a white cell: the cell and the (x, y) shift."""
+def _centre(crop: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+  """Centres a picture in a white cell.
+
+  Args:
+    crop: (h, w, 3) uint8, no larger than the cell.
+    width: The width of the cell in pixels.
+
+  Returns:
+    The cell, and the (x, y) of the picture's corner in it.
+  """
   cell = np.full((CELL_HEIGHT + 2 * GAP, width, 3), 255, np.uint8)
   height, long = crop.shape[:2]
   y, x = (cell.shape[0] - height) // 2, (width - long) // 2
@@ -214,8 +270,13 @@ def _centre(crop, width):
   return cell, np.array([x, y])
 
 
-def _text_row(texts, width):
-  """A white line of text, one entry a cell, shrunk to fit the cell."""
+def _text_row(texts: list[str], width: int) -> np.ndarray:
+  """Makes a white line of text, one entry a cell, shrunk to fit the cell.
+
+  Args:
+    texts: The text of each cell.
+    width: The width of a cell in pixels.
+  """
   row = np.full((TEXT_HEIGHT, width * len(texts), 3), 255, np.uint8)
   font = cv2.FONT_HERSHEY_SIMPLEX
   for column, text in enumerate(texts):

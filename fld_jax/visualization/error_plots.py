@@ -1,10 +1,11 @@
 """Plots of errors, as functions of a report's facts."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fld_jax import schema
-from fld_jax.evaluation.analysis import (
+from fld_jax.evaluation.facts import (
   CURVE_SHARES,
   ERROR_EDGES,
   GROUPS,
@@ -97,8 +98,13 @@ def plot_landmarks(facts: Facts) -> Figure | None:
   return figure
 
 
-def _mark_published(axes, published: dict[str, list]) -> None:
-  """Marks the last of the papers' rows, see `RunFacts.published`."""
+def _mark_published(axes: Axes, published: dict[str, list]) -> None:
+  """Marks the last of the papers' rows.
+
+  Args:
+    axes: The axes of NE by landmark.
+    published: The rows of `RunFacts.published`.
+  """
   if not published:
     return
   title, values = list(published.items())[-1]
@@ -193,7 +199,15 @@ def plot_confusion(facts: Facts) -> Figure | None:
 
 
 def plot_routing(facts: Facts, run: RunFacts) -> Figure | None:
-  """Routing score and threshold; NE of both branches; None if not routed."""
+  """Routing score and threshold, and NE of both branches.
+
+  Args:
+    facts: The report's facts.
+    run: The run.
+
+  Returns:
+    The figure; None if the run is not routed.
+  """
   del facts  # a plot of one run alone
   if not run.branches:
     return None
@@ -236,9 +250,14 @@ def _edges_around(threshold: float, values: np.ndarray) -> np.ndarray:
 def plot_trust(facts: Facts) -> Figure | None:
   """NE of what is kept of the landmarks, the most certain first.
 
-  Of a single run all curves are drawn, and the one by the error itself; of
-  several runs the network's own confidence, or what stands in for it. None if
-  no run says how certain it is.
+  For a single run all curves are drawn, and the one by the error itself; for
+  several runs the network's own confidence, or what stands in for it.
+
+  Args:
+    facts: The report's facts.
+
+  Returns:
+    The figure; None if no run says how certain it is.
   """
   drawn = []  # label, curve, line style; as many as there are styles
   for run in facts.runs:

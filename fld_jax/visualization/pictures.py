@@ -3,11 +3,12 @@
 import io
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fld_jax.evaluation.analysis import Facts, RunFacts
+from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.mean_images import MAX_EXAMPLES, PATCH, TILE, Cluster
 from fld_jax.evaluation.text_tables import percent, words
 from fld_jax.visualization import drawing
@@ -33,7 +34,7 @@ def plot_patches(facts: Facts) -> Figure:
 
 
 def draw_clusters(facts: Facts, run: RunFacts, stage: str) -> np.ndarray:
-  """Each cluster of a stage: mean image with its centre, and examples.
+  """Draws the clusters of a stage: mean images with centres, and examples.
 
   Args:
     facts: The report's facts.
@@ -72,7 +73,14 @@ def draw_clusters(facts: Facts, run: RunFacts, stage: str) -> np.ndarray:
 
 
 def _place_tiles(mosaic: np.ndarray, cluster: Cluster, x: int, y: int) -> None:
-  """Writes a cluster's mean and examples into a mosaic, from (x, y) on."""
+  """Writes a cluster's mean and examples into a mosaic.
+
+  Args:
+    mosaic: (H, W, 3) uint8; it is changed.
+    cluster: The cluster.
+    x: The left edge of the mean in the mosaic, in pixels.
+    y: The upper edge of the mean in the mosaic, in pixels.
+  """
   if cluster.mean is None:
     mosaic[y : y + TILE, x : x + TILE] = 225
     return
@@ -86,7 +94,11 @@ def _place_tiles(mosaic: np.ndarray, cluster: Cluster, x: int, y: int) -> None:
 
 
 def _draw_centre(
-  axes, cluster: Cluster, space: str, colours: list[str], corner
+  axes: Axes,
+  cluster: Cluster,
+  space: str,
+  colours: list[str],
+  corner: tuple[int, int],
 ) -> None:
   """Draws a centre onto the mean image of its cluster.
 
@@ -95,7 +107,7 @@ def _draw_centre(
     cluster: The cluster.
     space: The space of the stage's pseudo-labels.
     colours: N colours of the landmarks.
-    corner: x, y of the mean image in the mosaic.
+    corner: The (x, y) of the mean image in the mosaic.
   """
   to_mosaic = lambda points: (np.asarray(points) + 0.5) * TILE + corner
   dot = {'marker': 'o', 'linestyle': '', 'markeredgecolor': 'white'}
@@ -114,7 +126,15 @@ def _draw_centre(
 
 
 def overlays(facts: Facts, run: RunFacts) -> np.ndarray:
-  """(H, W, 3) uint8: a line for each image, its truth and its estimates."""
+  """Draws example images: a line for each, its truth and its estimates.
+
+  Args:
+    facts: The report's facts.
+    run: The run.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+  """
   del facts  # a picture of one run alone
   loaded = run.run
   return drawing.overlay_sheet(
@@ -123,7 +143,11 @@ def overlays(facts: Facts, run: RunFacts) -> np.ndarray:
 
 
 def png(figure: Figure) -> bytes:
-  """A figure as a PNG file."""
+  """Encodes a figure as PNG; equal figures give equal bytes.
+
+  Args:
+    figure: The figure.
+  """
   buffer = io.BytesIO()
   # No version of matplotlib in it: equal inputs, equal bytes.
   figure.savefig(buffer, format='png', metadata={'Software': None})
@@ -131,14 +155,27 @@ def png(figure: Figure) -> bytes:
 
 
 def pixels(figure: Figure) -> np.ndarray:
-  """A figure as (H, W, 3) uint8."""
+  """Renders a figure.
+
+  Args:
+    figure: The figure.
+
+  Returns:
+    (H, W, 3) uint8 RGB.
+  """
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def photo_png(picture: np.ndarray) -> bytes:
-  """A picture with photographs, in 256 colours: a third of the size."""
+  """Encodes a picture with photographs as PNG of 256 colours.
+
+  That is a third of the size of one with all colours.
+
+  Args:
+    picture: (H, W, 3) uint8 RGB.
+  """
   buffer = io.BytesIO()
   image = Image.fromarray(picture)
   colours = image.quantize(256)

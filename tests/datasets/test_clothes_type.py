@@ -238,15 +238,29 @@ def test_sets_without_landmarks_of_types(name, tmp_path):
   assert landmark_set(config) is DATASETS[name].landmarks
 
 
-def test_no_field_of_the_set_is_forgotten():
-  """`of_type` is right as long as sets with slots have none of these."""
-  found = [row.landmarks for row in DATASETS.values()]
-  for landmarks in found:
-    if isinstance(landmarks, LandmarkSet) and landmarks.slots:
-      for name in ('sticks', 'sigmas', 'swaps', 'parts', 'norm_pairs'):
-        assert not getattr(landmarks, name)
-  assert {f.name for f in dataclasses.fields(FASHION_8)} == {
-    *('names', 'top', 'slots', 'sticks', 'sigmas', 'swaps', 'parts', 'types'),
-    *('norm', 'norm_pairs'),
-  }
+def test_of_a_type_all_that_names_other_landmarks_is_gone():
+  whole = LandmarkSet(
+    names=('a', 'b', 'c', 'd'),
+    slots={1: (0, 1, 2), 2: (2, 3)},
+    sticks={'one': (('a',), ('b', 'c')), 'other': (('c',), ('d',))},
+    sigmas=(0.1, 0.2, 0.3, 0.4),
+    swaps=(('a', 'c'), ('b', 'd')),
+    parts={'in': (('a', 'd'), ('b', 'c')), 'out': (('d',), ('a',))},
+    types={1: 'shirt', 2: 'skirt'},
+    norm_pairs={1: ('a', 'b'), 2: ('c', 'd')},
+    skeleton=(('a', 'b'), ('c', 'd')),
+  )
+  assert whole.of_type(1) == LandmarkSet(
+    names=('a', 'b', 'c'),
+    slots={1: (0, 1, 2)},
+    sticks={'one': (('a',), ('b', 'c'))},
+    sigmas=(0.1, 0.2, 0.3),
+    swaps=(('a', 'c'),),
+    parts={'in': (('a',), ('b', 'c'))},
+    types={1: 'shirt'},
+    norm_pairs={1: ('a', 'b')},
+    skeleton=(('a', 'b'),),
+  )
+  fields = {field.name for field in dataclasses.fields(LandmarkSet)}
+  assert fields == {*vars(whole)} | {'top', 'norm'}, 'one is new: add it above'
   assert defaults.base('fld').dataset.clothes_type == ''

@@ -26,7 +26,7 @@ from deepfashion_folders import (
 from PIL import Image
 from places import SHARED
 
-from fld_jax.datasets.deepfashion import coarse
+from fld_jax.datasets.deepfashion import coarse, layout
 from fld_jax.datasets.deepfashion.builders import Deepfashion
 from fld_jax.datasets.prepare import content_id
 from fld_jax.errors import InputError
@@ -401,7 +401,7 @@ def test_real_folder():
   rows = list(coarse.read_annotations(REAL))
   splits = [row.split for row in rows]
   assert (splits.count('train'), splits.count('val')) == (5000, 1000)
-  names = coarse.read_attribute_names(REAL)
+  names = layout.attribute_names(coarse.annotation_paths(REAL))
   assert len(names) == 26 and names[:2] == ['floral', 'graphic']
   # Copied by hand from the lists.
   by_image = {row.id: row for row in rows}

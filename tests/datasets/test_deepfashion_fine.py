@@ -10,8 +10,8 @@ from fld_jax.datasets.deepfashion.fine import (
   annotation_paths,
   content_digest,
   read_annotations,
-  read_attribute_names,
 )
+from fld_jax.datasets.deepfashion.layout import attribute_names
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
@@ -155,7 +155,7 @@ def test_without_categories_and_attributes(tmp_path):
   assert types == [1, 2, 3, 3, 2]
   assert rows[TEE].visibility.tolist() == [0, 0, 0, 2, -1, -1, 0, 2]
   assert all(row.attributes.shape == (0,) for row in rows.values())
-  assert read_attribute_names(folder) == []
+  assert attribute_names(annotation_paths(folder)) == []
 
 
 @pytest.mark.parametrize('place', ['Anno_coarse', 'Anno'])

@@ -28,7 +28,7 @@ from PIL import Image
 
 from fld_jax.datasets.coco import detections
 from fld_jax.datasets.coco import folder as coco_folder
-from fld_jax.datasets.deepfashion import coarse
+from fld_jax.datasets.deepfashion import coarse, layout
 from fld_jax.datasets.fashion_ai import folder as fashion_ai_folder
 from fld_jax.datasets.pose import folder as pose_folder
 
@@ -282,7 +282,7 @@ class DeepFashion(Format):
     return list(coarse.read_annotations(folder, findings))
 
   def more(self, folder):
-    names = coarse.read_attribute_names(folder)
+    names = layout.attribute_names(coarse.annotation_paths(folder))
     coarse.content_digest(folder)
     return names
 

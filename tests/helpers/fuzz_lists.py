@@ -25,7 +25,7 @@ from fuzz_formats import (
   whole,
 )
 
-from fld_jax.datasets.deepfashion import fine, shops
+from fld_jax.datasets.deepfashion import fine, layout, shops
 
 BOX = ('x_1', 'y_1', 'x_2', 'y_2')
 LANDMARKS = [
@@ -250,7 +250,7 @@ class Fine(Format):
 
   def more(self, folder):
     fine.content_digest(folder)
-    return fine.read_attribute_names(folder)
+    return layout.attribute_names(fine.annotation_paths(folder))
 
   def expected(self, folder, files):
     types = []
