@@ -145,11 +145,11 @@ class _Trainer:
 
   def _guess(self) -> MeanPosition:
     """Reads the mean positions that an earlier start left, or measures them."""
-    guess = MeanPosition.read(self.setup.landmarks, self.workdir)
-    if guess is None:
-      guess = MeanPosition.measure(self.setup.landmarks, self.records)
-      guess.save(self.workdir)
-    return guess
+    landmarks = self.setup.landmarks
+    if MeanPosition.read(landmarks, self.workdir) is None:
+      MeanPosition.measure(landmarks, self.records).save(self.workdir)
+    # As the file has it, rounded, so that a later start has the same figures.
+    return MeanPosition.read(landmarks, self.workdir)
 
   def _guess_ne(self, records: Records) -> float | None:
     """Measures the macro NE of the mean positions, None if there is none."""

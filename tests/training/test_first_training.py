@@ -148,18 +148,20 @@ def rows(workdir):
 
 @pytest.fixture
 def trained(short, tmp_path, capfd, caplog):
-  """(config, workdir, what the console showed, log records)."""
+  """(config, workdir, what the console showed, what was logged)."""
   config = short()
   config.stages[0].min_steps = 20
   with caplog.at_level('INFO', 'fld_jax'):
     experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
-  return config, tmp_path / 'W', ''.join(capfd.readouterr()), caplog
+  shown = ''.join(capfd.readouterr())
+  return config, tmp_path / 'W', shown, [*caplog.records]
 
 
 def test_what_the_console_says(trained):
-  config, workdir, shown, log = trained
-  assert '20 updates (its min_steps; its train_epochs would be 12)' in log.text
-  assert log.text.count('macro NE is the mean of') == 1
+  _, workdir, shown, log = trained
+  log = '\n'.join(record.getMessage() for record in log)
+  assert '20 updates (its min_steps; its train_epochs would be 12)' in log
+  assert log.count('macro NE is the mean of') == 1
   assert re.search('compiling the training, about (a minute|.* s as)', shown)
   assert re.search(r'compiled the training in \d+ s', shown)
   lines = re.findall(
@@ -172,11 +174,11 @@ def test_what_the_console_says(trained):
     assert ne == f'{100 * float(row["tune_ne"]):.2f}'
     assert guess == f'{100 * float(row["mean_position_ne"]):.2f}'
   # One unit, and no table of shapes.
-  assert 'error' not in shown and 'kernel' not in shown + log.text
+  assert 'error' not in shown and 'kernel' not in shown + log
   table = (workdir / 'parameters.txt').read_text()
   assert 'vgg/conv1_1/kernel' in table and 'stage1' in table
   total = re.search(r'Total: ([\d,]+)', table)[1]
-  assert f'stage1 {total}; listed in {workdir}/parameters.txt' in log.text
+  assert f'stage1 {total}; listed in {workdir}/parameters.txt' in log
 
 
 def test_history_is_that_of_the_checkpoints(trained):
@@ -230,8 +232,8 @@ def test_the_guess_is_beside_the_network_everywhere(trained, synthetic_builder):
   # It was trained for a moment.
   assert of_network['ne']['macro'] > written['ne']['macro']
   assert 'the network is not better' in said and 'is not better' in page
-  warned = [r for r in log.records if r.levelno == logging.WARNING]
-  assert any('is not better' in record.message for record in warned)
+  warned = [r.getMessage() for r in log if r.levelno == logging.WARNING]
+  assert any('is not better' in message for message in warned)
 
 
 def stopped_at(step, monkeypatch):
@@ -240,7 +242,7 @@ def stopped_at(step, monkeypatch):
   monkeypatch.setattr(processes, 'preempted', lambda: next(calls) == step)
 
 
-@pytest.mark.parametrize('stop', [1, 3, 4, 12, 17])
+@pytest.mark.parametrize('stop', [1, 4, 17])
 def test_history_of_a_run_that_was_stopped(short, tmp_path, monkeypatch, stop):
   config = short()
   config.stages[0].min_steps = 20
