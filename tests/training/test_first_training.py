@@ -147,8 +147,10 @@ def rows(workdir):
 
 
 @pytest.fixture
-def trained(short, tmp_path, capfd, caplog):
+def trained(short, tmp_path, capfd, caplog, monkeypatch):
   """(config, workdir, what the console showed, what was logged)."""
+  # Short waits are passed over in silence, and these may be short.
+  monkeypatch.setattr(progress, 'SHORT_SECONDS', 0)
   config = short()
   config.stages[0].min_steps = 20
   with caplog.at_level('INFO', 'fld_jax'):
