@@ -14,7 +14,8 @@ Arguments after the colon:
   backbone  vgg16, the paper's; resnet18, resnet34, resnet50, resnet101 or
            resnet152
   pretrained  file of torchvision's weights of the backbone to start from, a
-           VGG-16 plain or with batch normalisation; for size=full
+           VGG-16 plain or with batch normalisation; for size=full, or the
+           folder of a run of the same size, of which is taken what fits
 
 Expected NE after each stage, in per cent (docs/results/dfa.md):
   dataset=deepfashion,size=small  44 minutes on 1 CPU core; on val 10.14, 9.70

@@ -22,7 +22,8 @@ Arguments after the colon:
            small: 5,000 images at 64 pixels, minutes on 2 CPU cores
            tiny: rendered garments in a minute or two
   pretrained  file of torchvision's weights of the backbone to start from, for
-           size=full
+           size=full, or the folder of a run of the same size, of which is taken
+           what fits
 
 Expected NE on val of DeepFashion, in per cent (docs/results/pcloss.md):
   size=small  3 to 4 minutes on 1 CPU core; mean of seeds 0 to 2 without PCLoss
