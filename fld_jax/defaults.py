@@ -15,6 +15,12 @@ RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# How images were normalised, by mean and deviation of RGB, for the weights
+# that `pretrained=imagenet` finds for a trunk (fld_jax/pretrained/imagenet.py).
+PACKAGED_INPUT = {
+  **{f'efficientnet_lite{i}': ((127.0,) * 3, (128.0,) * 3) for i in (0, 1, 2)},
+  'vgg16': ((122.67892, 116.66877, 104.00699), (1.0, 1.0, 1.0)),
+}
 # (number of 3x3 convolutions, channels) for each block of the published network
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
@@ -109,9 +115,9 @@ def base(dataset: str) -> ConfigDict:
   # Largest change of contrast, tint and brightness, as a share.
   config.augment.colour = 0.0
 
-  # What networks with random weights start from instead: a file of
-  # torchvision's weights (.pth or .safetensors) for the trunk, or the folder of
-  # a run for all that fits, see `start_pretrained`.
+  # What networks with random weights start from instead: 'imagenet', weights of
+  # a package for the trunk; a file of torchvision's weights (.pth or
+  # .safetensors) for it; or the folder of a run for all that fits.
   config.pretrained = ''
   # Factor of the offsets that stages after the first predict
   # (docs/methods.md A3).
@@ -216,7 +222,7 @@ def start_pretrained(config: ConfigDict, path: str) -> None:
 
   Args:
     config: A config with a `model`.
-    path: File of torchvision's weights or folder of a run, for
+    path: 'imagenet', file of torchvision's weights or folder of a run, for
       `config.pretrained`; '' changes nothing.
 
   Raises:
@@ -225,6 +231,14 @@ def start_pretrained(config: ConfigDict, path: str) -> None:
   if not path:
     return
   config.pretrained = path
+  if path == 'imagenet':
+    # Of a trunk without such weights the start of the training says so.
+    default = config.input.mean, config.input.std
+    found = PACKAGED_INPUT.get(config.model.backbone, default)
+    config.input.mean, config.input.std = found
+    if 'batch_norm' in config.model.trunk:
+      config.model.trunk.batch_norm = False  # as the published VGG-16
+    return
   if os.path.isdir(os.path.expanduser(path)):
     saved, _ = find_run(pathlib.Path(path).expanduser())
     _take_input(config, saved['config'])
