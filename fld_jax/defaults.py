@@ -193,6 +193,7 @@ MODEL_FIELDS = {
   'backbone': 'the trunk on which the network stands, a name in fld_jax.models',
   'blocks': "(number of 3x3 convolutions, channels) for each of VGG's blocks",
   'batch_norm': "whether VGG's convolutions are followed by batch norm",
+  'frozen': 'number of the first blocks that keep their weights; 0 for none',
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the deconvolutions or of the feature pyramid',
   'pool': 'side of the grid to which the last map is averaged, in cells',
@@ -347,6 +348,9 @@ def stage(name: str) -> ConfigDict:
       'pseudo_label': 1.0,  # weight of the pseudo-labels' loss
     }
   )
+  # Decay a step of the average of the weights, which is evaluated and kept in
+  # their place; 0 for none.
+  config.average = 0.0
   config.landmark_loss = 'l2'  # loss of landmarks: l2 or l1
   # How the weights change during training: ramp_down, paper_literal,
   # author_issue6 or constant (docs/methods.md A14).
@@ -359,6 +363,8 @@ def stage(name: str) -> ConfigDict:
   config.optimizer.name = 'sgd'  # rule of the updates: sgd, adam or adamw
   config.optimizer.momentum = 0.9  # momentum, of sgd alone
   config.optimizer.learning_rate = 1e-3  # learning rate at its highest
+  # Factor of the learning rate of the trunk.
+  config.optimizer.trunk_rate = 1.0
   # How the learning rate falls: step, cosine (to 0) or constant.
   config.optimizer.schedule = 'step'
   # When schedule=step lowers the learning rate, as shares of the training.

@@ -210,7 +210,8 @@ def cut(
       `crop_affine` defines them.
     margin: Margin on each side as a fraction of the box's side.
     **jitter: The augmentation: `flip`, `scale`, `rotation` and `shift` of
-      `crop_affine`.
+      `crop_affine`. With 'bbox_wh' the crop then shows the surroundings of the
+      box; with 'pad_square' all outside of it is black, as the release pads.
 
   Returns:
     The (S, S, 3) uint8 crop and the (2, 3) affine map from image pixels to crop
@@ -221,7 +222,14 @@ def cut(
   """
   box = grow_box(box, margin)
   affine = crop_affine(box, size, mode, **jitter)
-  return warp(image, box, affine, size), affine
+  shown = box
+  if jitter and mode == 'bbox_wh':
+    # What lies around the box, as where a box does not fit; black there would
+    # show the network where the box is.
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]])
+    corners = transform(invert(affine), corners)
+    shown = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+  return warp(image, shown, affine, size), affine
 
 
 def observer_centric(

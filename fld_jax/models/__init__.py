@@ -7,6 +7,7 @@ from fld_jax.models import (
   fpn,
   resnet,
   simple_baselines,
+  top_down,
   vgg,
 )
 
@@ -16,6 +17,7 @@ NETWORKS = {
   'fashionnet': fashionnet.FashionNet,
   'fpn': fpn.FPN,
   'simple_baselines': simple_baselines.SimpleBaselines,
+  'top_down': top_down.TopDown,
 }
 # config.model.backbone -> the trunk's class and those of its fields that the
 # name sets. The other fields are options, `config.model.trunk`.
