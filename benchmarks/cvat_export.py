@@ -2,11 +2,11 @@
 
   python benchmarks/cvat_export.py DEEPFASHION FOLDER
 
-FOLDER/export/ gets annotations/person_keypoints_default.json and images/default/
-with 300 photos of upper-body and lower-body clothes: two categories with different
-landmarks, names without separators, no splits. FOLDER/new/ gets 30 photos that
-the file does not know, and FOLDER/new.json their boxes and categories without
-landmarks, as one draws them before pre-annotation.
+FOLDER/export gets, as CVAT writes them, a file of annotations and 300 photos of
+upper-body and lower-body clothes: two categories with different landmarks,
+names without separators, no splits. FOLDER/new gets 30 photos that the file
+does not know, and FOLDER/new.json their boxes and categories without landmarks,
+as one draws them before pre-annotation.
 """
 
 import argparse
