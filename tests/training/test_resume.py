@@ -2,7 +2,7 @@
 
 FLD_KILLS=10 python -m pytest tests/training/test_resume.py -s
 
-kills it ten times instead of twice and prints at which moments.
+kills it ten times instead of once and prints at which moments.
 """
 
 import functools
