@@ -76,7 +76,7 @@ class EfficientNet(Trunk):
         dtype=self.dtype,
         name=f'block{number}',
       )(x, in_training(number))
-      if number == self.frozen - 1:
+      if number < self.frozen:
         x = lax.stop_gradient(x)
       maps[f'c{level}'] = x
     return maps

@@ -190,6 +190,8 @@ def _read_vgg(path: pathlib.Path) -> dict[str, np.ndarray]:
     for block in range(1, 6):
       layers = file[f'block{block}/layers']
       for name in layers:
+        if not name.startswith('conv2d'):  # a pooling
+          continue
         number = int(name.removeprefix('conv2d').removeprefix('_') or 0) + 1
         kernel, bias = (layers[f'{name}/vars/{i}'][()] for i in (0, 1))
         if (block, number) == (1, 1):

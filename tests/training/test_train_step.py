@@ -447,14 +447,14 @@ def test_estimate_noise(config, clusters):
   assert len(set(variance)) == 8, 'the same noise at each step'
 
 
-def test_average_of_weights(regular, clusters):
+def test_average_of_weights(config, clusters):
   """Against a loop over the steps without averaging."""
   decay, count = 0.6, 4
   batches = [make_batch(seed) for seed in range(count)]
   model = make_model(use_estimate=False)
   first = random_variables(model, SIZE, 0)
   optimizer = optax.sgd(0.1)
-  towards = Objective.of(regular, resolve(regular), 0)
+  towards = Objective.of(config, resolve(config), 0)
   parallel = Parallel('shard_map')
 
   def run(average):
@@ -462,7 +462,7 @@ def test_average_of_weights(regular, clusters):
       train_step.make_train_step(
         model,
         (),
-        resolve(regular).forward,
+        resolve(config).forward,
         towards,
         constant_weights,
         optimizer,
