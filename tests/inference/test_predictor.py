@@ -68,7 +68,7 @@ def test_predicts_what_the_evaluation_did(
 def test_items_do_not_depend_on_each_other(
   trained_predictor, records, monkeypatch
 ):
-  monkeypatch.setattr(predictor, 'CHUNK_ITEMS', 3)
+  monkeypatch.setattr(predictor, 'PIECE_ITEMS', 3)
   images = [decode(record['image']) for record in records[:7]]
   boxes = [None, *(record['box'] for record in records[1:7])]
   together = trained_predictor(images, boxes)
