@@ -406,6 +406,7 @@ def _image_folders(
   year = re.search(rf'{word}\d+', path.stem) if word else None
   words = [*words, *([year.group()] if year else [])]
   below = [f'{folder}/{each}' for folder in _IMAGE_FOLDERS for each in words]
+  below += [f'{each}/{folder}' for each in words for folder in _IMAGE_FOLDERS]
   places = [
     *there,
     *(os.path.join(root, folder) for folder in (*below, *_IMAGE_FOLDERS)),
