@@ -151,7 +151,12 @@ def find_id(value: Any, known: Iterable[Id]) -> Id | None:
   found = as_id(value)
   if found is None or found in known:
     return found
-  other = as_id(number(found)) if isinstance(found, str) else str(found)
+  if isinstance(found, str):
+    text = found.strip()
+    is_whole = text.isascii() and text.isdigit() and len(text) < 4300
+    other = int(text) if is_whole else as_id(number(text))
+  else:
+    other = str(found)
   return other if other in known else None
 
 
@@ -279,7 +284,7 @@ def _category(path, place: str, entry: dict) -> Category | None:
     )
   title = entry.get('name')
   if not _is_text(title) or not title.strip():
-    title = f'category {entry["id"]}'
+    title = f'category {as_id(entry["id"])}'
   return Category(
     name=title.strip(),
     names=names,
