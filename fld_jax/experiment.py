@@ -1,6 +1,7 @@
 """A run: prepare data, train what is left to train, evaluate, report."""
 
 import contextlib
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from fld_jax import ablation, defaults, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import resolve
+from fld_jax.datasets.catalog import whole_set
 from fld_jax.datasets.common.folder_builder import FolderBuilder
-from fld_jax.datasets.prepare import prepared_builder
+from fld_jax.datasets.prepare import describe, prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.evaluation import (
   baseline,
@@ -31,6 +33,8 @@ from fld_jax.runtime import manifest, processes
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import checks, train_cascade
 from fld_jax.visualization.history import HistoryFiles
+
+logger = logging.getLogger('fld_jax')
 
 
 def run(
@@ -84,6 +88,9 @@ def run(
   prepare = lambda: bool(prepared_builder(config.dataset))
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
+  if mode == 'train' and processes.is_main():
+    for line in describe(builder, whole_set(config.dataset)):
+      logger.info('%s', line)
   for split in splits:
     # An unknown split is refused before anything is trained.
     field = 'config.eval_splits' if split in config.eval_splits else '--split'

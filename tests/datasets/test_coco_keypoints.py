@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 def test_rows(folder):
   findings = Findings()
-  rows = list(coco_folder.read(folder, *LAYOUT, 'train', findings))
+  rows = list(coco_folder.read(folder, *LAYOUT, findings, ('train',)))
   assert not findings.left_out and len(rows) == 4
   assert [row.id for row in rows[:3]] == [
     'train/0.png#100',
@@ -47,10 +47,10 @@ def test_rows(folder):
 
 def test_sides_that_tools_write_as_fractions(folder):
   data = document('train')
-  rows = list(coco_folder.read(folder, *LAYOUT, 'train'))
+  rows = list(coco_folder.read(folder, *LAYOUT, None, ('train',)))
   data['images'][0] |= {'width': 60.0, 'height': 40.0}
   write(folder, {'train': data})
-  again = list(coco_folder.read(folder, *LAYOUT, 'train'))
+  again = list(coco_folder.read(folder, *LAYOUT, None, ('train',)))
   assert [row.id for row in again] == [row.id for row in rows]
 
 
@@ -84,7 +84,7 @@ def test_what_is_left_out_is_counted(folder):
   data['annotations'][1]['keypoints'] = [0] * 15
   write(folder, {'train': data})
   findings = Findings()
-  rows = list(coco_folder.read(folder, *LAYOUT, 'train', findings))
+  rows = list(coco_folder.read(folder, *LAYOUT, findings, ('train',)))
   assert findings.left_out == {'crowd': 1, 'no labelled landmark': 1}
   assert [row.id for row in rows] == ['train/1.png#111', 'train/2.png#120']
 
@@ -93,7 +93,7 @@ def test_records(folder, tmp_path):
   config = config_of(folder, tmp_path / 'data')
   builder = prepared_builder(config)
   source = builder.as_data_source('train')
-  rows = list(coco_folder.read(folder, *LAYOUT, 'train'))
+  rows = list(coco_folder.read(folder, *LAYOUT, None, ('train',)))
   assert len(source) == 4
   found = {record['id'].decode(): record for record in source}
   for row in rows:
@@ -310,10 +310,10 @@ def test_json_that_python_reads_otherwise(folder, text, message):
   path = folder / 'annotations/train.json'
   path.write_bytes(data.encode('latin-1'))
   if message is None:
-    assert len(list(coco_folder.read(folder, *LAYOUT, 'train'))) == 4
+    assert len(list(coco_folder.read(folder, *LAYOUT, None, ('train',)))) == 4
     return
   with pytest.raises(InputError, match=message) as raised:
-    list(coco_folder.read(folder, *LAYOUT, 'train'))
+    list(coco_folder.read(folder, *LAYOUT, None, ('train',)))
   assert str(raised.value).startswith(f'{path}, ')
   assert str(raised.value).isprintable()
 
@@ -350,7 +350,7 @@ def test_bad_text_and_folders(folder, tmp_path):
   write(folder, {'val': document('val')})
   (folder / 'images/val/1.png').write_bytes(b'\x89PNG cut')
   with pytest.raises(InputError, match='image 11, file_name: .*1.png is no'):
-    list(coco_folder.read(folder, *LAYOUT, 'val'))
+    list(coco_folder.read(folder, *LAYOUT, None, ('val',)))
 
 
 def leaves(value, path=()):
@@ -382,7 +382,7 @@ def test_mutated_files_are_read_or_refused(folder):
     (folder / 'annotations/train.json').write_text(json.dumps(data))
     try:
       landmarks = coco_folder.read_landmark_set(folder, LAYOUT[0])
-      rows = list(coco_folder.read(folder, *LAYOUT, 'train'))
+      rows = list(coco_folder.read(folder, *LAYOUT, None, ('train',)))
     except InputError as error:
       assert '.json' in str(error)
       refused += 1

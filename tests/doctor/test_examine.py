@@ -334,6 +334,9 @@ class Stub:
   def landmarks(self):
     return landmark_sets.FASHION_8
 
+  def about(self):
+    return []
+
   def read(self, findings):
     del findings
     yield from self.rows

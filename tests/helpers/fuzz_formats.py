@@ -526,7 +526,7 @@ class Coco(Format):
     self.files = {Coco.file: text.encode()}
 
   def read(self, folder, findings):
-    return list(coco_folder.read(folder, *LAYOUT, 'train', findings))
+    return list(coco_folder.read(folder, *LAYOUT, findings, ('train',)))
 
   def more(self, folder):
     found = coco_folder.read_landmark_set(folder, LAYOUT[0])
