@@ -2,7 +2,7 @@
 
 FLD_KILLS=10 python -m pytest tests/training/test_resume.py -s
 
-kills it ten times instead of twice and prints at which moments.
+kills it ten times instead of once and prints at which moments.
 """
 
 import functools
@@ -29,7 +29,7 @@ from fld_jax.files import atomic
 from fld_jax.runtime import checkpoint
 from fld_jax.training import train_step
 
-KILLS = int(os.environ.get('FLD_KILLS', 2))
+KILLS = int(os.environ.get('FLD_KILLS', 1))
 POLL = 0.02  # seconds
 CURVES = ('run/history.csv', 'run/training.png')
 
