@@ -292,7 +292,8 @@ def test_curves_on_a_full_disk(tmp_path, monkeypatch):
 
   monkeypatch.setattr(history_files, 'write_file', write_file)
   point = {'stage': 'a', 'images': 8, 'loss': 1.0, 'tune_ne': 0.1}
-  with pytest.raises(InputError, match='history.csv: could not be written .No space'):
+  message = 'history.csv: could not be written .No space'
+  with pytest.raises(InputError, match=message):
     history_files.HistoryFiles(tmp_path).write([point], True)
 
 
