@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -61,12 +60,7 @@ def run(
     InputError: If the config, the data or the folder has a fault that the user
       can correct.
   """
-  # Later starts find their compiled programs in this folder. The environment
-  # variable JAX_COMPILATION_CACHE_DIR takes precedence.
-  if not jax.config.jax_compilation_cache_dir:
-    jax.config.update(
-      'jax_compilation_cache_dir', os.path.expanduser('~/.cache/fld_jax/xla')
-    )
+  _keep_compiled_programs()
   if mode == 'ablation':
     return ablation.run_rows(
       config,
@@ -74,13 +68,17 @@ def run(
       lambda row, folder: run(row, folder, mode='train', splits=splits),
       splits[0],
     )
-  begun = manifest.read_manifest(workdir) if mode == 'train' else {}
-  if begun:
+  begun = manifest.read_manifest(workdir)
+  if mode == 'train' and begun:
     config = defaults.as_begun(config, begun['config'])
   # Here alone the config of a run becomes objects, which are handed down.
   setup = resolve(config)
   checks.check_config(config, setup)
-  if mode == 'train' and not begun:
+  if begun:
+    # Before the data are prepared, which can take hours.
+    fields = '' if mode == 'train' else manifest.NETWORK_FIELDS
+    manifest.compare_configs(workdir, begun, config, fields)
+  elif mode == 'train':
     checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
@@ -114,6 +112,26 @@ def run(
       )
       for split in splits
     }
+
+
+def _keep_compiled_programs() -> None:
+  """Lets every later start find the programs that this one compiles.
+
+  Whoever sets JAX_COMPILATION_CACHE_DIR decides for themselves.
+  """
+  if jax.config.jax_compilation_cache_dir:
+    return
+  folder = pathlib.Path('~/.cache/fld_jax/xla').expanduser()
+  problem = atomic.writing_problem(folder)
+  if problem:
+    logger.warning(
+      'Compiled programs are not kept, and each start compiles anew: %s %s. '
+      'JAX_COMPILATION_CACHE_DIR names another folder.',
+      folder,
+      problem,
+    )
+    return
+  jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 def _lock(

@@ -121,7 +121,8 @@ class Progress:
     if self._guess is not None:
       beside = f' (a constant guess has {percent(self._guess)} %)'
     self._say(f'{self._where(step)}; macro NE on tune {percent(ne)} %{beside}')
-    if step == self._total and self._guess is not None and ne >= self._guess:
+    worse = self._guess is not None and ne >= self._guess
+    if step == self._total and worse and processes.is_main():
       logger.warning('%s: %s', self._name, baseline.compare(ne, self._guess))
 
   def _where(self, step: int) -> str:

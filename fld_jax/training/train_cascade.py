@@ -176,7 +176,7 @@ class _Trainer:
       len(self.tune),
       self.tune.split,
     )
-    if batch > len(self.records):
+    if batch > len(self.records) and processes.is_main():
       logger.warning(
         'config.batch_size is %d, and there are %d training images: a batch '
         'has some of them several times.',

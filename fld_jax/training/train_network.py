@@ -326,11 +326,12 @@ class _Training:
       'learning_rate': float(f'{float(self._rate(step - 1)):.6g}'),
       'tune_ne': ne,
     }
+    tune = {'ne': ne}
     if job.guess is not None:
-      point['mean_position_ne'] = job.guess
+      point['mean_position_ne'] = tune['mean_position_ne'] = job.guess
     self.history.append(point)
     if curves:
-      curves.write(step, {'tune/ne': ne})
+      curves.write(step, {f'tune/{name}': v for name, v in tune.items()})
     progress.evaluated(step, ne)
     if saves:
       self.save(step, state, ne, standard_error)

@@ -14,6 +14,7 @@ import time
 
 import matplotlib
 
+from fld_jax.errors import InputError
 from fld_jax.files.atomic import write_file
 from fld_jax.visualization.curves import plot_history
 from fld_jax.visualization.error_plots import STYLE
@@ -55,6 +56,9 @@ class HistoryFiles:
       history: A record for each evaluation, see `curves.plot_history`; at least
         one. NE are fractions; a cell is empty if a network has no such figure.
       is_last: Whether this is the last evaluation of a network.
+
+    Raises:
+      InputError: If the disk is full.
     """
     others = {key for record in history for key in record} - {*COLUMNS}
     text = io.StringIO()
@@ -63,9 +67,17 @@ class HistoryFiles:
     )
     writer.writeheader()
     writer.writerows(history)
-    write_file(self._workdir / 'history.csv', text.getvalue().encode())
+    files = {'history.csv': text.getvalue().encode()}
     if is_last or time.monotonic() > self._drawn + PICTURE_SECONDS:
       with matplotlib.rc_context(STYLE):
-        picture = png(plot_history(history))
-      write_file(self._workdir / 'training.png', picture)
+        files['training.png'] = png(plot_history(history))
       self._drawn = time.monotonic()
+    for name, content in files.items():
+      path = self._workdir / name
+      try:
+        write_file(path, content)
+      except OSError as error:
+        raise InputError(
+          f'{path}: could not be written ({error.strerror}). The checkpoints '
+          'are whole; free some space and start the same command again.'
+        ) from error

@@ -1,9 +1,11 @@
 """What a training tells: its length, its time, and what a guess is worth."""
 
 import csv
+import errno
 import json
 import logging
 import math
+import os
 import pathlib
 import re
 
@@ -22,6 +24,7 @@ from fld_jax.runtime import compile_times, manifest, processes
 from fld_jax.training import progress
 from fld_jax.training.schedules import MIN_EVALUATIONS, Plan
 from fld_jax.visualization import curves
+from fld_jax.visualization import history as history_files
 
 # Lengths.
 
@@ -281,6 +284,35 @@ def test_a_run_from_before_there_was_a_floor_goes_on_without_it(
   config.stages[0].min_steps = 50
   with pytest.raises(InputError, match='min_steps was 0 and now is 50'):
     experiment.run(config, workdir, mode='train', splits=('test',))
+
+
+def test_curves_on_a_full_disk(tmp_path, monkeypatch):
+  def write_file(path, content):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  monkeypatch.setattr(history_files, 'write_file', write_file)
+  point = {'stage': 'a', 'images': 8, 'loss': 1.0, 'tune_ne': 0.1}
+  message = 'history.csv: could not be written .No space'
+  with pytest.raises(InputError, match=message):
+    history_files.HistoryFiles(tmp_path).write([point], True)
+
+
+def test_pictures_are_drawn_now_and_then(tmp_path):
+  """The table has every evaluation, the picture the last one in any case."""
+  files, picture = (
+    history_files.HistoryFiles(tmp_path),
+    tmp_path / 'training.png',
+  )
+  points = [
+    {'stage': 'a', 'images': i, 'loss': 1 / i, 'tune_ne': 1 / i}
+    for i in (1, 2, 3)
+  ]
+  files.write(points[:1], False)
+  first = picture.read_bytes()
+  files.write(points[:2], False)
+  assert picture.read_bytes() == first and len(rows(tmp_path)) == 2
+  files.write(points, True)
+  assert picture.read_bytes() != first and len(rows(tmp_path)) == 3
 
 
 # The guess.

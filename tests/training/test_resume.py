@@ -31,6 +31,7 @@ from fld_jax.training import train_step
 
 KILLS = int(os.environ.get('FLD_KILLS', 1))
 POLL = 0.02  # seconds
+CURVES = ('run/history.csv', 'run/training.png')
 
 # Saved after every step, so that most moments are between two saves.
 FIELDS = {f'stages[{i}].eval_steps': 1 for i in range(3)}
@@ -56,6 +57,8 @@ def milestones(folder: pathlib.Path) -> set[str]:
   names = itertools.chain(
     *(glob.iglob(pattern, root_dir=folder) for pattern in patterns)
   )
+  # These are written while a checkpoint is being saved, before it or after.
+  names = (name for name in names if name not in CURVES)
   # Temporary names end in numbers that differ from start to start.
   return {
     re.sub(r'\.orbax-checkpoint-tmp[^/]*', '.saving', name) for name in names
