@@ -71,6 +71,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.augment.shift = 0.01
   config.augment.rotation = 15.0
   config.augment.colour = 0.4
+  config.augment.surroundings = True
   config.heatmap.decoder = 'soft_argmax'
   config.heatmap.sigma = min(2.0, 1 + side / 128)
   stage = defaults.stage('stage1')

@@ -114,6 +114,9 @@ def base(dataset: str) -> ConfigDict:
   config.augment.shift = 0.05  # largest shift, in sides of the crop
   # Largest change of contrast, tint and brightness, as a share.
   config.augment.colour = 0.0
+  # Whether augmented crops show what lies around the box, as crops of boxes
+  # that do not fit do; otherwise it is black, which shows where the box is.
+  config.augment.surroundings = False
 
   # What networks with random weights start from instead: 'imagenet', weights of
   # a package for the trunk; a file of torchvision's weights (.pth or

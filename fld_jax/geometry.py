@@ -198,6 +198,8 @@ def cut(
   size: int,
   mode: str,
   margin: float,
+  *,
+  surroundings: bool = False,
   **jitter,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Cuts the crop of a box out of an image.
@@ -209,9 +211,10 @@ def cut(
     mode: The way to make the box square, 'pad_square' or 'bbox_wh' as
       `crop_affine` defines them.
     margin: Margin on each side as a fraction of the box's side.
+    surroundings: Whether the crop shows what lies around the box; otherwise
+      all outside of the grown box is black, as the release pads.
     **jitter: The augmentation: `flip`, `scale`, `rotation` and `shift` of
-      `crop_affine`. With 'bbox_wh' the crop then shows the surroundings of the
-      box; with 'pad_square' all outside of it is black, as the release pads.
+      `crop_affine`.
 
   Returns:
     The (S, S, 3) uint8 crop and the (2, 3) affine map from image pixels to crop
@@ -223,9 +226,7 @@ def cut(
   box = grow_box(box, margin)
   affine = crop_affine(box, size, mode, **jitter)
   shown = box
-  if jitter and mode == 'bbox_wh':
-    # What lies around the box, as where a box does not fit; black there would
-    # show the network where the box is.
+  if surroundings:
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]])
     corners = transform(invert(affine), corners)
     shown = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
