@@ -24,11 +24,11 @@ NETWORKS = {
 TRUNKS = {
   'vgg16': (vgg.VGG, {}),
   **{
-    f'efficientnet_{size}': (efficientnet.EfficientNet, {'size': size})
-    for size in efficientnet.SIZES
-  },
-  **{
     f'resnet{depth}': (resnet.ResNet, {'depth': depth})
     for depth in resnet.LAYOUTS
+  },
+  **{
+    f'efficientnet_{size}': (efficientnet.EfficientNet, {'size': size})
+    for size in efficientnet.SIZES
   },
 }
