@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fld_jax.cascade.pseudo_labels import check_clusters
 from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, Stage, build_model, variable_shapes
 from fld_jax.errors import InputError
@@ -52,10 +53,10 @@ def load_network(
   Raises:
     InputError: If the folder holds no whole checkpoint.
   """
-  with checkpoint.Checkpoints(directory) as checkpoints:
-    shapes = variable_shapes(model, size)
-    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    return checkpoints.restore_chosen(template), checkpoints.history()
+  saved = checkpoint.SavedNetwork(directory)
+  shapes = variable_shapes(model, size)
+  template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  return saved.restore_chosen(template), saved.history()
 
 
 def load_stage(
@@ -90,14 +91,29 @@ def load_stage(
     )
     label = stage.name if name == ALL else f'{stage.name}/{name}'
     history += [{**point, 'stage': label} for point in curve]
-  clusters = checkpoint.load_arrays(directory / 'clusters.npz') or {}
-  if stage.pseudo_label.num_clusters and not clusters:
-    raise InputError(
-      f'{directory}/clusters.npz is missing or damaged: --mode=train makes it '
-      'again.'
+  clusters = {}
+  if stage.pseudo_label.num_clusters:
+    clusters = _load_clusters(
+      directory / 'clusters.npz', setup, stage.pseudo_label, index
     )
   loaded = Stage(stage.name, model, networks, clusters, entry['epsilon'])
   return loaded, history
+
+
+def _load_clusters(
+  path: pathlib.Path, setup: Setup, label: ConfigDict, index: int
+) -> dict[str, np.ndarray]:
+  """The clusters of a finished stage, which fit it."""
+  try:
+    clusters = checkpoint.load_arrays(path)
+    if clusters is None:
+      raise InputError(f'{path}: is missing')
+    check_clusters(
+      path, clusters, label, setup.landmarks.num_landmarks, index > 0
+    )
+  except InputError as error:
+    raise InputError(f'{error}: --mode=train makes it again.') from None
+  return clusters
 
 
 def take_stage(

@@ -27,6 +27,7 @@ from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
 from fld_jax.datasets.prepare import content_id
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
+from fld_jax.files import npz
 from fld_jax.input_pipeline import Records
 from fld_jax.pretrained import torchvision
 from fld_jax.runtime import checkpoint, processes
@@ -192,9 +193,13 @@ class _Trainer:
     if not stage.pseudo_label.num_clusters:
       return {}
     path = directory / 'clusters.npz'
-    clusters = checkpoint.load_arrays(path)
-    if clusters is None:
-      clusters = pseudo_labels.make_clusters(
+    num_landmarks = self.setup.landmarks.num_landmarks
+    return checkpoint.load_or_make_arrays(
+      path,
+      lambda found: pseudo_labels.check_clusters(
+        path, found, stage.pseudo_label, num_landmarks, bool(self.stages)
+      ),
+      lambda: pseudo_labels.make_clusters(
         rows()['landmarks'],
         rows()['visibility'],
         rows().get('estimate'),
@@ -202,9 +207,8 @@ class _Trainer:
         stage.pseudo_label,
         seed=self.config.seed,
         parallel=self.parallel,
-      )
-      checkpoint.save_arrays(path, clusters)
-    return clusters
+      ),
+    )
 
   def _routes(
     self, stage: ConfigDict, directory: pathlib.Path, rows: '_Lazy'
@@ -221,10 +225,11 @@ class _Trainer:
         'pseudo-labels of offsets to route by (pseudo_label.num_clusters).'
       )
     path = directory / 'routes.npz'
-    routes = checkpoint.load_arrays(path)
-    if routes is None:
-      routes = self._make_routes(rows())
-      checkpoint.save_arrays(path, routes)
+    routes = checkpoint.load_or_make_arrays(
+      path,
+      lambda found: self._check_routes(path, found),
+      lambda: self._make_routes(rows()),
+    )
     epsilon = float(routes['epsilon'])
     return epsilon, {
       EASY: self._subsets(routes, epsilon, easy=True),
@@ -258,6 +263,19 @@ class _Trainer:
         'config.routing.quantile shares them out.'
       )
     return routes
+
+  def _check_routes(self, path: pathlib.Path, routes) -> None:
+    """Refuses routes of a file that do not fit the records."""
+    npz.numbers(path, 'epsilon', routes.get('epsilon'), ())
+    for part, records in (('train', self.records), ('tune', self.tune)):
+      name = f'{part}_index'
+      index = npz.numbers(
+        path, name, routes.get(name), (None,), low=0, kinds='iu'
+      )
+      if not np.isin(index, records.indices).all():
+        raise InputError(f'{path}, {name}: has records of another split')
+      name = f'{part}_score'
+      npz.numbers(path, name, routes.get(name), index.shape)
 
   def _subsets(
     self, routes: dict[str, np.ndarray], epsilon: float, *, easy: bool

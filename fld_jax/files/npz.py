@@ -1,0 +1,96 @@
+"""NPZ files: read with one error for whatever is wrong with them."""
+
+import pathlib
+from collections.abc import Collection
+
+import numpy as np
+
+from fld_jax.errors import InputError, printable
+
+LARGEST = 1e9  # larger numbers mean nothing here, and their squares overflow
+
+
+def read(
+  path: pathlib.Path, names: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+  """Reads the arrays of an NPZ file; nothing in it is run.
+
+  Args:
+    path: The path of the file.
+    names: The names of the arrays to read; None for all.
+
+  Returns:
+    The arrays by their names.
+
+  Raises:
+    InputError: The file is missing, damaged, or holds other things than arrays
+      of numbers and strings.
+  """
+  if not path.is_file():
+    raise InputError(f'{path}: is missing, must be an NPZ file')
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      wanted = [n for n in archive.files if names is None or n in names]
+      return {name: archive[name] for name in wanted}
+  except Exception as error:  # NumPy raises what its parsers run into
+    raise InputError(
+      f'{path}: is no NPZ file of numbers and strings ({printable(str(error))})'
+    ) from None
+
+
+def numbers(
+  path: pathlib.Path,
+  name: str,
+  array: np.ndarray | None,
+  shape: tuple[int | None, ...],
+  low: float = -LARGEST,
+  high: float = LARGEST,
+  kinds: str = 'fiu',
+) -> np.ndarray:
+  """Checks an array of numbers.
+
+  Args:
+    path: The path of its file, for messages.
+    name: The array's name.
+    array: The array; None if the file does not hold it.
+    shape: The valid length of each axis, None for any.
+    low: The smallest valid number.
+    high: The largest valid number.
+    kinds: The valid kinds of NumPy's types: 'f', 'i', 'u', 'b'.
+
+  Returns:
+    The array.
+
+  Raises:
+    InputError: The array is missing, of another shape or type, or holds a
+      number that is not valid, such as NaN.
+  """
+  fits = (
+    array is not None
+    and array.dtype.kind in kinds
+    and len(array.shape) == len(shape)
+    and all(
+      want in (None, found)
+      for found, want in zip(array.shape, shape, strict=True)
+    )
+  )
+  if not fits:
+    sides = ', '.join('any' if side is None else str(side) for side in shape)
+    what = 'truth values' if kinds == 'b' else 'numbers'
+    raise InputError(
+      f'{path}, {printable(name)}: is {kind(array)}, must be {what} of the '
+      f'shape ({sides})'
+    )
+  bad = np.argwhere(~((array >= low) & (array <= high)))
+  if bad.size:
+    at = ', '.join(map(str, bad[0]))
+    raise InputError(
+      f'{path}, {printable(name)}[{at}]: is {array[tuple(bad[0])]}, must be a '
+      f'number from {low:g} to {high:g}'
+    )
+  return array
+
+
+def kind(array: np.ndarray | None) -> str:
+  """Describes an array's type and shape for a message."""
+  return 'missing' if array is None else f'{array.dtype} of shape {array.shape}'
