@@ -206,6 +206,11 @@ DATASETS['coco'] = dataclasses.replace(
 )
 
 
+def names() -> list[str]:
+  """The valid values of `config.dataset.name`."""
+  return [key for key, row in DATASETS.items() if 'name' not in row.overrides]
+
+
 def find(name: str) -> Dataset:
   """The row of a data set.
 
@@ -215,10 +220,10 @@ def find(name: str) -> Dataset:
   Raises:
     InputError: There is no data set of this name.
   """
-  valid = [key for key, row in DATASETS.items() if 'name' not in row.overrides]
-  if name not in valid:
+  if name not in names():
     raise InputError(
-      f"config.dataset.name is '{name}', valid values are {', '.join(valid)}.",
+      f"config.dataset.name is '{name}', valid values are "
+      f'{", ".join(names())}.',
       'config',
     )
   return DATASETS[name]
@@ -226,11 +231,7 @@ def find(name: str) -> Dataset:
 
 def names_with_files() -> list[str]:
   """The valid values of `config.dataset.name` that have original files."""
-  return [
-    name
-    for name, row in DATASETS.items()
-    if row.source and 'name' not in row.overrides
-  ]
+  return [name for name in names() if DATASETS[name].source]
 
 
 def landmark_set(config: ConfigDict) -> LandmarkSet:

@@ -8,14 +8,12 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from fld_jax import config_rules
 from fld_jax.cascade.forward import Forward
 from fld_jax.datasets.catalog import ClothesType, landmark_set, selected_type
-from fld_jax.errors import InputError
 from fld_jax.input_pipeline import Pipeline
 from fld_jax.ops.heatmaps import Codec
 from fld_jax.schema import LandmarkSet
-
-ROUTING_MODES = ('route', 'average', 'two_branch')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,8 +25,7 @@ class Setup:
     selected: The one clothes type that records are selected by, None for all.
     pipeline: The settings by which records become batches of crops.
     forward: The settings by which networks turn crops into landmarks.
-    routing: The use of the last stage's branches, one of ROUTING_MODES (see
-      `cascade.Cascade`).
+    routing: The use of the last stage's branches, see `cascade.Cascade`.
   """
 
   landmarks: LandmarkSet
@@ -48,13 +45,10 @@ def resolve(config: ConfigDict) -> Setup:
     The objects.
 
   Raises:
-    InputError: If the data set, clothes type or routing mode is unknown.
+    InputError: If a field has a value that it cannot have, or the data set or
+      clothes type is unknown.
   """
-  if config.routing.mode not in ROUTING_MODES:
-    raise InputError(
-      f"config.routing.mode is '{config.routing.mode}', valid values are "
-      f'{", ".join(ROUTING_MODES)}.'
-    )
+  config_rules.check(config)
   landmarks = landmark_set(config.dataset)
   return Setup(
     landmarks=landmarks,

@@ -112,7 +112,7 @@ def read_evaluation(path: pathlib.Path) -> Evaluation:
     raise InputError(
       f'{path} is not what an evaluation left ({error}): evaluate again.'
     ) from error
-  config = defaults.restore(about['config'])
+  config = defaults.restore(about['config'], str(path))
   landmarks = landmark_set(config.dataset)
   if list(landmarks.names) != about['landmarks']:
     raise InputError(

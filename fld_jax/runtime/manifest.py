@@ -3,9 +3,11 @@
 import json
 import pathlib
 import re
+from typing import Any, NoReturn
 
-from fld_jax.defaults import translate
-from fld_jax.errors import InputError
+from fld_jax import config_rules
+from fld_jax.defaults import check_saved
+from fld_jax.errors import InputError, printable, shortened
 from fld_jax.files.atomic import write_file
 from fld_jax.files.json_files import read_json
 from fld_jax.runtime import processes
@@ -32,6 +34,10 @@ NETWORK_FIELDS = (
   + r'|heatmap\.(?!decoder)'
   + r'|stages\.\d+\.(name|branches|pseudo_label\.(num_clusters|normalize))'
 )
+# What a manifest without them stands for, and what they may be.
+TOPOLOGY = {'devices': 1, 'processes': 1}
+PARTS = config_rules.whole(1, 10**6)
+EPSILON = config_rules.BASE['routing.epsilon']
 
 
 def _flatten(tree, prefix='') -> dict:
@@ -58,15 +64,73 @@ def read_manifest(workdir: pathlib.Path) -> dict:
     version gets its fields' present names.
 
   Raises:
-    InputError: If the file cannot be read.
+    InputError: If the file is damaged, or a field has a value that it cannot
+      have.
   """
   path = workdir / 'manifest.json'
-  manifest = processes.call_on_main(
-    lambda: read_json(path) if path.exists() else {}
+  return processes.call_on_main(
+    lambda: check(read_json(path), path) if path.exists() else {}
   )
-  if 'config' in manifest:
-    manifest['config'] = translate(manifest['config'])
-  return manifest
+
+
+def check(manifest: Any, path: pathlib.Path) -> dict:
+  """Checks every field of a manifest.
+
+  Args:
+    manifest: The value that the file holds.
+    path: The path of the file, for messages.
+
+  Returns:
+    The manifest, with the present names of its config's fields.
+
+  Raises:
+    InputError: A field is missing, unknown, or has a value that it cannot have.
+  """
+
+  def refuse(field: str, value: Any, valid: str) -> NoReturn:
+    raise InputError(f'{path}, {field}: is {shortened(value)}, must be {valid}')
+
+  if not isinstance(manifest, dict):
+    raise InputError(
+      f'{path}: is {shortened(manifest)}, must be the object that a training '
+      'writes'
+    )
+  config = check_saved(manifest.get('config'), str(path))
+  data = manifest.get('data', '')
+  if not isinstance(data, str):
+    refuse('data', data, 'a text')
+  topology = manifest.get('topology', TOPOLOGY)
+  if not isinstance(topology, dict):
+    refuse('topology', topology, 'an object')
+  for name in TOPOLOGY:
+    if not PARTS.valid(topology.get(name)):
+      refuse(f'topology.{name}', topology.get(name), str(PARTS))
+  stages = manifest.get('stages', {})
+  if not isinstance(stages, dict):
+    refuse('stages', stages, 'an object')
+  branches = {s['name']: s.get('branches', False) for s in config['stages']}
+  for name, entry in stages.items():
+    field = f'stages.{printable(name)}'
+    if name not in branches:
+      refuse('stages', name, f'one of {", ".join(branches)}, as in the config')
+    if not isinstance(entry, dict):
+      refuse(field, entry, 'an object')
+    networks = ['easy', 'hard'] if branches[name] else ['all']
+    if entry.get('networks') != networks:
+      refuse(f'{field}.networks', entry.get('networks'), str(networks))
+    epsilon = entry.get('epsilon')
+    if epsilon is not None and not EPSILON.valid(epsilon):
+      refuse(f'{field}.epsilon', epsilon, f'null or {EPSILON}')
+  return {
+    **manifest,
+    'config': config,
+    'data': data,
+    'topology': topology,
+    'stages': {
+      name: {'networks': entry['networks'], 'epsilon': entry.get('epsilon')}
+      for name, entry in stages.items()
+    },
+  }
 
 
 def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
