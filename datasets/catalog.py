@@ -234,11 +234,15 @@ def names_with_files() -> list[str]:
   return [name for name in names() if DATASETS[name].source]
 
 
-def landmark_set(config: ConfigDict) -> LandmarkSet:
+def landmark_set(
+  config: ConfigDict, known: LandmarkSet | None = None
+) -> LandmarkSet:
   """The landmarks that a config asks for.
 
   Args:
     config: The config's part `dataset`.
+    known: The landmarks of all clothes types, as a run's manifest holds them.
+      Then no file of the data set is read.
 
   Returns:
     The landmark set of the data set, or of its one type of clothes if the
@@ -248,7 +252,7 @@ def landmark_set(config: ConfigDict) -> LandmarkSet:
     InputError: The name or the clothes type is unknown, or files that say which
       landmarks there are are wrong.
   """
-  whole, only = whole_set(config), selected_type(config)
+  whole, only = whole_set(config, known), selected_type(config, known)
   return whole if only is None else whole.of_type(only.code)
 
 
@@ -266,11 +270,14 @@ class ClothesType(NamedTuple):
   slots: tuple[int, ...]
 
 
-def selected_type(config: ConfigDict) -> ClothesType | None:
+def selected_type(
+  config: ConfigDict, known: LandmarkSet | None = None
+) -> ClothesType | None:
   """The one clothes type that a config asks for.
 
   Args:
     config: The config's part `dataset`.
+    known: The landmarks of all clothes types, see `landmark_set`.
 
   Returns:
     The type that `clothes_type` names; None if that is '', which stands for
@@ -282,7 +289,7 @@ def selected_type(config: ConfigDict) -> ClothesType | None:
   """
   if not config.clothes_type:
     return None
-  whole = whole_set(config)
+  whole = whole_set(config, known)
   if not whole.slots:
     raise InputError(
       f"config.dataset.clothes_type is '{config.clothes_type}', and "
@@ -301,11 +308,14 @@ def selected_type(config: ConfigDict) -> ClothesType | None:
   return ClothesType(config.clothes_type, code, whole.slots[code])
 
 
-def whole_set(config: ConfigDict) -> LandmarkSet:
+def whole_set(
+  config: ConfigDict, known: LandmarkSet | None = None
+) -> LandmarkSet:
   """The landmarks of all clothes types.
 
   Args:
     config: The config's part `dataset`.
+    known: The same landmarks, see `landmark_set`.
 
   Returns:
     The landmark set, with the pairs that `config.swaps` declares.
@@ -314,7 +324,7 @@ def whole_set(config: ConfigDict) -> LandmarkSet:
     InputError: The name is unknown, files that say which landmarks there are
       are wrong, or `swaps` names none of the landmarks.
   """
-  landmarks = find(config.name).landmarks
+  landmarks = known or find(config.name).landmarks
   if not isinstance(landmarks, LandmarkSet):
     with instructions(config.name):
       check_manual_dir(config)

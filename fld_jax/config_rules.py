@@ -6,8 +6,8 @@ mistake on the command line is found at once.
 """
 
 import dataclasses
-import math
 import numbers
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -71,12 +71,21 @@ class Text(NamedTuple):
     """Whether a value obeys the rule."""
     if self.plain:
       return is_plain(value)
-    return isinstance(value, str) and '\0' not in value
+    return isinstance(value, str) and '\0' not in value and _encodes(value)
 
   def __str__(self) -> str:
     if self.plain:
       return "a name without '/' that is not '.' or '..'"
     return 'a text'
+
+
+def _encodes(text: str) -> bool:
+  """Whether a text can be the path of a file."""
+  try:
+    os.fsencode(text)
+  except UnicodeEncodeError:  # half of a character
+    return False
+  return True
 
 
 class OneOf(NamedTuple):
@@ -151,6 +160,7 @@ BASE = {
   'dataset.centric': OneOf(('observer', 'person')),
   'dataset.clothes_type': TEXT,
   'dataset.data_dir': TEXT,
+  'dataset.swaps': TEXT,
   'dataset.splits.train': Text(plain=True),
   'dataset.splits.tune': Text(plain=True),
   'dataset.on_corrupt': OneOf(('stop', 'skip')),
@@ -397,9 +407,3 @@ def check_fields(
     if isinstance(known[name], dict | ConfigDict):
       _check_object(place, inner, value)
       check_fields(value, known[name], file, inner)
-
-
-def is_finite(value: Any) -> bool:
-  """Whether a value is a finite number."""
-  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-  return is_number and math.isfinite(value)

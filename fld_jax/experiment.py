@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 from fld_jax import ablation, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.cascade.setup import resolve
+from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.datasets.catalog import whole_set
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 from fld_jax.datasets.prepare import describe, prepared_builder
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shortened
 from fld_jax.evaluation import (
   evaluate,
   evaluated_run,
@@ -66,13 +66,16 @@ def run(
       splits[0],
     )
   # Here alone the config of a run becomes objects, which are handed down.
-  setup = resolve(config)
+  saved = manifest.read_manifest(workdir)
+  if mode == 'evaluate' and saved:
+    setup = _resolve_saved(config, workdir, saved)
+  else:
+    setup = resolve(config)
   checks.check_config(config, setup)
-  present = manifest.read_manifest(workdir)
-  if present:
+  if saved:
     # Before the data are prepared, which can take hours.
     fields = '' if mode == 'train' else manifest.NETWORK_FIELDS
-    manifest.compare_configs(workdir, present, config, fields)
+    manifest.compare_configs(workdir, saved, config, fields)
   elif mode == 'train':
     checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
@@ -119,6 +122,35 @@ def _keep_compiled_programs() -> None:
     )
     return
   jax.config.update('jax_compilation_cache_dir', str(folder))
+
+
+def _resolve_saved(
+  config: ConfigDict, workdir: pathlib.Path, saved: dict
+) -> Setup:
+  """Resolves the config of a run that is evaluated.
+
+  Args:
+    config: The run's config, perhaps with another data set.
+    workdir: The run's folder, for messages.
+    saved: The run's manifest.
+
+  Returns:
+    The objects, with the run's own landmarks.
+
+  Raises:
+    InputError: If the data set has other landmarks than the run.
+  """
+  setup = resolve(config, saved['landmarks'])
+  data = resolve(config)
+  for field in ('names', 'slots', 'types'):
+    then, now = getattr(setup.whole, field), getattr(data.whole, field)
+    if then != now:
+      raise InputError(
+        f'{workdir}/manifest.json, landmarks.{field}: is {shortened(then)}, '
+        f'and config.dataset has {shortened(now)}: evaluate the run on data '
+        'with its own landmarks.'
+      )
+  return setup
 
 
 def _lock(

@@ -301,6 +301,17 @@ def make_clusters(
   return clusters
 
 
+def vector_length(label: ConfigDict, num_landmarks: int) -> int:
+  """Returns D, the length of the vectors that are clustered.
+
+  Args:
+    label: The `pseudo_label` config of the stage.
+    num_landmarks: N.
+  """
+  length = 2 * num_landmarks
+  return length**2 if label.space == 'context_offset' else length
+
+
 def check_clusters(
   path: pathlib.Path,
   clusters: dict[str, np.ndarray],
@@ -321,9 +332,7 @@ def check_clusters(
     InputError: An array is missing, or of another shape, or has a number that
       is not valid.
   """
-  length = 2 * num_landmarks
-  if label.space == 'context_offset':
-    length **= 2
+  length = vector_length(label, num_landmarks)
   count = label.num_clusters
   npz.numbers(path, 'centres', clusters.get('centres'), (count, length))
   if has_estimate:

@@ -135,17 +135,46 @@ def take_stage(
   """
   stage = config.stages[index]
   directory = stage_directory(pathlib.Path(), stage).absolute()
-  manifest = read_manifest(directory.parents[1])
-  entry = manifest.get('stages', {}).get(directory.name)
-  if entry is None or not directory.is_dir():
+  manifest, entry = _stage_of_a_run(directory, index)
+  known = manifest['landmarks']
+  if known is not None and known.names != setup.whole.names:
     raise InputError(
-      f'config.stages[{index}].checkpoint is {directory}, which holds no '
-      'finished stage; give WORKDIR/stages/NAME of a run.'
+      f'config.stages[{index}].checkpoint is {directory}, whose landmarks are '
+      f'{", ".join(known.names)}, and those of the data set are '
+      f'{", ".join(setup.whole.names)}: they must be the same.'
     )
   compare_configs(directory.parents[1], manifest, config, INPUT_FIELDS)
   _check_fits(stage, index, directory, manifest['config']['stages'])
   loaded, _ = load_stage(config, setup, index, directory, entry)
   return loaded, entry
+
+
+def _stage_of_a_run(
+  directory: pathlib.Path, index: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Finds the run that a stage is taken from.
+
+  Args:
+    directory: The absolute path of the stage's folder.
+    index: Which of this run's `config.stages` takes it, for the message.
+
+  Returns:
+    (manifest, entry), of that run and of the stage in it.
+
+  Raises:
+    InputError: If the folder is not that of a finished stage of a run.
+  """
+  manifest, entry = {}, None
+  if len(directory.parents) > 1:
+    manifest = read_manifest(directory.parents[1])
+    entry = manifest.get('stages', {}).get(directory.name)
+  is_stage = directory.parent.name == 'stages' and directory.is_dir()
+  if entry is None or not is_stage:
+    raise InputError(
+      f'config.stages[{index}].checkpoint is {directory}, which holds no '
+      'finished stage; give WORKDIR/stages/NAME of a run.'
+    )
+  return manifest, entry
 
 
 def _check_fits(
@@ -208,6 +237,8 @@ def load_cascade(
         '--mode=train.'
       )
     directory = stage_directory(workdir, stage)
+    if stage.checkpoint:
+      _stage_of_a_run(directory.absolute(), index)
     loaded, curves = load_stage(config, setup, index, directory, entry)
     stages.append(loaded)
     history += curves

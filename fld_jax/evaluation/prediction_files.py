@@ -162,7 +162,7 @@ def _cells(place: str, header: list[str], cells: list[str]) -> np.ndarray:
 def _read_npz(path: pathlib.Path, names: tuple[str, ...]) -> Results:
   """Reads an NPZ; arguments and errors are those of `read`."""
   arrays = npz.read(path, ('ids', 'landmarks', 'visibility_probs'))
-  ids = _strings(path, arrays.get('ids'))
+  ids = npz.texts(path, 'ids', arrays.get('ids'))
   shape = len(ids), len(names)
   points = _array(path, 'landmarks', arrays.get('landmarks'), (*shape, 2))
   probs = arrays.get('visibility_probs')
@@ -174,22 +174,6 @@ def _read_npz(path: pathlib.Path, names: tuple[str, ...]) -> Results:
         'must be from 0 to 1'
       )
   return Results(path, points, ids=ids, visibility_probs=probs)
-
-
-def _strings(path: pathlib.Path, array: np.ndarray | None) -> list[str]:
-  """Returns the ids of an NPZ file; InputError if they are not strings."""
-  if array is None or array.ndim != 1 or array.dtype.kind not in 'US':
-    raise InputError(
-      f'{path}, ids: is {npz.kind(array)}, must be strings of the shape (n,)'
-    )
-  try:
-    return (
-      np.char.decode(array, 'utf-8').tolist()
-      if (array.dtype.kind == 'S')
-      else array.tolist()
-    )
-  except UnicodeDecodeError as error:
-    raise InputError(f'{path}, ids: are no UTF-8 text ({error})') from None
 
 
 def _array(

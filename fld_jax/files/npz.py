@@ -91,6 +91,36 @@ def numbers(
   return array
 
 
+def texts(path: pathlib.Path, name: str, array: np.ndarray | None) -> list[str]:
+  """Checks an array of texts.
+
+  Args:
+    path: The path of its file, for messages.
+    name: The array's name.
+    array: The array; None if the file does not hold it.
+
+  Returns:
+    The texts; bytes are read as UTF-8.
+
+  Raises:
+    InputError: The array is missing, or no list of texts.
+  """
+  if array is None or array.ndim != 1 or array.dtype.kind not in 'US':
+    raise InputError(
+      f'{path}, {name}: is {kind(array)}, must be strings of the shape (n,)'
+    )
+  try:
+    if array.dtype.kind == 'S':
+      array = np.char.decode(array, 'utf-8')
+    found = array.tolist()
+    ''.join(found).encode()  # halves of characters cannot be written
+  except UnicodeError as error:
+    raise InputError(
+      f'{path}, {name}: are no UTF-8 text ({printable(str(error))})'
+    ) from None
+  return found
+
+
 def kind(array: np.ndarray | None) -> str:
   """Describes an array's type and shape for a message."""
   return 'missing' if array is None else f'{array.dtype} of shape {array.shape}'

@@ -33,6 +33,7 @@ from fld_jax.pretrained import torchvision
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   compare_configs,
+  compare_landmarks,
   read_manifest,
   write_manifest,
 )
@@ -60,7 +61,8 @@ def train_cascade(
     parallel: The devices.
 
   Raises:
-    InputError: If the folder holds a run of another config or other data.
+    InputError: If the folder holds a run of another config, other data or other
+      landmarks.
   """
   data = content_id(builder)
   manifest = read_manifest(workdir)
@@ -71,6 +73,7 @@ def train_cascade(
         f'{workdir}/manifest.json was trained on {manifest["data"]}, and '
         f'config.dataset now gives {data}: give another --workdir.'
       )
+    compare_landmarks(workdir, manifest, setup.whole)
   topology = {
     'devices': parallel.num_devices,
     'processes': parallel.num_processes,
@@ -83,7 +86,9 @@ def train_cascade(
       before['devices'],
       before['processes'],
     )
-  write = lambda stages: write_manifest(workdir, config, data, topology, stages)
+  write = lambda stages: write_manifest(
+    workdir, config, setup.whole, data, topology, stages
+  )
   trainer = _Trainer(config, setup, builder, workdir, parallel)
   finished = {}
   for index, stage in enumerate(config.stages):

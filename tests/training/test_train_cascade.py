@@ -17,6 +17,7 @@ from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.models.resnet import ResNet
 from fld_jax.runtime.manifest import (
+  TOPOLOGY,
   compare_configs,
   read_manifest,
   write_manifest,
@@ -214,7 +215,8 @@ def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
   """The config may be the same and the files of the data changed."""
   workdir, _ = finished
   folder = workdir.parent / 'other_data'
-  write_manifest(folder, tiny_config(), 'older/data', {}, {})
+  whole = resolve(tiny_config()).whole
+  write_manifest(folder, tiny_config(), whole, 'older/data', TOPOLOGY, {})
   parallel = Parallel('shard_map')
   with pytest.raises(InputError, match='trained on older/data'):
     train_cascade.train_cascade(
@@ -236,7 +238,12 @@ def test_evaluate_without_a_finished_cascade(finished, tiny_config, tmp_path):
   manifest = read_manifest(workdir)
   del manifest['stages']['stage3']
   write_manifest(
-    tmp_path, tiny_config(), manifest['data'], {}, manifest['stages']
+    tmp_path,
+    tiny_config(),
+    manifest['landmarks'],
+    manifest['data'],
+    TOPOLOGY,
+    manifest['stages'],
   )
   with pytest.raises(InputError, match="no finished stage 'stage3'.*train"):
     experiment.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
