@@ -355,6 +355,9 @@ def check_saved(saved: Any, file: str) -> dict:
         inner = '.'.join([*holder[1:], name])
         raise place.error(inner, 'is missing')
   saved = translate(saved, file)
+  for name in ('backbone', 'trunk'):
+    if name not in saved['model']:
+      raise place.error(f'model.{name}', 'is missing')
   config_rules.check(saved, file)
   name = saved['dataset']['name']
   if name not in names():

@@ -81,7 +81,9 @@ def numbers(
       f'{path}, {printable(name)}: is {kind(array)}, must be {what} of the '
       f'shape ({sides})'
     )
-  bad = np.argwhere(~((array >= low) & (array <= high)))
+  # Half precision has no number as large as the bounds.
+  values = array.astype(np.float64) if array.dtype.kind == 'f' else array
+  bad = np.argwhere(~((values >= low) & (values <= high)))
   if bad.size:
     at = ', '.join(map(str, bad[0]))
     raise InputError(
