@@ -84,6 +84,8 @@ def run(
     checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
+  if mode == 'evaluate' and saved:
+    _check_data_dir(config, workdir, saved)
   # The main process prepares the data, so that the others find them prepared.
   prepare = lambda: bool(prepared_builder(config.dataset))
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fld_jax.errors import InputError, Preempted, printable
+from fld_jax.errors import InputError, Preempted, printable, shortened
 from fld_jax.files import npz
 from fld_jax.files.atomic import write_file
 from fld_jax.files.json_files import read_json, write_json
@@ -189,9 +189,10 @@ class SavedNetwork:
     figures = {'standard_error': 0.0, **found} if _is_dict(found) else {}
     for name in ('ne', 'standard_error'):
       value = figures.get(name)
-      if not (isinstance(value, int | float) and value >= 0):
+      is_number = isinstance(value, float) or _is_count(value)
+      if not (is_number and value >= 0):
         raise InputError(
-          f'{path}, {name}: is {value!r:.60}, must be a number from 0 on'
+          f'{path}, {name}: is {shortened(value)}, must be a number from 0 on'
         )
     return {name: float(figures[name]) for name in ('ne', 'standard_error')}
 
@@ -261,16 +262,20 @@ def check_history(history, place: str) -> list[dict]:
     InputError: It is not such a list.
   """
   if not isinstance(history, list):
-    raise InputError(f'{place}: is {history!r:.60}, must be a list of points')
+    raise InputError(
+      f'{place}: is {shortened(history)}, must be a list of points'
+    )
   for i, point in enumerate(history):
     if not _is_dict(point):
-      raise InputError(f'{place}[{i}]: is {point!r:.60}, must be an object')
+      raise InputError(
+        f'{place}[{i}]: is {shortened(point)}, must be an object'
+      )
     for name, value in {'images': None, **point}.items():
       if name == 'stage' and isinstance(value, str):
         continue
       if not isinstance(value, float) and not _is_count(value):
         raise InputError(
-          f'{place}[{i}].{printable(str(name))}: is {value!r:.60}, must be a '
+          f'{place}[{i}].{printable(str(name))}: is {shortened(value)}, must be a '
           'number'
         )
   return history
