@@ -1,6 +1,7 @@
 """Trained stages on disk: where they are stored, and how they are loaded."""
 
 import pathlib
+import shutil
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +13,8 @@ from fld_jax.cascade.pseudo_labels import check_clusters
 from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, Stage, build_model, variable_shapes
 from fld_jax.errors import InputError
-from fld_jax.runtime import checkpoint
+from fld_jax.files.atomic import whole_folder
+from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   INPUT_FIELDS,
   NETWORK_FIELDS,
@@ -29,12 +31,13 @@ def stage_directory(workdir: pathlib.Path, stage: ConfigDict) -> pathlib.Path:
     stage: The stage's config.
 
   Returns:
-    The path in this run's folder, or in that of the run that the stage is taken
-    from.
+    The path in this run's folder; or in that of the run that the stage is taken
+    from, if this run has no copy of it.
   """
-  if stage.checkpoint:
+  own = workdir / 'stages' / stage.name
+  if stage.checkpoint and not own.is_dir():
     return pathlib.Path(stage.checkpoint).expanduser()
-  return workdir / 'stages' / stage.name
+  return own
 
 
 def load_network(
@@ -54,9 +57,7 @@ def load_network(
     InputError: If the folder holds no whole checkpoint.
   """
   saved = checkpoint.SavedNetwork(directory)
-  shapes = variable_shapes(model, size)
-  template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-  return saved.restore_chosen(template), saved.history()
+  return saved.restore_chosen(_template(model, size)), saved.history()
 
 
 def load_stage(
@@ -134,7 +135,7 @@ def take_stage(
       networks have another config.
   """
   stage = config.stages[index]
-  directory = stage_directory(pathlib.Path(), stage).absolute()
+  directory = pathlib.Path(stage.checkpoint).expanduser().absolute()
   manifest, entry = _stage_of_a_run(directory, index)
   known = manifest['landmarks']
   if known is not None and known.names != setup.whole.names:
@@ -147,6 +148,49 @@ def take_stage(
   _check_fits(stage, index, directory, manifest['config']['stages'])
   loaded, _ = load_stage(config, setup, index, directory, entry)
   return loaded, entry
+
+
+def copy_stage(
+  config: ConfigDict,
+  setup: Setup,
+  index: int,
+  workdir: pathlib.Path,
+  entry: dict[str, Any],
+) -> None:
+  """Copies a stage of another run into this one, which is whole with it.
+
+  Args:
+    config: This run's config.
+    setup: The objects that the config resolves to.
+    index: The stage's place in `config.stages`, from 0 on.
+    workdir: This run's folder.
+    entry: The stage's part of the other run's manifest.
+
+  Raises:
+    InputError: If a network of the stage has no whole checkpoint.
+  """
+  stage = config.stages[index]
+  source = pathlib.Path(stage.checkpoint).expanduser()
+  own = workdir / 'stages' / stage.name
+  model = build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+
+  def copy() -> None:
+    if own.is_dir():
+      return
+    with whole_folder(own) as folder:
+      for name in entry['networks']:
+        saved = checkpoint.SavedNetwork(source / name)
+        saved.copy_chosen(_template(model, setup.pipeline.size), folder / name)
+      if (source / 'clusters.npz').is_file():
+        shutil.copyfile(source / 'clusters.npz', folder / 'clusters.npz')
+
+  processes.call_on_main(copy, processes.LONG_SECONDS)
+
+
+def _template(model: nn.Module, size: int) -> dict[str, Any]:
+  """Arrays of the structure, shapes and types of a network's variables."""
+  shapes = variable_shapes(model, size)
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
 def _stage_of_a_run(
@@ -237,7 +281,7 @@ def load_cascade(
         '--mode=train.'
       )
     directory = stage_directory(workdir, stage)
-    if stage.checkpoint:
+    if directory.parent != workdir / 'stages':
       _stage_of_a_run(directory.absolute(), index)
     loaded, curves = load_stage(config, setup, index, directory, entry)
     stages.append(loaded)

@@ -15,8 +15,10 @@ import contextlib
 import copy
 import hashlib
 import io
+import json
 import logging
 import math
+import os
 import pathlib
 import re
 import shutil
@@ -155,6 +157,27 @@ class SavedNetwork:
     step = processes.call_on_main(choose)
     return read['here'] if read else self._variables(step, template)
 
+  def copy_chosen(self, template: dict, target: pathlib.Path) -> None:
+    """Copies the chosen checkpoint, without what only training needs.
+
+    It waits for no other process.
+
+    Args:
+      template: See `restore_chosen`.
+      target: The folder for the copy, in which it is the only checkpoint.
+
+    Raises:
+      InputError: No checkpoint is whole and fits the template.
+    """
+    step, _ = self._choose(template)
+    source, folder = self._directory / str(step), target / str(step)
+    for item in ('variables', 'metrics'):
+      shutil.copytree(source / item, folder / item, copy_function=_link)
+    (folder / 'history').mkdir()
+    history = json.dumps(self._history())
+    write_file(folder / 'history/metadata', history.encode())
+    write_json(folder / CHECKSUMS, _checksums(folder))
+
   def _choose(self, template: dict) -> tuple[int, dict]:
     """The chosen step and its variables."""
     figures, problem = {}, ''
@@ -226,18 +249,17 @@ class SavedNetwork:
 
   def history(self) -> list[dict]:
     """The curves up to the last step; [] if no checkpoint has whole ones."""
+    return processes.call_on_main(self._history)
 
-    def read() -> list[dict]:
-      for step in reversed(_steps(self._directory)):
-        path = self._directory / str(step) / 'history' / 'metadata'
-        try:
-          self._check(step, 'history')
-          return check_history(_read_item(path), str(path))
-        except InputError as error:
-          logger.warning('%s: these curves are left out.', error)
-      return []
-
-    return processes.call_on_main(read)
+  def _history(self) -> list[dict]:
+    for step in reversed(_steps(self._directory)):
+      path = self._directory / str(step) / 'history' / 'metadata'
+      try:
+        self._check(step, 'history')
+        return check_history(_read_item(path), str(path))
+      except InputError as error:
+        logger.warning('%s: these curves are left out.', error)
+    return []
 
   def _check(self, step: int, item: str) -> None:
     """Refuses a part of a checkpoint that is not as it was saved."""
@@ -245,6 +267,14 @@ class SavedNetwork:
     problem = _verify(folder, item)
     if problem:
       raise InputError(f'{folder}: {problem}')
+
+
+def _link(source: str, target: str) -> None:
+  """Makes a second name of a file that is never changed; or a copy."""
+  try:
+    os.link(source, target)
+  except OSError:  # on another disk, or of another user
+    shutil.copyfile(source, target)
 
 
 def check_history(history, place: str) -> list[dict]:
@@ -275,8 +305,8 @@ def check_history(history, place: str) -> list[dict]:
         continue
       if not isinstance(value, float) and not _is_count(value):
         raise InputError(
-          f'{place}[{i}].{printable(str(name))}: is {shortened(value)}, must be a '
-          'number'
+          f'{place}[{i}].{printable(str(name))}: is {shortened(value)}, must '
+          'be a number'
         )
   return history
 

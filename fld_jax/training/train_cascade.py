@@ -145,6 +145,7 @@ class _Trainer:
     stage = self.config.stages[index]
     if stage.checkpoint:
       taken, entry = store.take_stage(self.config, self.setup, index)
+      store.copy_stage(self.config, self.setup, index, self.workdir, entry)
       self.stages.append(taken)
       return entry
     directory = store.stage_directory(self.workdir, stage)

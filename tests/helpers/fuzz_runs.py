@@ -268,7 +268,7 @@ def _damaged_array(array: np.ndarray, rng: random.Random) -> np.ndarray | None:
     return changed[:-1]
   if kind == 3:
     return np.concatenate([changed, changed])
-  if kind == 4:
+  if kind == 4 and changed.dtype.kind in 'fiub':
     return changed.astype(rng.choice(('U8', np.float16, np.int8, bool)))
   if changed.dtype.kind in 'fiu':
     value = rng.choice((0, -1, 1, 2, 7, 127, 1e9, 1e300, np.nan, np.inf))

@@ -310,6 +310,12 @@ def test_a_stage_of_another_run_is_only_read(coco_run, tmp_path):
   mine.stages[0].checkpoint = str(network.parent)
   experiment.run(mine, tmp_path / 'W', mode='train', splits=('val',))
   assert states(tmp_path / 'other') == before
+  # It is copied, so that this run is whole, too.
+  first = Predictor.load(tmp_path / 'other')([PHOTO])[0].positions
+  shutil.rmtree(tmp_path / 'other')
+  (tmp_path / 'W').rename(tmp_path / 'elsewhere')
+  again = Predictor.load(tmp_path / 'elsewhere')([PHOTO])[0].positions
+  np.testing.assert_array_equal(again, first)
 
 
 @pytest.fixture(scope='module')
