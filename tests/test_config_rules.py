@@ -17,7 +17,6 @@ from fld_jax.configs import dfa, pcloss, trained
 from fld_jax.datasets.catalog import DATASETS
 from fld_jax.datasets.pose import folder as pose_folder
 from fld_jax.errors import InputError
-from fld_jax.models import NETWORKS, TRUNKS
 from fld_jax.ops import heatmaps
 from fld_jax.runtime import manifest
 from fld_jax.training import objective
@@ -79,8 +78,6 @@ def test_no_rule_is_of_a_field_that_there_is_not():
 def test_names_are_those_of_the_tables():
   base, stage = config_rules.BASE, config_rules.STAGE
   same = lambda rule, names: sorted(rule.names) == sorted(names)
-  assert same(config_rules.MODEL['name'], NETWORKS)
-  assert same(config_rules.MODEL['backbone'], TRUNKS)
   assert same(base['heatmap.decoder'], heatmaps.DECODERS)
   assert same(base['position_constraint.space'], objective.PC_SPACES)
   assert same(base['position_constraint.mask'], objective.PC_MASKS)
@@ -195,6 +192,12 @@ def test_parts_of_a_manifest(path, words):
     (lambda c: c['stages'][0].update(branches=True), 'only the last of 3'),
     (lambda c: c['stages'].clear(), 'must be a list of 1 to 64'),
     (lambda c: c['dataset'].update(name='fdl'), "mean 'fld'"),
+    (
+      lambda c: c.update(batch_size=65536, input={**c['input'], 'size': 512}),
+      'config.batch_size: is 65536, must be at most 16384 for crops of',
+    ),
+    (lambda c: c['model']['trunk'].update(blocks=[[17, 8]]), 'a list of two'),
+    (lambda c: c['model']['trunk'].update(blocks=[[1, 2, 3]]), 'a list of two'),
     (lambda c: c['input'].update(size=8), 'must be at least 16, as the trunk'),
   ],
 )
@@ -203,6 +206,22 @@ def test_fields_that_do_not_fit(change, words):
   change(saved)
   with pytest.raises(InputError, match=f'^W/manifest.json, .*{words}'):
     defaults.restore(saved, 'W/manifest.json')
+
+
+def test_a_field_without_a_rule_has_the_type_of_its_default(monkeypatch):
+  """Such as the weight of a loss that somebody adds."""
+  monkeypatch.delitem(config_rules.STAGE, 'weights.heatmaps')
+  monkeypatch.delitem(config_rules.BASE, 'dataset.swaps')
+  for part, name, value in (
+    ('weights', 'heatmaps', 'x'),
+    ('weights', 'heatmaps', math.nan),
+    ('dataset', 'swaps', 7),
+  ):
+    saved = manifest.to_dict(get('dfa', 'size=tiny'))
+    holder = saved['stages'][0] if part == 'weights' else saved
+    holder[part][name] = value
+    with pytest.raises(InputError, match=f'{part}.{name}: is .*, must be'):
+      defaults.restore(saved, 'W/manifest.json')
 
 
 @pytest.mark.parametrize(

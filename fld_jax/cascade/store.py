@@ -272,6 +272,11 @@ def load_cascade(
   manifest = read_manifest(workdir)
   if manifest:
     compare_configs(workdir, manifest, config, NETWORK_FIELDS)
+  for index, stage in enumerate(config.stages):
+    try:
+      build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+    except InputError as error:  # which does not know where the config is from
+      raise InputError(f'{workdir}/manifest.json, {error}') from None
   stages, history = [], []
   for index, stage in enumerate(config.stages):
     entry = manifest.get('stages', {}).get(stage.name)

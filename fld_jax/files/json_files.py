@@ -54,6 +54,8 @@ def read_json(path: pathlib.Path) -> Any:
       a key twice, of which Python would take the last.
   """
   try:
+    if path.is_fifo() or path.is_socket():  # one would wait for ever
+      raise InputError(f'{path}: cannot be read (it is no regular file)')
     raw = path.read_bytes()
     encoding = json.detect_encoding(raw)
     text = raw.decode(encoding)

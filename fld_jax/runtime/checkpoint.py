@@ -620,6 +620,9 @@ def _verify(folder: pathlib.Path, item: str = '') -> str:
     folder: The folder of the checkpoint.
     item: The part of the checkpoint, such as 'variables'; '' for all.
   """
+  for path in (folder / item).rglob('*'):
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+      return f'{path.relative_to(folder)} is no file'
   file = _checksums_file(folder)
   if not file.exists():
     return ''

@@ -143,6 +143,21 @@ def test_garbage_without_sums(two_steps, tmp_path, item, caplog):
       assert saved.history() in ([{'images': 1}], [{'images': 2}])
 
 
+def test_a_pipe_among_the_files_is_not_waited_for(two_steps, tmp_path):
+  for item in ('variables', 'metrics', 'history'):
+    folder = tmp_path / item
+    shutil.copytree(two_steps, folder)
+    (folder / '2' / checkpoint.CHECKSUMS).unlink()
+    for path in files_of(folder / '2' / item):
+      path.unlink()
+      os.mkfifo(path)
+    saved = checkpoint.SavedNetwork(folder)
+    step = 2 if item == 'history' else 1
+    restored = saved.restore_chosen(state_of(0).variables)['params']
+    np.testing.assert_array_equal(restored, state_of(step).variables['params'])
+    assert saved.history() == [{'images': 1 if item == 'history' else 2}]
+
+
 def test_variables_of_another_shape(two_steps):
   for template in (
     {'params': np.zeros(999, np.float32)},

@@ -462,11 +462,11 @@ def test_a_run_from_before_there_were_backbones(
     ('position_constraint.space', 'cm', "'cm', valid .* 'input_px'"),
     ('position_constraint.mask', 'all', "'all', valid .* 'visible'"),
     ('heatmap.decoder', 'max', "'max', valid .* 'dark'"),
-    ('heatmap.sigma', 0.0, 'sigma is 0.0, it must be above 0'),
+    ('heatmap.sigma', 0.0, 'sigma is 0.0, must be a number from 1e-06'),
     ('stages.2.landmark_loss', 'l3', "'l3', valid .* 'l1'"),
     ('model.name', 'fpn', "num_clusters is 4, but .* 'fpn' has no"),
     ('position_constraint.partition', 'half', "'half', valid .*'skeleton'"),
-    ('position_constraint.k', 0, 'k is 0, it must be at least 1'),
+    ('position_constraint.k', 0, 'k is 0, must be a whole number from 1'),
   ],
 )
 def test_refused_before_any_training(tiny_config, field, value, message):
