@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from fld_jax import landmark_sets
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, printable
 from fld_jax.schema import LandmarkSet
 
 
@@ -346,11 +346,14 @@ def _declared(text: str, names: tuple[str, ...]) -> tuple:
   each = [name for pair in pairs for name in pair]
   wrong = [name for name in each if name not in names]
   if wrong or any(len(pair) != 2 for pair in pairs) or len({*each}) < len(each):
-    reason = f"has '{wrong[0]}'" if wrong else f"is '{text}'"
+    reason = f"is '{printable(text, 60)}'"
+    if wrong:
+      reason = f"has '{printable(wrong[0], 60)}'"
+    example = printable(f'{names[0]}:{names[-1]}', 100)
     raise InputError(
       f"config.dataset.swaps {reason}, must be 'none' or pairs of landmarks "
-      f'that change places in a mirrored image, such as {names[0]}:{names[-1]},'
-      f' each at most once; there are {", ".join(names)}.',
+      f'that change places in a mirrored image, such as {example}, each at most '
+      f'once; there are {printable(", ".join(names), 1000)}.',
       'config',
     )
   return tuple(pairs)
