@@ -352,8 +352,8 @@ def _declared(text: str, names: tuple[str, ...]) -> tuple:
     example = printable(f'{names[0]}:{names[-1]}', 100)
     raise InputError(
       f"config.dataset.swaps {reason}, must be 'none' or pairs of landmarks "
-      f'that change places in a mirrored image, such as {example}, each at most '
-      f'once; there are {printable(", ".join(names), 1000)}.',
+      f'that change places in a mirrored image, such as {example}, each at '
+      f'most once; there are {printable(", ".join(names), 1000)}.',
       'config',
     )
   return tuple(pairs)
