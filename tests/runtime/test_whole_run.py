@@ -338,7 +338,7 @@ def test_damaged_files_end_in_a_line(damaged_kinds, name):
   folder, kinds = damaged_kinds
   assert kinds.keys() == {*KINDS}
   counts = fuzz_runs.run(kinds[name], 60, 7, folder)
-  assert counts['refused'] > 10 and counts['read']
+  assert counts['refused'] > 3 and counts['read']
 
 
 def test_photos_are_not_needed_to_load(elsewhere, tmp_path):
