@@ -1,13 +1,16 @@
 """Every config field once, with its default value, unit and meaning."""
 
+import functools
 import os
 import pathlib
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from fld_jax import defaults
-from fld_jax.datasets.catalog import DATASETS, find
-from fld_jax.errors import InputError
+from fld_jax import config_rules, defaults
+from fld_jax.config import did_you_mean
+from fld_jax.datasets.catalog import DATASETS, names
+from fld_jax.errors import InputError, shortened
 from fld_jax.files.json_files import read_json
 
 # Mean of the authors' release, in RGB.
@@ -276,16 +279,9 @@ def find_run(path: pathlib.Path) -> tuple[dict, pathlib.Path]:
       "torchvision's weights"
     )
   saved = read_json(file)
-  try:
-    config = saved['config'] = translate(saved['config'])
-    for field in ('mean', 'std'):
-      numbers = [float(value) for value in config['input'][field]]
-      if len(numbers) != 3:
-        raise ValueError(f'input.{field} has {len(numbers)} numbers, not 3')
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise InputError(
-      f'{file}, config: is not what a training left ({error})'
-    ) from error
+  if not isinstance(saved, dict):
+    raise InputError(f'{file}: is {shortened(saved)}, must be an object')
+  saved['config'] = check_saved(saved.get('config'), str(file))
   return saved, workdir
 
 
@@ -293,7 +289,7 @@ def _take_input(config: ConfigDict, saved: dict) -> None:
   """Sets how images are normalised, and a VGG, to those of a saved config."""
   for field in ('mean', 'std'):
     config.input[field] = tuple(saved['input'][field])
-  theirs = saved['model'].get('trunk', {})
+  theirs = saved['model']['trunk']
   if 'batch_norm' in config.model.trunk and 'batch_norm' in theirs:
     config.model.trunk.batch_norm = theirs['batch_norm']
 
@@ -383,18 +379,22 @@ def stage(name: str) -> ConfigDict:
   return config
 
 
-def restore(saved: dict) -> ConfigDict:
-  """The config that a run's manifest holds.
+def restore(saved: Any, file: str) -> ConfigDict:
+  """The config that a file of a run holds.
 
   Args:
     saved: The config as JSON's dicts and lists, perhaps of an older version.
+    file: The path of the file, for messages.
 
   Returns:
     The config. Fields that there were not yet have their present defaults.
+
+  Raises:
+    InputError: A field is missing, unknown, or has a value that it cannot have.
   """
-  saved = _tuples(translate(saved))
+  saved = check_saved(saved, file)
+  saved = _tuples(saved)
   stages = saved.pop('stages')
-  find(saved['dataset']['name'])
   config = defaults.base(saved['dataset']['name'])
   config.update(saved)
   config.stages = tuple(defaults.stage(stage['name']) for stage in stages)
@@ -433,7 +433,60 @@ def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
   return config
 
 
-def translate(saved: dict) -> dict:
+def check_saved(saved: Any, file: str) -> dict:
+  """Checks every field of a saved config.
+
+  Args:
+    saved: The config as JSON's dicts and lists, perhaps of an older version.
+    file: The path of the file, for messages.
+
+  Returns:
+    The config in the same form, with its present names, see `translate`.
+
+  Raises:
+    InputError: A field is missing, unknown, or has a value that it cannot have.
+  """
+  place = config_rules.Place(file)
+  for holder, needed in (
+    (('config',), ('dataset', 'model', 'stages')),
+    (('config', 'dataset'), ('name',)),
+    (('config', 'model'), ('name', 'dtype')),
+  ):
+    value = functools.reduce(dict.get, holder[1:], saved)
+    path = '.'.join(holder[1:])
+    if not isinstance(value, dict):
+      problem = f'is {shortened(value)}, must be an object'
+      raise place.error(path, problem)
+    for name in needed:
+      if name not in value:
+        inner = '.'.join([*holder[1:], name])
+        raise place.error(inner, 'is missing')
+  saved = translate(saved, file)
+  for name in ('backbone', 'trunk'):
+    if name not in saved['model']:
+      raise place.error(f'model.{name}', 'is missing')
+  config_rules.check(saved, file)
+  name = saved['dataset']['name']
+  if name not in names():
+    raise place.error(
+      'dataset.name',
+      f'is {shortened(name)}, valid values are {", ".join(names())}',
+      did_you_mean(name, names()),
+    )
+  known = {**defaults.base(name), 'stages': None, 'model': {'trunk': {}}}
+  for path in config_rules.MODEL:
+    holder = known['model']
+    if path.startswith('trunk.'):
+      holder = holder['trunk']
+    holder[path.removeprefix('trunk.')] = holder.get(path)
+  config_rules.check_fields(saved, known, file)
+  for i, stage in enumerate(saved['stages']):
+    fields = defaults.stage('')
+    config_rules.check_fields(stage, fields, file, f'stages[{i}]')
+  return saved
+
+
+def translate(saved: dict, file: str) -> dict:
   """A saved config with its present names for what had others.
 
   Before there was `model.backbone`, a network's name said which trunk it stood
@@ -441,17 +494,23 @@ def translate(saved: dict) -> dict:
 
   Args:
     saved: The config as JSON's dicts and lists; it is left as it is.
+    file: The path of its file, for messages.
 
   Returns:
     The config in the same form.
+
+  Raises:
+    InputError: The config of an older version has no depth.
   """
-  if 'name' not in saved.get('model', {}) or 'backbone' in saved['model']:
+  if 'backbone' in saved['model']:
     return saved
   model = dict(saved['model'])
   if model['name'] in ('dfa', 'fashionnet'):
     model['backbone'] = 'vgg16'
-  else:
+  elif 'depth' in model:
     model['backbone'] = f'resnet{model.pop("depth")}'
+  else:
+    raise config_rules.Place(file).error('model.backbone', 'is missing')
   if model['name'] == 'resnet_regression':
     model['name'] = 'fashionnet'
   options = model.keys() & {'blocks', 'batch_norm', 'width'}

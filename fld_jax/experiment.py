@@ -13,11 +13,15 @@ from ml_collections import ConfigDict
 from fld_jax import ablation, defaults, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.cascade.setup import resolve
+from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.datasets.catalog import whole_set
 from fld_jax.datasets.common.folder_builder import FolderBuilder
-from fld_jax.datasets.prepare import describe, prepared_builder
-from fld_jax.errors import InputError
+from fld_jax.datasets.prepare import (
+  describe,
+  make_builder,
+  prepared_builder,
+)
+from fld_jax.errors import InputError, shortened
 from fld_jax.evaluation import (
   baseline,
   evaluate,
@@ -72,7 +76,10 @@ def run(
   if mode == 'train' and begun:
     config = defaults.as_begun(config, begun['config'])
   # Here alone the config of a run becomes objects, which are handed down.
-  setup = resolve(config)
+  if mode == 'evaluate' and begun:
+    setup = _resolve_saved(config, workdir, begun)
+  else:
+    setup = resolve(config)
   checks.check_config(config, setup)
   if begun:
     # Before the data are prepared, which can take hours.
@@ -82,6 +89,8 @@ def run(
     checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
+  if mode == 'evaluate' and begun:
+    _check_data_dir(config, workdir, begun)
   # The main process prepares the data, so that the others find them prepared.
   prepare = lambda: bool(prepared_builder(config.dataset))
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
@@ -134,6 +143,77 @@ def _keep_compiled_programs() -> None:
   jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
+def _resolve_saved(
+  config: ConfigDict, workdir: pathlib.Path, saved: dict
+) -> Setup:
+  """Resolves the config of a run that is evaluated.
+
+  Args:
+    config: The run's config, perhaps with another data set.
+    workdir: The run's folder, for messages.
+    saved: The run's manifest.
+
+  Returns:
+    The objects, with the run's own landmarks.
+
+  Raises:
+    InputError: If the data set has other landmarks than the run.
+  """
+  setup = resolve(config, saved['landmarks'])
+  data = resolve(config)
+  for field in ('names', 'slots', 'types'):
+    then, now = getattr(setup.whole, field), getattr(data.whole, field)
+    if then != now:
+      raise InputError(
+        f'{workdir}/manifest.json, landmarks.{field}: is {shortened(then)}, '
+        f'and config.dataset has {shortened(now)}: evaluate the run on data '
+        'with its own landmarks.'
+      )
+  return setup
+
+
+def _check_data_dir(
+  config: ConfigDict, workdir: pathlib.Path, saved: dict
+) -> None:
+  """Refuses to prepare data in a folder that only the run's manifest names.
+
+  A run may be a stranger's, or come from another machine: nothing is made
+  outside of it but where the user, or the default, says.
+
+  Args:
+    config: The run's config, perhaps with fields of the command line.
+    workdir: The run's folder, for the message.
+    saved: The run's manifest.
+
+  Raises:
+    InputError: If the data set is not prepared, and no records of it are in the
+      folder yet.
+  """
+  place, name = config.dataset.data_dir, config.dataset.name
+  theirs = saved['config']['dataset'].get('data_dir')
+  if place != theirs or place == defaults.base(name).dataset.data_dir:
+    return
+  builder = make_builder(config.dataset)
+  known = pathlib.Path(place).expanduser() / builder.name
+  if not builder.is_prepared() and not known.is_dir():
+    raise InputError(
+      f'{workdir}/manifest.json, config.dataset.data_dir: is {place}, where '
+      f'{name} is not prepared: say where its records are or shall be, '
+      '--config.dataset.data_dir=FOLDER'
+    )
+
+
+def _check_links(workdir: pathlib.Path) -> None:
+  """Refuses to write into a run of which a part lies somewhere else."""
+  root = workdir.resolve()
+  for path in workdir.rglob('*'):
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+      raise InputError(
+        f'{path} is a link to {path.resolve()}, outside of the run: it must be '
+        'a file or folder of the run itself.'
+      )
+
+
 def _lock(
   workdir: pathlib.Path, mode: str, stack: contextlib.ExitStack
 ) -> None:
@@ -158,6 +238,7 @@ def _lock(
     workdir.mkdir(parents=True, exist_ok=True)
   if workdir.is_dir():
     stack.enter_context(atomic.locked(workdir, busy))
+  _check_links(workdir)
   if mode == 'train':
     atomic.remove_unfinished(workdir)
 

@@ -83,6 +83,12 @@ def _lead(facts: Facts) -> str:
         f'{facts.first.label}: figures of the whole splits are of different '
         'images.'
       )
+  grey = [run.label for run in facts.runs if not run.run.has_images]
+  if grey:
+    sentences.append(
+      f'The images of {" and ".join(grey)} were not there when this page was '
+      'made: positions are shown on grey.'
+    )
   return ' '.join(sentences)
 
 

@@ -9,7 +9,7 @@ from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, EASY, HARD
 from fld_jax.errors import InputError, printable
-from fld_jax.ops.heatmaps import DECODERS, Codec
+from fld_jax.ops.heatmaps import Codec
 from fld_jax.pretrained import start
 from fld_jax.training import objective
 
@@ -33,24 +33,11 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
         f'{", ".join(map(repr, valid))}.'
       )
 
-  options = config.position_constraint
-  check('position_constraint.space', options.space, objective.PC_SPACES)
   check(
     'position_constraint.partition',
-    options.partition,
+    config.position_constraint.partition,
     setup.landmarks.partitions,
   )
-  check('position_constraint.mask', options.mask, objective.PC_MASKS)
-  check('on_nan', config.on_nan, ('stop', 'skip'))
-  check('heatmap.decoder', config.heatmap.decoder, DECODERS)
-  if options.k < 1:
-    raise InputError(
-      f'config.position_constraint.k is {options.k}, it must be at least 1.'
-    )
-  if config.heatmap.sigma <= 0:
-    raise InputError(
-      f'config.heatmap.sigma is {config.heatmap.sigma}, it must be above 0.'
-    )
   landmarks = setup.landmarks
   if (
     config.augment.flip
@@ -75,13 +62,6 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
     objective.check_outputs(shapes, towards)
     if 'heatmaps' in shapes:
       _check_heatmaps(stage, setup.forward.codec, side=shapes['heatmaps'][1])
-    check(f'stages[{index}].landmark_loss', stage.landmark_loss, ('l1', 'l2'))
-    check(f'stages[{index}].init', stage.init, ('random', 'previous'))
-    if stage.branches and index < len(config.stages) - 1:
-      raise InputError(
-        f'config.stages[{index}].branches is True, and only the last of '
-        f'{len(config.stages)} stages can have branches.'
-      )
     if index and stage.init == 'previous':
       if not hasattr(model, 'warm_start'):
         raise InputError(

@@ -31,12 +31,14 @@ from fld_jax.errors import InputError
 from fld_jax.evaluation import baseline, evaluate
 from fld_jax.evaluation.baseline import MeanPosition
 from fld_jax.evaluation.text_tables import percent
+from fld_jax.files import npz
 from fld_jax.files.atomic import write_file
 from fld_jax.input_pipeline import Records
 from fld_jax.pretrained import start
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   compare_configs,
+  compare_landmarks,
   read_manifest,
   write_manifest,
 )
@@ -68,7 +70,8 @@ def train_cascade(
       and whether it is a network's last.
 
   Raises:
-    InputError: If the folder holds a run of another config or other data.
+    InputError: If the folder holds a run of another config, other data or other
+      landmarks.
   """
   data = content_id(builder)
   manifest = read_manifest(workdir)
@@ -79,6 +82,7 @@ def train_cascade(
         f'{workdir}/manifest.json was trained on {manifest["data"]}, and '
         f'config.dataset now gives {data}: give another --workdir.'
       )
+    compare_landmarks(workdir, manifest, setup.whole)
   topology = {
     'devices': parallel.num_devices,
     'processes': parallel.num_processes,
@@ -91,7 +95,9 @@ def train_cascade(
       before['devices'],
       before['processes'],
     )
-  write = lambda stages: write_manifest(workdir, config, data, topology, stages)
+  write = lambda stages: write_manifest(
+    workdir, config, setup.whole, data, topology, stages
+  )
   trainer = _Trainer(config, setup, builder, workdir, parallel, show)
   if any(x.name not in manifest.get('stages', {}) for x in config.stages):
     trainer.announce()
@@ -217,6 +223,7 @@ class _Trainer:
     stage = self.config.stages[index]
     if stage.checkpoint:
       taken, entry = store.take_stage(self.config, self.setup, index)
+      store.copy_stage(self.config, self.setup, index, self.workdir, entry)
       self.stages.append(taken)
       return entry
     directory = store.stage_directory(self.workdir, stage)
@@ -271,9 +278,13 @@ class _Trainer:
     if not stage.pseudo_label.num_clusters:
       return {}
     path = directory / 'clusters.npz'
-    clusters = checkpoint.load_arrays(path)
-    if clusters is None:
-      clusters = pseudo_labels.make_clusters(
+    num_landmarks = self.setup.landmarks.num_landmarks
+    return checkpoint.load_or_make_arrays(
+      path,
+      lambda found: pseudo_labels.check_clusters(
+        path, found, stage.pseudo_label, num_landmarks, bool(self.stages)
+      ),
+      lambda: pseudo_labels.make_clusters(
         rows()['landmarks'],
         rows()['visibility'],
         rows().get('estimate'),
@@ -281,9 +292,8 @@ class _Trainer:
         stage.pseudo_label,
         seed=self.config.seed,
         parallel=self.parallel,
-      )
-      checkpoint.save_arrays(path, clusters)
-    return clusters
+      ),
+    )
 
   def _routes(
     self, stage: ConfigDict, directory: pathlib.Path, rows: '_Lazy'
@@ -300,10 +310,11 @@ class _Trainer:
         'pseudo-labels of offsets to route by (pseudo_label.num_clusters).'
       )
     path = directory / 'routes.npz'
-    routes = checkpoint.load_arrays(path)
-    if routes is None:
-      routes = self._make_routes(rows())
-      checkpoint.save_arrays(path, routes)
+    routes = checkpoint.load_or_make_arrays(
+      path,
+      lambda found: self._check_routes(path, found),
+      lambda: self._make_routes(rows()),
+    )
     epsilon = float(routes['epsilon'])
     return epsilon, {
       EASY: self._subsets(routes, epsilon, easy=True),
@@ -337,6 +348,19 @@ class _Trainer:
         'config.routing.quantile shares them out.'
       )
     return routes
+
+  def _check_routes(self, path: pathlib.Path, routes) -> None:
+    """Refuses routes of a file that do not fit the records."""
+    npz.numbers(path, 'epsilon', routes.get('epsilon'), ())
+    for part, records in (('train', self.records), ('tune', self.tune)):
+      name = f'{part}_index'
+      index = npz.numbers(
+        path, name, routes.get(name), (None,), low=0, kinds='iu'
+      )
+      if not np.isin(index, records.indices).all():
+        raise InputError(f'{path}, {name}: has records of another split')
+      name = f'{part}_score'
+      npz.numbers(path, name, routes.get(name), index.shape)
 
   def _subsets(
     self, routes: dict[str, np.ndarray], epsilon: float, *, easy: bool
