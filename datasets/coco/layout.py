@@ -245,7 +245,7 @@ def _writings(name: str) -> list[str]:
 
 def _parts(name: str) -> tuple[str, ...]:
   """The folders and the file of a name, as it may be meant."""
-  last = _writings(name)[-1]
+  last = [name, *_writings(name)][-1]
   return tuple(part for part in last.split('/') if part not in ('', '..', '.'))
 
 
