@@ -162,7 +162,7 @@ def test_trained_on_annotated_boxes_and_evaluated_on_detected(folder, tmp_path):
   config.input.size = 32
   config.model.trunk.width, config.model.channels = 8, 8
   stage = config.stages[0]
-  stage.train_epochs = stage.eval_epochs = 1.0
+  stage.train_epochs, stage.eval_epochs, stage.min_steps = 1.0, 1.0, 0
   metrics = experiment.run(
     config, tmp_path / 'w', mode='train', splits=('val',)
   )

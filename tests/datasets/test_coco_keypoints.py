@@ -483,7 +483,7 @@ def test_trains_and_evaluates_from_one_config(tmp_path):
   config.model.trunk.width = config.model.channels = 8
   config.flip_test = True
   stage = config.stages[0]
-  stage.train_epochs = stage.eval_epochs = 1.0
+  stage.train_epochs, stage.eval_epochs, stage.min_steps = 1.0, 1.0, 0
   results = experiment.run(
     config, tmp_path / 'w', mode='train', splits=('val',)
   )
