@@ -57,11 +57,12 @@ def base(dataset: str) -> ConfigDict:
   # Anno_fine.
   config.dataset.labels = 'coarse'
   # For coco_keypoints: the annotations' file, a path below manual_dir in which
-  # {split} stands for train, val or test; one without {split} is the only file,
-  # from which val is split off. If there is none, other places are searched.
+  # {split} stands for train, val or test; if there is none, other places are
+  # searched. One without {split} is the only file, from which val is split off.
   config.dataset.annotations = 'annotations/{split}.json'
   # For coco_keypoints: the folder of images, a path below manual_dir that may
-  # hold {split}.
+  # hold {split}. What lies in it comes first; with 'images', which is the
+  # default, other folders are looked through as well.
   config.dataset.images = 'images'
   # For coco_keypoints: a detector's boxes, in place of the annotated ones; a
   # path below manual_dir that may hold {split}.

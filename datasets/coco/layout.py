@@ -7,8 +7,10 @@
   labels.json                          data/           FiftyOne
 
 The settings `config.dataset.annotations` and `images` say where files are. What
-is not there is looked for where such tools put it. One file without splits is
-enough: a fixed share of its images, by the hash of their names, is val.
+is not there is looked for where such tools put it, and never taken if it could
+be something else: two files of one split, or two images of one name that
+differ, are refused. One file without splits is enough: a fixed share of its
+images, by the hash of their names, is val.
 """
 
 import dataclasses
@@ -245,7 +247,7 @@ def _writings(name: str) -> list[str]:
 
 def _parts(name: str) -> tuple[str, ...]:
   """The folders and the file of a name, as it may be meant."""
-  last = _writings(name)[-1]
+  last = [name, *_writings(name)][-1]
   return tuple(part for part in last.split('/') if part not in ('', '..', '.'))
 
 

@@ -279,7 +279,9 @@ def test_a_split_that_is_not_there_is_refused_before_training(folder, tmp_path):
   config.batch_size = 8
   config.dataset.manual_dir = str(folder)
   config.dataset.data_dir = str(tmp_path / 'data')
-  with pytest.raises(InputError, match="no split 'val'.*test, train"):
+  with pytest.raises(
+    InputError, match="no split 'val'.*test with .*train with"
+  ):
     experiment.run(config, tmp_path / 'w', mode='train', splits=('val',))
   assert not (tmp_path / 'w').exists()
 
