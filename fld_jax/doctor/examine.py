@@ -179,7 +179,7 @@ def examine(config_dataset: ConfigDict, directory: str | os.PathLike) -> dict:
       directory,
       index.spread(NUM_PICTURES),
       found['near_duplicates']['pairs'],
-      tally.landmarks.names,
+      tally.landmarks,
     )
   text = json.dumps(found, indent=2)
   write_file(directory / 'doctor.json', f'{text}\n'.encode())

@@ -168,7 +168,7 @@ class Predictor:
       yield (
         index,
         Landmarks(
-          names=self.landmark_set.names,
+          landmark_set=self.landmark_set,
           box=predictions.boxes[i].astype(np.float64),
           positions=predictions.estimates[final][i],
           present=present,

@@ -10,7 +10,7 @@ from PIL import Image
 from fld_jax import schema
 from fld_jax.evaluation.facts import Example, Facts, RunFacts
 from fld_jax.evaluation.text_tables import words
-from fld_jax.visualization import drawing
+from fld_jax.visualization import sheets
 
 HEIGHT, WIDTH, QUALITY = 200, 240, 78  # of a thumbnail: pixels, JPEG
 
@@ -54,7 +54,7 @@ def _image(facts: Facts, example: Example) -> dict:
     if row is not None
   )
   predictions = run.predictions
-  thumbnail, corner, scale = drawing.cut_out(
+  thumbnail, corner, scale = sheets.cut_out(
     run.image(row), predictions.boxes[row], height=HEIGHT, width=WIDTH
   )
   to_thumbnail = lambda points: np.round((points - corner) * scale, 1)

@@ -11,7 +11,7 @@ from PIL import Image
 from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.mean_images import MAX_EXAMPLES, PATCH, TILE, Cluster
 from fld_jax.evaluation.text_tables import percent, words
-from fld_jax.visualization import drawing
+from fld_jax.visualization import drawing, sheets
 
 GAP, TEXT = 14, 18  # pixels between the tiles of clusters, and above them
 
@@ -137,7 +137,7 @@ def overlays(facts: Facts, run: RunFacts) -> np.ndarray:
   """
   del facts  # a picture of one run alone
   loaded = run.run
-  return drawing.overlay_sheet(
+  return sheets.overlay_sheet(
     loaded.image, loaded.predictions, run.example_rows, run.image_errors
   )
 
