@@ -125,9 +125,11 @@ def overlay_sheet(
       value = None if np.isnan(error) else error
       captions.append(f'NE {text_tables.percent(value)} %')
   heads = ['truth', *stages]
-  lines = _grid(pictures, captions, len(heads))
-  width = lines[0].shape[1]
-  lines.insert(0, _heads(heads, width // len(heads)))
+  width = len(heads) * _cell_width(pictures)
+  lines = [
+    _heads(heads, _cell_width(pictures)),
+    *_grid(pictures, captions, len(heads)),
+  ]
   confidence = any(stage in predictions.confidences for stage in stages)
   if slots:
     lines.append(_keys(landmarks, slots, width, None, True, True, confidence))
@@ -204,7 +206,7 @@ def _grid(
   pictures: list[np.ndarray], captions: list[str], columns: int
 ) -> list[np.ndarray]:
   """Makes lines of pictures, each above its captions; white fills the last."""
-  width = max([MIN_CELL_WIDTH] + [p.shape[1] for p in pictures]) + 2 * GAP
+  width = _cell_width(pictures)
   lines = []
   for start in range(0, len(pictures), columns):
     line = [_centred(p, width) for p in pictures[start : start + columns]]
@@ -215,6 +217,11 @@ def _grid(
     texts = texts + [''] * missing
     lines.append(lettering.line(texts, width, TEXT_HEIGHT, TEXT_SIZE))
   return lines
+
+
+def _cell_width(pictures: list[np.ndarray]) -> int:
+  """The common width of the cells of pictures, in pixels."""
+  return max([MIN_CELL_WIDTH] + [p.shape[1] for p in pictures]) + 2 * GAP
 
 
 def _centred(picture: np.ndarray, width: int) -> np.ndarray:
