@@ -41,7 +41,7 @@ def write(
   if rows:
     _save(
       directory / 'contact_sheet.png',
-      map(_of_row, rows),
+      (_of_row(row, landmarks) for row in rows),
       landmarks,
       pairs=landmarks.pairs,
     )
@@ -56,10 +56,11 @@ def _save(path: Path, *sheet, **options) -> None:
   Image.fromarray(picture).save(path)
 
 
-def _of_row(row: Row) -> sheets.Entry:
-  """A row's image with its landmarks."""
+def _of_row(row: Row, landmarks: schema.LandmarkSet) -> sheets.Entry:
+  """A row's image with its landmarks, and its type if that is known."""
   marks = Marks(row.visibility, truth=row.landmarks)
-  caption = f'{row.split}: {row.id}'
+  about = filter(None, [row.split, landmarks.types.get(row.clothes_type)])
+  caption = f'{", ".join(about)}: {row.id}'
   return sheets.Entry(_picture(row.path), row.box, caption, marks)
 
 

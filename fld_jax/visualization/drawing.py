@@ -33,8 +33,9 @@ UNSURE = 0.3  # confidence; the usual threshold of drawings of poses
 FAINT = 0.35  # opacity of what is unsure
 # Of an item's longer side in the picture, and the least and most in pixels.
 RADIUS, MIN_RADIUS, MAX_RADIUS = 1 / 80, 2.5, 8.0
-# Of the picture's longer side, and the least and most in pixels.
-TEXT, MIN_TEXT, MAX_TEXT = 1 / 42, 11, 17
+# Of the picture's longer side and of the item's, and the least and most in
+# pixels.
+TEXT, ITEM_TEXT, MIN_TEXT, MAX_TEXT = 1 / 42, 1 / 14, 11, 17
 HALO = 2  # pixels around letters
 LINE, UNDER = 0.8, 0.45  # opacity of the skeleton, and of what is below it
 KEY_GROUND = (246, 247, 249)
@@ -134,8 +135,7 @@ def draw(
         if item.estimate is not None:
           slots = item.shown[item.unsure[item.shown] == faint]
           _draw_estimate(layer, item, slots, landmarks)
-  size = text_size(image.shape)
-  for slot, corner in placed:
+  for slot, corner, size in placed:
     colour = tuple(int(0.72 * c) for c in _colour(landmarks, slot))
     lettering.write(picture, names[slot], corner, size, colour, HALO)
   return picture
@@ -226,20 +226,27 @@ def radius_of(item: Marks, shape: tuple[int, ...]) -> float:
     item: The item.
     shape: The shape of the picture.
   """
+  return float(np.clip(RADIUS * _side(item, shape), MIN_RADIUS, MAX_RADIUS))
+
+
+def text_size(item: Marks, shape: tuple[int, ...]) -> int:
+  """The height of the letters beside an item's marks in pixels.
+
+  Args:
+    item: The item.
+    shape: The shape of the picture.
+  """
+  size = min(TEXT * max(shape[:2]), ITEM_TEXT * _side(item, shape))
+  return int(np.clip(round(size), MIN_TEXT, MAX_TEXT))
+
+
+def _side(item: Marks, shape: tuple[int, ...]) -> float:
+  """The longer side of an item, or of the picture if it has no box."""
   side = float(max(shape[:2]))
   if item.box is not None and np.isfinite(item.box).all():
     box = np.asarray(item.box, np.float64)
     side = min(side, max(box[2] - box[0], box[3] - box[1]))
-  return float(np.clip(RADIUS * side, MIN_RADIUS, MAX_RADIUS))
-
-
-def text_size(shape: tuple[int, ...]) -> int:
-  """The height of a picture's letters in pixels.
-
-  Args:
-    shape: The shape of the picture.
-  """
-  return int(np.clip(round(TEXT * max(shape[:2])), MIN_TEXT, MAX_TEXT))
+  return side
 
 
 def _colour(landmarks: schema.LandmarkSet, slot: int) -> tuple[int, int, int]:
@@ -414,15 +421,15 @@ def _places(
   items: Sequence[Marks],
   landmarks: schema.LandmarkSet,
   names: Sequence[str],
-) -> tuple[list[tuple[int, tuple[int, int]]], int]:
+) -> tuple[list[tuple[int, tuple[int, int], int]], int]:
   """Finds places for texts where they cover no mark and no other text.
 
   A text stands beside its mark, rather on the side that looks away from the
   item's middle.
 
   Returns:
-    The slot and the upper left corner of each text, and the number of texts
-    that find no place.
+    The slot, upper left corner and height of the letters of each text, and the
+    number of texts that find no place.
   """
   height, width = shape[:2]
   discs = [np.empty((0, 3))]
@@ -441,14 +448,15 @@ def _places(
       truth = np.asarray(item.truth)[shown]
       discs.append(np.column_stack([truth, np.full(len(shown), radius + 4)]))
     middle = points[shown].mean(axis=0)
+    size = text_size(item, shape)
     wanted += [
-      (slot, points[slot], points[slot] - middle, radius) for slot in shown
+      (slot, points[slot], points[slot] - middle, radius, size)
+      for slot in shown
     ]
   discs = np.concatenate(discs)
-  size = text_size(shape)
   taken: list[np.ndarray] = []
   placed, missing = [], 0
-  for slot, point, outwards, radius in wanted:
+  for slot, point, outwards, radius, size in wanted:
     sides = lettering.stamp(names[slot], size, HALO).shape[1::-1]
     rectangle = _free(
       point, outwards, radius, np.array(sides), (width, height), discs, taken
@@ -457,7 +465,8 @@ def _places(
       missing += 1
       continue
     taken.append(rectangle)
-    placed.append((slot, tuple(np.rint(rectangle[:2]).astype(int).tolist())))
+    corner = tuple(np.rint(rectangle[:2]).astype(int).tolist())
+    placed.append((slot, corner, size))
   return placed, missing
 
 

@@ -283,10 +283,10 @@ def test_texts_cover_no_marks_nor_each_other(size):
     (*size, 3), [marks], landmarks, drawing.numbers(landmarks)
   )
   assert len(placed) + missing == 17 and missing <= 5
-  height = drawing.text_size(size)
+  height = drawing.text_size(marks, size)
   cells = [
     np.array([*corner, *np.array(corner) + [height / 2, height]])
-    for _, corner in placed
+    for _, corner, _ in placed
   ]
   for i, a in enumerate(cells):
     inside = ((points > a[:2] + 2) & (points < a[2:] - 2)).all(axis=1)
