@@ -118,6 +118,6 @@ def write(sheet: PredictionSheet, directory: pathlib.Path) -> bool:
     path.unlink(missing_ok=True)
     return False
   encoded = io.BytesIO()
-  Image.fromarray(picture).quantize(256).save(encoded, 'PNG')
+  Image.fromarray(picture).save(encoded, 'PNG')
   write_file(path, encoded.getvalue())
   return True

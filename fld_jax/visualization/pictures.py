@@ -15,6 +15,14 @@ from fld_jax.evaluation.text_tables import percent, words
 from fld_jax.visualization import drawing, sheets
 
 GAP, TEXT = 14, 30  # pixels between the tiles of clusters, and above them
+# Colours with a meaning, which no palette may change.
+_KEPT = (
+  drawing.LEFT,
+  drawing.RIGHT,
+  drawing.MIDDLE,
+  drawing.WHITE,
+  drawing.BLACK,
+)
 TITLE = 44  # pixels above all clusters
 # What is drawn on a cluster's mean image, by the space of the pseudo-labels.
 DRAWN = {
@@ -206,18 +214,19 @@ def photo_png(picture: np.ndarray) -> bytes:
 
   That is a third of the size of one with all colours. Nothing is dithered:
   grain is seen more than the small steps of a palette chosen for the picture.
+  The colours of sides and rims stay what they are.
 
   Args:
     picture: (H, W, 3) uint8 RGB.
   """
   buffer = io.BytesIO()
-  colours = Image.fromarray(picture).quantize(256, kmeans=1)
-  indices = np.array(colours)
-  # The lightest colour is the paper's white.
-  palette = np.array(colours.getpalette()).reshape(-1, 3)
-  white = palette.sum(axis=1).argmax()
-  palette[white] = 255
-  indices[(picture == 255).all(axis=-1)] = white
+  count = 256 - len(_KEPT)
+  chosen = Image.fromarray(picture).quantize(count, kmeans=1)
+  palette = np.array(chosen.getpalette(), np.uint8).reshape(-1, 3)[:count]
+  indices = np.array(chosen)
+  for place, colour in enumerate(_KEPT, len(palette)):
+    indices[(picture == colour).all(axis=-1)] = place
+  palette = np.concatenate([palette, np.array(_KEPT, np.uint8)])
   image = Image.fromarray(indices)
   image.putpalette(palette.ravel().tolist())
   image.save(buffer, 'PNG')

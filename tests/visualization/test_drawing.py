@@ -1,17 +1,28 @@
 import dataclasses
+import io
 import weakref
 
 import cv2
 import numpy as np
 import pytest
 from made_up_runs import make_run
+from matplotlib.axes import Axes
+from PIL import Image
 
 from fld_jax import landmark_sets, papers, schema
 from fld_jax.evaluation import text_tables
 from fld_jax.evaluation.analysis import analyse
 from fld_jax.metrics import normalised_error
 from fld_jax.metrics.predictions import Predictions
-from fld_jax.visualization import curves, drawing, lettering, sheets
+from fld_jax.visualization import (
+  curves,
+  data_plots,
+  drawing,
+  error_plots,
+  lettering,
+  pictures,
+  sheets,
+)
 from fld_jax.visualization.drawing import Marks
 
 HISTORY = [
@@ -319,6 +330,28 @@ def test_text_in_a_corner_is_cut_off():
     lettering.write(picture, 'wide text', corner, 13, halo=2)
 
 
+@pytest.mark.parametrize('kind', ['noise', 'flat', 'ramp'])
+def test_a_palette_keeps_the_colours_that_mean_something(kind):
+  rng = np.random.default_rng(0)
+  y, x = np.mgrid[:90, :120]
+  picture = {
+    'noise': rng.integers(0, 256, (90, 120, 3)),
+    'flat': np.full((90, 120, 3), 90),
+    'ramp': np.stack([x, y, x + y], axis=-1),
+  }[kind].astype(np.uint8)
+  kept = (*COLOUR.values(), (255, 255, 255), (0, 0, 0))
+  for i, colour in enumerate(kept):
+    picture[10 * i : 10 * i + 2] = colour
+  image = Image.open(io.BytesIO(pictures.photo_png(picture)))
+  assert image.mode == 'P' and len(image.getpalette()) <= 768
+  found = np.asarray(image.convert('RGB'))
+  for i, colour in enumerate(kept):
+    assert (found[10 * i : 10 * i + 2] == colour).all()
+  if kind == 'ramp':  # in small steps, and not dithered
+    other = np.abs(found.astype(int) - picture).max()
+    assert other < 24
+
+
 # --- sizes and sheets ---------------------------------------------------------
 
 
@@ -463,6 +496,41 @@ def test_paper_table():
   for row in papers.DFA_TABLE_2.values():
     assert len(row) == 7
     assert np.mean(row[:6]) == pytest.approx(row[6], abs=0.0021)
+
+
+def test_plots_leave_out_what_says_nothing():
+  single = analyse([make_run(num_stages=1, cascade=False)])
+  assert not error_plots.plot_landmarks(single).legends
+  several = analyse([make_run(num_stages=2)])
+  assert error_plots.plot_landmarks(several).legends
+  own = schema.LandmarkSet(('a_left', 'a_right'))
+  run = make_run(landmarks=own, num_stages=1, cascade=False)
+  p = run.predictions
+  p.clothes_type[:] = 0
+  panels = data_plots.plot_data(analyse([run])).axes
+  assert [
+    axes.get_title(loc='left') or axes.get_title() for axes in panels
+  ] == ['visibility']
+  p.visibility[:] = schema.VISIBLE
+  assert data_plots.plot_data(analyse([run])) is None
+
+
+def test_clusters_without_images_are_left_out_and_counted(monkeypatch):
+  run = make_run(num_stages=1)
+  run.evaluation.centres['stage1'][0] += 1e6  # no image is near
+  facts = analyse([run])
+  titles = []
+  text = Axes.text
+  monkeypatch.setattr(
+    Axes, 'text', lambda *a, **k: titles.append(a[3]) or text(*a, **k)
+  )
+  picture = pictures.draw_clusters(facts, facts.first, 'stage1')
+  assert picture.dtype == np.uint8
+  empty = sum(c.mean is None for c in facts.first.clusters['stage1'])
+  assert empty >= 1
+  assert f'; {empty} without images are left out' in titles[0]
+  assert len(titles) == 1 + 4 - empty
+  assert all(title.startswith('Cluster ') for title in titles[1:])
 
 
 def test_curves_hold_the_numbers():
