@@ -4,6 +4,8 @@
                          landmark and the networks that each item passed
   DIR/predictions.csv    the same, one line an item
   DIR/overlays/NAME      the landmarks drawn on the images
+  DIR/overlays/contact_sheet.png
+                         some of the items on one sheet, the least sure first
   DIR/failures.csv       items that could not be used, and why; if there are any
 
 Positions are x, y in pixels of the images as viewers show them (EXIF rotation
@@ -27,7 +29,7 @@ from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_file, write_file
 from fld_jax.files.images import read
 from fld_jax.files.json_files import rounded
-from fld_jax.inference import item_boxes, photos
+from fld_jax.inference import item_boxes, photos, prediction_sheet
 from fld_jax.inference.landmarks import Landmarks, overlay
 from fld_jax.inference.predictor import Predictor
 
@@ -82,6 +84,7 @@ def predict_files(
     predictor.landmark_set.num_landmarks,
     [item.clothes_type for item in items],
   )
+  sheet = prediction_sheet.PredictionSheet()
   with (
     _Writer(output, predictor.landmark_set.names) as writer,
     _Painter(root, output / 'overlays' if overlays else None) as painter,
@@ -94,11 +97,14 @@ def predict_files(
       on_image = []
       for index, landmarks in group:
         writer.write(index, name, landmarks)
+        sheet.add(root / name, name, landmarks)
         on_image.append(landmarks)
       painter.draw(name, on_image)
   failures = [
     (items[i].image, source.failures[i]) for i in sorted(source.failures)
   ]
+  if overlays:
+    prediction_sheet.write(sheet, output / 'overlays')
   _write_failures(output, failures)
   _print_summary(output, len(items), failures, overlays)
   return {'ok': not failures, 'num_items': len(items), 'failures': failures}
@@ -119,7 +125,11 @@ def _print_summary(
     print(f'Failures: {output}/failures.csv')
   print(f'Predictions: {output}/predictions.json, predictions.csv')
   if overlays:
-    print(f'Overlays: {output}/overlays', flush=True)
+    print(
+      f'Overlays: {output}/overlays, some of them on '
+      f'overlays/{prediction_sheet.NAME}',
+      flush=True,
+    )
 
 
 def _write_failures(
