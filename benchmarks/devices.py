@@ -313,6 +313,7 @@ def restarts(arguments: argparse.Namespace) -> None:
     fields = {'seed': seed, 'batch_size': BATCH}
     fields |= {f'stages[{i}].train_epochs': arguments.epochs for i in range(3)}
     fields |= {f'stages[{i}].eval_epochs': 1.0 for i in range(3)}
+    fields |= {f'stages[{i}].min_steps': 0 for i in range(3)}
     row = []
     for name, plan in (('unbroken', [(1, 4, None)]), ('restarted', parts)):
       workdir = pathlib.Path(arguments.output) / f'{name}{seed}'

@@ -177,7 +177,7 @@ def files(arguments: argparse.Namespace) -> None:
   Args:
     arguments: The command line's arguments.
   """
-  root, names = photos.find(arguments.images)
+  root, names = photos.find(arguments.images)[:2]
   paths = [root / name for name in names]
   predictor = Predictor.load(arguments.workdir)
   together = lambda: predictor(paths)

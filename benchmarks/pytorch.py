@@ -59,6 +59,7 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
   config.stages[0].train_epochs = arguments.epochs
   # One evaluation, so that the best checkpoint is the last.
   config.stages[0].eval_epochs = arguments.epochs
+  config.stages[0].min_steps = 0
   return config
 
 

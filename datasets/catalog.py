@@ -330,7 +330,8 @@ def _declared(text: str, names: tuple[str, ...]) -> tuple:
     return ()
   pairs = [tuple(pair.strip().split(':')) for pair in text.split(',')]
   # Names have underscores where files may have blanks.
-  pairs = [tuple('_'.join(name.split()) for name in pair) for pair in pairs]
+  words = lambda name: name.replace('_', ' ').split()
+  pairs = [tuple('_'.join(words(name)) for name in pair) for pair in pairs]
   each = [name for pair in pairs for name in pair]
   wrong = [name for name in each if name not in names]
   if wrong or any(len(pair) != 2 for pair in pairs) or len({*each}) < len(each):

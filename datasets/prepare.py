@@ -14,6 +14,7 @@ from fld_jax.datasets.catalog import (
   whole_set,
 )
 from fld_jax.datasets.common.folder_builder import FolderBuilder
+from fld_jax.files.atomic import unwritable
 from fld_jax.schema import LandmarkSet
 
 
@@ -96,9 +97,13 @@ def prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
 
   Raises:
     InputError: The name is unknown, or the folder or a file in it is wrong.
+    Unwritable: The disk is full or read-only; what is finished is kept.
   """
   builder = make_builder(config)
-  builder.download_and_prepare(file_format='array_record')
+  with unwritable(
+    f'config.dataset.data_dir={config.data_dir}: the records of {config.name}'
+  ):
+    builder.download_and_prepare(file_format='array_record')
   return builder
 
 
@@ -124,9 +129,11 @@ def make_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     config: The config's part `dataset`.
 
   Raises:
-    InputError: The name is unknown, or files are missing.
+    InputError: The name is unknown, files are missing, or the landmarks that
+      they and the config declare are wrong.
   """
   row = find(config.name)
+  whole_set(config)  # refuses wrong landmarks before anything is prepared
   with instructions(config.name):
     if row.source:
       check_manual_dir(config)

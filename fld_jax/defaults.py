@@ -1,11 +1,14 @@
 """Every config field once, with its default value, unit and meaning."""
 
 import os
+import pathlib
 
 from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.datasets.catalog import DATASETS, find
+from fld_jax.errors import InputError
+from fld_jax.files.json_files import read_json
 
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
@@ -83,7 +86,6 @@ def base(dataset: str) -> ConfigDict:
   )
   config.dataset.seed = 0  # of the synthetic garments
   config.dataset.update(row.overrides)
-  config.dataset.update(row.overrides)
 
   config.input = ConfigDict()
   config.input.size = 224  # side of the crop that networks see, in pixels
@@ -107,8 +109,9 @@ def base(dataset: str) -> ConfigDict:
   # Largest change of contrast, tint and brightness, as a share.
   config.augment.colour = 0.0
 
-  # File of torchvision's weights (.pth or .safetensors) that the trunks of
-  # networks with random weights start from instead, see `start_pretrained`.
+  # What networks with random weights start from instead: a file of
+  # torchvision's weights (.pth or .safetensors) for the trunk, or the folder of
+  # a run for all that fits, see `start_pretrained`.
   config.pretrained = ''
   # Factor of the offsets that stages after the first predict
   # (docs/methods.md A3).
@@ -206,19 +209,75 @@ TABLE_FIELDS = {
 
 
 def start_pretrained(config: ConfigDict, path: str) -> None:
-  """Sets what a start from weights for ImageNet asks of a config.
+  """Sets what a start from trained weights asks of a config.
+
+  Networks see images as those did that the weights are of: weights for ImageNet
+  in its normalisation, those of another run in that run's.
 
   Args:
     config: A config with a `model`.
-    path: File of torchvision's weights, for `config.pretrained`; '' changes
-      nothing.
+    path: File of torchvision's weights or folder of a run, for
+      `config.pretrained`; '' changes nothing.
+
+  Raises:
+    InputError: If a folder is not of a run.
   """
   if not path:
     return
   config.pretrained = path
+  if os.path.isdir(os.path.expanduser(path)):
+    saved, _ = find_run(pathlib.Path(path).expanduser())
+    _take_input(config, saved['config'])
+    return
   config.input.mean, config.input.std = IMAGENET_MEAN, IMAGENET_STD
   if 'batch_norm' in config.model.trunk:  # vgg16-....pth, vgg16_bn-....pth
     config.model.trunk.batch_norm = '_bn' in os.path.basename(path)
+
+
+def find_run(path: pathlib.Path) -> tuple[dict, pathlib.Path]:
+  """Reads the manifest of the run that `config.pretrained` names.
+
+  Args:
+    path: The folder W of a run, or W/stages/NAME, or W/stages/NAME/NETWORK.
+
+  Returns:
+    The manifest, its config with present names; and W.
+
+  Raises:
+    InputError: If there is no run, or its manifest is damaged.
+  """
+  path = pathlib.Path(os.path.abspath(path))
+  for workdir in (path, *path.parents[:3]):
+    file = workdir / 'manifest.json'
+    if file.is_file():
+      break
+  else:
+    raise InputError(
+      f'config.pretrained is {path}, which is no folder of a run: it holds no '
+      "manifest.json. Give a run's W or W/stages/NAME/NETWORK, or a file of "
+      "torchvision's weights"
+    )
+  saved = read_json(file)
+  try:
+    config = saved['config'] = translate(saved['config'])
+    for field in ('mean', 'std'):
+      numbers = [float(value) for value in config['input'][field]]
+      if len(numbers) != 3:
+        raise ValueError(f'input.{field} has {len(numbers)} numbers, not 3')
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise InputError(
+      f'{file}, config: is not what a training left ({error})'
+    ) from error
+  return saved, workdir
+
+
+def _take_input(config: ConfigDict, saved: dict) -> None:
+  """Sets how images are normalised, and a VGG, to those of a saved config."""
+  for field in ('mean', 'std'):
+    config.input[field] = tuple(saved['input'][field])
+  theirs = saved['model'].get('trunk', {})
+  if 'batch_norm' in config.model.trunk and 'batch_norm' in theirs:
+    config.model.trunk.batch_norm = theirs['batch_norm']
 
 
 def stage(name: str) -> ConfigDict:
@@ -233,8 +292,12 @@ def stage(name: str) -> ConfigDict:
   # 0 counts (docs/methods.md 1.7).
   config.train_steps = 10_000
   config.train_epochs = 0.0  # length of the training in epochs
+  # Least length of a training that is given in epochs, in steps: what few
+  # images need to be learnt from. 0 for none.
+  config.min_steps = 0
   # Steps between two evaluations on the split tune, after which a checkpoint is
-  # saved; of steps and epochs, the first that is not 0 counts.
+  # saved; of steps and epochs, the first that is not 0 counts. In epochs there
+  # are more evaluations, without a checkpoint, if there were fewer than ten.
   config.eval_steps = 500
   config.eval_epochs = 0.0  # epochs between two such evaluations
   # Initial weights: 'random', or those of the 'previous' stage.
@@ -315,6 +378,35 @@ def restore(saved: dict) -> ConfigDict:
   for stage, fields in zip(config.stages, stages, strict=True):
     stage.update(fields)
   config.lock()
+  return config
+
+
+def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
+  """A config for going on with a run that began before there was a field.
+
+  Of a field that changes what is computed, the run keeps the value under which
+  it began: a stage without `min_steps` has no least length.
+
+  Args:
+    config: The config of this start; it is left as it is.
+    saved: The config in the run's manifest, or {}.
+
+  Returns:
+    The config to go on with.
+  """
+  config = config.copy_and_resolve_references()
+  # A copied config shares the stages, which are a tuple.
+  config.stages = tuple(
+    stage.copy_and_resolve_references() for stage in config.stages
+  )
+  for stage, begun in zip(config.stages, saved.get('stages', ()), strict=False):
+    if 'min_steps' not in begun:
+      stage.min_steps = 0
+  weights = config.pretrained
+  if weights and weights == saved.get('pretrained'):
+    # A training that has begun no longer needs them.
+    if not os.path.exists(os.path.expanduser(weights)):
+      _take_input(config, saved)
   return config
 
 

@@ -23,6 +23,14 @@ class InputError(Exception):
     self.kind = kind
 
 
+class Unwritable(Exception):
+  """What was to be written could not be: a full or read-only disk.
+
+  `main` prints it without a traceback and exits with status 1: what is to be
+  mended is the disk, and the same command then goes on.
+  """
+
+
 class LostProcess(Exception):
   """Another process of the run ended or hangs, so this one must end too."""
 

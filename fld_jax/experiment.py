@@ -1,7 +1,7 @@
 """A run: prepare data, train what is left to train, evaluate, report."""
 
 import contextlib
-import os
+import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -10,24 +10,30 @@ import jax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from fld_jax import ablation, input_pipeline
+from fld_jax import ablation, defaults, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import resolve
+from fld_jax.datasets.catalog import whole_set
 from fld_jax.datasets.common.folder_builder import FolderBuilder
-from fld_jax.datasets.prepare import prepared_builder
+from fld_jax.datasets.prepare import describe, prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.evaluation import (
+  baseline,
   evaluate,
   evaluated_run,
   results,
   text_tables,
 )
+from fld_jax.evaluation.baseline import MeanPosition
 from fld_jax.files import atomic, json_files
 from fld_jax.report import report
 from fld_jax.runtime import manifest, processes
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import checks, train_cascade
+from fld_jax.visualization.history import HistoryFiles
+
+logger = logging.getLogger('fld_jax')
 
 
 def run(
@@ -54,12 +60,7 @@ def run(
     InputError: If the config, the data or the folder has a fault that the user
       can correct.
   """
-  # Later starts find their compiled programs in this folder. The environment
-  # variable JAX_COMPILATION_CACHE_DIR takes precedence.
-  if not jax.config.jax_compilation_cache_dir:
-    jax.config.update(
-      'jax_compilation_cache_dir', os.path.expanduser('~/.cache/fld_jax/xla')
-    )
+  _keep_compiled_programs()
   if mode == 'ablation':
     return ablation.run_rows(
       config,
@@ -67,10 +68,17 @@ def run(
       lambda row, folder: run(row, folder, mode='train', splits=splits),
       splits[0],
     )
+  begun = manifest.read_manifest(workdir)
+  if mode == 'train' and begun:
+    config = defaults.as_begun(config, begun['config'])
   # Here alone the config of a run becomes objects, which are handed down.
   setup = resolve(config)
   checks.check_config(config, setup)
-  if mode == 'train' and not manifest.read_manifest(workdir):
+  if begun:
+    # Before the data are prepared, which can take hours.
+    fields = '' if mode == 'train' else manifest.NETWORK_FIELDS
+    manifest.compare_configs(workdir, begun, config, fields)
+  elif mode == 'train':
     checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
@@ -78,13 +86,24 @@ def run(
   prepare = lambda: bool(prepared_builder(config.dataset))
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
+  if mode == 'train' and processes.is_main():
+    for line in describe(builder, whole_set(config.dataset)):
+      logger.info('%s', line)
   for split in splits:
     # An unknown split is refused before anything is trained.
-    input_pipeline.Records(builder, split, only=setup.selected)
+    field = 'config.eval_splits' if split in config.eval_splits else '--split'
+    input_pipeline.Records(builder, split, only=setup.selected, field=field)
   with contextlib.ExitStack() as stack:
     processes.call_on_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
-      train_cascade.train_cascade(config, setup, builder, workdir, parallel)
+      train_cascade.train_cascade(
+        config,
+        setup,
+        builder,
+        workdir,
+        parallel,
+        HistoryFiles(workdir).write,
+      )
     stages, history = store.load_cascade(config, setup, workdir)
     trained = Cascade(stages, setup, parallel)
     return {
@@ -93,6 +112,26 @@ def run(
       )
       for split in splits
     }
+
+
+def _keep_compiled_programs() -> None:
+  """Lets every later start find the programs that this one compiles.
+
+  Whoever sets JAX_COMPILATION_CACHE_DIR decides for themselves.
+  """
+  if jax.config.jax_compilation_cache_dir:
+    return
+  folder = pathlib.Path('~/.cache/fld_jax/xla').expanduser()
+  problem = atomic.writing_problem(folder)
+  if problem:
+    logger.warning(
+      'Compiled programs are not kept, and each start compiles anew: %s %s. '
+      'JAX_COMPILATION_CACHE_DIR names another folder.',
+      folder,
+      problem,
+    )
+    return
+  jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 def _lock(
@@ -160,16 +199,43 @@ def _evaluate_and_report(
     },
     epsilon=trained.stages[-1].epsilon,
   )
+  guess = _guess(directory, evaluation, workdir)
   _write(directory, evaluation, metrics, builder)
   run = evaluated_run.EvaluatedRun(
     label=workdir.absolute().name,
     evaluation=evaluation,
     figures=json_files.rounded(metrics),  # equal to those of metrics.json
     image=evaluated_run.image_reader(builder, evaluation),
+    guess=guess,
   )
   report.write_report([run], directory)
-  _print(directory, split, metrics)
+  _print(directory, split, metrics, guess)
   return metrics
+
+
+def _guess(
+  directory: pathlib.Path, evaluation: results.Evaluation, workdir: pathlib.Path
+) -> dict | None:
+  """Writes baseline.json of an evaluated split.
+
+  Args:
+    directory: The folder of the evaluation.
+    evaluation: The evaluated split.
+    workdir: The run's folder.
+
+  Returns:
+    The file's content; None, and no file, if the run's training left no mean
+    positions of these landmarks.
+  """
+  path = directory / 'baseline.json'
+  truth = evaluation.predictions
+  guess = MeanPosition.read(truth.landmark_set, workdir)
+  if guess is None:
+    path.unlink(missing_ok=True)
+    return None
+  figures = json_files.rounded(guess.figures(truth))
+  json_files.write_json(path, figures)
+  return figures
 
 
 def _write(
@@ -186,9 +252,21 @@ def _write(
   evaluation.save(directory / 'evaluation.npz')
 
 
-def _print(directory: pathlib.Path, split: str, metrics: dict) -> None:
-  """Prints the table of NE, and the paths of the files that were written."""
+def _print(
+  directory: pathlib.Path, split: str, metrics: dict, guess: dict | None
+) -> None:
+  """Prints the table of NE, and the paths of the files that were written.
+
+  Args:
+    directory: The folder of the evaluation.
+    split: Name of the split.
+    metrics: The metrics.
+    guess: The figures of the constant guess, None if they are not known.
+  """
   print(f'\n{split}: NE in % of the box\n{text_tables.format_table(metrics)}')
+  if guess:
+    macro = guess['ne']['macro']
+    print(f'{baseline.compare(metrics["ne"]["macro"], macro)}\n')
   print(
     f'Figures: {directory}/metrics.json\n'
     f'Predictions: {directory}/predictions.json\n'

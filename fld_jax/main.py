@@ -5,10 +5,10 @@ python -m fld_jax.main --help
 
 import functools
 import logging as std_logging
-import os
 import pathlib
 import sys
 import textwrap
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
@@ -23,7 +23,15 @@ from fld_jax.config import (
   find_flag,
   set_xla_cpu_flags,
 )
-from fld_jax.errors import START_AGAIN, InputError, LostProcess, Preempted
+from fld_jax.errors import (
+  START_AGAIN,
+  InputError,
+  LostProcess,
+  Preempted,
+  Unwritable,
+)
+from fld_jax.files.atomic import disk_problem
+from fld_jax.runtime import terminal
 
 # --- Flags. `_expand` replaces the short ones by longer ones.
 
@@ -139,7 +147,7 @@ def _prepare() -> None:
 def _print_config() -> None:
   from fld_jax import config_fields
 
-  _show(config_fields.describe(_CONFIG.value))
+  print(config_fields.describe(_CONFIG.value))
 
 
 def _experiment(mode: str) -> None:
@@ -389,10 +397,32 @@ def _check_mode(name: str | None) -> None:
     )
 
 
+def _check_not_empty(argv: list[str]) -> None:
+  """Refuses a flag of a mode that is given without a value.
+
+  Most often a variable of the shell is not set; for a path that would mean the
+  present folder.
+  """
+  for name in sorted({x for mode in MODES.values() for x in _flags(mode)}):
+    value = find_flag(argv, name)
+    if value is not None and not value.strip(' ,'):
+      raise InputError(
+        f'--{name} is given without a value: is a variable of the shell not '
+        'set? Give a value, or leave the flag out.'
+      )
+
+
+def _flags(mode: Mode) -> tuple[str, ...]:
+  """The names of a mode's flags that take a value, and of --mode."""
+  names = ('mode', *mode.needs, *mode.takes)
+  return tuple(x for x in names if not flags.FLAGS[x].boolean)
+
+
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags; a mistake in one becomes an `InputError` of one sentence."""
   try:
     _check_mode(find_flag(argv, 'mode'))
+    _check_not_empty(argv)
     argv = _expand(argv)
     find_config(argv)  # a missing file would end in a traceback much later
     rest = flags.FLAGS(argv)
@@ -450,31 +480,64 @@ def _run() -> int | None:
 
 
 def main() -> None:
-  """Runs the program; mistakes of the user end in one line and status 2."""
+  """Runs the program; mistakes of the user end in one line and status 2.
+
+  So does a disk that cannot be written to, with status 1, and Ctrl-C, with
+  status 130.
+  """
   logging.use_absl_handler()
   # At lower levels orbax and TFDS write pages a checkpoint.
   logging.set_verbosity(logging.ERROR)
   std_logging.getLogger('fld_jax').setLevel(std_logging.INFO)
+  # Of broken EXIF data, which name no file; what counts, `files.images` says.
+  warnings.filterwarnings('ignore', category=UserWarning, module='PIL')
+  with (
+    terminal.guarded_streams() as stdout_problem,
+    terminal.heard_interrupts(_interrupted),
+  ):
+    try:
+      _run_or_end()
+    except SystemExit as end:
+      problem = stdout_problem()
+      if problem and not end.code:
+        _end(1, f'error: the standard output cannot be written ({problem})')
+      raise
+
+
+def _run_or_end() -> None:
   try:
     if _HELP_FLAGS & set(sys.argv[1:]):
-      _show(_help(sys.argv))
+      print(_help(sys.argv))
       sys.exit()
     app.run(lambda argv: sys.exit(_run()), flags_parser=_parse)
   except InputError as error:
     _end(2, f'error: {error}')
+  except Unwritable as error:
+    _end(1, f'error: {error}')
   except LostProcess as error:
     _end(1, f'error: {error}', wait_for_others=False)
   except Preempted as word:
-    _end(START_AGAIN, f'{word} Start the same command again.')
+    by_hand = terminal.interrupted()
+    status = terminal.INTERRUPTED if by_hand else START_AGAIN
+    _end(status, f'{word} Start the same command again.')
+  except KeyboardInterrupt:
+    terminal.leave(_interrupted())
+  except Exception as error:
+    if terminal.interrupted():  # libraries make other errors of it
+      terminal.leave(_interrupted())
+    problem = disk_problem(error)
+    if problem is None:
+      raise
+    _end(1, f'error: {problem}')
 
 
-def _show(text: str) -> None:
-  """Prints a text; a reader that has seen enough, such as `head`, may leave."""
-  try:
-    print(text, flush=True)
-  except BrokenPipeError:
-    # Python flushes once more at its end, which would fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _interrupted() -> str:
+  """The line that a Ctrl-C ends in."""
+  mode = find_flag(sys.argv, 'mode') or _MODE.default
+  again = ''
+  if mode in ('train', 'ablation', 'prepare', 'predict'):
+    again = '; the same command goes on with what is saved'
+  return f'Interrupted: --mode={mode} did not come to its end{again}.'
 
 
 def _end(status: int, word: str, **options) -> NoReturn:

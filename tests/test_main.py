@@ -2,8 +2,10 @@
 
 import os
 import resource
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from places import ROOT
 
 import fld_jax
-from fld_jax import config_fields, defaults, main
+from fld_jax import config_fields, defaults, experiment, main
 from fld_jax.config import XLA_CPU_FLAGS, did_you_mean
 from fld_jax.configs import (
   base,
@@ -26,6 +28,7 @@ from fld_jax.configs import (
 from fld_jax.errors import InputError
 from fld_jax.inference import landmarks, predictor
 from fld_jax.landmark_sets import FASHION_8
+from fld_jax.runtime import terminal
 
 
 def run(*arguments, program=('-m', 'fld_jax.main'), **variables):
@@ -337,12 +340,168 @@ def test_command(tmp_path):
 @pytest.mark.parametrize(
   'words', ['--help', '--mode=config --config=configs/dfa.py:size=tiny']
 )
-def test_a_reader_that_leaves_ends_the_text(words):
+@pytest.mark.parametrize('reader', ['head -n 1', 'true'])
+def test_a_reader_that_leaves_ends_the_text(words, reader):
   done = subprocess.run(
-    ['bash', '-c', f'{sys.executable} -m fld_jax.main {words} | head -n 1'],
+    [
+      'bash',
+      '-c',
+      f'set -o pipefail; {sys.executable} -m fld_jax.main {words} | {reader}',
+    ],
     cwd=ROOT,
     capture_output=True,
     text=True,
   )
-  assert done.stdout.count('\n') == 1
-  assert done.stderr == ''
+  assert done.stdout.count('\n') == (reader != 'true')
+  assert (done.returncode, done.stderr) == (0, '')
+
+
+@pytest.mark.parametrize(
+  ('streams', 'status', 'words'),
+  [
+    ('>/dev/full', 1, 'the standard output cannot be written (No space'),
+    ('2>/dev/full', 0, ''),
+    ('>&- 2>&-', 0, ''),
+    ('>&-', 0, ''),
+  ],
+)
+def test_streams_that_take_nothing(streams, status, words):
+  done = subprocess.run(
+    ['bash', '-c', f'{sys.executable} -m fld_jax.main --help {streams}'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == status
+  assert words in done.stderr and len(done.stderr.splitlines()) == bool(words)
+
+
+@pytest.mark.parametrize(
+  'variables',
+  [
+    {'PYTHONIOENCODING': 'ascii'},
+    {'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'},
+  ],
+)
+def test_terminals_without_the_characters(variables, tmp_path):
+  name = os.fsencode(tmp_path) + '/日本caf'.encode() + b'\xe9'
+  os.mkdir(name)
+  command = [sys.executable, '-m', 'fld_jax.main', '--mode=predict']
+  for flag in (b'--images=', b'--output='):
+    done = subprocess.run(
+      [*command, '--workdir=W', '--config=configs/dfa.py', flag + name]
+      + ['--images=X' if flag != b'--images=' else f'--output={tmp_path}/o'],
+      cwd=ROOT,
+      capture_output=True,
+      env={**os.environ, 'PYTHONPATH': str(ROOT), **variables},
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.decode('ascii').splitlines()
+    assert line.startswith('error: ')
+
+
+# --- Flags without a value
+
+
+@pytest.mark.parametrize('name', main.MODES)
+def test_flags_without_a_value(name):
+  """Of every mode and in both forms: most often a shell's variable is unset."""
+  mode = main.MODES[name]
+  for flag in sorted({*mode.needs, *mode.takes}):
+    if main.flags.FLAGS[flag].boolean:
+      continue
+    for given in ([f'--{flag}='], [f'--{flag}', ''], [f'--{flag}= ']):
+      argv = ['main', f'--mode={name}', '--workdir=W', *given]
+      with pytest.raises(InputError, match=f'--{flag} is given without a val'):
+        main._parse(argv)
+
+
+# --- A changed config
+
+
+def test_a_changed_config_is_refused_before_data_are_prepared(
+  trained_workdir, tiny_config, tmp_path
+):
+  config = tiny_config()
+  config.seed, config.dataset.data_dir = 7, str(tmp_path)
+  with pytest.raises(InputError, match='config.seed was 0 and now is 7'):
+    experiment.run(config, trained_workdir, mode='train', splits=('test',))
+  assert not list(tmp_path.iterdir())
+
+
+# --- Ctrl-C
+
+
+SLOW = """
+import signal, sys, time
+from fld_jax import main
+{handler}
+def work():
+  print('ready', flush=True)
+  {work}
+mode = main.MODES['{mode}']
+main.MODES['{mode}'] = mode._replace(run=work, needs=())
+sys.argv = ['main', '--mode={mode}']
+main.main()
+"""
+SLEEPS = 'time.sleep(60)'
+# One instruction of Python's, for minutes, as the compilation of a network is.
+DEAF = 'import hashlib; hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)'
+
+
+def interrupted(mode, work, times=1, handler=''):
+  """(status, stderr) of the program whose mode was interrupted."""
+  program = SLOW.format(mode=mode, work=work, handler=handler)
+  with subprocess.Popen(
+    [sys.executable, '-c', program],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+  ) as running:
+    assert running.stdout.readline() == 'ready\n'
+    for _ in range(times):
+      time.sleep(0.2)
+      running.send_signal(signal.SIGINT)
+    try:
+      _, said = running.communicate(timeout=60)
+    finally:
+      running.kill()
+  return running.returncode, said
+
+
+@pytest.mark.parametrize('mode', main.MODES)
+def test_ctrl_c_is_one_line(mode):
+  status, said = interrupted(mode, SLEEPS)
+  (line,) = said.splitlines()
+  assert status == 130
+  assert line.startswith(f'Interrupted: --mode={mode} did not come to its end')
+
+
+@pytest.mark.parametrize('times', [1, 2])
+def test_ctrl_c_where_python_does_not_hear_it(times):
+  """At the second one at once, at the first after a few seconds."""
+  start = time.monotonic()
+  status, said = interrupted('predict', DEAF, times)
+  assert status == 130 and len(said.splitlines()) == 1
+  assert (time.monotonic() - start < terminal.GRACE_SECONDS) == (times == 2)
+
+
+@pytest.mark.parametrize(
+  'work',
+  [
+    'class A:\n    def __del__(self): time.sleep(60)\n  A()',
+    'try: time.sleep(60)\n  except KeyboardInterrupt: raise ImportError',
+  ],
+)
+def test_ctrl_c_that_libraries_lose(work):
+  """In the end of an object, or as another error."""
+  status, said = interrupted('doctor', work)
+  assert status == 130 and len(said.splitlines()) == 1
+
+
+def test_ctrl_c_that_is_ignored_stays_so():
+  """As for what a shell starts in the background."""
+  handler = 'signal.signal(signal.SIGINT, signal.SIG_IGN)'
+  status, said = interrupted('doctor', 'time.sleep(1)', handler=handler)
+  assert (status, said) == (0, '')

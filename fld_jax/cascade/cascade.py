@@ -258,10 +258,13 @@ class Cascade:
     batches = input_pipeline.eval_batches(
       records, self.setup.pipeline, augment=augment, share=share
     )
+    # Of the process with the largest share: all ask equally often.
+    size = self.setup.pipeline.batch_size // share[1]
+    rounds = -(-len(records) // (share[1] * size))
     rows = {}
 
     def predict() -> int:
-      own, count = self._predict_some(batches, keep)
+      own, count = self._predict_some(_asked(batches, rounds), keep)
       rows.update(own)
       return count
 
@@ -343,6 +346,22 @@ class Cascade:
         results.setdefault(int(place), []).append(
           {key: value[i] for key, value in out.items()}
         )
+
+
+def _asked(batches: Iterable[dict], rounds: int) -> Iterator[dict]:
+  """The batches; before each, asks whether the run shall end.
+
+  Args:
+    batches: Batches, at most so many.
+    rounds: The number of times to ask, the same on all processes.
+  """
+  done = 0
+  for batch in batches:
+    processes.end_if_preempted()
+    done += 1
+    yield batch
+  for _ in range(done, rounds):
+    processes.end_if_preempted()
 
 
 def _check_count(count: int) -> None:

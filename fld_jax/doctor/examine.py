@@ -27,7 +27,7 @@ from fld_jax.datasets.prepare import make_builder
 from fld_jax.doctor import near_duplicates, sheets, sides, summary
 from fld_jax.doctor.row_index import RowIndex
 from fld_jax.errors import Findings, InputError
-from fld_jax.files.atomic import write_file
+from fld_jax.files.atomic import unwritable, write_file
 from fld_jax.files.images import decode_image
 
 # Titles of InputError's kinds; kind 'config' is not a mistake of the folder.
@@ -144,6 +144,7 @@ def examine(config_dataset: ConfigDict, directory: str | os.PathLike) -> dict:
   Raises:
     InputError: The folder or its lists are missing, or a setting is wrong.
       Every other mistake is in the returned value.
+    Unwritable: The disk is full or read-only; the table is printed before.
   """
   if not catalog.find(config_dataset.name).source:
     raise InputError(
@@ -174,18 +175,21 @@ def examine(config_dataset: ConfigDict, directory: str | os.PathLike) -> dict:
       'sides': _sides(index, tally),
     }
     found['ok'] = _ok(found)
-    directory.mkdir(parents=True, exist_ok=True)
-    sheets.write(
-      directory,
-      index.spread(NUM_PICTURES),
-      found['near_duplicates']['pairs'],
-      tally.landmarks,
-    )
-  text = json.dumps(found, indent=2)
-  write_file(directory / 'doctor.json', f'{text}\n'.encode())
-  table = summary.text(found)
-  write_file(directory / 'doctor.txt', table.encode())
-  print(f'\n{table}\nWritten to {directory}', flush=True)
+    # Before anything is written: it is worth as much where no file can be.
+    table = summary.text(found)
+    print(f'\n{table}', flush=True)
+    with unwritable(f'{directory}: the findings'):
+      directory.mkdir(parents=True, exist_ok=True)
+      text = json.dumps(found, indent=2)
+      write_file(directory / 'doctor.json', f'{text}\n'.encode())
+      write_file(directory / 'doctor.txt', table.encode())
+      sheets.write(
+        directory,
+        index.spread(NUM_PICTURES),
+        found['near_duplicates']['pairs'],
+        tally.landmarks,
+      )
+  print(f'Written to {directory}', flush=True)
   return found
 
 

@@ -27,12 +27,15 @@ class EvaluatedRun:
     evaluation: The contents of evaluation.npz.
     figures: The contents of metrics.json.
     image: Function from a row, 0 to n - 1, to its (H, W, 3) uint8 RGB image.
+    guess: What baseline.json holds, see `baseline`; None if the evaluation
+      left none.
   """
 
   label: str
   evaluation: results.Evaluation
   figures: dict
   image: Callable[[int], np.ndarray]
+  guess: dict | None = None
 
   @property
   def predictions(self) -> Predictions:
@@ -173,11 +176,13 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> EvaluatedRun:
       f'The images that {place} was evaluated on cannot be read: {error}\n'
       'If they were moved, evaluate it again with --manual_dir=FOLDER.'
     ) from error
+  guess = folder / 'baseline.json'
   return EvaluatedRun(
     label=label,
     evaluation=evaluation,
     figures=json_files.read_json(folder / 'metrics.json'),
     image=image_reader(builder, evaluation),
+    guess=json_files.read_json(guess) if guess.exists() else None,
   )
 
 

@@ -1,23 +1,113 @@
 """Image files: headers, decoding and the conversion to RGB.
 
 All functions say the same of the same damage. Their errors are of kind 'image'.
+No function waits for a file that is no file (a pipe, a device), and none starts
+another program for a format that Pillow leaves to one (PostScript).
 """
 
 import contextlib
+import errno
+import functools
 import io
 import os
-import pathlib
+import stat
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from fld_jax.errors import InputError, printable
+from fld_jax.files.file_names import encoded
 from fld_jax.geometry import upright_size
 
 MAX_PIXELS = 89_478_485  # of an image; Pillow warns at this, and goes on
 _WHOLE = 'a whole image file'
+# Formats that are never read. Pillow starts Ghostscript for EPS; an IPTC file
+# holds another file of any format, also of that one; of MPEG it knows the
+# header alone.
+UNSAFE_FORMATS = ('EPS', 'IPTC', 'MPEG')
+# Endings of images that Pillow does not read: photos of phones, raw files of
+# cameras, drawings. A raw file can look like a TIFF of a thumbnail's size.
+RAW_ENDINGS = frozenset(
+  """
+  .3fr .ari .arw .bay .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef
+  .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f
+  """.split()
+)
+UNREAD_ENDINGS = RAW_ENDINGS | frozenset(
+  """
+  .ai .avif .avifs .djvu .emf .eps .exr .hdr .heic .heics .heif .heifs .hif
+  .jp2 .jxl .jxr .psb .ps .svg .svgz .wdp .webp .wmf .xcf
+  """.split()
+)
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+  """The formats that are read, as Pillow names them.
+
+  Those that Pillow decodes by itself: neither the UNSAFE_FORMATS, nor those
+  that it only recognises and leaves to another package.
+  """
+  try:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+  except ImportError:
+    pass  # it is optional, and without it HEIC is a format that is not read
+  Image.init()
+  stub = ImageFile.StubImageFile
+  return tuple(
+    name
+    for name, (factory, _) in Image.OPEN.items()
+    if name not in UNSAFE_FORMATS
+    and not (isinstance(factory, type) and issubclass(factory, stub))
+  )
+
+
+@functools.cache
+def endings() -> frozenset[str]:
+  """The endings of files that are read, '.jpg' for example, in lower case."""
+  known = {*formats(), 'MPO'}  # a JPEG with more pictures behind it
+  return frozenset(
+    ending
+    for ending, name in Image.registered_extensions().items()
+    if name in known
+  )
+
+
+@contextlib.contextmanager
+def opened_file(path: str | os.PathLike, subject: str) -> Iterator[BinaryIO]:
+  """A file to read bytes from; what is no file is refused, not waited for.
+
+  Args:
+    path: The path of the file.
+    subject: What messages begin with; a verb follows.
+
+  Raises:
+    InputError: It is a folder, a pipe, a socket or a device.
+    OSError: It cannot be opened.
+  """
+  kinds = {
+    stat.S_IFDIR: 'folder',
+    stat.S_IFIFO: 'named pipe',
+    stat.S_IFSOCK: 'socket',
+    stat.S_IFCHR: 'device',
+    stat.S_IFBLK: 'device',
+  }
+  # Asked before, since to open a device can do something; and again, since
+  # another file may have taken the name.
+  mode = os.stat(path).st_mode
+  if stat.S_ISREG(mode):
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, 'rb') as file:
+      mode = os.fstat(descriptor).st_mode
+      if stat.S_ISREG(mode):
+        yield file
+        return
+  kind = kinds.get(stat.S_IFMT(mode), 'special file')
+  raise InputError(f'{subject} is a {kind}, must be a file', 'image')
 
 
 def read(path: str | os.PathLike) -> np.ndarray:
@@ -32,8 +122,18 @@ def read(path: str | os.PathLike) -> np.ndarray:
   Raises:
     InputError: The file is missing, damaged, too large or not an image.
   """
-  with _opened(path, f'{path}:') as image:
-    return to_rgb(image, str(path))
+  name = shown(path)
+  with _opened(path, f'{name}:') as image:
+    return to_rgb(image, name)
+
+
+def shown(path: str | os.PathLike) -> str:
+  """A path as messages show it, in one line of printable characters.
+
+  Args:
+    path: The path of a file.
+  """
+  return printable(encoded(os.fsdecode(path)), 4096)
 
 
 def to_rgb(image: Image.Image, name: str) -> np.ndarray:
@@ -67,11 +167,11 @@ def to_rgb(image: Image.Image, name: str) -> np.ndarray:
   return np.asarray(image.convert('RGB'))
 
 
-def decode(encoded: bytes, name: str = 'The image') -> np.ndarray:
+def decode(content: bytes, name: str = 'The image') -> np.ndarray:
   """Decodes a record's image as a viewer shows it, as `read` does.
 
   Args:
-    encoded: The bytes of an image file.
+    content: The bytes of an image file.
     name: The image's name in messages.
 
   Returns:
@@ -80,7 +180,7 @@ def decode(encoded: bytes, name: str = 'The image') -> np.ndarray:
   Raises:
     InputError: The image is damaged, too large or not an image.
   """
-  with _opened(io.BytesIO(encoded), f'{name}:') as image:
+  with _opened(io.BytesIO(content), f'{name}:') as image:
     return to_rgb(image, name)
 
 
@@ -98,22 +198,21 @@ def decode_image(path: str, place: str) -> tuple[bytes, Image.Image]:
     InputError: The file is missing, damaged, too large or not an image.
   """
   subject = _listed(path, place)
-  with _named_errors(subject, _WHOLE):
-    encoded = pathlib.Path(path).read_bytes()
-  with _opened(io.BytesIO(encoded), subject) as image:
-    return encoded, Image.fromarray(to_rgb(image, subject))
+  with _named_errors(subject, _WHOLE), opened_file(path, subject) as file:
+    content = file.read()
+  with _opened(io.BytesIO(content), subject) as image:
+    return content, Image.fromarray(to_rgb(image, subject))
 
 
 def image_size(
-  path: str, place: str, formats: Sequence[str] = ()
+  path: str, place: str, valid: Sequence[str] = ()
 ) -> tuple[int, int]:
   """Reads the size of an image file that a list names, as a viewer shows it.
 
   Args:
     path: The path of the file.
     place: The place in the list, with which messages begin.
-    formats: The valid formats, as Pillow names them; empty for all that it
-      reads.
+    valid: The valid formats, as Pillow names them; empty for all of `formats`.
 
   Returns:
     (width, height) in pixels, after turning as the EXIF data say.
@@ -122,19 +221,18 @@ def image_size(
     InputError: The file is missing, too large, not an image or of another
       format.
   """
-  return upright_size(*stored_size(path, place, formats))
+  return upright_size(*stored_size(path, place, valid))
 
 
 def stored_size(
-  path: str, place: str, formats: Sequence[str] = ()
+  path: str, place: str, valid: Sequence[str] = ()
 ) -> tuple[tuple[int, int], int]:
   """Reads the header of an image file that a list names.
 
   Args:
     path: The path of the file.
     place: The place in the list, with which messages begin.
-    formats: The valid formats, as Pillow names them; empty for all that it
-      reads.
+    valid: The valid formats, as Pillow names them; empty for all of `formats`.
 
   Returns:
     (width, height) in pixels as the file stores them, and the EXIF orientation,
@@ -144,34 +242,43 @@ def stored_size(
     InputError: The file is missing, too large, not an image or of another
       format.
   """
-  with _opened(path, _listed(path, place), formats) as image:
+  with _opened(path, _listed(path, place), valid) as image:
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     # As Pillow does, others are taken for none.
-    return image.size, orientation if orientation in range(1, 9) else 1
+    orientation = orientation if orientation in range(1, 9) else 1
+    # Of a TIFF Pillow tells the size that it has after turning.
+    is_turned = image.format == 'TIFF'
+    size = upright_size(image.size, orientation) if is_turned else image.size
+    return size, orientation
 
 
 def _listed(path: str, place: str) -> str:
   """The beginning of messages about an image file that a list names."""
-  return f'{place}: the image file {printable(path, 4096)}'
+  return f'{place}: the image file {shown(path)}'
 
 
 @contextlib.contextmanager
 def _opened(
-  file: str | os.PathLike | BinaryIO, subject: str, formats: Sequence[str] = ()
+  file: str | os.PathLike | BinaryIO, subject: str, valid: Sequence[str] = ()
 ) -> Iterator[Image.Image]:
   """Opens an image with a checked header, to decode within the `with`.
 
   Args:
     file: The path of the file, or a binary file object.
     subject: The words that messages begin with; a verb follows.
-    formats: The valid formats, as Pillow names them; empty for all that it
-      reads.
+    valid: The valid formats, as Pillow names them; empty for all of
+      `formats`.
 
   Raises:
     InputError: The image cannot be read, here or within the `with`.
   """
-  must = ' or '.join(formats) or _WHOLE
-  with _named_errors(subject, must), Image.open(file) as image:
+  must = ' or '.join(valid) or _WHOLE
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(_named_errors(subject, must))
+    if isinstance(file, str | os.PathLike):
+      _check_ending(file, subject)
+      file = stack.enter_context(opened_file(file, subject))
+    image = stack.enter_context(Image.open(file, formats=formats()))
     width, height = image.size
     if width * height > MAX_PIXELS:
       raise InputError(
@@ -181,7 +288,7 @@ def _opened(
       )
     # MPO: JPEG with more pictures behind it.
     kind = 'JPEG' if image.format == 'MPO' else image.format
-    if formats and not {kind, image.format} & set(formats):
+    if valid and not {kind, image.format} & set(valid):
       raise InputError(
         f'{subject} is a {image.format} image, must be {must}', 'image'
       )
@@ -207,12 +314,57 @@ def _named_errors(subject: str, must: str) -> Iterator[None]:
     problem = f'is too large ({error})'
   except Image.UnidentifiedImageError:
     problem = f'is not an image of a kind that Pillow reads, must be {must}'
+  except OSError as error:
+    # Of the system, or, without a number, of one of Pillow's parsers.
+    problem = _system_problem(error) or _damaged(error)
   # Pillow raises what its parsers run into: a SyntaxError for a PNG, a
   # RuntimeError for an AVIF.
   except Exception as error:
-    problem = f'is damaged, must be {_WHOLE} ({printable(str(error))})'
+    problem = _damaged(error)
   if problem:
     raise InputError(f'{subject} {problem}', 'image')
+
+
+def _damaged(error: Exception) -> str:
+  return f'is damaged, must be {_WHOLE} ({printable(str(error))})'
+
+
+def _system_problem(error: OSError) -> str | None:
+  """What the system has against a file; None if it is something else."""
+  if error.errno in (errno.EACCES, errno.EPERM):
+    return 'may not be read: there is no permission'
+  if error.errno == errno.ELOOP:
+    return 'is a link that leads to itself'
+  if error.errno is not None:
+    return f'cannot be read ({error.strerror})'
+  return None
+
+
+def _check_ending(path: str | os.PathLike, subject: str) -> None:
+  """Refuses a file with the ending of an image that is not read.
+
+  A file may have another content than its ending says, as JPEGs of phones have
+  that are called .heic; of a raw file the content does not tell.
+  """
+  ending = os.path.splitext(os.fspath(path))[1].lower()
+  if ending not in UNREAD_ENDINGS or ending in endings():
+    return
+  if ending not in RAW_ENDINGS:
+    with opened_file(path, subject) as file:
+      try:
+        Image.open(file, formats=formats()).close()
+      except Image.UnidentifiedImageError:
+        pass
+      else:
+        return
+  plugin = ''
+  if ending.startswith(('.hei', '.hif')):
+    plugin = ', or install pillow-heif'
+  raise InputError(
+    f'{subject} is of a format that is not read ({ending}): convert it, for '
+    f'example to JPEG{plugin}',
+    'image',
+  )
 
 
 def file_state(path: str, name: str) -> bytes:

@@ -4,10 +4,24 @@ import inspect
 
 from ml_collections import ConfigDict
 
-from fld_jax import geometry
+from fld_jax import errors, geometry
+from fld_jax.files import file_names, images
 
-# The functions that crop.py consists of.
+# What crop.py consists of: how photos are read, and how they are cut.
 _FUNCTIONS = (
+  errors.printable,
+  file_names.encoded,
+  images.endings,
+  images.formats,
+  images.opened_file,
+  images.read,
+  images.shown,
+  images.to_rgb,
+  images._opened,
+  images._named_errors,
+  images._damaged,
+  images._system_problem,
+  images._check_ending,
   geometry.grow_box,
   geometry.crop_affine,
   geometry.warp,
@@ -16,21 +30,47 @@ _FUNCTIONS = (
   geometry.transform,
 )
 _CROP = '''\
-"""Cuts the crops that the model takes, and brings points back to the image.
+"""Reads photos, cuts the crops that the model takes, and brings points back.
 
+  image = read(path)
   pixels, back = prepare(image, box)
   points = transform(back, landmarks)   # landmarks: pixels of the crop
 
-Points are (x, y); (0, 0) is the top-left corner of the top-left pixel, whose
-centre is (0.5, 0.5). Made from the source of fld_jax/geometry.py, so the pixels
-are those that the model was trained on. Needs NumPy and OpenCV.
+A photo is read as a viewer shows it: upright as its EXIF data say, transparent
+parts over white; a damaged one is an InputError. Points are (x, y); (0, 0) is
+the top-left corner of the top-left pixel, whose centre is (0.5, 0.5). Made from
+the source of fld_jax, so the pixels are those that the model was trained on.
+Needs NumPy, OpenCV and Pillow.
 """
+
+import contextlib
+import errno
+import functools
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 import cv2
 import numpy as np
+from PIL import Image, ImageFile, ImageOps
 
-InputError = ValueError
 SIZE, CROP, MARGIN = {size!r}, {crop!r}, {margin!r}
+MAX_PIXELS = {max_pixels!r}
+UNSAFE_FORMATS = {unsafe_formats!r}
+RAW_ENDINGS = {raw_endings!r}
+UNREAD_ENDINGS = {unread_endings!r}
+_WHOLE = {whole!r}
+_SURROGATE = re.compile({surrogate!r})
+_ESCAPE = re.compile({escape!r})
+
+
+class InputError(ValueError):
+  """A photo that cannot be used; the message is a sentence."""
+
+  def __init__(self, message: str, kind: str = ''):
+    super().__init__(message)
 
 
 def prepare(image: np.ndarray, box=None) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +98,6 @@ import pathlib
 import sys
 
 import crop
-import cv2
 import numpy as np
 {imports}
 
@@ -68,10 +107,10 @@ NAMES = json.loads((FOLDER / 'manifest.json').read_text())['landmarks']['names']
 
 
 def main(path, *box):
-  image = cv2.imread(path, cv2.IMREAD_COLOR)  # upright, as EXIF says
-  if image is None:
-    sys.exit(f'error: {{path}} is not an image that OpenCV can read')
-  image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+  try:
+    image = crop.read(path)
+  except crop.InputError as error:
+    sys.exit(f'error: {{error}}')
   pixels, back = crop.prepare(image, [float(v) for v in box] or None)
   out = run(pixels[None])  # any number of crops
   points = crop.transform(back, np.asarray(out['landmarks'][0], float))
@@ -110,6 +149,13 @@ def crop_module(options: ConfigDict) -> str:
     size=options.size,
     crop=options.crop,
     margin=options.margin,
+    max_pixels=images.MAX_PIXELS,
+    unsafe_formats=images.UNSAFE_FORMATS,
+    raw_endings=sorted(images.RAW_ENDINGS),
+    unread_endings=sorted(images.UNREAD_ENDINGS),
+    whole=images._WHOLE,
+    surrogate=file_names._SURROGATE.pattern,
+    escape=file_names._ESCAPE.pattern,
     functions=functions,
   )
 

@@ -71,6 +71,15 @@ class Landmarks:
       box=self.box,
     )
 
+  def is_finite(self) -> bool:
+    """Whether all that the networks gave is a number."""
+    given = [self.positions, self.confidence, *self.stages.values()]
+    if self.visibility_probs is not None:
+      given.append(self.visibility_probs)
+    return bool(
+      np.isfinite(self.score) and all(np.isfinite(x).all() for x in given)
+    )
+
   def draw(self, photo: photos.Photo) -> Image.Image:
     """Draws the item's box and landmarks on its photo.
 

@@ -1,11 +1,14 @@
 """Finds landmarks on photos with a trained run."""
 
 import dataclasses
+import functools
+import hashlib
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
@@ -25,7 +28,12 @@ from fld_jax.inference.landmarks import Landmarks
 from fld_jax.metrics.predictions import confidences
 from fld_jax.runtime.parallel import Parallel
 
-CHUNK_ITEMS = 4096  # items whose outputs are held in memory at a time
+# Items whose outputs are held in memory at a time: what is known of them is
+# handed on when all of them are through. A whole number of batches.
+PIECE_ITEMS = 192
+# Examples of a batch on a CPU, which gains nothing by more, and shows what it
+# found the later.
+CPU_BATCH = 32
 
 
 class Predictor:
@@ -109,52 +117,91 @@ class Predictor:
     Raises:
       InputError: An image or box cannot be used.
     """
-    if isinstance(images, str | os.PathLike | np.ndarray | Image.Image):
+    if isinstance(images, (str, bytes, os.PathLike, np.ndarray, Image.Image)):
       raise InputError('Give a list of images, [image] for one.')
-    boxes = [None] * len(images) if boxes is None else boxes
+    try:
+      images = list(images)
+      boxes = [None] * len(images) if boxes is None else list(boxes)
+    except TypeError as error:
+      raise InputError(
+        f'Give a list of images, and one of boxes: {error}.'
+      ) from error
     if len(boxes) != len(images):
       raise InputError(f'{len(boxes)} boxes for {len(images)} images.')
-    if not images:
-      return []
     items = photos.Items(images, boxes, self.landmark_set.num_landmarks)
     found = dict(self.predict(items))
     if items.failures:
       raise InputError(items.failures[min(items.failures)])
     return [found[i] for i in range(len(images))]
 
-  def predict(self, items: photos.Items) -> Iterator[tuple[int, Landmarks]]:
-    """Finds the landmarks of any number of items, CHUNK_ITEMS at a time.
+  @functools.cached_property
+  def identity(self) -> str:
+    """A digest that changes with the networks and with what is done by them."""
+    digest = hashlib.sha256()
+    config = self.config.to_json_best_effort(sort_keys=True)
+    digest.update(config.encode())
+    digest.update(repr(self.landmark_set).encode())
+    for stage in self._cascade.stages:
+      arrays = (stage.networks, stage.clusters, stage.epsilon)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+        array = np.asarray(leaf)
+        name = f'{stage.name} {path} {array.dtype} {array.shape}'
+        digest.update(name.encode() + array.tobytes())
+    return digest.hexdigest()[:32]
+
+  def predict(
+    self,
+    items: photos.Items,
+    progress: Callable[[int], object] = lambda count: None,
+  ) -> Iterator[tuple[int, Landmarks]]:
+    """Finds the landmarks of any number of items, PIECE_ITEMS at a time.
 
     Args:
       items: The items; those that cannot be used are left out, and recorded in
         `items.failures`.
+      progress: A function that is called, batch by batch, with the number of
+        items that the first networks have seen.
 
     Yields:
       (index, landmarks) of each item that can be used, in order.
     """
-    for start in range(0, len(items), CHUNK_ITEMS):
-      part = items.part(start, min(start + CHUNK_ITEMS, len(items)))
-      for i, found in self._predict_chunk(part):
-        yield start + i, found
-      items.failures |= {start + i: why for i, why in part.failures.items()}
+    if not len(items):
+      return
+    size = self._batch_size(len(items))
+    pipeline = dataclasses.replace(self._pipeline, batch_size=size)
+    left = len(items)
+    piece = []
+    for batch in input_pipeline.eval_batches(items, pipeline):
+      piece.append(batch)
+      left -= size
+      if left > 0 and len(piece) * size < PIECE_ITEMS:
+        continue
+      yield from self._predict_piece(piece, items, progress)
+      piece = []
 
-  def _predict_chunk(
-    self, items: photos.Items
-  ) -> Iterator[tuple[int, Landmarks]]:
-    # A batch is filled up with copies, so it is no larger than needed; powers
-    # of two keep the number of compiled programs small.
-    enough = 2 ** math.ceil(math.log2(len(items)))
+  def _batch_size(self, count: int) -> int:
+    """The size of all batches of a number of items: one compiled program.
+
+    A batch is filled up with copies, so it is no larger than needed; powers of
+    two keep the number of programs of several calls small.
+    """
+    most = self._pipeline.batch_size
+    if jax.default_backend() == 'cpu':
+      most = min(most, CPU_BATCH)
     devices = self._parallel.num_devices
-    enough = -(-enough // devices) * devices
-    pipeline = dataclasses.replace(
-      self._pipeline, batch_size=min(self._pipeline.batch_size, enough)
-    )
-    try:
-      rows = self._cascade.predict(input_pipeline.eval_batches(items, pipeline))
-    except InputError:
-      if len(items.failures) < len(items):
-        raise
+    size = min(most, 2 ** math.ceil(math.log2(count)))
+    return -(-size // devices) * devices
+
+  def _predict_piece(
+    self,
+    batches: list[dict],
+    items: photos.Items,
+    progress: Callable[[int], object],
+  ) -> Iterator[tuple[int, Landmarks]]:
+    if not any(batch['mask'].any() for batch in batches):
+      progress(sum(map(_num_items, batches)))
       return  # none of the items can be used
+    rows = self._cascade.predict(_told(batches, progress))
     predictions = evaluate.to_predictions(rows, self._cascade.setup)
     routes = self._cascade.routes(rows)
     final = list(predictions.estimates)[-1]
@@ -165,27 +212,43 @@ class Predictor:
     for i, index in enumerate(predictions.image_ids.tolist()):
       kind = int(predictions.clothes_type[i])
       present = np.isin(every, slots.get(kind, every))
-      yield (
-        index,
-        Landmarks(
-          landmark_set=self.landmark_set,
-          box=predictions.boxes[i].astype(np.float64),
-          positions=predictions.estimates[final][i],
-          present=present,
-          visibility=None
-          if probs is None
-          else tuple(
-            schema.VISIBILITY_NAMES[code] for code in probs[i].argmax(axis=-1)
-          ),
-          visibility_probs=None if probs is None else probs[i],
-          confidence=confidence[i],
-          score=float(confidence[i][present].mean()),
-          route=routes[i],
-          stages={
-            name: points[i] for name, points in predictions.estimates.items()
-          },
+      found = Landmarks(
+        landmark_set=self.landmark_set,
+        box=predictions.boxes[i].astype(np.float64),
+        positions=predictions.estimates[final][i],
+        present=present,
+        visibility=None
+        if probs is None
+        else tuple(
+          schema.VISIBILITY_NAMES[code] for code in probs[i].argmax(axis=-1)
         ),
+        visibility_probs=None if probs is None else probs[i],
+        confidence=confidence[i],
+        score=float(confidence[i][present].mean()),
+        route=routes[i],
+        stages={
+          name: points[i] for name, points in predictions.estimates.items()
+        },
       )
+      if found.is_finite():
+        yield index, found
+      else:
+        items.failures[index] = (
+          f'{items.name(index)}: the networks give no numbers for this item '
+          '(NaN or infinite)'
+        )
+
+
+def _num_items(batch: dict) -> int:
+  """The number of items of a batch, without the copies that fill it up."""
+  return int(np.sum((batch['mask'] > 0) | (batch['corrupt'] > 0)))
+
+
+def _told(batches: list[dict], progress: Callable[[int], object]):
+  """The batches, each told of when the next one is asked for."""
+  for batch in batches:
+    yield batch
+    progress(_num_items(batch))
 
 
 def load(workdir: str | os.PathLike, **fields) -> Predictor:

@@ -200,11 +200,7 @@ class Checkpoints:
           f'{self._directory} holds no whole checkpoint: train the network '
           'again with --mode=train.'
         )
-      figures = {step: self._manager.metrics(step) for step in steps}
-      lowest = min(figures.values(), key=lambda f: f['ne'])
-      # Older runs have no standard error.
-      highest = lowest['ne'] + lowest.get('standard_error', 0.0)
-      return max(step for step in steps if figures[step]['ne'] <= highest)
+      return _chosen({step: self._manager.metrics(step) for step in steps})
 
     return processes.call_on_main(choose)
 
@@ -359,6 +355,44 @@ class Checkpoints:
     return self._manager.restore(
       self.last_step(), args=ocp.args.Composite(history=ocp.args.JsonRestore())
     )['history']
+
+
+def read_chosen(directory: pathlib.Path) -> tuple[dict, int]:
+  """Reads the variables of another run's network, and changes nothing there.
+
+  Args:
+    directory: The folder of the network's checkpoints.
+
+  Returns:
+    The variables of the step that `Checkpoints.chosen_step` would choose, a
+    tree of NumPy arrays; and the step.
+
+  Raises:
+    InputError: If there is no whole checkpoint.
+  """
+  directory, figures = directory.absolute(), {}
+  for step in _steps(directory):
+    metrics = directory / str(step) / 'metrics' / 'metrics'
+    if not _verify(directory / str(step)) and metrics.is_file():
+      figures[step] = read_json(metrics)
+  if not figures:
+    raise InputError(f'{directory} holds no whole checkpoint of a network')
+  step = _chosen(figures)
+  with ocp.StandardCheckpointer() as checkpointer:
+    variables = checkpointer.restore(directory / str(step) / 'variables')
+  return jax.tree.map(np.asarray, variables), step
+
+
+def _chosen(figures: dict[int, dict[str, float]]) -> int:
+  """Chooses a step, see `Checkpoints.chosen_step`.
+
+  Args:
+    figures: Step -> its `ne` and `standard_error`; at least one.
+  """
+  lowest = min(figures.values(), key=lambda each: each['ne'])
+  # Older runs have no standard error.
+  highest = lowest['ne'] + lowest.get('standard_error', 0.0)
+  return max(step for step in figures if figures[step]['ne'] <= highest)
 
 
 def _steps(directory: pathlib.Path) -> list[int]:

@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
 from fld_jax.errors import InputError, LostProcess, Preempted
+from fld_jax.runtime import terminal
 
 # A process that sends no heartbeat for this long is lost.
 HEARTBEAT_SECONDS = 30
@@ -37,32 +38,52 @@ CHUNK_BYTES = 2**20
 _barrier_ids = itertools.count()
 _steps = itertools.count(1)
 _signal = {'came': False, 'waits': False}
+_NOTHING_SAVED = 'The run was asked to end; nothing was to be saved.'
 
 
 def listen_for_preemption() -> None:
-  """Makes SIGTERM raise `Preempted`.
+  """Makes SIGTERM and Ctrl-C a `Preempted`, which saves first.
 
-  After `start` it does nothing, because JAX's runtime handles the signal then.
+  After `start` JAX's runtime takes SIGTERM, and a Ctrl-C is handed on to it, so
+  that all processes end after the same step.
   """
   if jax.distributed.is_initialized():
+    signal.signal(
+      signal.SIGINT, lambda *unused: signal.raise_signal(signal.SIGTERM)
+    )
     return
 
   def come(*unused: Any) -> None:
     _signal['came'] = True
     if not _signal['waits']:
-      raise Preempted('The run was asked to end; nothing was to be saved.')
+      raise Preempted(_NOTHING_SAVED)
 
   signal.signal(signal.SIGTERM, come)
+  signal.signal(signal.SIGINT, come)
 
 
 @contextlib.contextmanager
 def preemption_waits() -> Iterator[None]:
-  """Makes a SIGTERM wait until `preempted` is called, for a `with` block."""
+  """Makes SIGTERM and Ctrl-C wait until `preempted` is called."""
   _signal['waits'] = True
   try:
-    yield
+    with terminal.saving_first():
+      yield
   finally:
     _signal['waits'] = False
+
+
+def end_if_preempted() -> None:
+  """Ends work of several processes that has nothing to save, if it shall end.
+
+  All processes must call it equally often. One process alone is ended by the
+  signal itself; and within `preemption_waits` it is the caller's matter.
+
+  Raises:
+    Preempted: The run was asked to end.
+  """
+  if not _signal['waits'] and jax.distributed.is_initialized() and preempted():
+    raise Preempted(_NOTHING_SAVED)
 
 
 def preempted() -> bool:
@@ -73,7 +94,10 @@ def preempted() -> bool:
   waits for that number: so the steps of all networks are counted together.
   """
   if jax.distributed.is_initialized():
-    return multihost.reached_preemption(next(_steps))
+    # It is said at one step alone, and holds from there on.
+    _signal['came'] = _signal['came'] or multihost.reached_preemption(
+      next(_steps)
+    )
   return _signal['came']
 
 

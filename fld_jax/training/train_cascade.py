@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
 import tensorflow_datasets as tfds
+from clu import parameter_overview
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
@@ -26,9 +28,12 @@ from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
 from fld_jax.datasets.prepare import content_id
 from fld_jax.errors import InputError
-from fld_jax.evaluation import evaluate
+from fld_jax.evaluation import baseline, evaluate
+from fld_jax.evaluation.baseline import MeanPosition
+from fld_jax.evaluation.text_tables import percent
+from fld_jax.files.atomic import write_file
 from fld_jax.input_pipeline import Records
-from fld_jax.pretrained import torchvision
+from fld_jax.pretrained import start
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   compare_configs,
@@ -48,6 +53,7 @@ def train_cascade(
   builder: tfds.core.DatasetBuilder,
   workdir: pathlib.Path,
   parallel: Parallel,
+  show: Callable[[list[dict], bool], None] = lambda history, is_last: None,
 ) -> None:
   """Trains what is not yet trained of a cascade.
 
@@ -57,6 +63,9 @@ def train_cascade(
     builder: The builder of the prepared data set.
     workdir: The run's folder; `store.load_cascade` reads the result from it.
     parallel: The devices.
+    show: A function that is called on the main process at every evaluation,
+      with the curves of all networks up to it, see `cascade.store.load_stage`,
+      and whether it is a network's last.
 
   Raises:
     InputError: If the folder holds a run of another config or other data.
@@ -83,7 +92,9 @@ def train_cascade(
       before['processes'],
     )
   write = lambda stages: write_manifest(workdir, config, data, topology, stages)
-  trainer = _Trainer(config, setup, builder, workdir, parallel)
+  trainer = _Trainer(config, setup, builder, workdir, parallel, show)
+  if any(x.name not in manifest.get('stages', {}) for x in config.stages):
+    trainer.announce()
   finished = {}
   for index, stage in enumerate(config.stages):
     # A finished stage stays in the manifest even if this start is killed.
@@ -104,6 +115,8 @@ class _Trainer:
     records: The training images.
     tune: The held-out images that checkpoints are chosen by.
     stages: The finished stages.
+    history: The curves of the networks that are finished.
+    guess: The mean positions of the training images' landmarks.
   """
 
   def __init__(
@@ -113,15 +126,80 @@ class _Trainer:
     builder: tfds.core.DatasetBuilder,
     workdir: pathlib.Path,
     parallel: Parallel,
+    show: Callable[[list[dict], bool], None],
   ):
     self.config, self.setup = config, setup
     self.builder, self.workdir, self.parallel = builder, workdir, parallel
+    self._show = show
     splits = config.dataset.splits
-    records = lambda split: input_pipeline.Records(
-      builder, split, only=setup.selected
+    records = lambda name: input_pipeline.Records(
+      builder,
+      splits[name],
+      only=setup.selected,
+      field=f'config.dataset.splits.{name}',
     )
-    self.records, self.tune = records(splits.train), records(splits.tune)
+    self.records, self.tune = records('train'), records('tune')
     self.stages: list[Stage] = []
+    self.history: list[dict] = []
+    self.guess = processes.call_on_main(self._guess, processes.LONG_SECONDS)
+
+  def _guess(self) -> MeanPosition:
+    """Reads the mean positions that an earlier start left, or measures them."""
+    landmarks = self.setup.landmarks
+    if MeanPosition.read(landmarks, self.workdir) is None:
+      MeanPosition.measure(landmarks, self.records).save(self.workdir)
+    # As the file has it, rounded, so that a later start has the same figures.
+    return MeanPosition.read(landmarks, self.workdir)
+
+  def _guess_ne(self, records: Records) -> float | None:
+    """Measures the macro NE of the mean positions, None if there is none."""
+    truth = lambda: baseline.read_truth(self.setup.landmarks, records)
+    return processes.call_on_main(
+      lambda: self.guess.figures(truth())['ne']['macro'], processes.LONG_SECONDS
+    )
+
+  def announce(self) -> None:
+    """Says before the training what its figures mean and what it works on."""
+    landmarks, batch = self.setup.landmarks, self.config.batch_size
+    guess = percent(self._guess_ne(self.tune), missing='not measured')
+    logger.info(
+      "%s A constant guess, each landmark's mean position in the training "
+      'images, has a macro NE of %s %% on the tune images.',
+      baseline.about_ne(landmarks),
+      guess,
+    )
+    logger.info(
+      'Trained on %d images (%s); tune, the images that choose the checkpoint, '
+      'are %d (%s).',
+      len(self.records),
+      self.records.split,
+      len(self.tune),
+      self.tune.split,
+    )
+    if batch > len(self.records) and processes.is_main():
+      logger.warning(
+        'config.batch_size is %d, and there are %d training images: a batch '
+        'has some of them several times.',
+        batch,
+        len(self.records),
+      )
+    tables, counts = [], []
+    for index, stage in enumerate(self.config.stages):
+      model = stage_lib.build_model(
+        self.config.model, stage, index, landmarks.num_landmarks
+      )
+      size = self.setup.pipeline.size
+      params = stage_lib.variable_shapes(model, size)['params']
+      table = parameter_overview.get_parameter_overview(
+        params, include_stats=False
+      )
+      tables.append(f'{stage.name}\n{table}\n')
+      count = sum(array.size for array in jax.tree.leaves(params))
+      counts.append(f'{stage.name} {count:,}')
+    path = self.workdir / 'parameters.txt'
+    if processes.is_main():
+      write_file(path, '\n'.join(tables).encode())
+    logger.info('Parameters: %s; listed in %s.', ', '.join(counts), path)
 
   def add_stage(self, index: int) -> dict:
     """Trains one stage, or takes it from another run.
@@ -153,9 +231,10 @@ class _Trainer:
     for branch, subset in subsets.items():
       job = self._job(index, directory, model, clusters, branch, subset)
       train_network.train_network(job, self.parallel, self.workdir)
-      networks[branch], _ = store.load_network(
+      networks[branch], history = store.load_network(
         job.directory, model, self.setup.pipeline.size
       )
+      self.history += [{**point, 'stage': job.name} for point in history]
     self.stages.append(Stage(stage.name, model, networks, clusters, epsilon))
     return {'networks': sorted(networks), 'epsilon': epsilon}
 
@@ -312,6 +391,11 @@ class _Trainer:
       rows = cascade.predict_records(tune)
       return evaluate.macro_ne(rows, stage.name, self.setup)
 
+    def show(history: list[dict], is_last: bool) -> None:
+      if processes.is_main():
+        of_network = [{**point, 'stage': name} for point in history]
+        self._show(self.history + of_network, is_last)
+
     seed = 100 * self.config.seed + 10 * index + (branch == HARD)
     name = stage.name if branch == ALL else f'{stage.name}/{branch}'
     return train_network.Job(
@@ -326,8 +410,10 @@ class _Trainer:
       previous_models=tuple(s.model for s in self.stages),
       previous=tuple(s.networks[ALL] for s in self.stages),
       clusters={'centres': clusters['centres']} if clusters else {},
-      initial=lambda begins: self._initial(name, stage, model, seed, begins),
+      initial=lambda begins: self._initial(index, branch, model, seed, begins),
       tune_ne=tune_ne,
+      guess=self._guess_ne(tune),
+      show=show,
       seed=seed,
       log_every=self.config.log_every_steps,
       on_nan=self.config.on_nan,
@@ -335,8 +421,8 @@ class _Trainer:
 
   def _initial(
     self,
-    name: str,
-    stage: ConfigDict,
+    index: int,
+    branch: str,
     model: nn.Module,
     seed: int,
     begins: bool,
@@ -344,14 +430,14 @@ class _Trainer:
     """Makes the variables that a network starts from.
 
     Args:
-      name: The network's name, for the log.
-      stage: The stage's config.
+      index: The stage's place in `config.stages`, from 0 on.
+      branch: The network's name in the stage: 'all', 'easy' or 'hard'.
       model: The Linen module.
       seed: The seed of random variables.
       begins: Whether the training begins. If it is resumed, only the structure
         of the variables counts, and no file of weights is read.
     """
-    size = self.setup.pipeline.size
+    stage, size = self.config.stages[index], self.setup.pipeline.size
     variables = stage_lib.init_variables(model, size, seed)
     if stage.init == 'previous' and self.stages:
       return model.warm_start(
@@ -361,16 +447,15 @@ class _Trainer:
       )
     if not (self.config.pretrained and begins):
       return variables
-    path = pathlib.Path(self.config.pretrained).expanduser()
-    variables, left_out = torchvision.start_trunk(
-      path, variables, self.config.model.name
+    variables, what = start.start_network(
+      variables,
+      self.config,
+      self.setup,
+      index,
+      branch,
     )
-    logger.info(
-      '%s starts from %s, of which it leaves out %s.',
-      name,
-      path,
-      ', '.join(k for k in left_out if not k.endswith('tracked')) or 'nothing',
-    )
+    name = stage.name if branch == ALL else f'{stage.name}/{branch}'
+    logger.info('%s %s.', name, what)
     return variables
 
 

@@ -74,7 +74,8 @@ def records(builder):
 
 def test_summary_and_second_time(folder, tmp_path, capsys):
   config = config_of(folder, tmp_path)
-  expected = {'splits': {'test': 20, 'train': 40}, 'left_out': {}}
+  nothing = {'left_out': {}, 'examples': {}, 'notes': {}}
+  expected = {'splits': {'test': 20, 'train': 40}, **nothing}
   assert prepare.prepare(config) == expected
   out = capsys.readouterr().out
   assert 'fld: 60 records' in out and 'images/s' in out

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import scipy.special
+from PIL import Image
 from places import SHARED
 from random_networks import random_variables
 
@@ -238,6 +240,67 @@ def test_crops_are_equal_to_the_pixel(
     pixels, back = crop.prepare(image, box.tolist())
     np.testing.assert_array_equal(pixels, expected['image'])
     np.testing.assert_array_equal(back, expected['affine'])
+
+
+@pytest.fixture
+def crop(tiny_config, tmp_path):
+  """The module crop.py of an export."""
+  path = tmp_path / 'crop_of_export.py'
+  path.write_text(export_templates.crop_module(tiny_config().input))
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def photos_of_all_kinds(folder):
+  """Name -> path of files, good and bad ones, as users have them."""
+  rng = np.random.default_rng(1)
+  rgba = rng.integers(0, 256, (40, 30, 4), np.uint8)
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  plain = Image.fromarray(rgba[..., :3])
+  Image.fromarray(rgba).save(folder / 'alpha.png')
+  plain.save(folder / 'turned.jpg', exif=exif)
+  plain.convert('CMYK').save(folder / 'cmyk.jpg')
+  plain.convert('P').save(folder / 'palette.gif', transparency=3)
+  Image.fromarray(rgba[..., 0].astype(np.uint16) * 257).save(folder / '16.png')
+  whole = (folder / 'cmyk.jpg').read_bytes()
+  (folder / 'cut.jpg').write_bytes(whole[: len(whole) // 2])
+  (folder / 'empty.jpg').write_bytes(b'')
+  (folder / 'page.jpg').write_text('<html>')
+  (folder / 'drawing.eps').write_text('%!PS-Adobe-3.0 EPSF-3.0\n')
+  (folder / 'phone.heic').write_bytes(bytes(4) + b'ftypheic' + bytes(90))
+  os.mkfifo(folder / 'pipe.jpg')
+  (folder / 'folder.jpg').mkdir()
+  return {path.name: path for path in sorted(folder.iterdir())}
+
+
+def read_or_reason(read, path):
+  """The pixels, or the sentence that says what is wrong."""
+  try:
+    return read(path).tolist()
+  except Exception as error:
+    assert type(error).__name__ == 'InputError', error
+    return str(error)
+
+
+def test_photos_are_read_as_predict_reads_them(crop, tmp_path):
+  folder = tmp_path / 'photos'
+  folder.mkdir()
+  kinds = photos_of_all_kinds(folder)
+  kinds['nothing.jpg'] = folder / 'nothing.jpg'
+  found = {
+    name: read_or_reason(crop.read, path) for name, path in kinds.items()
+  }
+  assert found == {
+    name: read_or_reason(images.read, path) for name, path in kinds.items()
+  }
+  assert sum(isinstance(value, str) for value in found.values()) == 8
+  # White shows through: no colour under a transparent part does.
+  pixels = np.array(found['alpha.png'])
+  alpha = np.asarray(Image.open(kinds['alpha.png']))[..., 3]
+  assert (pixels[alpha == 0] == 255).all() and (alpha == 0).any()
 
 
 def random_stages(config):

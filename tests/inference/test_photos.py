@@ -1,6 +1,8 @@
 """Image files of every kind become what a viewer shows."""
 
+import errno
 import io
+import os
 import re
 import struct
 import zlib
@@ -161,7 +163,7 @@ def test_find(tmp_path):
   for name in ('b/2.PNG', 'a.jpg', 'b/c/1.webp', 'b/notes.txt'):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(b'')
-  here = lambda pattern: photos.find(str(tmp_path / pattern))
+  here = lambda pattern: photos.find(str(tmp_path / pattern))[:2]
   assert here('') == (tmp_path, ['a.jpg', 'b/2.PNG', 'b/c/1.webp'])
   assert here('a.jpg') == (tmp_path, ['a.jpg'])
   assert here('b/*.PNG') == (tmp_path / 'b', ['2.PNG'])
@@ -182,6 +184,96 @@ def test_find_nothing(tmp_path, images, words):
   (tmp_path / 'empty').mkdir()
   with pytest.raises(InputError, match=words):
     photos.find(str(tmp_path / images))
+
+
+def folder_of_all_kinds(folder):
+  """Files as phones, Macs and other programs leave them; the photos' names."""
+  photos_ = ['a.jpg', 'b/2.PNG', 'b/c/1.webp', 'é.jpg', 'phone.heic', 'raw.cr2']
+  photos_ += ['pipe.jpg', 'gone.jpg', 'loop.png', '._real.jpg', 'caf\udce9.jpg']
+  for name in [*photos_, 'notes.pdf', 'data.h5', 'clip.mpg', 'x.txt', 'plain']:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    if name not in ('pipe.jpg', 'gone.jpg', 'loop.png'):
+      (folder / name).write_bytes(b'x')
+  os.mkfifo(folder / 'pipe.jpg')
+  (folder / 'gone.jpg').symlink_to('nowhere.jpg')
+  (folder / 'loop.png').symlink_to('loop.png')
+  (folder / 'b/up').symlink_to('..')
+  (folder / 'album.jpg').mkdir()
+  (folder / '._a.jpg').write_bytes(photos.APPLE_DOUBLE_START + b'Mac OS X')
+  return sorted(photos_)
+
+
+def test_find_of_a_mixed_folder(tmp_path):
+  names = folder_of_all_kinds(tmp_path)
+  found = photos.find(str(tmp_path))
+  assert found.names == names and not found.failures
+  left = {'.pdf': 1, '.h5': 1, '.mpg': 1, '.txt': 1, 'without an ending': 1}
+  assert found.left_out == {photos.APPLE_DOUBLE: 1, **left}
+  # As a pattern, too, which takes no links.
+  pattern = photos.find(str(tmp_path / '**/*'))
+  assert set(pattern.names) - {'plain'} == set(names) - {'._real.jpg'}
+
+
+def test_a_linked_folder_is_looked_into_once(tmp_path):
+  (tmp_path / 'disk/sub').mkdir(parents=True)
+  (tmp_path / 'disk/sub/1.jpg').write_bytes(b'')
+  (tmp_path / 'photos/own').mkdir(parents=True)
+  (tmp_path / 'photos/own/2.jpg').write_bytes(b'')
+  (tmp_path / 'photos/link').symlink_to(tmp_path / 'disk')
+  (tmp_path / 'photos/again').symlink_to(tmp_path / 'photos/own')
+  (tmp_path / 'disk/sub/back').symlink_to(tmp_path / 'disk')
+  names = photos.find(str(tmp_path / 'photos')).names
+  assert names == ['link/sub/1.jpg', 'own/2.jpg']
+
+
+@pytest.mark.parametrize('pattern', ['', '**/*.jpg'])
+def test_a_folder_without_permission_is_a_failure(
+  tmp_path, monkeypatch, pattern
+):
+  for name in ('open/1.jpg', 'closed/2.jpg'):
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_bytes(b'')
+  plain = os.scandir
+
+  def scandir(folder='.'):
+    if str(folder).endswith('closed'):
+      raise PermissionError(errno.EACCES, 'Permission denied', str(folder))
+    return plain(folder)
+
+  monkeypatch.setattr(os, 'scandir', scandir)
+  found = photos.find(str(tmp_path / pattern))
+  assert found.names == ['open/1.jpg']
+  why = 'this folder cannot be read (Permission denied)'
+  assert found.failures == [('closed', why)]
+  with pytest.raises(InputError, match='cannot be read .Permission'):
+    photos.find(str(tmp_path / 'closed'))
+
+
+@pytest.mark.parametrize('images', ['', '*/*.jpg', '**/*.jpg'])
+@pytest.mark.parametrize('output', ['out', 'out/deep', '', '../elsewhere'])
+def test_what_was_drawn_is_no_photo(tmp_path, images, output):
+  """Neither that of this output folder nor that of an earlier one."""
+  root = tmp_path / 'photos'
+  here = (root / output).resolve()
+  drawn = [here / 'overlays/0.jpg', here / 'overlays/x/0.jpg']
+  drawn += [root / 'old/overlays/0.jpg']
+  for path in (root / 'a/0.jpg', root / 'overlays_of_mine/0.jpg', *drawn):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b'')
+  (root / 'old/predictions.json').write_text('[]')
+  found = photos.find(str(root / images), here)
+  assert found.names == ['a/0.jpg', 'overlays_of_mine/0.jpg']
+  # Who asks for them by name gets them.
+  asked = photos.find(str(here / 'overlays'), here)
+  assert asked.names == ['0.jpg', 'x/0.jpg']
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+  for i in range(7):
+    (tmp_path / f'{i}.x{i % 3}').write_bytes(b'')
+  words = r'ending of an image. It holds 3 files .x0, 2 files .x1, 2 files .x2$'
+  with pytest.raises(InputError, match=words.replace('$', r'\.$')):
+    photos.find(str(tmp_path))
 
 
 def item(image, box=None):

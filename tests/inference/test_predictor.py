@@ -68,7 +68,7 @@ def test_predicts_what_the_evaluation_did(
 def test_items_do_not_depend_on_each_other(
   trained_predictor, records, monkeypatch
 ):
-  monkeypatch.setattr(predictor, 'CHUNK_ITEMS', 3)
+  monkeypatch.setattr(predictor, 'PIECE_ITEMS', 3)
   images = [decode(record['image']) for record in records[:7]]
   boxes = [None, *(record['box'] for record in records[1:7])]
   together = trained_predictor(images, boxes)
@@ -126,6 +126,14 @@ def test_positions_follow_the_box(trained_predictor, records):
     ([np.zeros((1, 1, 3), np.uint8)], None, 'box: is 1 x 1 pixels'),
     ([np.zeros((9, 9, 3), np.uint8)], [(1, 1, 1, 5)], 'box: is 0 x 4 pixels'),
     ([np.zeros((9, 9, 3), np.uint8)], [], '0 boxes for 1 images'),
+    ([np.zeros((9, 9, 3), np.uint8)], ['abc'], "box: is 'abc', must be x1"),
+    ([np.zeros((9, 9, 3), np.uint8)], [(1, 2, 3, {})], 'box: is .*must be x1'),
+    ([np.zeros((9, 9, 3), np.uint8)], 7, 'Give a list of images, and one'),
+    (b'\xff\xd8', None, 'Give a list of images'),
+    ([b'\xff\xd8'], None, 'image 0: is of the type bytes, must be a path'),
+    ([None], None, 'image 0: is of the type NoneType, must be a path'),
+    (None, None, 'Give a list of images'),
+    (3, None, 'Give a list of images'),
   ],
 )
 def test_mistakes(trained_predictor, images, boxes, words):
@@ -135,6 +143,13 @@ def test_mistakes(trained_predictor, images, boxes, words):
 
 def test_no_images(trained_predictor):
   assert trained_predictor([]) == []
+
+
+def test_images_of_a_generator(trained_predictor):
+  images = [np.full((9, 9, 3), i, np.uint8) for i in range(3)]
+  found = trained_predictor((image for image in images), iter([None] * 3))
+  for one, other in zip(found, trained_predictor(images), strict=True):
+    np.testing.assert_array_equal(one.positions, other.positions)
 
 
 def run(trained_workdir, folder, output, **options):

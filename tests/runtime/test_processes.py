@@ -199,20 +199,28 @@ def wait_for_step(folder, running, step: int, network='stage1/all') -> None:
 
 # One process may be started as one of a cluster, too.
 @pytest.mark.parametrize(
-  ('processes', 'distributed'), [(1, False), (1, True), (2, True)]
+  ('processes', 'distributed', 'sent'),
+  [
+    (1, False, signal.SIGTERM),
+    (1, False, signal.SIGINT),
+    (1, True, signal.SIGTERM),
+    (2, True, signal.SIGTERM),
+    (2, True, signal.SIGINT),
+  ],
 )
-def test_asked_to_end(tmp_path, processes, distributed):
-  """SIGTERM to one process: all save the same step and ask for more."""
+def test_asked_to_end(tmp_path, processes, distributed, sent):
+  """SIGTERM or Ctrl-C to one: all save the same step and ask for more."""
   options = {'devices': 1, 'fields': LONG, 'distributed': distributed}
   with started(tmp_path, processes, **options) as running:
     wait_for_step(tmp_path, running, 25)
     begin = time.monotonic()
-    running[-1].send_signal(signal.SIGTERM)
+    running[-1].send_signal(sent)
     codes = [process.wait(60) for process in running]
     print(
       f'{processes} processes: ended after {time.monotonic() - begin:.1f} s'
     )
-  assert codes == [75] * processes
+  last = 130 if sent == signal.SIGINT else 75
+  assert codes == [75] * (processes - 1) + [last]
   (step,) = re.findall(
     r'stage1 is saved at step (\d+) of 100000', log(tmp_path)
   )

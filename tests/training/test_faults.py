@@ -2,14 +2,13 @@
 
 import json
 import logging
-import os
 import pathlib
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
+import small_disks
 from launching import events, listing, log, run_to_end, started
 from tensorboardX.proto.event_pb2 import SessionLog
 
@@ -233,30 +232,10 @@ def test_or_is_left_out(
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def small_disk():
   """A function that makes a disk of so many MB, or makes it larger."""
-  place = tmp_path / 'disk'
-  place.mkdir()
-
-  def make(size: int, *options) -> pathlib.Path:
-    command = [
-      'mount',
-      '-t',
-      'tmpfs',
-      '-o',
-      ','.join([*options, f'size={size}m']),
-    ]
-    result = subprocess.run(
-      [*command, 'tmpfs', str(place)], capture_output=True, text=True
-    )
-    if result.returncode:
-      pytest.skip(f'no disk can be mounted here: {result.stderr.strip()}')
-    return place
-
-  if os.geteuid():
-    pytest.skip('only root can mount a small disk')
-  yield make
-  subprocess.run(['umount', str(place)], check=False)
+  with small_disks.small_disk() as disk:
+    yield disk.mount
 
 
 @pytest.fixture
@@ -318,3 +297,13 @@ def test_a_full_disk(small_disk, tmp_path):
   small_disk(100, 'remount')
   run_to_end(tmp_path)
   assert (tmp_path / 'run/eval/test/metrics.json').exists()
+
+
+def test_disks_of_killed_runs_are_dismounted(small_disk):
+  """What a killed run left mounted goes at the next one's start."""
+  left = small_disks.PLACE / '999999999-0'  # no process has this number
+  left.mkdir()
+  small_disks.SmallDisk(left).mount(1)
+  (left / 'file').write_bytes(b'x')
+  small_disks.dismount_left()
+  assert not left.exists()

@@ -164,7 +164,9 @@ def test_evaluate_alone_and_on_another_split(
       (workdir / 'eval' / split / 'metrics.json').read_text()
     )
     assert written['split'] == split
-  with pytest.raises(InputError, match="no split 'nope'.*train, val"):
+  with pytest.raises(
+    InputError, match="no split 'nope'.*train with 48 images, val"
+  ):
     experiment.run(tiny_config(), workdir, mode='evaluate', splits=('nope',))
 
 
