@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
+from fld_jax.errors import printable
+
 INK = (29, 35, 44)
 WHITE = (255, 255, 255)
 
@@ -25,6 +27,7 @@ def stamp(text: str, size: int, halo: int = 0) -> np.ndarray:
     (h, w, 2) float32 shares in [0, 1] that the letters and the letters with
     their halo cover. All texts of one size have the same height.
   """
+  text = printable(text)
   path = _font(frozenset(text))
   if path is None:  # nobody can read boxes; code points can be looked up
     text = text.encode('ascii', 'backslashreplace').decode()

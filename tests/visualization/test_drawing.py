@@ -316,7 +316,9 @@ def test_the_key_joins_the_pairs_that_change_places():
     assert count_pixels(strip, drawing.RIGHT) > 30
 
 
-@pytest.mark.parametrize('text', ['a', 'Ärmel', '左领', '\U000f0000', 'x' * 99])
+@pytest.mark.parametrize(
+  'text', ['a', 'Ärmel', '左领', '\U000f0000', 'a\nb', 'caf\udce9', 'x' * 99]
+)
 def test_any_name_can_be_written(text):
   cover = lettering.stamp(text, 13, 2)
   assert cover[..., 0].max() > 0.5 and (cover[..., 1] >= cover[..., 0]).all()
