@@ -151,7 +151,7 @@ def speed_of_ours(config: ConfigDict, seconds: float) -> dict[str, Any]:
     config.model, stage, 0, resolve(config).landmarks.num_landmarks
   )
   variables = stage_lib.init_variables(model, config.input.size, 0)
-  optimizer = schedules.optimizer(stage.optimizer, 1000)
+  optimizer = schedules.optimizer(stage.optimizer, 1000, model.backbone)
   batch = parallel.shard(example_batch(config.batch_size, config.input.size))
   mean, std = config.input.mean, config.input.std
 

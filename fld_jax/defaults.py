@@ -15,6 +15,12 @@ RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# How images were normalised, by mean and deviation of RGB, for the weights
+# that `pretrained=imagenet` finds for a trunk (fld_jax/pretrained/imagenet.py).
+PACKAGED_INPUT = {
+  **{f'efficientnet_lite{i}': ((127.0,) * 3, (128.0,) * 3) for i in (0, 1, 2)},
+  'vgg16': ((122.67892, 116.66877, 104.00699), (1.0, 1.0, 1.0)),
+}
 # (number of 3x3 convolutions, channels) for each block of the published network
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
@@ -108,10 +114,13 @@ def base(dataset: str) -> ConfigDict:
   config.augment.shift = 0.05  # largest shift, in sides of the crop
   # Largest change of contrast, tint and brightness, as a share.
   config.augment.colour = 0.0
+  # Whether augmented crops show what lies around the box, as crops of boxes
+  # that do not fit do; otherwise it is black, which shows where the box is.
+  config.augment.surroundings = False
 
-  # What networks with random weights start from instead: a file of
-  # torchvision's weights (.pth or .safetensors) for the trunk, or the folder of
-  # a run for all that fits, see `start_pretrained`.
+  # What networks with random weights start from instead: 'imagenet', weights of
+  # a package for the trunk; a file of torchvision's weights (.pth or
+  # .safetensors) for it; or the folder of a run for all that fits.
   config.pretrained = ''
   # Factor of the offsets that stages after the first predict
   # (docs/methods.md A3).
@@ -187,6 +196,7 @@ MODEL_FIELDS = {
   'backbone': 'the trunk on which the network stands, a name in fld_jax.models',
   'blocks': "(number of 3x3 convolutions, channels) for each of VGG's blocks",
   'batch_norm': "whether VGG's convolutions are followed by batch norm",
+  'frozen': 'number of the first blocks that keep their weights; 0 for none',
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the deconvolutions or of the feature pyramid',
   'pool': 'side of the grid to which the last map is averaged, in cells',
@@ -216,7 +226,7 @@ def start_pretrained(config: ConfigDict, path: str) -> None:
 
   Args:
     config: A config with a `model`.
-    path: File of torchvision's weights or folder of a run, for
+    path: 'imagenet', file of torchvision's weights or folder of a run, for
       `config.pretrained`; '' changes nothing.
 
   Raises:
@@ -225,6 +235,14 @@ def start_pretrained(config: ConfigDict, path: str) -> None:
   if not path:
     return
   config.pretrained = path
+  if path == 'imagenet':
+    # Of a trunk without such weights the start of the training says so.
+    default = config.input.mean, config.input.std
+    found = PACKAGED_INPUT.get(config.model.backbone, default)
+    config.input.mean, config.input.std = found
+    if 'batch_norm' in config.model.trunk:
+      config.model.trunk.batch_norm = False  # as the published VGG-16
+    return
   if os.path.isdir(os.path.expanduser(path)):
     saved, _ = find_run(pathlib.Path(path).expanduser())
     _take_input(config, saved['config'])
@@ -333,6 +351,9 @@ def stage(name: str) -> ConfigDict:
       'pseudo_label': 1.0,  # weight of the pseudo-labels' loss
     }
   )
+  # Decay a step of the average of the weights, which is evaluated and kept in
+  # their place; 0 for none.
+  config.average = 0.0
   config.landmark_loss = 'l2'  # loss of landmarks: l2 or l1
   # How the weights change during training: ramp_down, paper_literal,
   # author_issue6 or constant (docs/methods.md A14).
@@ -345,6 +366,8 @@ def stage(name: str) -> ConfigDict:
   config.optimizer.name = 'sgd'  # rule of the updates: sgd, adam or adamw
   config.optimizer.momentum = 0.9  # momentum, of sgd alone
   config.optimizer.learning_rate = 1e-3  # learning rate at its highest
+  # Factor of the learning rate of the trunk.
+  config.optimizer.trunk_rate = 1.0
   # How the learning rate falls: step, cosine (to 0) or constant.
   config.optimizer.schedule = 'step'
   # When schedule=step lowers the learning rate, as shares of the training.

@@ -44,6 +44,7 @@ class Augmentation:
     rotation: Largest angle in degrees.
     shift: Largest shift, as a share of the crop's side.
     colour: Largest relative change of contrast, tint and brightness.
+    surroundings: Show what lies around the box, in place of black.
   """
 
   flip: bool
@@ -51,6 +52,7 @@ class Augmentation:
   rotation: float
   shift: float
   colour: float
+  surroundings: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -282,6 +284,7 @@ def _jitter(augment: Augmentation, rng: np.random.Generator) -> dict:
     'scale': float(np.exp(rng.uniform(-augment.scale, augment.scale))),
     'rotation': np.deg2rad(rng.uniform(-augment.rotation, augment.rotation)),
     'shift': rng.uniform(-augment.shift, augment.shift, 2),
+    'surroundings': augment.surroundings,
   }
 
 

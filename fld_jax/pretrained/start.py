@@ -8,7 +8,7 @@ from fld_jax import defaults
 from fld_jax.cascade.forward import Variables
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
-from fld_jax.pretrained import own_run, torchvision
+from fld_jax.pretrained import imagenet, own_run, torchvision
 
 
 def start_network(
@@ -32,8 +32,11 @@ def start_network(
     The variables, and what was taken and what was not, in words.
 
   Raises:
-    InputError: See `own_run.start_from_run` and `torchvision.start_trunk`.
+    InputError: See `own_run.start_from_run`, `imagenet.start_trunk` and
+      `torchvision.start_trunk`.
   """
+  if config.pretrained == 'imagenet':
+    return imagenet.start_trunk(variables, config.model.backbone)
   path = pathlib.Path(config.pretrained).expanduser()
   if path.is_dir():
     return own_run.start_from_run(
@@ -58,7 +61,11 @@ def check_normalisation(config: ConfigDict) -> None:
   """
   path = pathlib.Path(config.pretrained).expanduser()
   valid = {'mean': defaults.IMAGENET_MEAN, 'std': defaults.IMAGENET_STD}
-  if path.is_dir():
+  if config.pretrained == 'imagenet':
+    imagenet.find(config.model.backbone)
+    mean, std = defaults.PACKAGED_INPUT[config.model.backbone]
+    valid = {'mean': mean, 'std': std}
+  elif path.is_dir():
     saved, _ = defaults.find_run(path)
     valid = {field: tuple(saved['config']['input'][field]) for field in valid}
   for field, numbers in valid.items():

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
+from fld_jax.models.trunk import Trunk
 
 # Evaluations of a network in training, at the least: a curve of fewer points
 # tells little.
@@ -239,7 +240,7 @@ def loss_weights(
 
 
 def optimizer(
-  config: ConfigDict, total_steps: int
+  config: ConfigDict, total_steps: int, trunk: Trunk
 ) -> optax.GradientTransformation:
   """Builds gradient clipping, then SGD with momentum, Adam or AdamW.
 
@@ -251,6 +252,8 @@ def optimizer(
       largest global norm of the gradient, 0 for no clipping. It also has the
       fields that `learning_rate` reads.
     total_steps: The number of steps of the run.
+    trunk: The network's trunk, whose learning rate is multiplied by the field
+      `trunk_rate` and whose frozen modules get no updates.
 
   Returns:
     The transformation of gradients to updates.
@@ -275,4 +278,30 @@ def optimizer(
     )
   clip = config.clip_norm
   first = optax.clip_by_global_norm(clip) if clip else optax.identity()
-  return optax.chain(first, *rule, optax.scale_by_learning_rate(rate))
+  rules = [first, *rule, optax.scale_by_learning_rate(rate)]
+  frozen = trunk.frozen_modules()
+  if config.trunk_rate != 1 or frozen:
+    rules.append(_scale_trunk(trunk.tree_name, config.trunk_rate, frozen))
+  return optax.chain(*rules)
+
+
+def _scale_trunk(
+  name: str, factor: float, frozen: tuple[str, ...]
+) -> optax.GradientTransformation:
+  """Multiplies a trunk's updates by a factor, those of frozen modules by 0.
+
+  Args:
+    name: The trunk's name in the parameter tree.
+    factor: The factor of modules that are not frozen.
+    frozen: Names of modules of the trunk.
+  """
+
+  def scaled(path: tuple, update: Array) -> Array:
+    keys = [entry.key for entry in path]
+    if keys[0] != name:
+      return update
+    return update * (0.0 if keys[1] in frozen else factor)
+
+  return optax.stateless(
+    lambda updates, params: jax.tree_util.tree_map_with_path(scaled, updates)
+  )

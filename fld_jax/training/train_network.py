@@ -226,9 +226,12 @@ class _Training:
     self._is_first_evaluation, self._last = True, total
     done = checkpoints.last_step()
     variables = job.initial(not done)
-    optimizer = schedules.optimizer(job.stage.optimizer, total)
+    optimizer = schedules.optimizer(
+      job.stage.optimizer, total, job.model.backbone
+    )
+    average = job.stage.average
     state = checkpoint.to_host(
-      train_step.TrainState.create(variables, optimizer)
+      train_step.TrainState.create(variables, optimizer, average)
     )
     if done:
       state, progress, self.history = checkpoints.restore_last(state)
@@ -243,6 +246,7 @@ class _Training:
         schedules.loss_weights(job.stage, total),
         optimizer,
         seed=job.seed,
+        average=average,
         skip_nan=job.on_nan == 'skip',
       ),
       parallel,
