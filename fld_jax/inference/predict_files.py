@@ -4,6 +4,8 @@
                          landmark and the networks that each item passed
   DIR/predictions.csv    the same, one line an item
   DIR/overlays/NAME      the landmarks drawn on the images
+  DIR/overlays/contact_sheet.png
+                         some of the items on one sheet, the least sure first
   DIR/failures.csv       items that could not be used, and why; if there are any
 
 Positions are x, y in pixels of the images as viewers show them (EXIF rotation
@@ -31,10 +33,11 @@ from fld_jax.errors import InputError, Unwritable
 from fld_jax.files import atomic, file_names
 from fld_jax.files.images import read
 from fld_jax.files.json_files import rounded
-from fld_jax.inference import item_boxes, photos
+from fld_jax.inference import item_boxes, photos, prediction_sheet
 from fld_jax.inference.landmarks import Landmarks, overlay
 from fld_jax.inference.predictor import Predictor
 from fld_jax.inference.unfinished import NAME, Unfinished, item_keys
+from fld_jax.schema import LandmarkSet
 
 THREADS = 8  # threads that draw overlays
 MAX_PRINTED_FAILURES = 5  # all of them are in failures.csv
@@ -109,8 +112,18 @@ def predict_files(
     work = saved(Unfinished(output, about, items, keys))
     _say_what_is_there(work, len(items))
     _predict(predictor, work, found.root, names, items, output, overlays)
-    failed = _assemble(output, work, items, predictor.landmark_set.names)
+    sheet = prediction_sheet.PredictionSheet()
+    failed = _assemble(
+      output,
+      work,
+      items,
+      [found.root / name for name in names],
+      predictor.landmark_set,
+      sheet,
+    )
     failures += failed
+    if overlays:
+      prediction_sheet.write(sheet, output / photos.OVERLAYS)
     _write_failures(output, failures)
     work.remove()
   _print_summary(output, len(items), len(failed), failures, overlays)
@@ -271,21 +284,32 @@ def _assemble(
   output: pathlib.Path,
   work: Unfinished,
   items: Sequence[item_boxes.Item],
-  names: tuple[str, ...],
+  paths: Sequence[pathlib.Path],
+  landmark_set: LandmarkSet,
+  sheet: prediction_sheet.PredictionSheet,
 ) -> list[tuple[str, str]]:
   """Writes the files of results in the order of the items.
+
+  Args:
+    output: The folder of the files.
+    work: The results of all items.
+    items: The items.
+    paths: The path of each item's photo.
+    landmark_set: The N landmarks.
+    sheet: The sheet, which every result is added to.
 
   Returns:
     (image, reason) of each item without a result.
   """
   failures = []
-  with _Writer(output, names) as writer:
+  with _Writer(output, landmark_set.names) as writer:
     for i, item in enumerate(items):
-      found = work.read(i, names)
+      found = work.read(i, landmark_set)
       if isinstance(found, str):
         failures.append((item.image, found))
       else:
         writer.write(i, item.image, found)
+        sheet.add(paths[i], item.image, found)
   return failures
 
 
@@ -306,7 +330,11 @@ def _print_summary(
     print(f'Failures: {output}/failures.csv')
   print(f'Predictions: {output}/predictions.json, predictions.csv')
   if overlays:
-    print(f'Overlays: {output}/{photos.OVERLAYS}', flush=True)
+    print(
+      f'Overlays: {output}/{photos.OVERLAYS}, some of them on '
+      f'{photos.OVERLAYS}/{prediction_sheet.NAME}',
+      flush=True,
+    )
 
 
 def _write_failures(
