@@ -129,8 +129,10 @@ def label_studio_config(categories: Sequence[dict]) -> bytes:
   kinds = (('RectangleLabels', ITEMS), ('KeyPointLabels', LANDMARKS))
   for (kind, name), labels in zip(kinds, names, strict=True):
     control = ET.SubElement(view, kind, name=name, toName=IMAGE)
-    for label in dict.fromkeys(labels):
-      ET.SubElement(control, 'Label', value=label)
+    for i, label in enumerate(dict.fromkeys(labels)):
+      entry = ET.SubElement(control, 'Label', value=label)
+      if name == LANDMARKS:  # their order in Label Studio's COCO export
+        entry.set('model_index', str(i))
   ET.indent(view)
   return ET.tostring(view, encoding='utf-8') + b'\n'
 
