@@ -22,7 +22,7 @@ import collections
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -30,7 +30,7 @@ import numpy as np
 from fld_jax import schema
 from fld_jax.files import coco, file_names
 from fld_jax.files.image_names import ImageNames
-from fld_jax.files.json_files import rounded
+from fld_jax.files.json_files import ListWriter
 from fld_jax.inference.landmarks import Landmarks
 
 UNSURE = 0.3  # a lower confidence makes v 1
@@ -132,6 +132,7 @@ class Document:
     self._num_unknown = 0
     self._image_ids: dict = {}
     self.images: list[dict] = []
+    self._by_image_id: dict[coco.Id, dict] = {}
     entries = export.annotations if export else []
     ids = [coco.as_id(e.get('id')) for e in entries if isinstance(e, dict)]
     self._next_id = _above(ids)
@@ -219,7 +220,7 @@ class Document:
       annotation['visibility'] = pick(found.visibility, None)
       probs = found.visibility_probs.tolist()
       annotation['visibility_probs'] = pick(probs, None)
-    return rounded(annotation)
+    return annotation
 
   def _category(self, found: Landmarks, given: dict) -> Category:
     """The category of an item: its box's, its type's or the only one."""
@@ -262,9 +263,10 @@ class Document:
         self._next_image_id += 1
       self._image_ids[where] = key
       width, height = (int(side) for side in size)
-      self.images.append(
-        {'id': key, 'file_name': file_name, 'width': width, 'height': height}
-      )
+      image = {'id': key, 'file_name': file_name}
+      image |= {'width': width, 'height': height}
+      self.images.append(image)
+      self._by_image_id[key] = image
     return self._image_ids[where]
 
   @property
@@ -277,6 +279,19 @@ class Document:
       else {**category.entry, 'keypoints': [], 'skeleton': []}
       for key, category in self._categories.items()
     ]
+
+  @property
+  def by_id(self) -> dict[coco.Id, dict]:
+    """The categories by their ids."""
+    return {key: each.entry for key, each in self._categories.items()}
+
+  def image_of(self, annotation: dict) -> dict:
+    """The entry of the image of an annotation.
+
+    Args:
+      annotation: An annotation that `add` made.
+    """
+    return self._by_image_id[annotation['image_id']]
 
   def rest(self) -> dict:
     """The fields of the file beside the annotations."""
@@ -344,19 +359,17 @@ class Writer:
     Args:
       file: The file, open for bytes.
     """
-    self._file, self._count = file, 0
-    self._file.write(b'{"annotations": [')
+    self._file = file
+    self._file.write(b'{"annotations": ')
+    self._annotations = ListWriter(file)
 
-  def write(self, annotations: Sequence[dict]) -> None:
-    """Adds annotations.
+  def write(self, annotation: dict) -> None:
+    """Adds an annotation.
 
     Args:
-      annotations: The annotations, JSON-ready.
+      annotation: The annotation, JSON-ready.
     """
-    for annotation in annotations:
-      self._file.write(b',\n' if self._count else b'\n')
-      self._file.write(_encoded(annotation))
-      self._count += 1
+    self._annotations.write(annotation)
 
   def close(self, rest: dict[str, Any]) -> None:
     """Ends the file, which stays open.
@@ -364,16 +377,15 @@ class Writer:
     Args:
       rest: The other fields of the file; a list has an entry a line.
     """
-    self._file.write(b'\n]')
+    self._annotations.close()
     for name, value in sorted(rest.items()):
       self._file.write(f',\n{json.dumps(name)}: '.encode())
-      if isinstance(value, list) and value:
-        lines = b',\n'.join(map(_encoded, value))
-        self._file.write(b'[\n' + lines + b'\n]')
+      if isinstance(value, list):
+        entries = ListWriter(self._file)
+        for entry in value:
+          entries.write(entry)
+        entries.close()
       else:
-        self._file.write(_encoded(value))
+        text = json.dumps(value, sort_keys=True, allow_nan=False)
+        self._file.write(text.encode())
     self._file.write(b'}\n')
-
-
-def _encoded(value: Any) -> bytes:
-  return json.dumps(value, sort_keys=True, allow_nan=False).encode()

@@ -1,8 +1,10 @@
 """Predicts the landmarks on image files: `--mode=predict`.
 
-  DIR/predictions.json   COCO keypoint results, with the visibility of each
-                         landmark and the networks that each item passed
+  DIR/predictions.json   a whole COCO file, with the ids and names of the COCO
+                         file that the boxes come from
   DIR/predictions.csv    the same, one line an item
+  DIR/label_studio.json, label_studio.xml, cvat.json
+                         to start from in these tools; if asked for
   DIR/overlays/NAME      the landmarks drawn on the images
   DIR/failures.csv       items that could not be used, and why; if there are any
 
@@ -14,31 +16,31 @@ the file that `unfinished` describes.
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import io
 import itertools
-import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
+from fld_jax import schema
 from fld_jax.errors import InputError, Unwritable
 from fld_jax.files import atomic, file_names
 from fld_jax.files.images import read
-from fld_jax.files.json_files import rounded
-from fld_jax.inference import item_boxes, photos
+from fld_jax.inference import item_boxes, photos, result_files
 from fld_jax.inference.landmarks import Landmarks, overlay
 from fld_jax.inference.predictor import Predictor
+from fld_jax.inference.result_files import Formats, ResultFiles
 from fld_jax.inference.unfinished import NAME, Unfinished, item_keys
 
 THREADS = 8  # threads that draw overlays
 MAX_PRINTED_FAILURES = 5  # all of them are in failures.csv
-FILES = ('predictions.json', 'predictions.csv', 'failures.csv')
+FILES = (*result_files.FILES, 'failures.csv')
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes that file systems take
 
 
@@ -49,6 +51,7 @@ def predict_files(
   boxes: pathlib.Path | None,
   output: pathlib.Path,
   overlays: bool = True,
+  formats: Formats | None = None,
 ) -> dict:
   """Predicts the landmarks of the items on image files.
 
@@ -62,6 +65,7 @@ def predict_files(
       a box are left out. None if each image is one item that fills it.
     output: The folder to write to; it is made if it does not exist.
     overlays: Whether to draw the landmarks on the images.
+    formats: What is written beside predictions.json and predictions.csv.
 
   Returns:
     `ok`, whether every item was predicted; `num_items`; `failures`, (image,
@@ -73,21 +77,23 @@ def predict_files(
       a wrong file of boxes, or `output` cannot be written to.
     Unwritable: The disk was full before the end; what is finished is kept.
   """
+  formats = formats or Formats()
   check_output(output)
   found = photos.find(images, output)
   predictor = Predictor.load(workdir, config)
   if found.left_out:
     print(f'Left out: {photos.describe(found.left_out)}.')
-  failures = list(found.failures)
+  failures, export = list(found.failures), None
   items = [item_boxes.Item(name, None) for name in found.names]
   if boxes:
     given = item_boxes.read(boxes, predictor.landmark_set.types)
     failures += given.failures
+    export = given.document
     items = _with_boxes(given, found.names, boxes)
   failures = [(file_names.encoded(name), why) for name, why in failures]
   names = [item.image for item in items]
   items = [
-    item_boxes.Item(file_names.encoded(item.image), item.box, item.clothes_type)
+    dataclasses.replace(item, image=file_names.encoded(item.image))
     for item in items
   ]
   about = {
@@ -109,11 +115,16 @@ def predict_files(
     work = saved(Unfinished(output, about, items, keys))
     _say_what_is_there(work, len(items))
     _predict(predictor, work, found.root, names, items, output, overlays)
-    failed = _assemble(output, work, items, predictor.landmark_set.names)
+    landmarks = predictor.landmark_set
+    failed, notes = _assemble(
+      output, work, names, items, landmarks, export, formats
+    )
     failures += failed
     _write_failures(output, failures)
     work.remove()
   _print_summary(output, len(items), len(failed), failures, overlays)
+  for line in [*notes, f'Predictions: {output}/{", ".join(formats.files)}']:
+    print(line, flush=True)
   return {'ok': not failures, 'num_items': len(items), 'failures': failures}
 
 
@@ -270,23 +281,41 @@ def _predict(
 def _assemble(
   output: pathlib.Path,
   work: Unfinished,
+  names: Sequence[str],
   items: Sequence[item_boxes.Item],
-  names: tuple[str, ...],
-) -> list[tuple[str, str]]:
+  landmarks: schema.LandmarkSet,
+  export: dict | None,
+  formats: Formats,
+) -> tuple[list[tuple[str, str]], list[str]]:
   """Writes the files of results in the order of the items.
 
+  Args:
+    output: The folder.
+    work: The results.
+    names: The name of each item's image below the folder of photos.
+    items: The items.
+    landmarks: The landmark set of the run.
+    export: The object of the COCO file that the boxes come from; None if they
+      come from elsewhere.
+    formats: What is written.
+
   Returns:
-    (image, reason) of each item without a result.
+    (image, reason) of each item without a result; and sentences about what the
+    files do not hold.
   """
   failures = []
-  with _Writer(output, names) as writer:
-    for i, item in enumerate(items):
-      found = work.read(i, names)
-      if isinstance(found, str):
-        failures.append((item.image, found))
-      else:
-        writer.write(i, item.image, found)
-  return failures
+  with ResultFiles(output, landmarks, export, formats) as files:
+    for name, group in itertools.groupby(range(len(items)), names.__getitem__):
+      on_image = []
+      for i in group:
+        found = work.read(i, landmarks.names)
+        if isinstance(found, str):
+          failures.append((items[i].image, found))
+        else:
+          on_image.append((items[i], found))
+      files.write(name, on_image)
+    notes = files.finish()
+  return failures, notes
 
 
 def _print_summary(
@@ -304,7 +333,6 @@ def _print_summary(
     print(f'... and {len(failures) - MAX_PRINTED_FAILURES} more')
   if failures:
     print(f'Failures: {output}/failures.csv')
-  print(f'Predictions: {output}/predictions.json, predictions.csv')
   if overlays:
     print(f'Overlays: {output}/{photos.OVERLAYS}', flush=True)
 
@@ -321,83 +349,6 @@ def _write_failures(
     map(file_names.to_cell, line) for line in [('image', 'reason'), *failures]
   ]
   atomic.write_file(path, b''.join(map(file_names.csv_line, lines)))
-
-
-class _Writer(contextlib.ExitStack):
-  """Writes predictions.json and predictions.csv item by item."""
-
-  def __init__(self, output: pathlib.Path, names: tuple[str, ...]):
-    super().__init__()
-    whole_file = atomic.whole_file
-    self._json = self.enter_context(whole_file(output / 'predictions.json'))
-    self._csv = self.enter_context(whole_file(output / 'predictions.csv'))
-    self._count = 0
-    fields = ('x', 'y', 'visibility', 'probability', 'confidence')
-    self._line(
-      ['image', 'x1', 'y1', 'x2', 'y2', 'score', 'route']
-      + [
-        file_names.to_cell(f'{name}_{field}')
-        for name in names
-        for field in fields
-      ]
-    )
-
-  def __exit__(self, *error):
-    self._json.write(b'\n]\n' if self._count else b'[]\n')
-    return super().__exit__(*error)
-
-  def write(self, index: int, name: str, found: Landmarks) -> None:
-    """Adds the landmarks of the item of an index on the image of a name."""
-    result = rounded(_result(index, name, found))
-    text = json.dumps(result, sort_keys=True, allow_nan=False)
-    self._json.write(b',\n' if self._count else b'[\n')
-    self._json.write(text.encode())
-    self._count += 1
-    self._line(_cells(name, found))
-
-  def _line(self, cells: Iterable[str]) -> None:
-    self._csv.write(file_names.csv_line(cells))
-
-
-def _result(index: int, name: str, found: Landmarks) -> dict:
-  """A COCO keypoint result, with file_name, bbox, visibility and route."""
-  scores = np.where(found.present, found.confidence, 0)
-  corner, end = found.box[:2], found.box[2:]
-  result = {
-    'image_id': index,
-    'category_id': 1,
-    'file_name': name,
-    'bbox': np.concatenate([corner, end - corner]).tolist(),
-    'keypoints': np.column_stack([found.positions, scores]).ravel().tolist(),
-    'score': found.score,
-    'route': list(found.route),
-  }
-  if found.visibility:
-    result['visibility'] = list(found.visibility)
-    result['visibility_probs'] = found.visibility_probs.tolist()
-  return result
-
-
-def _cells(name: str, found: Landmarks) -> list[str]:
-  """A line of the CSV; cells of what is not known are empty."""
-  number = lambda value: f'{value:.6g}'
-  cells = [
-    file_names.to_cell(name),
-    *map('{:.2f}'.format, found.box),
-    number(found.score),
-    ' '.join(found.route),
-  ]
-  for i in range(len(found.names)):
-    if not found.present[i]:
-      cells += [''] * 5
-      continue
-    cells += map('{:.2f}'.format, found.positions[i])
-    if found.visibility:
-      cells += [found.visibility[i], number(found.visibility_probs[i].max())]
-    else:
-      cells += ['', '']
-    cells.append(number(found.confidence[i]))
-  return cells
 
 
 def overlay_names(

@@ -76,7 +76,7 @@ def write(path, document, annotations):
   with path.open('wb') as file:
     writer = coco_output.Writer(file)
     for annotation in annotations:
-      writer.write([annotation])
+      writer.write(annotation)
     writer.close(document.rest())
   return path
 
