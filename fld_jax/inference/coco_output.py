@@ -144,13 +144,14 @@ class Document:
     given, skeleton = entry.get('keypoints'), entry.get('skeleton')
     plain = [coco.plain_name(n) for n in given or () if isinstance(n, str)]
     names = self._landmarks.names
+    own = plain
     if not plain:
       if self._export:
         self._bare.add(key)
       code = self._code(str(entry.get('name')))
       slots = self._landmarks.slots.get(code, range(len(names)))
       given = plain = [names[slot] for slot in slots]
-    if not isinstance(skeleton, list) or not skeleton:
+    if not isinstance(skeleton, list) or plain != own:
       there = [p for p in self._landmarks.skeleton if {*p} <= {*plain}]
       skeleton = [[plain.index(name) + 1 for name in pair] for pair in there]
     entry = {
