@@ -86,7 +86,7 @@ _BOXES = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder to write to.')
 _PRE_ANNOTATIONS = flags.DEFINE_list(
   'pre_annotations',
-  [],
+  None,
   'Labelling tools to write annotations for: label_studio, cvat, or both with '
   'a comma between; --boxes=EXPORT.json keeps the ids of a tool.',
 )
@@ -189,7 +189,7 @@ def _predict() -> int:
 
   workdir = _path(_WORKDIR)
   formats = Formats(
-    tuple(dict.fromkeys(name.strip() for name in _PRE_ANNOTATIONS.value)),
+    tuple(dict.fromkeys(name.strip() for name in _PRE_ANNOTATIONS.value or ())),
     _IMAGE_PREFIX.value,
     workdir.resolve().name,
   )
@@ -405,10 +405,10 @@ def _describe(names: set[str]) -> str:
     flag = flags.FLAGS[name]
     default = f' Default: {flag.default}.' if flag.default is not None else ''
     lines += textwrap.wrap(
-      f'--{name}'.ljust(17) + flag.help + default,
+      f'--{name}'.ljust(18) + flag.help + default,
       width=79,
       initial_indent='  ',
-      subsequent_indent=' ' * 19,
+      subsequent_indent=' ' * 20,
     )
   return '\n'.join(lines)
 

@@ -8,8 +8,10 @@ import json
 import shutil
 
 import coco_folders
+import coco_oracle
 import numpy as np
 import pytest
+from places import SHARED
 from scipy.optimize import linear_sum_assignment
 from score_inputs import config_of
 
@@ -310,6 +312,77 @@ def test_absent_landmarks(folder, tmp_path):
   coco_folders.write(tmp_path / 'folder', {'val': data})
   found = figures(config, path, text, tmp_path)
   assert found['epe']['micro'] == pytest.approx(np.sqrt(2), abs=1e-4)
+
+
+NO_COCO = {
+  'image': lambda name: {'file_name': name},
+  'last part': lambda name: {'file_name': name.rpartition('/')[2]},
+  'stem': lambda name: {'image_id': name.rpartition('/')[2].partition('.')[0]},
+  'path without ending': lambda name: {'image_id': name.partition('.')[0]},
+  'another machine': lambda name: {'file_name': f'/home/me/{name}'},
+  'url': lambda name: {'file_name': f'https://a.b/c/{name}'},
+  'windows': lambda name: {'file_name': name.replace('/', '\\')},
+}
+
+
+@pytest.mark.parametrize('form', NO_COCO)
+def test_data_sets_of_lists(fashion, tmp_path, form):
+  """Names of images are ids there; their last parts may be unique or not."""
+  config, truth = fashion
+  last = [name.rpartition('/')[2] for name in truth.id.tolist()]
+  is_ambiguous = len({*last}) < len(last) and form in ('last part', 'stem')
+  results = [
+    {
+      'category_id': 0,
+      'score': 1,
+      'keypoints': np.column_stack([p + 1, np.ones(8)]).ravel().tolist(),
+      'image_id': 5,
+      **NO_COCO[form](name),
+    }
+    for name, p in zip(truth.id.tolist(), truth.landmarks, strict=True)
+  ]
+  (tmp_path / 'p.json').write_text(json.dumps(results[::-1]))
+  if is_ambiguous:
+    with pytest.raises(InputError, match='could be|are of no example'):
+      score(config, tmp_path / 'p.json', 'train', tmp_path)
+    return
+  found = score(config, tmp_path / 'p.json', 'train', tmp_path)
+  assert found['epe']['micro'] == pytest.approx(np.sqrt(2), abs=1e-4)
+
+
+def test_real_results_of_ultralytics(tmp_path):
+  """A part of COCO's val: with file_name the figures are those without."""
+  path = SHARED / 'coco/val2017/person_keypoints.json'
+  if not path.exists():
+    pytest.skip(f'{path} is not here')
+  places = ('{split}2017/person_keypoints.json', '{split}2017/images')
+  layout = dict(zip(('annotations', 'images'), places, strict=True))
+  config = config_of('coco_keypoints', SHARED / 'coco', tmp_path, **layout)
+  truth = json.loads(path.read_text())
+  files = {image['id']: image['file_name'] for image in truth['images']}
+  rng = np.random.default_rng(0)
+  plain = coco_oracle.perturbed(truth['annotations'], rng, 0.1)
+  named = [{**r, 'file_name': files[r['image_id']]} for r in plain]
+  both = [
+    figures(config, tmp_path / 'p.json', r, tmp_path) for r in (plain, named)
+  ]
+  assert both[0] == both[1] and both[0]['coco']['AP'] > 0
+  # All annotations' boxes, as --mode=predict --boxes=val.json has them.
+  every = [
+    {
+      **{k: a[k] for k in ('image_id', 'category_id', 'bbox', 'keypoints')},
+      'score': 0.5,
+      'file_name': files[a['image_id']],
+    }
+    for a in truth['annotations']
+  ]
+  found = figures(config, tmp_path / 'p.json', every, tmp_path)
+  labelled = sum(
+    a['num_keypoints'] > 0 and not a['iscrowd'] for a in truth['annotations']
+  )
+  assert found['num_examples'] == labelled
+  assert found['num_left_out'] == len(every) - labelled
+  assert found['epe']['micro'] == pytest.approx(0, abs=1e-3)
 
 
 def objects_of(boxes, images, names):
