@@ -22,12 +22,14 @@ import collections
 import dataclasses
 import importlib.metadata
 import json
+import pathlib
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from fld_jax import schema
+from fld_jax.errors import InputError
 from fld_jax.files import coco, file_names
 from fld_jax.files.image_names import ImageNames
 from fld_jax.files.json_files import ListWriter
@@ -48,24 +50,21 @@ class Export:
     annotations: The file's annotations, as they stand.
   """
 
-  def __init__(self, data: dict):
-    """Indexes the file.
+  def __init__(self, path: pathlib.Path, data: dict):
+    """Checks the categories and indexes the images.
 
     Args:
-      data: The object of the file, with `images` and `annotations` that could
-        be read as boxes.
+      path: The path of the file, for messages.
+      data: The object of the file, whose `images` and `annotations` could be
+        read as boxes.
+
+    Raises:
+      InputError: The categories are not valid.
     """
-    dicts = lambda field: [
-      entry for entry in data.get(field) or () if isinstance(entry, dict)
-    ]
-    self.categories = [
-      entry for entry in dicts('categories') if coco.is_id(entry.get('id'))
-    ]
+    self.categories = _checked_categories(path, data.get('categories'))
     self.annotations = data['annotations']
     self._images = {
-      coco.as_id(entry['id']): entry['file_name']
-      for entry in dicts('images')
-      if coco.is_id(entry.get('id')) and isinstance(entry.get('file_name'), str)
+      coco.as_id(entry['id']): entry['file_name'] for entry in data['images']
     }
     self._names = ImageNames(self._images)
 
@@ -84,7 +83,49 @@ class Export:
     key = coco.find_id(entry.get('image_id'), self._images)
     if key not in self._images:
       key = next(iter(self._names.find(name)), None)
-    return None if key is None else (key, self._images[key])
+    if key is None:
+      return None
+    name = self._images[key]
+    return key, name if coco.is_id(name) else file_names.encoded(name)
+
+
+def _checked_categories(path: pathlib.Path, categories: Any) -> list[dict]:
+  """The categories of a file, which may have none or landmarks in none.
+
+  Args:
+    path: The path of the file, for messages.
+    categories: The file's list, of any type.
+  """
+  if categories is None:
+    return []
+  if not isinstance(categories, list):
+    given = coco.short(categories)
+    raise InputError(f'{path}, categories: is {given}, must be a list')
+  seen: set[coco.Id] = set()
+  is_text = lambda value: isinstance(value, str) and coco.is_id(value)
+  for i, entry in enumerate(categories):
+    place = f'categories[{i}]'
+    coco.check_fields(path, place, entry, 'id')
+    key = coco.as_id(entry['id'])
+    if key in seen:
+      problem = f'is {coco.short(key)}, which stands twice, must be unique'
+      raise coco.error(path, place, 'id', problem)
+    seen.add(key)
+    names = entry.get('keypoints') or []
+    # Numbers are names as well, for `files.coco`, too.
+    is_name = lambda name: is_text(name) or type(name) is int
+    if not isinstance(names, list) or not all(map(is_name, names)):
+      problem = f'is {coco.short(names)}, must be a list of names'
+      raise coco.error(path, place, 'keypoints', problem)
+    if not is_text(entry.get('name', '')):
+      problem = f'is {coco.short(entry["name"])}, must be a name'
+      raise coco.error(path, place, 'name', problem)
+    try:
+      json.dumps(entry, allow_nan=False)
+    except ValueError:
+      problem = 'is a number that is not finite, must be finite'
+      raise coco.error(path, place, 'a field', problem) from None
+  return categories
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +182,9 @@ class Document:
 
   def _add(self, key: coco.Id, entry: dict) -> None:
     """Adds a category, with the landmarks of its type if it names none."""
-    given, skeleton = entry.get('keypoints'), entry.get('skeleton')
-    plain = [coco.plain_name(n) for n in given or () if isinstance(n, str)]
+    given, skeleton = entry.get('keypoints') or (), entry.get('skeleton')
+    given = list(map(str, given))
+    plain = list(map(coco.plain_name, given))
     names = self._landmarks.names
     own = plain
     if not plain:

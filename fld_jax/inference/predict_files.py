@@ -33,6 +33,7 @@ from fld_jax.errors import InputError, Unwritable
 from fld_jax.files import atomic, file_names
 from fld_jax.files.images import read
 from fld_jax.inference import item_boxes, photos, result_files
+from fld_jax.inference.coco_output import Export
 from fld_jax.inference.landmarks import Landmarks, overlay
 from fld_jax.inference.predictor import Predictor
 from fld_jax.inference.result_files import Formats, ResultFiles
@@ -88,7 +89,8 @@ def predict_files(
   if boxes:
     given = item_boxes.read(boxes, predictor.landmark_set.types)
     failures += given.failures
-    export = given.document
+    if given.document is not None:
+      export = Export(boxes, given.document)
     items = _with_boxes(given, found.names, boxes)
   failures = [(file_names.encoded(name), why) for name, why in failures]
   names = [item.image for item in items]
@@ -284,7 +286,7 @@ def _assemble(
   names: Sequence[str],
   items: Sequence[item_boxes.Item],
   landmarks: schema.LandmarkSet,
-  export: dict | None,
+  export: Export | None,
   formats: Formats,
 ) -> tuple[list[tuple[str, str]], list[str]]:
   """Writes the files of results in the order of the items.
@@ -295,8 +297,8 @@ def _assemble(
     names: The name of each item's image below the folder of photos.
     items: The items.
     landmarks: The landmark set of the run.
-    export: The object of the COCO file that the boxes come from; None if they
-      come from elsewhere.
+    export: The COCO file that the boxes come from; None if they come from
+      elsewhere.
     formats: What is written.
 
   Returns:

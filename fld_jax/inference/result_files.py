@@ -65,7 +65,7 @@ class ResultFiles(contextlib.ExitStack):
     self,
     output: pathlib.Path,
     landmarks: schema.LandmarkSet,
-    export: dict | None,
+    export: coco_output.Export | None,
     formats: Formats,
   ):
     """Opens the files.
@@ -73,14 +73,13 @@ class ResultFiles(contextlib.ExitStack):
     Args:
       output: The folder, which exists.
       landmarks: The landmark set of the run.
-      export: The object of the COCO file that the boxes come from; None if they
-        come from elsewhere.
+      export: The COCO file that the boxes come from; None if they come from
+        elsewhere.
       formats: What is written.
     """
     super().__init__()
     self._output, self._formats = output, formats
-    given = None if export is None else coco_output.Export(export)
-    self._document = coco_output.Document(landmarks, given)
+    self._document = coco_output.Document(landmarks, export)
     self._json = coco_output.Writer(self._open('predictions.json'))
     self._csv = self._open('predictions.csv')
     header = ['image', 'x1', 'y1', 'x2', 'y2', 'category', 'score', 'route']

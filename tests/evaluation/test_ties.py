@@ -468,3 +468,49 @@ def test_numbers():
   assert names.find_number(5000) == [0]
   assert names.find_number(17) == [1, 2]
   assert names.find_number(3) == []
+
+
+JUNK = [
+  None,
+  True,
+  -1,
+  float('nan'),
+  '',
+  '#',
+  '\ud800',
+  [],
+  {},
+  1.5,
+  [1, 2, 3, 4],
+]
+
+
+def damaged(value, rng):
+  """A copy of a JSON value with a part of it replaced or missing."""
+  value = copy.deepcopy(value)
+  node = value
+  while True:
+    keys = list(node) if isinstance(node, dict) else range(len(node))
+    key = keys[rng.integers(len(keys))]
+    if isinstance(node[key], dict | list) and node[key] and rng.random() < 0.7:
+      node = node[key]
+      continue
+    if rng.random() < 0.2:
+      del node[key]
+    else:
+      node[key] = copy.deepcopy(JUNK[rng.integers(len(JUNK))])
+    return value
+
+
+@pytest.mark.parametrize('make', [changed(), whole])
+def test_damaged_results_end_in_a_sentence(folder, tmp_path, make):
+  config, data, results = folder(2, 2)
+  content, rng = make(results, data), np.random.default_rng(0)
+  refused = 0
+  for _ in range(60):
+    try:
+      figures(config, tmp_path / 'p.json', damaged(content, rng), tmp_path)
+    except InputError as mistake:
+      assert 'p.json' in str(mistake)
+      refused += 1
+  assert 20 < refused < 60

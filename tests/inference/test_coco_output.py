@@ -13,6 +13,7 @@ from score_inputs import config_of
 
 from fld_jax import landmark_sets, schema
 from fld_jax.datasets.coco import folder
+from fld_jax.errors import InputError
 from fld_jax.evaluation.score import score
 from fld_jax.files import coco
 from fld_jax.inference import coco_output, labelling_tools
@@ -200,7 +201,7 @@ def float_ids(data):
 def test_the_ids_and_names_of_a_labelling_tool(tmp_path, change):
   data = export_data()
   change(data)
-  export = coco_output.Export(json.loads(json.dumps(data)))
+  export = coco_output.Export('e.json', json.loads(json.dumps(data)))
   landmark_set = SETS['two']
   path, document, annotations, items = make(
     landmark_set, tmp_path, (1, 2, 2, 1), export
@@ -226,14 +227,14 @@ def test_ids_of_a_tool_that_are_missing_or_stand_twice(tmp_path):
   del data['annotations'][1]['id']
   data['annotations'][3]['id'] = 70
   _, _, annotations, _ = make(
-    SETS['two'], tmp_path, (1, 2, 2, 1), coco_output.Export(data)
+    SETS['two'], tmp_path, (1, 2, 2, 1), coco_output.Export('e.json', data)
   )
   assert [entry['id'] for entry in annotations] == [70, 71, 50, 72]
 
 
 def test_an_image_that_the_tool_does_not_have(tmp_path):
   document = coco_output.Document(
-    SETS['two'], coco_output.Export(export_data())
+    SETS['two'], coco_output.Export('e.json', export_data())
   )
   item = made_up(SETS['two'], np.random.default_rng(0), 2)
   entry = document.add('new.jpg', SIZE, item)
@@ -254,7 +255,7 @@ def test_categories_without_landmarks(tmp_path, used):
   for entry in data['annotations']:
     entry['category_id'] = used
   path, document, annotations, items = make(
-    SETS['one'], tmp_path, (1, 1, 1, 1), coco_output.Export(data)
+    SETS['one'], tmp_path, (1, 1, 1, 1), coco_output.Export('e.json', data)
   )
   assert {entry['category_id'] for entry in annotations} == {used}
   rectangles, points = document.categories
@@ -272,7 +273,7 @@ def test_landmarks_that_the_tool_does_not_name(tmp_path):
   for entry in data['annotations']:
     entry['category_id'] = 12
   _, document, annotations, items = make(
-    SETS['one'], tmp_path, (1, 1, 1, 1), coco_output.Export(data)
+    SETS['one'], tmp_path, (1, 1, 1, 1), coco_output.Export('e.json', data)
   )
   hem, button = np.reshape(annotations[0]['keypoints'], (2, 3))
   np.testing.assert_allclose(hem[:2], items[0].positions[2], atol=1e-5)
@@ -297,7 +298,7 @@ def test_our_own_readers_take_it(tmp_path, codes, export):
   """As annotations to train on, and as predictions to score."""
   data = export() if export else None
   path, document, annotations, items = make(
-    SETS['two'], tmp_path, codes, data and coco_output.Export(data)
+    SETS['two'], tmp_path, codes, data and coco_output.Export('e.json', data)
   )
   for name in {image['file_name'] for image in document.images}:
     file = tmp_path / 'folder/images' / name
@@ -366,7 +367,10 @@ def test_label_studio(tmp_path, export):
   """Percentages back to pixels; every label is in the interface."""
   data = export() if export else None
   _, document, annotations, items = make(
-    SETS['two'], tmp_path, (1, 2, 0, 1), data and coco_output.Export(data)
+    SETS['two'],
+    tmp_path,
+    (1, 2, 0, 1),
+    data and coco_output.Export('e.json', data),
   )
   categories = {entry['id']: entry for entry in document.categories}
   view = ET.fromstring(labelling_tools.label_studio_config(document.categories))
@@ -424,7 +428,7 @@ def test_cvat(tmp_path):
   data = export_data()
   text_ids(data)
   _, document, annotations, _ = make(
-    SETS['two'], tmp_path, (1, 2, 2, 1), coco_output.Export(data)
+    SETS['two'], tmp_path, (1, 2, 2, 1), coco_output.Export('e.json', data)
   )
   cvat = labelling_tools.CvatAnnotations(coco_output.UNKNOWN)
   categories = {entry['id']: entry for entry in document.categories}
@@ -451,3 +455,24 @@ def test_cvat(tmp_path):
   assert kept == [True, False, True, False] and cvat.num_left_out == 2
   rest = cvat.rest(document.images, document.categories)
   assert [c['name'] for c in rest['categories']] == ['shirt', 'skirt']
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'categories': 5}, 'e.json, categories: is 5, must be a list'),
+    ({'categories': [5]}, r'categories\[0\]: is 5, must be an object'),
+    ({'categories': [{}]}, r'categories\[0\], id: is missing'),
+    (
+      {'categories': [{'id': 1}, {'id': 1.0}]},
+      r'\[1\], id: is 1, which stands',
+    ),
+    ({'categories': [category(1, 'a', [1.5])]}, r'keypoints: is \[1.5\], must'),
+    ({'categories': [category(1, 5, [])]}, 'name: is 5, must be a name'),
+    ({'categories': [category(1, 'a', [], x=float('nan'))]}, 'is not finite'),
+  ],
+)
+def test_bad_categories(change, message):
+  """Before the work begins, not at its end."""
+  with pytest.raises(InputError, match=message):
+    coco_output.Export('e.json', export_data(**change))

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -183,3 +185,24 @@ def test_formulas_of_spreadsheets(trained_workdir, tool):
 def test_tools_that_do_not_exist(tools):
   with pytest.raises(InputError, match='must be of label_studio, cvat'):
     Formats(tools)
+
+
+def test_the_command_line(trained_workdir, tool):
+  root, data = tool
+  (root / 'export.json').write_text(json.dumps(data))
+  command = [sys.executable, '-m', 'fld_jax.main', '--mode=predict']
+  command += [f'--workdir={trained_workdir}', f'--images={root}/images']
+  command += [f'--boxes={root}/export.json', f'--output={root}/out']
+  run = lambda *flags: subprocess.run(
+    [*command, *flags], capture_output=True, text=True
+  )
+  wrong = run('--pre_annotations=cvat,labelbox')
+  assert wrong.returncode == 2 and "is 'labelbox', must be of" in wrong.stderr
+  assert not (root / 'out').exists()
+  right = run('--pre_annotations=label_studio', '--image_prefix=http://a/')
+  assert right.returncode == 0, right.stderr
+  (first, *_) = json.loads((root / 'out/label_studio.json').read_text())
+  assert first['data']['image'] == 'http://a/photo%200.jpg'
+  (prediction,) = first['predictions']
+  assert prediction['model_version'] == trained_workdir.name
+  assert not (root / 'out/cvat.json').exists()
