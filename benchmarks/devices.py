@@ -75,7 +75,7 @@ def step(arguments: argparse.Namespace) -> None:
     config.model, stage, 0, resolve(config).landmarks.num_landmarks
   )
   variables = stage_lib.init_variables(model, config.input.size, 0)
-  optimizer = schedules.optimizer(stage.optimizer, 1000)
+  optimizer = schedules.optimizer(stage.optimizer, 1000, model.backbone)
   batch = example_batch(arguments.batch * arguments.devices, config.input.size)
   rng = np.random.default_rng(0)
   centres = rng.normal(size=(stage.pseudo_label.num_clusters, 16)) * 50
@@ -313,6 +313,7 @@ def restarts(arguments: argparse.Namespace) -> None:
     fields = {'seed': seed, 'batch_size': BATCH}
     fields |= {f'stages[{i}].train_epochs': arguments.epochs for i in range(3)}
     fields |= {f'stages[{i}].eval_epochs': 1.0 for i in range(3)}
+    fields |= {f'stages[{i}].min_steps': 0 for i in range(3)}
     row = []
     for name, plan in (('unbroken', [(1, 4, None)]), ('restarted', parts)):
       workdir = pathlib.Path(arguments.output) / f'{name}{seed}'

@@ -59,6 +59,7 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
   config.stages[0].train_epochs = arguments.epochs
   # One evaluation, so that the best checkpoint is the last.
   config.stages[0].eval_epochs = arguments.epochs
+  config.stages[0].min_steps = 0
   return config
 
 
@@ -150,7 +151,7 @@ def speed_of_ours(config: ConfigDict, seconds: float) -> dict[str, Any]:
     config.model, stage, 0, resolve(config).landmarks.num_landmarks
   )
   variables = stage_lib.init_variables(model, config.input.size, 0)
-  optimizer = schedules.optimizer(stage.optimizer, 1000)
+  optimizer = schedules.optimizer(stage.optimizer, 1000, model.backbone)
   batch = parallel.shard(example_batch(config.batch_size, config.input.size))
   mean, std = config.input.mean, config.input.std
 

@@ -14,7 +14,8 @@ Arguments after the colon:
   backbone  vgg16, the paper's; resnet18, resnet34, resnet50, resnet101 or
            resnet152
   pretrained  file of torchvision's weights of the backbone to start from, a
-           VGG-16 plain or with batch normalisation; for size=full
+           VGG-16 plain or with batch normalisation; for size=full, or the
+           folder of a run of the same size, of which is taken what fits
 
 Expected NE after each stage, in per cent (docs/results/dfa.md):
   dataset=deepfashion,size=small  44 minutes on 1 CPU core; on val 10.14, 9.70
@@ -115,6 +116,7 @@ def _small(config: ConfigDict) -> None:
     each.train_steps = each.eval_steps = 0
     each.train_epochs = 24.0
     each.eval_epochs = 2.0
+    each.min_steps = 600  # fewer than any stage has of 5,000 images
     if index:
       each.init, each.estimate_noise = 'previous', 0.2
     each.weights.visibility = 0.03
@@ -143,3 +145,5 @@ def _tiny(config: ConfigDict) -> None:
   for index, each in enumerate(config.stages):
     each.train_epochs = (12.0, 6.0, 6.0)[index]
     each.eval_epochs = 3.0
+    # What each has of the quickstart's 1,500 images, a branch of half of them.
+    each.min_steps = (360, 180, 90)[index]

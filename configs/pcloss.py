@@ -22,7 +22,8 @@ Arguments after the colon:
            small: 5,000 images at 64 pixels, minutes on 2 CPU cores
            tiny: rendered garments in a minute or two
   pretrained  file of torchvision's weights of the backbone to start from, for
-           size=full
+           size=full, or the folder of a run of the same size, of which is taken
+           what fits
 
 Expected NE on val of DeepFashion, in per cent (docs/results/pcloss.md):
   size=small  3 to 4 minutes on 1 CPU core; mean of seeds 0 to 2 without PCLoss
@@ -204,6 +205,7 @@ def _medium(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   """Sets crops of 128 pixels and 60 epochs."""
   _from_scratch(config, stage, name, side=128)
   stage.train_epochs = 60.0
+  stage.min_steps = 2000  # 5,000 images have 5,700
   config.flip_test = True
   # Annotated boxes fit the garment, so the place of a box tells much about the
   # places of landmarks. The scale and shift of `_small` would hide that
@@ -232,6 +234,7 @@ def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   config.augment.shift = 0.04
   config.augment.colour = 0.3
   stage.train_epochs = 8.0
+  stage.min_steps = 600  # 5,000 images have 760
   defaults.set_backbone(
     config,
     config.model.backbone,
@@ -249,3 +252,4 @@ def _tiny(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   config.dataset.splits.train = 'train'
   config.dataset.splits.tune = 'val'
   stage.train_epochs = 6.0
+  stage.min_steps = 180  # what 1,500 rendered garments have

@@ -34,6 +34,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
       f"'{arg or ''}' is no folder of a trained run: it holds no manifest.json."
     )
   manifest = json_files.read_json(folder / 'manifest.json')
-  if not isinstance(manifest, dict) or 'config' not in manifest:
-    raise InputError(f'{folder}/manifest.json, config: is missing')
-  return restore(manifest['config'])
+  config = manifest.get('config') if isinstance(manifest, dict) else manifest
+  return restore(config, f'{folder}/manifest.json')

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from fld_jax import landmark_sets
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, printable
 from fld_jax.schema import LandmarkSet
 
 
@@ -206,6 +206,11 @@ DATASETS['coco'] = dataclasses.replace(
 )
 
 
+def names() -> list[str]:
+  """The valid values of `config.dataset.name`."""
+  return [key for key, row in DATASETS.items() if 'name' not in row.overrides]
+
+
 def find(name: str) -> Dataset:
   """The row of a data set.
 
@@ -215,10 +220,10 @@ def find(name: str) -> Dataset:
   Raises:
     InputError: There is no data set of this name.
   """
-  valid = [key for key, row in DATASETS.items() if 'name' not in row.overrides]
-  if name not in valid:
+  if name not in names():
     raise InputError(
-      f"config.dataset.name is '{name}', valid values are {', '.join(valid)}.",
+      f"config.dataset.name is '{name}', valid values are "
+      f'{", ".join(names())}.',
       'config',
     )
   return DATASETS[name]
@@ -226,18 +231,18 @@ def find(name: str) -> Dataset:
 
 def names_with_files() -> list[str]:
   """The valid values of `config.dataset.name` that have original files."""
-  return [
-    name
-    for name, row in DATASETS.items()
-    if row.source and 'name' not in row.overrides
-  ]
+  return [name for name in names() if DATASETS[name].source]
 
 
-def landmark_set(config: ConfigDict) -> LandmarkSet:
+def landmark_set(
+  config: ConfigDict, known: LandmarkSet | None = None
+) -> LandmarkSet:
   """The landmarks that a config asks for.
 
   Args:
     config: The config's part `dataset`.
+    known: The landmarks of all clothes types, as a run's manifest holds them.
+      Then no file of the data set is read.
 
   Returns:
     The landmark set of the data set, or of its one type of clothes if the
@@ -247,7 +252,7 @@ def landmark_set(config: ConfigDict) -> LandmarkSet:
     InputError: The name or the clothes type is unknown, or files that say which
       landmarks there are are wrong.
   """
-  whole, only = whole_set(config), selected_type(config)
+  whole, only = whole_set(config, known), selected_type(config, known)
   return whole if only is None else whole.of_type(only.code)
 
 
@@ -265,11 +270,14 @@ class ClothesType(NamedTuple):
   slots: tuple[int, ...]
 
 
-def selected_type(config: ConfigDict) -> ClothesType | None:
+def selected_type(
+  config: ConfigDict, known: LandmarkSet | None = None
+) -> ClothesType | None:
   """The one clothes type that a config asks for.
 
   Args:
     config: The config's part `dataset`.
+    known: The landmarks of all clothes types, see `landmark_set`.
 
   Returns:
     The type that `clothes_type` names; None if that is '', which stands for
@@ -281,7 +289,7 @@ def selected_type(config: ConfigDict) -> ClothesType | None:
   """
   if not config.clothes_type:
     return None
-  whole = whole_set(config)
+  whole = whole_set(config, known)
   if not whole.slots:
     raise InputError(
       f"config.dataset.clothes_type is '{config.clothes_type}', and "
@@ -300,11 +308,14 @@ def selected_type(config: ConfigDict) -> ClothesType | None:
   return ClothesType(config.clothes_type, code, whole.slots[code])
 
 
-def whole_set(config: ConfigDict) -> LandmarkSet:
+def whole_set(
+  config: ConfigDict, known: LandmarkSet | None = None
+) -> LandmarkSet:
   """The landmarks of all clothes types.
 
   Args:
     config: The config's part `dataset`.
+    known: The same landmarks, see `landmark_set`.
 
   Returns:
     The landmark set, with the pairs that `config.swaps` declares.
@@ -313,7 +324,7 @@ def whole_set(config: ConfigDict) -> LandmarkSet:
     InputError: The name is unknown, files that say which landmarks there are
       are wrong, or `swaps` names none of the landmarks.
   """
-  landmarks = find(config.name).landmarks
+  landmarks = known or find(config.name).landmarks
   if not isinstance(landmarks, LandmarkSet):
     with instructions(config.name):
       check_manual_dir(config)
@@ -330,15 +341,19 @@ def _declared(text: str, names: tuple[str, ...]) -> tuple:
     return ()
   pairs = [tuple(pair.strip().split(':')) for pair in text.split(',')]
   # Names have underscores where files may have blanks.
-  pairs = [tuple('_'.join(name.split()) for name in pair) for pair in pairs]
+  words = lambda name: name.replace('_', ' ').split()
+  pairs = [tuple('_'.join(words(name)) for name in pair) for pair in pairs]
   each = [name for pair in pairs for name in pair]
   wrong = [name for name in each if name not in names]
   if wrong or any(len(pair) != 2 for pair in pairs) or len({*each}) < len(each):
-    reason = f"has '{wrong[0]}'" if wrong else f"is '{text}'"
+    reason = f"is '{printable(text, 60)}'"
+    if wrong:
+      reason = f"has '{printable(wrong[0], 60)}'"
+    example = printable(f'{names[0]}:{names[-1]}', 100)
     raise InputError(
       f"config.dataset.swaps {reason}, must be 'none' or pairs of landmarks "
-      f'that change places in a mirrored image, such as {names[0]}:{names[-1]},'
-      f' each at most once; there are {", ".join(names)}.',
+      f'that change places in a mirrored image, such as {example}, each at '
+      f'most once; there are {printable(", ".join(names), 1000)}.',
       'config',
     )
   return tuple(pairs)

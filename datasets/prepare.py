@@ -129,9 +129,11 @@ def make_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     config: The config's part `dataset`.
 
   Raises:
-    InputError: The name is unknown, or files are missing.
+    InputError: The name is unknown, files are missing, or the landmarks that
+      they and the config declare are wrong.
   """
   row = find(config.name)
+  whole_set(config)  # refuses wrong landmarks before anything is prepared
   with instructions(config.name):
     if row.source:
       check_manual_dir(config)

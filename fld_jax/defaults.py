@@ -1,17 +1,29 @@
 """Every config field once, with its default value, unit and meaning."""
 
+import functools
 import os
+import pathlib
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from fld_jax import defaults
-from fld_jax.datasets.catalog import DATASETS, find
+from fld_jax import config_rules, defaults
+from fld_jax.config import did_you_mean
+from fld_jax.datasets.catalog import DATASETS, names
+from fld_jax.errors import InputError, shortened
+from fld_jax.files.json_files import read_json
 
 # Mean of the authors' release, in RGB.
 RELEASE_MEAN = (122.7717, 115.9465, 102.9801)
 # Of torchvision's and mmpose's weights, in RGB and units of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# How images were normalised, by mean and deviation of RGB, for the weights
+# that `pretrained=imagenet` finds for a trunk (fld_jax/pretrained/imagenet.py).
+PACKAGED_INPUT = {
+  **{f'efficientnet_lite{i}': ((127.0,) * 3, (128.0,) * 3) for i in (0, 1, 2)},
+  'vgg16': ((122.67892, 116.66877, 104.00699), (1.0, 1.0, 1.0)),
+}
 # (number of 3x3 convolutions, channels) for each block of the published network
 VGG16 = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
@@ -45,11 +57,12 @@ def base(dataset: str) -> ConfigDict:
   # Anno_fine.
   config.dataset.labels = 'coarse'
   # For coco_keypoints: the annotations' file, a path below manual_dir in which
-  # {split} stands for train, val or test; one without {split} is the only file,
-  # from which val is split off. If there is none, other places are searched.
+  # {split} stands for train, val or test; if there is none, other places are
+  # searched. One without {split} is the only file, from which val is split off.
   config.dataset.annotations = 'annotations/{split}.json'
   # For coco_keypoints: the folder of images, a path below manual_dir that may
-  # hold {split}.
+  # hold {split}. What lies in it comes first; with 'images', which is the
+  # default, other folders are looked through as well.
   config.dataset.images = 'images'
   # For coco_keypoints: a detector's boxes, in place of the annotated ones; a
   # path below manual_dir that may hold {split}.
@@ -83,7 +96,6 @@ def base(dataset: str) -> ConfigDict:
   )
   config.dataset.seed = 0  # of the synthetic garments
   config.dataset.update(row.overrides)
-  config.dataset.update(row.overrides)
 
   config.input = ConfigDict()
   config.input.size = 224  # side of the crop that networks see, in pixels
@@ -106,9 +118,13 @@ def base(dataset: str) -> ConfigDict:
   config.augment.shift = 0.05  # largest shift, in sides of the crop
   # Largest change of contrast, tint and brightness, as a share.
   config.augment.colour = 0.0
+  # Whether augmented crops show what lies around the box, as crops of boxes
+  # that do not fit do; otherwise it is black, which shows where the box is.
+  config.augment.surroundings = False
 
-  # File of torchvision's weights (.pth or .safetensors) that the trunks of
-  # networks with random weights start from instead, see `start_pretrained`.
+  # What networks with random weights start from instead: 'imagenet', weights of
+  # a package for the trunk; a file of torchvision's weights (.pth or
+  # .safetensors) for it; or the folder of a run for all that fits.
   config.pretrained = ''
   # Factor of the offsets that stages after the first predict
   # (docs/methods.md A3).
@@ -184,6 +200,7 @@ MODEL_FIELDS = {
   'backbone': 'the trunk on which the network stands, a name in fld_jax.models',
   'blocks': "(number of 3x3 convolutions, channels) for each of VGG's blocks",
   'batch_norm': "whether VGG's convolutions are followed by batch norm",
+  'frozen': 'number of the first blocks that keep their weights; 0 for none',
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the deconvolutions or of the feature pyramid',
   'pool': 'side of the grid to which the last map is averaged, in cells',
@@ -206,19 +223,76 @@ TABLE_FIELDS = {
 
 
 def start_pretrained(config: ConfigDict, path: str) -> None:
-  """Sets what a start from weights for ImageNet asks of a config.
+  """Sets what a start from trained weights asks of a config.
+
+  Networks see images as those did that the weights are of: weights for ImageNet
+  in its normalisation, those of another run in that run's.
 
   Args:
     config: A config with a `model`.
-    path: File of torchvision's weights, for `config.pretrained`; '' changes
-      nothing.
+    path: 'imagenet', file of torchvision's weights or folder of a run, for
+      `config.pretrained`; '' changes nothing.
+
+  Raises:
+    InputError: If a folder is not of a run.
   """
   if not path:
     return
   config.pretrained = path
+  if path == 'imagenet':
+    # Of a trunk without such weights the start of the training says so.
+    default = config.input.mean, config.input.std
+    found = PACKAGED_INPUT.get(config.model.backbone, default)
+    config.input.mean, config.input.std = found
+    if 'batch_norm' in config.model.trunk:
+      config.model.trunk.batch_norm = False  # as the published VGG-16
+    return
+  if os.path.isdir(os.path.expanduser(path)):
+    saved, _ = find_run(pathlib.Path(path).expanduser())
+    _take_input(config, saved['config'])
+    return
   config.input.mean, config.input.std = IMAGENET_MEAN, IMAGENET_STD
   if 'batch_norm' in config.model.trunk:  # vgg16-....pth, vgg16_bn-....pth
     config.model.trunk.batch_norm = '_bn' in os.path.basename(path)
+
+
+def find_run(path: pathlib.Path) -> tuple[dict, pathlib.Path]:
+  """Reads the manifest of the run that `config.pretrained` names.
+
+  Args:
+    path: The folder W of a run, or W/stages/NAME, or W/stages/NAME/NETWORK.
+
+  Returns:
+    The manifest, its config with present names; and W.
+
+  Raises:
+    InputError: If there is no run, or its manifest is damaged.
+  """
+  path = pathlib.Path(os.path.abspath(path))
+  for workdir in (path, *path.parents[:3]):
+    file = workdir / 'manifest.json'
+    if file.is_file():
+      break
+  else:
+    raise InputError(
+      f'config.pretrained is {path}, which is no folder of a run: it holds no '
+      "manifest.json. Give a run's W or W/stages/NAME/NETWORK, or a file of "
+      "torchvision's weights"
+    )
+  saved = read_json(file)
+  if not isinstance(saved, dict):
+    raise InputError(f'{file}: is {shortened(saved)}, must be an object')
+  saved['config'] = check_saved(saved.get('config'), str(file))
+  return saved, workdir
+
+
+def _take_input(config: ConfigDict, saved: dict) -> None:
+  """Sets how images are normalised, and a VGG, to those of a saved config."""
+  for field in ('mean', 'std'):
+    config.input[field] = tuple(saved['input'][field])
+  theirs = saved['model']['trunk']
+  if 'batch_norm' in config.model.trunk and 'batch_norm' in theirs:
+    config.model.trunk.batch_norm = theirs['batch_norm']
 
 
 def stage(name: str) -> ConfigDict:
@@ -233,8 +307,12 @@ def stage(name: str) -> ConfigDict:
   # 0 counts (docs/methods.md 1.7).
   config.train_steps = 10_000
   config.train_epochs = 0.0  # length of the training in epochs
+  # Least length of a training that is given in epochs, in steps: what few
+  # images need to be learnt from. 0 for none.
+  config.min_steps = 0
   # Steps between two evaluations on the split tune, after which a checkpoint is
-  # saved; of steps and epochs, the first that is not 0 counts.
+  # saved; of steps and epochs, the first that is not 0 counts. In epochs there
+  # are more evaluations, without a checkpoint, if there were fewer than ten.
   config.eval_steps = 500
   config.eval_epochs = 0.0  # epochs between two such evaluations
   # Initial weights: 'random', or those of the 'previous' stage.
@@ -270,6 +348,9 @@ def stage(name: str) -> ConfigDict:
       'pseudo_label': 1.0,  # weight of the pseudo-labels' loss
     }
   )
+  # Decay a step of the average of the weights, which is evaluated and kept in
+  # their place; 0 for none.
+  config.average = 0.0
   config.landmark_loss = 'l2'  # loss of landmarks: l2 or l1
   # How the weights change during training: ramp_down, paper_literal,
   # author_issue6 or constant (docs/methods.md A14).
@@ -282,6 +363,8 @@ def stage(name: str) -> ConfigDict:
   config.optimizer.name = 'sgd'  # rule of the updates: sgd, adam or adamw
   config.optimizer.momentum = 0.9  # momentum, of sgd alone
   config.optimizer.learning_rate = 1e-3  # learning rate at its highest
+  # Factor of the learning rate of the trunk.
+  config.optimizer.trunk_rate = 1.0
   # How the learning rate falls: step, cosine (to 0) or constant.
   config.optimizer.schedule = 'step'
   # When schedule=step lowers the learning rate, as shares of the training.
@@ -297,18 +380,22 @@ def stage(name: str) -> ConfigDict:
   return config
 
 
-def restore(saved: dict) -> ConfigDict:
-  """The config that a run's manifest holds.
+def restore(saved: Any, file: str) -> ConfigDict:
+  """The config that a file of a run holds.
 
   Args:
     saved: The config as JSON's dicts and lists, perhaps of an older version.
+    file: The path of the file, for messages.
 
   Returns:
     The config. Fields that there were not yet have their present defaults.
+
+  Raises:
+    InputError: A field is missing, unknown, or has a value that it cannot have.
   """
-  saved = _tuples(translate(saved))
+  saved = check_saved(saved, file)
+  saved = _tuples(saved)
   stages = saved.pop('stages')
-  find(saved['dataset']['name'])
   config = defaults.base(saved['dataset']['name'])
   config.update(saved)
   config.stages = tuple(defaults.stage(stage['name']) for stage in stages)
@@ -318,7 +405,89 @@ def restore(saved: dict) -> ConfigDict:
   return config
 
 
-def translate(saved: dict) -> dict:
+def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
+  """A config for going on with a run that began before there was a field.
+
+  Of a field that changes what is computed, the run keeps the value under which
+  it began: a stage without `min_steps` has no least length.
+
+  Args:
+    config: The config of this start; it is left as it is.
+    saved: The config in the run's manifest, or {}.
+
+  Returns:
+    The config to go on with.
+  """
+  config = config.copy_and_resolve_references()
+  # A copied config shares the stages, which are a tuple.
+  config.stages = tuple(
+    stage.copy_and_resolve_references() for stage in config.stages
+  )
+  for stage, begun in zip(config.stages, saved.get('stages', ()), strict=False):
+    if 'min_steps' not in begun:
+      stage.min_steps = 0
+  weights = config.pretrained
+  if weights and weights == saved.get('pretrained'):
+    # A training that has begun no longer needs them.
+    if not os.path.exists(os.path.expanduser(weights)):
+      _take_input(config, saved)
+  return config
+
+
+def check_saved(saved: Any, file: str) -> dict:
+  """Checks every field of a saved config.
+
+  Args:
+    saved: The config as JSON's dicts and lists, perhaps of an older version.
+    file: The path of the file, for messages.
+
+  Returns:
+    The config in the same form, with its present names, see `translate`.
+
+  Raises:
+    InputError: A field is missing, unknown, or has a value that it cannot have.
+  """
+  place = config_rules.Place(file)
+  for holder, needed in (
+    (('config',), ('dataset', 'model', 'stages')),
+    (('config', 'dataset'), ('name',)),
+    (('config', 'model'), ('name', 'dtype')),
+  ):
+    value = functools.reduce(dict.get, holder[1:], saved)
+    path = '.'.join(holder[1:])
+    if not isinstance(value, dict):
+      problem = f'is {shortened(value)}, must be an object'
+      raise place.error(path, problem)
+    for name in needed:
+      if name not in value:
+        inner = '.'.join([*holder[1:], name])
+        raise place.error(inner, 'is missing')
+  saved = translate(saved, file)
+  for name in ('backbone', 'trunk'):
+    if name not in saved['model']:
+      raise place.error(f'model.{name}', 'is missing')
+  config_rules.check(saved, file)
+  name = saved['dataset']['name']
+  if name not in names():
+    raise place.error(
+      'dataset.name',
+      f'is {shortened(name)}, valid values are {", ".join(names())}',
+      did_you_mean(name, names()),
+    )
+  known = {**defaults.base(name), 'stages': None, 'model': {'trunk': {}}}
+  for path in config_rules.MODEL:
+    holder = known['model']
+    if path.startswith('trunk.'):
+      holder = holder['trunk']
+    holder[path.removeprefix('trunk.')] = holder.get(path)
+  config_rules.check_fields(saved, known, file)
+  for i, stage in enumerate(saved['stages']):
+    fields = defaults.stage('')
+    config_rules.check_fields(stage, fields, file, f'stages[{i}]')
+  return saved
+
+
+def translate(saved: dict, file: str) -> dict:
   """A saved config with its present names for what had others.
 
   Before there was `model.backbone`, a network's name said which trunk it stood
@@ -326,17 +495,23 @@ def translate(saved: dict) -> dict:
 
   Args:
     saved: The config as JSON's dicts and lists; it is left as it is.
+    file: The path of its file, for messages.
 
   Returns:
     The config in the same form.
+
+  Raises:
+    InputError: The config of an older version has no depth.
   """
-  if 'name' not in saved.get('model', {}) or 'backbone' in saved['model']:
+  if 'backbone' in saved['model']:
     return saved
   model = dict(saved['model'])
   if model['name'] in ('dfa', 'fashionnet'):
     model['backbone'] = 'vgg16'
-  else:
+  elif 'depth' in model:
     model['backbone'] = f'resnet{model.pop("depth")}'
+  else:
+    raise config_rules.Place(file).error('model.backbone', 'is missing')
   if model['name'] == 'resnet_regression':
     model['name'] = 'fashionnet'
   options = model.keys() & {'blocks', 'batch_norm', 'width'}

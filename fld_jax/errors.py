@@ -1,6 +1,8 @@
 """Exceptions for user errors and interrupted runs."""
 
+import reprlib
 from collections import Counter
+from typing import Any
 
 # Exit status of a run that wants to be started again: sysexits' EX_TEMPFAIL.
 START_AGAIN = 75
@@ -49,6 +51,15 @@ def printable(text: str, longest: int = 200) -> str:
   rest = '...' if len(text) > longest else ''
   printed = (c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
   return ''.join(printed) + rest
+
+
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 60, 60
+
+
+def shortened(value: Any) -> str:
+  """A value of a file as messages show it: short, in one line, printable."""
+  return printable(_REPR.repr(value))
 
 
 class Findings:

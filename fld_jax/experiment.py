@@ -10,25 +10,32 @@ import jax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from fld_jax import ablation, input_pipeline
+from fld_jax import ablation, defaults, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
-from fld_jax.cascade.setup import resolve
+from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.datasets.catalog import whole_set
 from fld_jax.datasets.common.folder_builder import FolderBuilder
-from fld_jax.datasets.prepare import describe, prepared_builder
-from fld_jax.errors import InputError
+from fld_jax.datasets.prepare import (
+  describe,
+  make_builder,
+  prepared_builder,
+)
+from fld_jax.errors import InputError, shortened
 from fld_jax.evaluation import (
+  baseline,
   evaluate,
   evaluated_run,
   results,
   text_tables,
 )
+from fld_jax.evaluation.baseline import MeanPosition
 from fld_jax.files import atomic, json_files
 from fld_jax.report import report
 from fld_jax.runtime import manifest, processes
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import checks, train_cascade
+from fld_jax.visualization.history import HistoryFiles
 
 logger = logging.getLogger('fld_jax')
 
@@ -65,18 +72,25 @@ def run(
       lambda row, folder: run(row, folder, mode='train', splits=splits),
       splits[0],
     )
+  begun = manifest.read_manifest(workdir)
+  if mode == 'train' and begun:
+    config = defaults.as_begun(config, begun['config'])
   # Here alone the config of a run becomes objects, which are handed down.
-  setup = resolve(config)
+  if mode == 'evaluate' and begun:
+    setup = _resolve_saved(config, workdir, begun)
+  else:
+    setup = resolve(config)
   checks.check_config(config, setup)
-  present = manifest.read_manifest(workdir)
-  if present:
+  if begun:
     # Before the data are prepared, which can take hours.
     fields = '' if mode == 'train' else manifest.NETWORK_FIELDS
-    manifest.compare_configs(workdir, present, config, fields)
+    manifest.compare_configs(workdir, begun, config, fields)
   elif mode == 'train':
     checks.check_pretrained(config, setup)
   parallel = Parallel(config.parallel)
   parallel.check_batch_size(config.batch_size)
+  if mode == 'evaluate' and begun:
+    _check_data_dir(config, workdir, begun)
   # The main process prepares the data, so that the others find them prepared.
   prepare = lambda: bool(prepared_builder(config.dataset))
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
@@ -86,11 +100,19 @@ def run(
       logger.info('%s', line)
   for split in splits:
     # An unknown split is refused before anything is trained.
-    input_pipeline.Records(builder, split, only=setup.selected)
+    field = 'config.eval_splits' if split in config.eval_splits else '--split'
+    input_pipeline.Records(builder, split, only=setup.selected, field=field)
   with contextlib.ExitStack() as stack:
     processes.call_on_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
-      train_cascade.train_cascade(config, setup, builder, workdir, parallel)
+      train_cascade.train_cascade(
+        config,
+        setup,
+        builder,
+        workdir,
+        parallel,
+        HistoryFiles(workdir).write,
+      )
     stages, history = store.load_cascade(config, setup, workdir)
     trained = Cascade(stages, setup, parallel)
     return {
@@ -121,6 +143,77 @@ def _keep_compiled_programs() -> None:
   jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
+def _resolve_saved(
+  config: ConfigDict, workdir: pathlib.Path, saved: dict
+) -> Setup:
+  """Resolves the config of a run that is evaluated.
+
+  Args:
+    config: The run's config, perhaps with another data set.
+    workdir: The run's folder, for messages.
+    saved: The run's manifest.
+
+  Returns:
+    The objects, with the run's own landmarks.
+
+  Raises:
+    InputError: If the data set has other landmarks than the run.
+  """
+  setup = resolve(config, saved['landmarks'])
+  data = resolve(config)
+  for field in ('names', 'slots', 'types'):
+    then, now = getattr(setup.whole, field), getattr(data.whole, field)
+    if then != now:
+      raise InputError(
+        f'{workdir}/manifest.json, landmarks.{field}: is {shortened(then)}, '
+        f'and config.dataset has {shortened(now)}: evaluate the run on data '
+        'with its own landmarks.'
+      )
+  return setup
+
+
+def _check_data_dir(
+  config: ConfigDict, workdir: pathlib.Path, saved: dict
+) -> None:
+  """Refuses to prepare data in a folder that only the run's manifest names.
+
+  A run may be a stranger's, or come from another machine: nothing is made
+  outside of it but where the user, or the default, says.
+
+  Args:
+    config: The run's config, perhaps with fields of the command line.
+    workdir: The run's folder, for the message.
+    saved: The run's manifest.
+
+  Raises:
+    InputError: If the data set is not prepared, and no records of it are in the
+      folder yet.
+  """
+  place, name = config.dataset.data_dir, config.dataset.name
+  theirs = saved['config']['dataset'].get('data_dir')
+  if place != theirs or place == defaults.base(name).dataset.data_dir:
+    return
+  builder = make_builder(config.dataset)
+  known = pathlib.Path(place).expanduser() / builder.name
+  if not builder.is_prepared() and not known.is_dir():
+    raise InputError(
+      f'{workdir}/manifest.json, config.dataset.data_dir: is {place}, where '
+      f'{name} is not prepared: say where its records are or shall be, '
+      '--config.dataset.data_dir=FOLDER'
+    )
+
+
+def _check_links(workdir: pathlib.Path) -> None:
+  """Refuses to write into a run of which a part lies somewhere else."""
+  root = workdir.resolve()
+  for path in workdir.rglob('*'):
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+      raise InputError(
+        f'{path} is a link to {path.resolve()}, outside of the run: it must be '
+        'a file or folder of the run itself.'
+      )
+
+
 def _lock(
   workdir: pathlib.Path, mode: str, stack: contextlib.ExitStack
 ) -> None:
@@ -145,6 +238,7 @@ def _lock(
     workdir.mkdir(parents=True, exist_ok=True)
   if workdir.is_dir():
     stack.enter_context(atomic.locked(workdir, busy))
+  _check_links(workdir)
   if mode == 'train':
     atomic.remove_unfinished(workdir)
 
@@ -186,16 +280,43 @@ def _evaluate_and_report(
     },
     epsilon=trained.stages[-1].epsilon,
   )
+  guess = _guess(directory, evaluation, workdir)
   _write(directory, evaluation, metrics, builder)
   run = evaluated_run.EvaluatedRun(
     label=workdir.absolute().name,
     evaluation=evaluation,
     figures=json_files.rounded(metrics),  # equal to those of metrics.json
     image=evaluated_run.image_reader(builder, evaluation),
+    guess=guess,
   )
   report.write_report([run], directory)
-  _print(directory, split, metrics)
+  _print(directory, split, metrics, guess)
   return metrics
+
+
+def _guess(
+  directory: pathlib.Path, evaluation: results.Evaluation, workdir: pathlib.Path
+) -> dict | None:
+  """Writes baseline.json of an evaluated split.
+
+  Args:
+    directory: The folder of the evaluation.
+    evaluation: The evaluated split.
+    workdir: The run's folder.
+
+  Returns:
+    The file's content; None, and no file, if the run's training left no mean
+    positions of these landmarks.
+  """
+  path = directory / 'baseline.json'
+  truth = evaluation.predictions
+  guess = MeanPosition.read(truth.landmark_set, workdir)
+  if guess is None:
+    path.unlink(missing_ok=True)
+    return None
+  figures = json_files.rounded(guess.figures(truth))
+  json_files.write_json(path, figures)
+  return figures
 
 
 def _write(
@@ -212,9 +333,21 @@ def _write(
   evaluation.save(directory / 'evaluation.npz')
 
 
-def _print(directory: pathlib.Path, split: str, metrics: dict) -> None:
-  """Prints the table of NE, and the paths of the files that were written."""
+def _print(
+  directory: pathlib.Path, split: str, metrics: dict, guess: dict | None
+) -> None:
+  """Prints the table of NE, and the paths of the files that were written.
+
+  Args:
+    directory: The folder of the evaluation.
+    split: Name of the split.
+    metrics: The metrics.
+    guess: The figures of the constant guess, None if they are not known.
+  """
   print(f'\n{split}: NE in % of the box\n{text_tables.format_table(metrics)}')
+  if guess:
+    macro = guess['ne']['macro']
+    print(f'{baseline.compare(metrics["ne"]["macro"], macro)}\n')
   print(
     f'Figures: {directory}/metrics.json\n'
     f'Predictions: {directory}/predictions.json\n'

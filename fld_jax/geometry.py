@@ -198,6 +198,8 @@ def cut(
   size: int,
   mode: str,
   margin: float,
+  *,
+  surroundings: bool = False,
   **jitter,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Cuts the crop of a box out of an image.
@@ -209,6 +211,8 @@ def cut(
     mode: The way to make the box square, 'pad_square' or 'bbox_wh' as
       `crop_affine` defines them.
     margin: Margin on each side as a fraction of the box's side.
+    surroundings: Whether the crop shows what lies around the box; otherwise
+      all outside of the grown box is black, as the release pads.
     **jitter: The augmentation: `flip`, `scale`, `rotation` and `shift` of
       `crop_affine`.
 
@@ -221,7 +225,12 @@ def cut(
   """
   box = grow_box(box, margin)
   affine = crop_affine(box, size, mode, **jitter)
-  return warp(image, box, affine, size), affine
+  shown = box
+  if surroundings:
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]])
+    corners = transform(invert(affine), corners)
+    shown = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+  return warp(image, shown, affine, size), affine
 
 
 def observer_centric(

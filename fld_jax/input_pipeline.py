@@ -44,6 +44,7 @@ class Augmentation:
     rotation: Largest angle in degrees.
     shift: Largest shift, as a share of the crop's side.
     colour: Largest relative change of contrast, tint and brightness.
+    surroundings: Show what lies around the box, in place of black.
   """
 
   flip: bool
@@ -51,6 +52,7 @@ class Augmentation:
   rotation: float
   shift: float
   colour: float
+  surroundings: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,8 +115,11 @@ class Records:
     indices: Indices in the split to show, in order; None for all, or with a
       clothes type for all of that type.
     only: The one clothes type to show, with its own landmarks; None for all.
+    field: The flag or config field that the split's name is from, which a
+      message then names with a value that works.
 
   Attributes:
+    split: Name of the split.
     indices: Indices in the split that this source shows, in order.
 
   Raises:
@@ -127,16 +132,10 @@ class Records:
     split: str,
     indices: np.ndarray | None = None,
     only: ClothesType | None = None,
+    field: str = '',
   ):
-    try:
-      count = builder.info.splits[split].num_examples
-    except (KeyError, ValueError) as error:
-      raise InputError(
-        f"There is no split '{split}' in {builder.info.full_name}, it has: "
-        f"{', '.join(builder.info.splits)}; 'train[:95%]' is a part of one."
-      ) from error
-    if not count:
-      raise InputError(f"The split '{split}' is empty.")
+    _check_split(builder, split, field)
+    self.split = split
     self._parts = builder.info.splits[split].file_instructions
     self._source = _source(builder, split)
     if indices is None:
@@ -161,6 +160,92 @@ class Records:
       for key in ('landmarks', 'visibility'):
         record[key] = record[key][self._slots]
     return {**record, 'index': np.int32(index)}
+
+
+def _check_split(builder, split: str, field: str) -> None:
+  """Refuses a split that there is not, or that has no images.
+
+  Args:
+    builder: The builder of the prepared data set.
+    split: Name of the split.
+    field: See `Records`.
+
+  Raises:
+    InputError: It says what there is, and a value of the field that works.
+  """
+  splits, name = builder.info.splits, builder.info.full_name
+  sizes = {key: part.num_examples for key, part in splits.items()}
+  try:
+    if splits[split].num_examples:
+      return
+  except (KeyError, NotImplementedError, ValueError):  # TFDS' ways to say no
+    what = f"There is no split '{split}' in {name}"
+  else:
+    what = f"The split '{split}' of {name} has no images"
+  has = ', '.join(f'{key} with {count} images' for key, count in sizes.items())
+  base = split.partition('[')[0]
+  # Of a split without images, a part of another one may do.
+  if not sizes.get(base):
+    base = 'train' if sizes.get('train') else max(sizes, key=sizes.get)
+  raise InputError(
+    f'{what}, it has {has}. {_remedy(splits, base, split, field)}', 'config'
+  )
+
+
+def _remedy(splits, base: str, split: str, field: str) -> str:
+  """A value that works in place of a split without images, as a sentence.
+
+  Args:
+    splits: The splits of the data set.
+    base: A split with images, if any has some.
+    split: Name of the split that was wished for.
+    field: See `Records`.
+  """
+  share = _working_share(splits, base)
+  others = [
+    key
+    for key in ('val', 'test', *splits)
+    if key in splits and key != 'train' and splits[key].num_examples
+  ]
+  if not splits[base].num_examples or (share is None and not others):
+    return 'Training and evaluation need at least two images.'
+  if field.startswith('config.dataset.splits.'):
+    if share is None:
+      return f'Set --config.dataset.splits.tune={others[0]}'
+    return (
+      'Set both '
+      f"'--config.dataset.splits.train={base}[:{share}%]' and "
+      f"'--config.dataset.splits.tune={base}[{share}%:]'"
+    )
+  is_whole = '[' not in split
+  value = others[0] if is_whole and others else f'{base}[{share}%:]'
+  if field == 'config.eval_splits':
+    return f'Set \'--config.eval_splits=("{value}",)\''
+  if field:
+    return f"Set '{field}={value}'"
+  return f"'{value}' would work."
+
+
+def _working_share(splits, base: str) -> int | None:
+  """The per cent of a split at which both of its parts have images.
+
+  Args:
+    splits: The splits of the data set.
+    base: Name of the split.
+
+  Returns:
+    The largest usual share that leaves two images or, of few, one for the
+    second part; None if a split has no two images.
+  """
+  enough = min(2, splits[base].num_examples // 2)
+  for share in (95, 90, 80, 75, 50):
+    first, second = (
+      splits[f'{base}[{part}]'].num_examples
+      for part in (f':{share}%', f'{share}%:')
+    )
+    if first and second >= max(1, enough):
+      return share
+  return None
 
 
 def _source(builder, split: str):
@@ -199,6 +284,7 @@ def _jitter(augment: Augmentation, rng: np.random.Generator) -> dict:
     'scale': float(np.exp(rng.uniform(-augment.scale, augment.scale))),
     'rotation': np.deg2rad(rng.uniform(-augment.rotation, augment.rotation)),
     'shift': rng.uniform(-augment.shift, augment.shift, 2),
+    'surroundings': augment.surroundings,
   }
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from fld_jax import config_rules
 from fld_jax.config import (
   CONFIGS,
   did_you_mean,
@@ -471,6 +472,8 @@ def _parse(argv: list[str]) -> list[str]:
       f'--mode={_MODE.value} needs a config with a model, for example '
       f'--config=configs/pcloss.py:dataset={config.dataset.name}'
     )
+  if config:
+    config_rules.check(config)
   if rest[1:]:
     raise InputError(f"'{rest[1]}' is not a flag: flags begin with --.")
   return rest

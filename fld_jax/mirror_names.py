@@ -8,6 +8,7 @@ name has a partner only if the mirrored name is among the names as well, so that
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,8 +18,11 @@ _LEFT_TO_RIGHT = {
   'lft': 'rgt',
   'lt': 'rt',
   'lh': 'rh',
+  'lhs': 'rhs',
   '左': '右',
   '왼쪽': '오른쪽',
+  '왼': '오른',
+  '좌': '우',
   'links': 'rechts',
   'linker': 'rechter',
   'linke': 'rechte',
@@ -31,6 +35,15 @@ _LEFT_TO_RIGHT = {
   'sinistra': 'destra',
   'esquerdo': 'direito',
   'esquerda': 'direita',
+  'esq': 'dir',
+  'sx': 'dx',
+  'vänster': 'höger',
+  'lewy': 'prawy',
+  'lewa': 'prawa',
+  'lewe': 'prawe',
+  'sol': 'sağ',
+  'kiri': 'kanan',
+  'trái': 'phải',
   'левый': 'правый',
   'левая': 'правая',
   'левое': 'правое',
@@ -45,7 +58,8 @@ _LEFT_WORDS = {*_LEFT_TO_RIGHT, 'l'}
 _LETTERS = {'l': 'r', 'r': 'l'}
 # Words that names begin or end with even where no separator stands between.
 _JOINED = {
-  word: _OPPOSITE[word] for word in ('left', 'right', '왼쪽', '오른쪽')
+  word: _OPPOSITE[word]
+  for word in ('left', 'right', '왼쪽', '오른쪽', '왼', '오른', '좌', '우')
 }
 # Letters, cut where camelCase begins a new word: 'neckL', 'RHip', 'leftCollar';
 # or digits.
@@ -78,22 +92,49 @@ def partners(names: Sequence[str]) -> list[Partner]:
     N partners; the partner of a landmark's partner is the landmark itself.
   """
   keys = [_key(name) for name in names]
-  counts = Counter(keys)
   # Names that differ in their writing alone cannot be told apart.
-  slots = {key: slot for slot, key in enumerate(keys) if counts[key] == 1}
+  slots = _unique(keys)
+  # 'LKnee' and 'Rknee' have other words, and the same letters.
+  texts = _unique([''.join(key) for key in keys])
   found = [Partner(slot, word_side(name)) for slot, name in enumerate(names)]
   paired: set[int] = set()
   for rule in _RULES:
     for key, slot in slots.items():
       for mirrored, word in rule(key):
-        partner = slots.get(mirrored, slot)
-        if partner != slot and not {slot, partner} & paired:
+        text = ''.join(mirrored)
+        partner = slots.get(mirrored, texts.get(text, slot))
+        if (
+          partner != slot
+          and not {slot, partner} & paired
+          and not _enumerates(''.join(key), text, texts)
+        ):
           side = _side_of(word)
           other = 'right' if side == 'left' else 'left'
           found[slot] = Partner(partner, side)
           found[partner] = Partner(slot, other)
           paired |= {slot, partner}
   return found
+
+
+def _unique(keys: list) -> dict:
+  """Key -> slot, of the keys that stand once."""
+  counts = Counter(keys)
+  return {key: slot for slot, key in enumerate(keys) if counts[key] == 1}
+
+
+def _enumerates(text: str, mirrored: str, texts: dict[str, int]) -> bool:
+  """Whether the l of two names is one of a, b, c and so on, and no side."""
+  places = [
+    i
+    for i, pair in enumerate(zip(text, mirrored, strict=False))
+    if pair in (('l', 'r'), ('r', 'l'))
+  ]
+  if len(text) != len(mirrored) or not places:
+    return False
+  with_letter = lambda letter: ''.join(
+    letter if i in places else c for i, c in enumerate(text)
+  )
+  return with_letter('k') in texts and with_letter('q') in texts
 
 
 def word_side(name: str) -> str | None:
@@ -129,6 +170,7 @@ def mirrored_name(name: str) -> str:
 
 def _key(name: str) -> _Key:
   """The words of a name in lower case; numbers are words of their own."""
+  name = unicodedata.normalize('NFC', name)  # Macs write accents apart
   for word in ('左', '右'):  # Chinese and Japanese have no separators
     name = name.replace(word, f' {word} ')
   return tuple(token.lower() for token in _TOKENS.findall(name))
@@ -153,12 +195,17 @@ def _by_joined(key: _Key, opposite: dict[str, str]):
   """Exchanges one word that stands right before or behind another."""
   for i, token in enumerate(key):
     for word, other in opposite.items():
-      if len(token) == len(word):
+      # A light is no right, and the mirror image of a left is none of letters.
+      if len(token) == len(word) or token in _OPPOSITE:
         continue
+      turned = []
       if token.startswith(word):
-        yield (*key[:i], other + token[len(word) :], *key[i + 1 :]), word
+        turned.append(other + token[len(word) :])
       if token.endswith(word):
-        yield (*key[:i], token[: -len(word)] + other, *key[i + 1 :]), word
+        turned.append(token[: -len(word)] + other)
+      for each in turned:
+        if each not in _OPPOSITE:
+          yield (*key[:i], each, *key[i + 1 :]), word
 
 
 def _side_of(word: str) -> str:

@@ -97,11 +97,12 @@ class LandmarkSet:
     if self.swaps is None:
       for slot, (partner, side) in enumerate(self._partners):
         if side and partner == slot:
-          other = mirror_names.mirrored_name(self.names[slot])
+          name = self.names[slot]
+          other = printable(mirror_names.mirrored_name(name), 60)
           raise InputError(
-            f"The landmark '{self.names[slot]}' has no partner '{other}' that "
-            f'takes its place in a mirrored image; there are '
-            f'{", ".join(self.names)}.'
+            f"The landmark '{printable(name, 60)}' has no partner '{other}' "
+            'that takes its place in a mirrored image; there are '
+            f'{printable(", ".join(self.names), 1000)}.'
           )
     return np.array([partner.slot for partner in self._partners], int)
 

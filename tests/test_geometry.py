@@ -1,5 +1,6 @@
 """Crops against corners worked by hand, and dots found in the pixels."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -217,3 +218,40 @@ def test_dots_appear_where_the_affine_says(mode, size, seed):
   # Half a pixel of the image, which a wrong convention would move dots by,
   # is 0.07 pixels of the smallest crop.
   np.testing.assert_allclose(centroids(crop), expected, atol=0.04)
+
+
+def test_surroundings_of_a_box():
+  """Shown where the crop reaches beyond the box; nothing changes within."""
+  rng = np.random.default_rng(0)
+  image = rng.integers(1, 256, (90, 120, 3), dtype=np.uint8)
+  box = np.array([40, 30, 80, 60])
+  jitter = {'flip': True, 'scale': 0.7, 'rotation': 0.3, 'shift': (0.1, -0.1)}
+  black, affine = geometry.cut(image, box, 64, 'bbox_wh', 0.0, **jitter)
+  shown, same = geometry.cut(
+    image, box, 64, 'bbox_wh', 0.0, surroundings=True, **jitter
+  )
+  np.testing.assert_array_equal(affine, same)
+  # The definition: pixel centres of the crop, looked up in the whole image.
+  x, y = np.meshgrid(np.arange(64) + 0.5, np.arange(64) + 0.5)
+  places = geometry.transform(
+    geometry.invert(affine), np.stack([x, y], axis=-1).reshape(-1, 2)
+  ).reshape(64, 64, 2)
+  expected = cv2.remap(
+    image,
+    *(places - 0.5).astype(np.float32).transpose(2, 0, 1),
+    cv2.INTER_LINEAR,
+  )
+  assert np.abs(shown.astype(int) - expected).mean() < 2
+  inside = ((places > box[:2] + 2) & (places < box[2:] - 2)).all(axis=-1)
+  far = ((places < box[:2] - 2) | (places > box[2:] + 2)).any(axis=-1)
+  in_image = ((places > 2) & (places < [118, 88])).all(axis=-1)
+  assert np.abs(shown[inside].astype(int) - black[inside]).max() <= 3
+  assert not black[far].any() and shown[far & in_image].any(axis=-1).all()
+  # Of a plain crop there is nothing to show.
+  for mode in ('bbox_wh', 'pad_square'):
+    plain = geometry.cut(image, box, 64, mode, 0.1)[0]
+    wide = geometry.cut(image, box, 64, mode, 0.1, surroundings=True)[0]
+    if mode == 'bbox_wh':
+      np.testing.assert_array_equal(plain, wide)
+    else:
+      assert (plain == 0).all(axis=-1).sum() > (wide == 0).all(axis=-1).sum()

@@ -23,6 +23,7 @@ ORDER = (
   'files',
   'datasets',
   'config',
+  'config_rules',
   'defaults',
   'config_fields',
   'papers',

@@ -3,9 +3,12 @@
 import copy
 import io
 import logging
+import re
+import types
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from fld_jax import input_pipeline, schema
@@ -143,13 +146,93 @@ def test_an_unknown_split_lists_those_there_are(synthetic_builder, split):
   with pytest.raises(InputError) as error:
     input_pipeline.Records(synthetic_builder, split)
   assert f"'{split}'" in str(error.value)
-  listed = str(error.value).partition('it has: ')[2].partition(';')[0]
-  assert set(listed.split(', ')) == {'train', 'val', 'test'}
+  listed = str(error.value).partition('it has ')[2].partition('.')[0]
+  assert set(listed.split(', ')) == {
+    'train with 48 images',
+    'val with 16 images',
+    'test with 16 images',
+  }
 
 
 def test_an_empty_split(synthetic_builder):
-  with pytest.raises(InputError, match=r"'train\[:0\]' is empty"):
+  with pytest.raises(InputError, match=r"'train\[:0\]' of .* has no images"):
     input_pipeline.Records(synthetic_builder, 'train[:0]')
+
+
+def info(**sizes):
+  """Splits of as many images, as a builder has them."""
+  template = tfds.core.ShardedFileTemplate(
+    data_dir='/nowhere', dataset_name='a', filetype_suffix='array_record'
+  )
+  splits = [
+    tfds.core.SplitInfo(
+      name=name,
+      shard_lengths=[count] if count else [],
+      num_bytes=0,
+      filename_template=template,
+    )
+    for name, count in sizes.items()
+  ]
+  return types.SimpleNamespace(
+    info=types.SimpleNamespace(
+      splits=tfds.core.splits.SplitDict(splits), full_name='own/1.0.0'
+    )
+  )
+
+
+def remedies(builder, split, field):
+  """What the message says to set: field -> the split in its value."""
+  with pytest.raises(InputError) as raised:
+    input_pipeline.Records(builder, split, field=field)
+  text = str(raised.value)
+  return text, dict(re.findall(r'(--[\w.]+)=(?:\(\")?([\w\[\]:%]+)', text))
+
+
+@pytest.mark.parametrize('count', [*range(1, 13), 19, 29])
+@pytest.mark.parametrize('share', [50, 80, 95, 99])
+def test_empty_parts_are_answered_with_parts_that_work(count, share):
+  builder = info(train=count, val=count)
+  fields = {'train': f'train[:{share}%]', 'tune': f'train[{share}%:]'}
+  for name, split in fields.items():
+    if builder.info.splits[split].num_examples:
+      continue
+    text, found = remedies(builder, split, f'config.dataset.splits.{name}')
+    assert f"'{split}'" in text and f'train with {count} images' in text
+    if count == 1:
+      assert found == {'--config.dataset.splits.tune': 'val'}
+      continue
+    parts = [found[f'--config.dataset.splits.{each}'] for each in fields]
+    sizes = [builder.info.splits[part].num_examples for part in parts]
+    assert min(sizes) >= 1 and sum(sizes) == count
+    assert sizes[1] >= min(2, count // 2)
+
+
+@pytest.mark.parametrize(
+  'sizes, split, field, expected',
+  [
+    # One file alone, a folder of another name, an empty one, a slip.
+    ({'train': 12}, 'val', 'config.eval_splits', 'train[80%:]'),
+    ({'train': 12}, 'test', '--split', 'train[80%:]'),
+    ({'train': 12, 'valid': 4}, 'val', 'config.eval_splits', 'valid'),
+    ({'train': 12, 'val': 0, 'test': 3}, 'val', '--split', 'test'),
+    ({'train': 12, 'val': 2}, 'vall', '--split', 'val'),
+    ({'whole': 12}, 'val', '--split', 'whole'),
+    ({'train': 12}, 'val', 'config.dataset.splits.tune', 'train[80%:]'),
+    ({'train': 12, 'val': 0}, 'val[50%:]', '--split', 'train[80%:]'),
+  ],
+)
+def test_a_missing_split_is_answered_with_one_that_works(
+  sizes, split, field, expected
+):
+  builder = info(**sizes)
+  _, found = remedies(builder, split, field)
+  value = found[field if field.startswith('--') else f'--{field}']
+  assert value == expected and builder.info.splits[value].num_examples
+
+
+def test_no_two_images_have_no_remedy():
+  with pytest.raises(InputError, match='need at least two images'):
+    input_pipeline.Records(info(train=1), 'val', field='--split')
 
 
 # Landmarks and pixels. A photo with a red dot at one end of the collar, the

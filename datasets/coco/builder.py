@@ -51,6 +51,16 @@ class CocoKeypoints(FolderBuilder):
 
   def read(self, findings):
     """See `FolderBuilder`."""
+    splits: dict[str, str] = {}  # of images
+    shared = set()
+    for row in self._rows(findings):
+      if splits.setdefault(row.path, row.split) != row.split:
+        shared.add(row.path)
+      yield row
+    if shared:
+      findings.notes['images that two splits list'] += len(shared)
+
+  def _rows(self, findings):
     landmarks = self.landmarks()
     detections = self._detections()
     for source in layout.sources(

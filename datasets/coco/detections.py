@@ -90,6 +90,7 @@ def read(
   entries = read_json(path)
   if not isinstance(entries, list) or not entries:
     raise InputError(f'{path}: must be a list of detections that is not empty')
+  count, before = 0, len(findings.mistakes)
   for i, entry in enumerate(entries):
     try:
       row = _row(reader, path, i, entry)
@@ -99,7 +100,17 @@ def read(
     if row is None:
       findings.leave_out('a detection of another category', f'detection [{i}]')
     else:
+      count += 1
       yield row
+  reader.note_views(findings)
+  if not count and len(findings.mistakes) == before:
+    valid = [key for key, found in reader.categories.items() if found]
+    findings.mistake(
+      InputError(
+        f'{path}, category_id: no detection is of a category with landmarks, '
+        f'which are {", ".join(map(repr, valid[:5]))}'
+      )
+    )
 
 
 def _row(reader: folder.Reader, path: Path, i: int, entry: Any) -> Row | None:

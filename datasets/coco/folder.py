@@ -40,7 +40,7 @@ def read_landmark_set(
       file than in another.
   """
   files = layout.sources(manual_dir, annotations, '')
-  by_name: dict[str, tuple[Path, coco.Category]] = {}
+  by_name: dict[str, tuple[Path, coco.Category]] = {}  # first seen in a file
   for path in dict.fromkeys(source.path for source in files):
     for category in _categories(path, path.stat().st_mtime_ns).values():
       if category is None:
@@ -53,6 +53,8 @@ def read_landmark_set(
           f'from those in {first}: {", ".join(differing[:5])} '
           'stand in one of the two only, must be the same'
         )
+      both = coco.merged(same, category, f'{path}, categories')
+      by_name[category.name] = first, both
   categories = [category for _, category in by_name.values()]
   return coco.landmark_set(categories, str(files[0].path))
 
@@ -62,8 +64,16 @@ def configured_landmark_set(config: ConfigDict) -> schema.LandmarkSet:
 
   Args:
     config: The config's part `dataset`.
+
+  Raises:
+    InputError: As for `read_landmark_set`, or no pairs are declared and a
+      landmark is called left or right and has no partner.
   """
-  return read_landmark_set(config.manual_dir, config.annotations)
+  landmarks = read_landmark_set(config.manual_dir, config.annotations)
+  if not config.swaps:
+    sources = layout.sources(config.manual_dir, config.annotations, '')
+    coco.check_partners(landmarks, str(sources[0].path))
+  return landmarks
 
 
 @functools.lru_cache(maxsize=32)
@@ -156,7 +166,7 @@ class Reader:
     self._annotations = data['annotations']
     self._images = coco.read_images(source.path, data['images'])
     self._codes = {name: code for code, name in landmarks.types.items()}
-    self._views: dict[str, _View] = {}
+    self._views: dict[tuple, _View] = {}
     self._seen: set[str] = set()
     self._val = frozenset()  # if val is split off from this file
     if not source.split:
@@ -176,8 +186,15 @@ class Reader:
       if not isinstance(entry, dict):
         continue
       image = coco.find_id(entry.get('image_id'), self._images)
+      category = coco.find_id(entry.get('category_id'), self.categories)
       marks = entry.get('keypoints')
-      if image in self._images and isinstance(marks, list):
+      if (
+        image in self._images
+        and self.categories.get(category)
+        and isinstance(marks, list)
+        and not coco.number(entry.get('iscrowd'))
+        and entry.get('iscrowd') is not True
+      ):
         if any(coco.number(mark) for mark in marks[2::3]):
           yield self._images[image][0]
 
@@ -200,17 +217,7 @@ class Reader:
       if row:
         count += 1
         yield row
-    turned = [view for view in self._views.values() if view.is_turned]
-    if turned:
-      findings.notes['photos that EXIF data turn, taken as they are shown'] += (
-        len(turned)
-      )
-    unclear = sum(view.is_unclear for view in turned)
-    if unclear:
-      findings.notes[
-        'of them with the size before turning: their positions are taken to '
-        'count in the file as it is stored'
-      ] += unclear
+    self.note_views(findings)
     if not count and len(findings.mistakes) == before:
       findings.mistake(
         InputError(
@@ -218,6 +225,27 @@ class Reader:
           'must be at least one'
         )
       )
+
+  def note_views(self, findings: Findings) -> None:
+    """Counts what is worth knowing of the images that were looked at.
+
+    Args:
+      findings: Gets the numbers.
+    """
+    views = {view.file: view for view in self._views.values()}.values()
+    counts = {
+      'photos that EXIF data turn, taken as they are shown': sum(
+        view.is_turned for view in views
+      ),
+      'of them with the size before turning: their positions are taken to '
+      'count in the file as it is stored': sum(
+        view.is_unclear for view in views
+      ),
+      'images found by the last parts of their names': sum(
+        view.is_guess for view in views
+      ),
+    }
+    findings.notes.update({what: n for what, n in counts.items() if n})
 
   def image(self, path: Path, place: str, image_id: Any) -> tuple:
     """Looks at an image.
@@ -236,11 +264,11 @@ class Reader:
     """
     key = self._known(path, place, 'image_id', image_id, self._images)
     name, announced = self._images[key]
-    if name not in self._views:
+    if (name, announced) not in self._views:
       listed = f'{self.source.path}, image {coco.short(key)}'
-      file = self.source.image_path(name, f'{listed}, file_name')
-      self._views[name] = _view(file, listed, announced)
-    return name, self._views[name]
+      file = self.source.find_image(name, f'{listed}, file_name')
+      self._views[name, announced] = _view(*file, listed, announced)
+    return name, self._views[name, announced]
 
   def _known(self, path: Path, place: str, field: str, value: Any, known):
     key = coco.find_id(value, known)
@@ -291,7 +319,16 @@ class Reader:
       findings.leave_out('crowd', place)
       return None
     if category is None:
-      findings.leave_out('of a category without landmarks', place)
+      marks = annotation.get('keypoints')
+      labelled = isinstance(marks, list) and any(
+        coco.number(mark) for mark in marks[2::3]
+      )
+      findings.leave_out(
+        'with landmarks, and of a category that does not name them'
+        if labelled
+        else 'of a category without landmarks',
+        place,
+      )
       return None
     if not annotation.get('keypoints'):
       findings.leave_out('no labelled landmark', place)
@@ -331,8 +368,10 @@ class Reader:
 
   def _is_crowd(self, path: Path, place: str, annotation: dict) -> bool:
     value = annotation.get('iscrowd')
-    if value is None or isinstance(value, bool):
-      return bool(value)
+    if coco.is_missing(value):
+      return False
+    if isinstance(value, bool):
+      return value
     number = coco.number(value)
     if number not in (0, 1):
       problem = f'is {coco.short(value)}, must be 0 or 1'
@@ -348,12 +387,19 @@ class _View:
     size: (width, height) that the positions in the annotations count in.
     is_turned: Whether the EXIF data turn or mirror the photo.
     is_unclear: Whether the annotations announce the size before turning.
+    is_guess: Whether the file was found by the last part of its name.
   """
 
   def __init__(
-    self, file: str, stored: tuple[int, int], orientation: int, unclear: bool
+    self,
+    file: str,
+    stored: tuple[int, int],
+    orientation: int,
+    unclear: bool,
+    is_guess: bool,
   ):
     self.file = file
+    self.is_guess = is_guess
     self.is_turned = orientation != 1
     self.is_unclear = unclear
     self._stored, self._orientation = stored, orientation
@@ -381,11 +427,14 @@ def _box_around(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   return np.where((inside[2:] > inside[:2]).all(), inside, box)
 
 
-def _view(file: str, place: str, announced: tuple | None) -> _View:
+def _view(
+  file: str, is_guess: bool, place: str, announced: tuple | None
+) -> _View:
   """How a photo is seen; its size must be as the annotations announce.
 
   Args:
     file: The path of the file.
+    is_guess: Whether it was found by the last part of its name.
     place: The place in the annotations, for messages.
     announced: (width, height), None if not known.
 
@@ -395,9 +444,9 @@ def _view(file: str, place: str, announced: tuple | None) -> _View:
   stored, orientation = stored_size(file, f'{place}, file_name')
   shown = geometry.upright_size(stored, orientation)
   if announced in (None, shown):
-    return _View(file, stored, orientation, unclear=False)
+    return _View(file, stored, orientation, False, is_guess)
   if announced == stored:
-    return _View(file, stored, orientation, unclear=True)
+    return _View(file, stored, orientation, True, is_guess)
   sides = ' x '.join(map(coco.short, announced))
   turned = f', or {shown[0]} x {shown[1]} as it is shown (EXIF orientation '
   raise InputError(

@@ -9,6 +9,7 @@ A vector may lack coordinates, since a truncated landmark has no position.
 Distances are over the known coordinates, times sqrt(D / their number).
 """
 
+import pathlib
 from collections.abc import Iterator
 
 import jax
@@ -20,6 +21,7 @@ from ml_collections import ConfigDict
 
 from fld_jax import schema
 from fld_jax.errors import InputError
+from fld_jax.files import npz
 from fld_jax.ops.kmeans import kmeans, mask_scale
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
@@ -297,3 +299,41 @@ def make_clusters(
       np.concatenate(labels), np.concatenate(errors), label.num_clusters
     )
   return clusters
+
+
+def vector_length(label: ConfigDict, num_landmarks: int) -> int:
+  """Returns D, the length of the vectors that are clustered.
+
+  Args:
+    label: The `pseudo_label` config of the stage.
+    num_landmarks: N.
+  """
+  length = 2 * num_landmarks
+  return length**2 if label.space == 'context_offset' else length
+
+
+def check_clusters(
+  path: pathlib.Path,
+  clusters: dict[str, np.ndarray],
+  label: ConfigDict,
+  num_landmarks: int,
+  has_estimate: bool,
+) -> None:
+  """Refuses clusters of a file that do not fit the stage.
+
+  Args:
+    path: The path of the file, for messages.
+    clusters: What `make_clusters` returned, as the file has it.
+    label: The stage's `pseudo_label` config.
+    num_landmarks: N.
+    has_estimate: Whether there is a stage before.
+
+  Raises:
+    InputError: An array is missing, or of another shape, or has a number that
+      is not valid.
+  """
+  length = vector_length(label, num_landmarks)
+  count = label.num_clusters
+  npz.numbers(path, 'centres', clusters.get('centres'), (count, length))
+  if has_estimate:
+    npz.numbers(path, 'errors', clusters.get('errors'), (count,), low=0)

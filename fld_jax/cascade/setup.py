@@ -8,14 +8,17 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from fld_jax import config_rules
 from fld_jax.cascade.forward import Forward
-from fld_jax.datasets.catalog import ClothesType, landmark_set, selected_type
-from fld_jax.errors import InputError
+from fld_jax.datasets.catalog import (
+  ClothesType,
+  landmark_set,
+  selected_type,
+  whole_set,
+)
 from fld_jax.input_pipeline import Pipeline
 from fld_jax.ops.heatmaps import Codec
 from fld_jax.schema import LandmarkSet
-
-ROUTING_MODES = ('route', 'average', 'two_branch')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,41 +27,43 @@ class Setup:
 
   Attributes:
     landmarks: The N landmarks that the networks predict.
+    whole: The landmarks of all clothes types, which the run's manifest holds.
     selected: The one clothes type that records are selected by, None for all.
     pipeline: The settings by which records become batches of crops.
     forward: The settings by which networks turn crops into landmarks.
-    routing: The use of the last stage's branches, one of ROUTING_MODES (see
-      `cascade.Cascade`).
+    routing: The use of the last stage's branches, see `cascade.Cascade`.
   """
 
   landmarks: LandmarkSet
+  whole: LandmarkSet
   selected: ClothesType | None
   pipeline: Pipeline
   forward: Forward
   routing: str
 
 
-def resolve(config: ConfigDict) -> Setup:
+def resolve(config: ConfigDict, known: LandmarkSet | None = None) -> Setup:
   """Resolves the config of a run.
 
   Args:
     config: The run's config, with the fields of `fld_jax.defaults`.
+    known: The landmarks of all clothes types, as the run's manifest holds them;
+      then no file of the data set is read. None takes those of the data set.
 
   Returns:
     The objects.
 
   Raises:
-    InputError: If the data set, clothes type or routing mode is unknown.
+    InputError: If a field has a value that it cannot have, or the data set or
+      clothes type is unknown.
   """
-  if config.routing.mode not in ROUTING_MODES:
-    raise InputError(
-      f"config.routing.mode is '{config.routing.mode}', valid values are "
-      f'{", ".join(ROUTING_MODES)}.'
-    )
-  landmarks = landmark_set(config.dataset)
+  config_rules.check(config)
+  whole = whole_set(config.dataset, known)
+  landmarks = landmark_set(config.dataset, whole)
   return Setup(
     landmarks=landmarks,
-    selected=selected_type(config.dataset),
+    whole=whole,
+    selected=selected_type(config.dataset, whole),
     pipeline=Pipeline.of(config, landmarks),
     forward=Forward(
       mean=tuple(config.input.mean),

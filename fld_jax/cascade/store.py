@@ -1,6 +1,7 @@
 """Trained stages on disk: where they are stored, and how they are loaded."""
 
 import pathlib
+import shutil
 from typing import Any
 
 import flax.linen as nn
@@ -8,10 +9,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from fld_jax.cascade.pseudo_labels import check_clusters
 from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, Stage, build_model, variable_shapes
 from fld_jax.errors import InputError
-from fld_jax.runtime import checkpoint
+from fld_jax.files.atomic import whole_folder
+from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   INPUT_FIELDS,
   NETWORK_FIELDS,
@@ -28,12 +31,13 @@ def stage_directory(workdir: pathlib.Path, stage: ConfigDict) -> pathlib.Path:
     stage: The stage's config.
 
   Returns:
-    The path in this run's folder, or in that of the run that the stage is taken
-    from.
+    The path in this run's folder; or in that of the run that the stage is taken
+    from, if this run has no copy of it.
   """
-  if stage.checkpoint:
+  own = workdir / 'stages' / stage.name
+  if stage.checkpoint and not own.is_dir():
     return pathlib.Path(stage.checkpoint).expanduser()
-  return workdir / 'stages' / stage.name
+  return own
 
 
 def load_network(
@@ -52,10 +56,8 @@ def load_network(
   Raises:
     InputError: If the folder holds no whole checkpoint.
   """
-  with checkpoint.Checkpoints(directory) as checkpoints:
-    shapes = variable_shapes(model, size)
-    template = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-    return checkpoints.restore_chosen(template), checkpoints.history()
+  saved = checkpoint.SavedNetwork(directory)
+  return saved.restore_chosen(_template(model, size)), saved.history()
 
 
 def load_stage(
@@ -90,14 +92,29 @@ def load_stage(
     )
     label = stage.name if name == ALL else f'{stage.name}/{name}'
     history += [{**point, 'stage': label} for point in curve]
-  clusters = checkpoint.load_arrays(directory / 'clusters.npz') or {}
-  if stage.pseudo_label.num_clusters and not clusters:
-    raise InputError(
-      f'{directory}/clusters.npz is missing or damaged: --mode=train makes it '
-      'again.'
+  clusters = {}
+  if stage.pseudo_label.num_clusters:
+    clusters = _load_clusters(
+      directory / 'clusters.npz', setup, stage.pseudo_label, index
     )
   loaded = Stage(stage.name, model, networks, clusters, entry['epsilon'])
   return loaded, history
+
+
+def _load_clusters(
+  path: pathlib.Path, setup: Setup, label: ConfigDict, index: int
+) -> dict[str, np.ndarray]:
+  """The clusters of a finished stage, which fit it."""
+  try:
+    clusters = checkpoint.load_arrays(path)
+    if clusters is None:
+      raise InputError(f'{path}: is missing')
+    check_clusters(
+      path, clusters, label, setup.landmarks.num_landmarks, index > 0
+    )
+  except InputError as error:
+    raise InputError(f'{error}: --mode=train makes it again.') from None
+  return clusters
 
 
 def take_stage(
@@ -118,18 +135,90 @@ def take_stage(
       networks have another config.
   """
   stage = config.stages[index]
-  directory = stage_directory(pathlib.Path(), stage).absolute()
-  manifest = read_manifest(directory.parents[1])
-  entry = manifest.get('stages', {}).get(directory.name)
-  if entry is None or not directory.is_dir():
+  directory = pathlib.Path(stage.checkpoint).expanduser().absolute()
+  manifest, entry = _stage_of_a_run(directory, index)
+  known = manifest['landmarks']
+  if known is not None and known.names != setup.whole.names:
     raise InputError(
-      f'config.stages[{index}].checkpoint is {directory}, which holds no '
-      'finished stage; give WORKDIR/stages/NAME of a run.'
+      f'config.stages[{index}].checkpoint is {directory}, whose landmarks are '
+      f'{", ".join(known.names)}, and those of the data set are '
+      f'{", ".join(setup.whole.names)}: they must be the same.'
     )
   compare_configs(directory.parents[1], manifest, config, INPUT_FIELDS)
   _check_fits(stage, index, directory, manifest['config']['stages'])
   loaded, _ = load_stage(config, setup, index, directory, entry)
   return loaded, entry
+
+
+def copy_stage(
+  config: ConfigDict,
+  setup: Setup,
+  index: int,
+  workdir: pathlib.Path,
+  entry: dict[str, Any],
+) -> None:
+  """Copies a stage of another run into this one, which is whole with it.
+
+  Args:
+    config: This run's config.
+    setup: The objects that the config resolves to.
+    index: The stage's place in `config.stages`, from 0 on.
+    workdir: This run's folder.
+    entry: The stage's part of the other run's manifest.
+
+  Raises:
+    InputError: If a network of the stage has no whole checkpoint.
+  """
+  stage = config.stages[index]
+  source = pathlib.Path(stage.checkpoint).expanduser()
+  own = workdir / 'stages' / stage.name
+  model = build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+
+  def copy() -> None:
+    if own.is_dir():
+      return
+    with whole_folder(own) as folder:
+      for name in entry['networks']:
+        saved = checkpoint.SavedNetwork(source / name)
+        saved.copy_chosen(_template(model, setup.pipeline.size), folder / name)
+      if (source / 'clusters.npz').is_file():
+        shutil.copyfile(source / 'clusters.npz', folder / 'clusters.npz')
+
+  processes.call_on_main(copy, processes.LONG_SECONDS)
+
+
+def _template(model: nn.Module, size: int) -> dict[str, Any]:
+  """Arrays of the structure, shapes and types of a network's variables."""
+  shapes = variable_shapes(model, size)
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+
+
+def _stage_of_a_run(
+  directory: pathlib.Path, index: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Finds the run that a stage is taken from.
+
+  Args:
+    directory: The absolute path of the stage's folder.
+    index: Which of this run's `config.stages` takes it, for the message.
+
+  Returns:
+    (manifest, entry), of that run and of the stage in it.
+
+  Raises:
+    InputError: If the folder is not that of a finished stage of a run.
+  """
+  manifest, entry = {}, None
+  if len(directory.parents) > 1:
+    manifest = read_manifest(directory.parents[1])
+    entry = manifest.get('stages', {}).get(directory.name)
+  is_stage = directory.parent.name == 'stages' and directory.is_dir()
+  if entry is None or not is_stage:
+    raise InputError(
+      f'config.stages[{index}].checkpoint is {directory}, which holds no '
+      'finished stage; give WORKDIR/stages/NAME of a run.'
+    )
+  return manifest, entry
 
 
 def _check_fits(
@@ -183,6 +272,11 @@ def load_cascade(
   manifest = read_manifest(workdir)
   if manifest:
     compare_configs(workdir, manifest, config, NETWORK_FIELDS)
+  for index, stage in enumerate(config.stages):
+    try:
+      build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+    except InputError as error:  # which does not know where the config is from
+      raise InputError(f'{workdir}/manifest.json, {error}') from None
   stages, history = [], []
   for index, stage in enumerate(config.stages):
     entry = manifest.get('stages', {}).get(stage.name)
@@ -192,6 +286,8 @@ def load_cascade(
         '--mode=train.'
       )
     directory = stage_directory(workdir, stage)
+    if directory.parent != workdir / 'stages':
+      _stage_of_a_run(directory.absolute(), index)
     loaded, curves = load_stage(config, setup, index, directory, entry)
     stages.append(loaded)
     history += curves

@@ -2,20 +2,25 @@
 
 import dataclasses
 import functools
+import logging
 import pathlib
 import shlex
 from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from fld_jax import geometry, input_pipeline
-from fld_jax.datasets.prepare import prepared_builder
-from fld_jax.errors import InputError
+from fld_jax.datasets.prepare import make_builder
+from fld_jax.errors import InputError, shortened
 from fld_jax.evaluation import results
-from fld_jax.files import images, json_files
+from fld_jax.files import images, json_files, npz
+from fld_jax.metrics import normalised_error
 from fld_jax.metrics.predictions import Predictions
+
+logger = logging.getLogger('fld_jax')
 
 
 @dataclasses.dataclass(eq=False)
@@ -27,12 +32,17 @@ class EvaluatedRun:
     evaluation: The contents of evaluation.npz.
     figures: The contents of metrics.json.
     image: Function from a row, 0 to n - 1, to its (H, W, 3) uint8 RGB image.
+    guess: What baseline.json holds, see `baseline`; None if the evaluation
+      left none.
+    has_images: Whether `image` finds the images; if not it returns grey ones.
   """
 
   label: str
   evaluation: results.Evaluation
   figures: dict
   image: Callable[[int], np.ndarray]
+  guess: dict | None = None
+  has_images: bool = True
 
   @property
   def predictions(self) -> Predictions:
@@ -166,19 +176,136 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> EvaluatedRun:
       f'--workdir={shlex.quote(str(place))} --split={shlex.quote(split)}'
     )
   evaluation = results.read_evaluation(folder / 'evaluation.npz')
-  try:
-    builder = prepared_builder(evaluation.config.dataset)
-  except InputError as error:
-    raise InputError(
-      f'The images that {place} was evaluated on cannot be read: {error}\n'
-      'If they were moved, evaluate it again with --manual_dir=FOLDER.'
-    ) from error
+  image = _prepared_images(place, evaluation)
+  guess = folder / 'baseline.json'
   return EvaluatedRun(
     label=label,
     evaluation=evaluation,
-    figures=json_files.read_json(folder / 'metrics.json'),
-    image=image_reader(builder, evaluation),
+    figures=_read_figures(folder / 'metrics.json', evaluation),
+    image=image or _stand_in(evaluation),
+    guess=json_files.read_json(guess) if guess.exists() else None,
+    has_images=image is not None,
   )
+
+
+def _read_figures(
+  path: pathlib.Path, evaluation: results.Evaluation
+) -> dict[str, Any]:
+  """Reads metrics.json and refuses one that is not of the evaluation's form.
+
+  Args:
+    path: The path of metrics.json.
+    evaluation: The evaluation of the same folder.
+
+  Returns:
+    The figures.
+
+  Raises:
+    InputError: If a figure is missing or of another kind.
+  """
+  form = normalised_error.evaluate(evaluation.predictions)
+  form |= {'split': evaluation.split, 'num_corrupt': 0}
+  found = json_files.read_json(path)
+  _check_form(path, '', found, json_files.rounded(form))
+  passes = found.get('network_passes')
+  if not isinstance(passes, dict) or not all(
+    isinstance(number, int) and 0 <= number < 2**63
+    for number in passes.values()
+  ):
+    raise InputError(
+      f'{path}, network_passes: is {shortened(passes)}, must be numbers of '
+      'images by network: evaluate again.'
+    )
+  return found
+
+
+def _check_form(path: pathlib.Path, place: str, found: Any, form: Any) -> None:
+  """Refuses a value of metrics.json that differs in its form from another.
+
+  Args:
+    path: The path of metrics.json, for messages.
+    place: The value's place in it, '' for the whole.
+    found: The value.
+    form: A value with the same objects and lists, and with numbers, or null,
+      where there must be some. A text must be the same.
+
+  Raises:
+    InputError: Naming the place.
+  """
+
+  def refuse(must: str) -> NoReturn:
+    raise InputError(
+      f'{path}, {place or "content"}: is {shortened(found)}, must be {must}: '
+      'evaluate again.'
+    )
+
+  if isinstance(form, dict):
+    if not isinstance(found, dict):
+      refuse('an object')
+    missing = [name for name in form if name not in found]
+    if missing:
+      refuse(f'an object with {missing[0]}')
+    for name, value in form.items():
+      inner = f'{place}.{name}' if place else name
+      _check_form(path, inner, found[name], value)
+    # What an object has beside it would be shown too.
+    if place and found.keys() > form.keys():
+      refuse(f'an object of {", ".join(form) or "nothing"}')
+  elif isinstance(form, list):
+    if not isinstance(found, list) or len(found) != len(form):
+      refuse(f'a list of {len(form)}')
+    for i, value in enumerate(form):
+      _check_form(path, f'{place}[{i}]', found[i], value)
+  elif isinstance(form, str):
+    if found != form:
+      refuse(repr(form))
+  else:
+    is_number = isinstance(found, int | float) and abs(found) <= npz.LARGEST
+    if (form is None) != (found is None) or not (found is None or is_number):
+      refuse('null' if form is None else 'a number')
+
+
+def _prepared_images(
+  place: pathlib.Path, evaluation: results.Evaluation
+) -> Callable[[int], np.ndarray] | None:
+  """Finds the images of an evaluation; prepares nothing.
+
+  Args:
+    place: The run's folder, for the warning.
+    evaluation: The evaluation.
+
+  Returns:
+    The function `EvaluatedRun.image`; None if the images are not here, which a
+    warning says.
+  """
+  try:
+    builder = make_builder(evaluation.config.dataset)
+    if not builder.is_prepared():
+      raise InputError('The data set is not prepared here')
+    records = input_pipeline.Records(builder, evaluation.split)
+    names, rows = evaluation.predictions.ids, evaluation.predictions.image_ids
+    for row in (int(rows.argmin()), int(rows.argmax())):
+      index = int(rows[row])
+      if index >= len(records) or records[index]['id'].decode() != names[row]:
+        raise InputError('The prepared data set is another one')
+  except InputError as error:
+    logger.warning(
+      'The images that %s was evaluated on are not here, so positions are '
+      'shown on grey: %s. If they were moved, evaluate it again with '
+      '--manual_dir=FOLDER.',
+      place,
+      str(error).splitlines()[0].removesuffix('.'),
+    )
+    return None
+  return image_reader(builder, evaluation)
+
+
+def _stand_in(
+  evaluation: results.Evaluation,
+) -> Callable[[int], np.ndarray]:
+  """Makes a function from a row to a grey image of the size of its image."""
+  sizes = evaluation.predictions.image_sizes
+  return lambda row: np.full((*map(int, sizes[row][::-1]), 3), 225, np.uint8)
 
 
 def image_reader(

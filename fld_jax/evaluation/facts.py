@@ -230,6 +230,11 @@ class RunFacts:
     return self.run.final
 
   @property
+  def guess_macro(self) -> float | None:
+    """Macro NE of the mean positions; None if they were not measured."""
+    return self.run.guess['ne']['macro'] if self.run.guess else None
+
+  @property
   def final_figures(self) -> dict:
     """What metrics.json holds of the final stage."""
     return self.run.figures['stages'][self.final]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from fld_jax.errors import InputError, printable
-from fld_jax.files import coco, csv_tables, file_names, json_files
+from fld_jax.files import coco, csv_tables, file_names, json_files, npz
 
 # What the columns of an image's name may be called, in plain letters.
 IMAGE_COLUMNS = (
@@ -361,18 +361,8 @@ def _point_columns(
 
 def _read_npz(path: pathlib.Path, names: tuple[str, ...]) -> Results:
   """Reads an NPZ; arguments and errors are those of `read`."""
-  try:
-    with np.load(path, allow_pickle=False) as archive:
-      arrays = {
-        name: archive[name]
-        for name in ('ids', 'landmarks', 'visibility_probs')
-        if name in archive.files
-      }
-  except Exception as error:  # NumPy raises what its parsers run into
-    raise InputError(
-      f'{path}: is no NPZ file of numbers and strings ({error})'
-    ) from None
-  ids = _strings(path, arrays.get('ids'))
+  arrays = npz.read(path, ('ids', 'landmarks', 'visibility_probs'))
+  ids = npz.texts(path, 'ids', arrays.get('ids'))
   shape = len(ids), len(names)
   points = _array(path, 'landmarks', arrays.get('landmarks'), (*shape, 2))
   probs = arrays.get('visibility_probs')
@@ -398,22 +388,6 @@ def _read_npz(path: pathlib.Path, names: tuple[str, ...]) -> Results:
   )
 
 
-def _strings(path: pathlib.Path, array: np.ndarray | None) -> list[str]:
-  """Returns the ids of an NPZ file; InputError if they are not strings."""
-  if array is None or array.ndim != 1 or array.dtype.kind not in 'US':
-    raise InputError(
-      f'{path}, ids: is {_kind(array)}, must be strings of the shape (n,)'
-    )
-  try:
-    return (
-      np.char.decode(array, 'utf-8').tolist()
-      if (array.dtype.kind == 'S')
-      else array.tolist()
-    )
-  except UnicodeDecodeError as error:
-    raise InputError(f'{path}, ids: are no UTF-8 text ({error})') from None
-
-
 def _array(
   path: pathlib.Path,
   field: str,
@@ -423,7 +397,7 @@ def _array(
   """Returns an array as float64; InputError for other shapes or numbers."""
   if array is None or array.shape != shape or array.dtype.kind not in 'fiu':
     raise InputError(
-      f'{path}, {field}: is {_kind(array)}, must be numbers of the shape '
+      f'{path}, {field}: is {npz.kind(array)}, must be numbers of the shape '
       f'{shape}: as many as ids, {shape[1]} landmarks'
     )
   array = array.astype(np.float64)
@@ -435,8 +409,3 @@ def _array(
       'number'
     )
   return array
-
-
-def _kind(array: np.ndarray | None) -> str:
-  """Describes an array's type and shape for a message."""
-  return 'missing' if array is None else f'{array.dtype} of shape {array.shape}'

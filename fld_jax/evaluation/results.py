@@ -10,15 +10,17 @@ Equal inputs give the same bytes, and each file appears whole or not at all.
 import dataclasses
 import json
 import pathlib
-import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fld_jax import defaults, schema
+from fld_jax.cascade import pseudo_labels
 from fld_jax.datasets.catalog import landmark_set
-from fld_jax.errors import InputError
-from fld_jax.files import atomic, json_files
+from fld_jax.errors import InputError, shortened
+from fld_jax.files import atomic, images, json_files, npz
+from fld_jax.files.inside import is_plain
 from fld_jax.metrics import mean_state
 from fld_jax.metrics.predictions import (
   Predictions,
@@ -38,7 +40,7 @@ ARRAYS = (
   'visibility',
 )
 PERHAPS = ('box_scores', 'is_hard', 'route_score')
-_DAMAGE = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
+MAX_SIDE = 65_500  # pixels; a JPEG has no longer one
 BY_STAGE = ('confidences', 'estimates', 'pseudo_labels', 'visibility_probs')
 
 
@@ -72,6 +74,7 @@ class Evaluation:
     about = {
       'split': self.split,
       'landmarks': predictions.landmark_set.names,
+      'landmark_set': predictions.landmark_set.to_dict(),
       'stages': list(predictions.estimates),
       'config': manifest.to_dict(self.config),
       'history': self.history,
@@ -86,7 +89,9 @@ class Evaluation:
     by_stage = {name: getattr(predictions, name) for name in BY_STAGE}
     for name, of in {**by_stage, 'centres': self.centres}.items():
       arrays |= {f'{name}/{stage}': values for stage, values in of.items()}
-    arrays['about'] = np.array(json.dumps(about, sort_keys=True))
+    # Sorted but for the landmark set, whose order is that of tables.
+    about = {key: about[key] for key in sorted(about)}
+    arrays['about'] = np.array(json.dumps(about))
     arrays['ids'] = np.array(predictions.ids)
     checkpoint.save_arrays(path, arrays)
 
@@ -94,53 +99,187 @@ class Evaluation:
 def read_evaluation(path: pathlib.Path) -> Evaluation:
   """Reads an evaluation.npz that `Evaluation.save` wrote.
 
+  Every array is checked, as the file may be damaged or a stranger's.
+
   Args:
     path: The path of evaluation.npz.
 
+  Returns:
+    The evaluation.
+
   Raises:
-    InputError: The file is damaged, or the data set's landmarks are no longer
-      those of the file.
+    InputError: If the file is damaged or an array does not fit the others, or
+      if it is of a version without the landmark set and the data set now has
+      other landmarks.
   """
   try:
-    with np.load(path) as file:
-      arrays = dict(file)
-    about = json.loads(str(arrays['about']))
-    arrays['landmarks'] = arrays.pop('truth')
-    if 'hard' in arrays:  # its name before 0.1.0
-      arrays['is_hard'] = arrays.pop('hard')
-  except _DAMAGE as error:
+    return _Saved(path).evaluation()
+  except InputError as error:
     raise InputError(
-      f'{path} is not what an evaluation left ({error}): evaluate again.'
-    ) from error
-  config = defaults.restore(about['config'])
-  landmarks = landmark_set(config.dataset)
-  if list(landmarks.names) != about['landmarks']:
-    raise InputError(
-      f'{path}, landmarks: are {", ".join(about["landmarks"])}, and those of '
-      f"'{config.dataset.name}' now are {', '.join(landmarks.names)}: evaluate "
-      'again.'
+      f'{str(error).removesuffix(".")}: this is not what an evaluation left, '
+      'evaluate again.'
+    ) from None
+
+
+class _Saved:
+  """An evaluation.npz, checked part by part.
+
+  Attributes:
+    path: The path of the file.
+    arrays: The arrays by their present names.
+    about: The object that the array `about` holds.
+    config: The run's config.
+    landmarks: The landmark set of the run.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Reads the file.
+
+    Args:
+      path: The path of the file.
+
+    Raises:
+      InputError: If it is no NPZ file, or `about` is wrong.
+    """
+    self.path, self.arrays = path, npz.read(path)
+    for old, new in (('truth', 'landmarks'), ('hard', 'is_hard')):
+      if old in self.arrays:  # 'hard' was the name before 0.1.0
+        self.arrays[new] = self.arrays.pop(old)
+    about = self.arrays.get('about')
+    if about is None or about.shape != () or about.dtype.kind != 'U':
+      raise InputError(
+        f'{path}, about: is {npz.kind(about)}, must be a text in JSON'
+      )
+    self.about = json_files.parse_json(f'{path}, about', str(about))
+    self._check('split', is_plain, 'the name of a split')
+    self.config = defaults.restore(self.about.get('config'), str(path))
+    names = [stage.name for stage in self.config.stages]
+    self._check('stages', lambda v: v == names, f'{", ".join(names)}')
+    self._check(
+      'epsilon',
+      lambda v: v is None or manifest.EPSILON.valid(v),
+      'null or a number',
     )
-  # In the order of the cascade.
-  of = lambda name: {
-    stage: arrays[f'{name}/{stage}']
-    for stage in about['stages']
-    if f'{name}/{stage}' in arrays
-  }
-  predictions = Predictions(
-    ids=arrays['ids'].tolist(),
-    landmark_set=landmarks,
-    **{name: arrays[name] for name in ARRAYS},
-    **{name: arrays.get(name) for name in PERHAPS},
-    **{name: of(name) for name in BY_STAGE},
-  )
-  return Evaluation(
-    split=about['split'],
-    predictions=predictions,
-    config=config,
-    history=about['history'],
-    centres=of('centres'),
-    epsilon=about['epsilon'],
-  )
+    self.landmarks = self._landmark_set()
+
+  def _check(self, field: str, valid: Callable[[Any], bool], what: str) -> None:
+    """Refuses a field of `about` that has no valid value."""
+    value = self.about.get(field) if isinstance(self.about, dict) else None
+    if not valid(value):
+      raise InputError(
+        f'{self.path}, about.{field}: is {shortened(value)}, must be {what}'
+      )
+
+  def _landmark_set(self) -> schema.LandmarkSet:
+    if 'landmark_set' in self.about:
+      return schema.LandmarkSet.from_dict(
+        self.about['landmark_set'], f'{self.path}, about.landmark_set'
+      )
+    landmarks = landmark_set(self.config.dataset)
+    names = list(landmarks.names)
+    self._check(
+      'landmarks',
+      lambda v: v == names,
+      f"{', '.join(names)}, the landmarks of '{self.config.dataset.name}'",
+    )
+    return landmarks
+
+  def _numbers(self, name: str, *shape: int | None, **valid) -> np.ndarray:
+    return npz.numbers(self.path, name, self.arrays.get(name), shape, **valid)
+
+  def _perhaps(self, name: str, *shape: int | None, **valid):
+    return self._numbers(name, *shape, **valid) if name in self.arrays else None
+
+  def _by_stage(self, name: str, *shape: int | None, **valid) -> dict:
+    """The arrays of the stages that have one, in the order of the cascade."""
+    return {
+      stage.name: self._numbers(f'{name}/{stage.name}', *shape, **valid)
+      for stage in self.config.stages
+      if f'{name}/{stage.name}' in self.arrays
+    }
+
+  def evaluation(self) -> Evaluation:
+    """The evaluation that the file holds.
+
+    Raises:
+      InputError: If an array is missing or does not fit the others.
+    """
+    ids = npz.texts(self.path, 'ids', self.arrays.get('ids'))
+    count, size = len(ids), self.landmarks.num_landmarks
+    if not count:
+      raise InputError(f'{self.path}, ids: is empty, must have an example')
+    code = {'kinds': 'iu', 'low': 0}
+    sizes = self._numbers('image_sizes', count, 2, low=1, high=MAX_SIDE)
+    boxes = self._numbers('boxes', count, 4)
+    self._check_boxes(boxes, sizes)
+    probability = {'low': -1e-3, 'high': 1 + 1e-3}
+    estimates = self._by_stage('estimates', count, size, 2)
+    if len(estimates) < len(self.config.stages):
+      raise InputError(f'{self.path}, estimates: is missing for a stage')
+    predictions = Predictions(
+      ids=ids,
+      image_ids=self._numbers('image_ids', count, **code),
+      boxes=boxes,
+      image_sizes=sizes,
+      landmarks=self._numbers('landmarks', count, size, 2),
+      visibility=self._numbers(
+        'visibility', count, size, kinds='iu', low=-1, high=2
+      ),
+      clothes_type=self._numbers('clothes_type', count, **code),
+      variation=self._numbers('variation', count, **code),
+      estimates=estimates,
+      visibility_probs=self._by_stage(
+        'visibility_probs', count, size, 3, **probability
+      ),
+      landmark_set=self.landmarks,
+      confidences=self._by_stage('confidences', count, size),
+      box_scores=self._perhaps('box_scores', count),
+      pseudo_labels=self._by_stage('pseudo_labels', count, None),
+      route_score=self._perhaps('route_score', count),
+      is_hard=self._perhaps('is_hard', count, kinds='b'),
+    )
+    if (predictions.is_hard is None) != (predictions.route_score is None):
+      raise InputError(f'{self.path}, is_hard: must be there with route_score')
+    history = checkpoint.check_history(
+      self.about.get('history'), f'{self.path}, about.history'
+    )
+    for i, point in enumerate(history):
+      if 'stage' not in point:
+        raise InputError(f'{self.path}, about.history[{i}].stage: is missing')
+    return Evaluation(
+      split=self.about['split'],
+      predictions=predictions,
+      config=self.config,
+      history=history,
+      centres=self._centres(),
+      epsilon=self.about.get('epsilon'),
+    )
+
+  def _check_boxes(self, boxes: np.ndarray, sizes: np.ndarray) -> None:
+    """Refuses boxes that are empty or so far out that crops would be huge."""
+    sides = sizes.max(axis=1, keepdims=True)
+    bad = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)
+    bad |= (np.abs(boxes) > 2.5 * sides).any(axis=1)
+    bad |= sizes.astype(np.int64).prod(axis=1) > images.MAX_PIXELS
+    if bad.any():
+      row = int(np.argmax(bad))
+      raise InputError(
+        f'{self.path}, boxes[{row}]: is {boxes[row].tolist()}, must be x1, y1, '
+        f'x2, y2 on an image of {" x ".join(map(str, sizes[row].tolist()))}'
+      )
+
+  def _centres(self) -> dict[str, np.ndarray]:
+    found = {}
+    for stage in self.config.stages:
+      name = f'centres/{stage.name}'
+      length = pseudo_labels.vector_length(
+        stage.pseudo_label, self.landmarks.num_landmarks
+      )
+      if name in self.arrays:
+        found[stage.name] = self._numbers(name, None, length)
+        if not len(found[stage.name]):
+          raise InputError(f'{self.path}, {name}: is empty')
+    return found
 
 
 def coco_results(

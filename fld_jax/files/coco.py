@@ -18,8 +18,8 @@ more:
   parts     partitions for PCLoss, {"inner": [["a", "b"], ["c", "d"]]}
 
 What tools are known to write otherwise is read as it is meant: numbers as text
-and whole numbers as 1.0, null for what is not known, categories that have no
-landmarks.
+and whole numbers as 1.0, null or NaN for what is not known, categories that
+have no landmarks.
 """
 
 import dataclasses
@@ -151,10 +151,22 @@ def find_id(value: Any, known: Iterable[Id]) -> Id | None:
   found = as_id(value)
   if found is None or found in known:
     return found
-  other = str(found)
   if isinstance(found, str):
-    other = int(found) if found.isascii() and found.isdigit() else None
+    text = found.strip()
+    is_whole = text.isascii() and text.isdigit() and len(text) < 4300
+    other = int(text) if is_whole else as_id(number(text))
+  else:
+    other = str(found)
   return other if other in known else None
+
+
+def is_missing(value: Any) -> bool:
+  """Whether a value stands for one that is not known: null, NaN or no text.
+
+  Args:
+    value: A value of any type.
+  """
+  return value is None or value == '' or value != value
 
 
 def _is_text(value: Any) -> bool:
@@ -203,12 +215,44 @@ def read_categories(path: Path, categories: list) -> dict[Id, Category | None]:
         'other ones: must be different names'
       )
       raise error(path, place, 'name', problem)
+    by_name[category.name] = merged(same, category, f'{path}, {place}')
   if not by_name:
     raise InputError(
       f'{path}, categories: none has keypoints, must be the names of the '
       'landmarks in at least one'
     )
   return found
+
+
+def merged(first: Category, other: Category, place: str) -> Category:
+  """One category of two that have the same name and the same landmarks.
+
+  Args:
+    first: The category whose order of landmarks stays.
+    other: Another category.
+    place: The file, and the place of the other category, for messages.
+
+  Returns:
+    The first with what only the other declares.
+
+  Raises:
+    InputError: Both declare pairs or parts, and different ones.
+  """
+  pairs = [c.swaps and {frozenset(p) for p in c.swaps} for c in (first, other)]
+  parts = {**first.parts, **other.parts}
+  kept = {**other.parts, **first.parts}
+  field = 'parts' if parts != kept else 'swaps'
+  if parts != kept or (None not in pairs and pairs[0] != pairs[1]):
+    raise InputError(
+      f"{place}, {field}: those of '{first.name}' stand twice and differ, must "
+      'be the same'
+    )
+  return dataclasses.replace(
+    first,
+    swaps=other.swaps if first.swaps is None else first.swaps,
+    parts=kept,
+    skeleton=first.skeleton or other.skeleton,
+  )
 
 
 def _category(path, place: str, entry: dict) -> Category | None:
@@ -240,7 +284,7 @@ def _category(path, place: str, entry: dict) -> Category | None:
     )
   title = entry.get('name')
   if not _is_text(title) or not title.strip():
-    title = f'category {entry["id"]}'
+    title = f'category {as_id(entry["id"])}'
   return Category(
     name=title.strip(),
     names=names,
@@ -297,8 +341,7 @@ def landmark_set(categories: list[Category], place: str) -> schema.LandmarkSet:
     landmarks differ, each has the slots of its own.
 
   Raises:
-    InputError: The categories contradict each other about pairs or parts, or a
-      landmark has no partner.
+    InputError: The categories contradict each other about pairs or parts.
   """
   names = tuple(dict.fromkeys(n for c in categories for n in c.names))
   types = {code: c.name for code, c in enumerate(categories, 1)}
@@ -324,10 +367,11 @@ def landmark_set(categories: list[Category], place: str) -> schema.LandmarkSet:
             f"{place}, categories, swaps: '{a}' changes places with "
             f"'{partner[a]}' and with '{b}', must be one of them"
           )
-  swaps = None  # told by the names, if no category declares any
-  if any(c.swaps is not None for c in categories):
-    swaps = tuple({tuple(sorted(pair)): None for pair in partner.items()})
-  landmarks = schema.LandmarkSet(
+  swaps = None  # told by the names of the union
+  told = {tuple(sorted(pair)) for pair in partner.items()}
+  if any(c.swaps is not None for c in categories) or not told <= _told(names):
+    swaps = tuple(sorted(told))
+  return schema.LandmarkSet(
     names=names,
     slots=slots,
     types=types,
@@ -335,28 +379,48 @@ def landmark_set(categories: list[Category], place: str) -> schema.LandmarkSet:
     swaps=swaps,
     skeleton=tuple(dict.fromkeys(p for c in categories for p in c.skeleton)),
   )
+
+
+def check_partners(landmarks: schema.LandmarkSet, place: str) -> None:
+  """Refuses names of one side alone, unless somebody has declared the pairs.
+
+  Args:
+    landmarks: The landmark set of files.
+    place: The files, for messages.
+
+  Raises:
+    InputError: A landmark is called left or right and has no partner.
+  """
   try:
     landmarks.flip  # noqa: B018
   except InputError as mistake:
     raise InputError(
       f'{place}, categories, keypoints: {mistake} Give swaps, pairs of names '
-      'that change places ([] if there are none), or config.dataset.swaps.'
+      'that change places ([] if there are none), or '
+      f'--config.dataset.swaps={_as_setting(landmarks.names)}'
     ) from None
-  return landmarks
+
+
+def _told(names: tuple[str, ...]) -> set[tuple[str, str]]:
+  """The pairs, each sorted, that names tell."""
+  return {
+    tuple(sorted((name, names[partner.slot])))
+    for name, partner in zip(names, mirror_names.partners(names), strict=True)
+    if names[partner.slot] != name
+  }
+
+
+def _as_setting(names: tuple[str, ...]) -> str:
+  """The pairs that names tell, as a value of `config.dataset.swaps`."""
+  told = sorted(_told(names), key=lambda pair: names.index(pair[0]))
+  return ','.join(map(':'.join, told)) or 'none'
 
 
 def _pairs(category: Category) -> list[tuple[str, str]]:
   """The declared pairs of a category, else those that its names tell."""
   if category.swaps is not None:
     return list(category.swaps)
-  found = mirror_names.partners(category.names)
-  return [
-    (name, category.names[partner.slot])
-    for slot, (name, partner) in enumerate(
-      zip(category.names, found, strict=True)
-    )
-    if slot < partner.slot
-  ]
+  return sorted(_told(category.names))
 
 
 def read_images(path, images: list) -> dict[Id, tuple[str, tuple | None]]:
@@ -396,7 +460,7 @@ def read_images(path, images: list) -> dict[Id, tuple[str, tuple | None]]:
 def _side(path, place: str, field: str, image: dict) -> int | None:
   """A side in pixels; None if it is not known: missing, null or 0."""
   value = image.get(field)
-  if value is None or value == '':
+  if is_missing(value):
     return None
   side = number(value)
   if side is None or not 0 <= side <= LARGEST or side % 1:
@@ -473,7 +537,7 @@ def read_keypoints(
   marks = value[2::3]
   codes = []
   for name, x, mark in zip(names, value[::3], marks, strict=True):
-    v = 0.0 if mark is None and x is None else number(mark)
+    v = 0.0 if is_missing(mark) and is_missing(x) else number(mark)
     if v not in VISIBILITY:
       problem = f'v of {name} is {short(mark)}, must be 0, 1 or 2'
       raise error(path, place, 'keypoints', problem, 'visibility')
@@ -509,15 +573,20 @@ def read_box(path, place: str, value) -> np.ndarray:
 
 
 def has_box(entry: dict) -> bool:
-  """Whether an object has a box; tools write [] or four zeros if it has none.
+  """Whether an object has a box.
+
+  Tools write [] if it has none, or four zeros, or four times null or NaN.
 
   Args:
     entry: An annotation.
   """
   value = entry.get('bbox')
+  if is_missing(value):
+    return False
   if not isinstance(value, list) or len(value) != 4:
     return bool(value)
-  return [number(side) for side in value[2:]] != [0, 0]
+  no_area = [number(side) for side in value[2:]] == [0, 0]
+  return not no_area and not all(map(is_missing, value))
 
 
 def check_box(path, place: str, box: np.ndarray, size: tuple[int, int]) -> None:

@@ -245,7 +245,11 @@ def stored_size(
   with _opened(path, _listed(path, place), valid) as image:
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     # As Pillow does, others are taken for none.
-    return image.size, orientation if orientation in range(1, 9) else 1
+    orientation = orientation if orientation in range(1, 9) else 1
+    # Of a TIFF Pillow tells the size that it has after turning.
+    is_turned = image.format == 'TIFF'
+    size = upright_size(image.size, orientation) if is_turned else image.size
+    return size, orientation
 
 
 def _listed(path: str, place: str) -> str:

@@ -82,28 +82,48 @@ def read_json(path: pathlib.Path) -> Any:
       a key twice, of which Python would take the last.
   """
   try:
+    if path.is_fifo() or path.is_socket():  # one would wait for ever
+      raise InputError(f'{path}: cannot be read (it is no regular file)')
     raw = path.read_bytes()
     encoding = json.detect_encoding(raw)
-    return _parsed(path, raw.decode(encoding))
+    text = raw.decode(encoding)
   except OSError as error:
     raise InputError(f'{path}: cannot be read ({error.strerror})') from None
-  except json.JSONDecodeError as error:
-    raise InputError(
-      f'{path}, line {error.lineno}, column {error.colno}: is not valid '
-      f'JSON ({error.msg})'
-    ) from None
   except UnicodeDecodeError as error:
     line = raw[: error.start].count(b'\n') + 1
     raise InputError(
       f'{path}, line {line}, text: is not valid JSON in {encoding}'
     ) from None
+  return parse_json(path, text)
+
+
+def parse_json(place: str | pathlib.Path, text: str) -> Any:
+  """Parses JSON, as `read_json` does.
+
+  Args:
+    place: The path of the file, or the place in it, that the text comes from.
+    text: The text.
+
+  Returns:
+    The value: dicts, lists, strings, numbers, bools and None.
+
+  Raises:
+    InputError: The text is not valid JSON, or one object has a key twice.
+  """
+  try:
+    return _parsed(place, text)
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f'{place}, line {error.lineno}, column {error.colno}: is not valid '
+      f'JSON ({error.msg})'
+    ) from None
   except RecursionError:
     raise InputError(
-      f'{path}, text: is nested too deeply, must be valid JSON of fewer levels'
+      f'{place}, text: is nested too deeply, must be valid JSON of fewer levels'
     ) from None
 
 
-def _parsed(path: pathlib.Path, text: str) -> Any:
+def _parsed(path: str | pathlib.Path, text: str) -> Any:
   """Parses JSON, also with integers that have too many digits for Python."""
   objects = functools.partial(_object, path)
   try:
@@ -115,7 +135,9 @@ def _parsed(path: pathlib.Path, text: str) -> Any:
     return json.loads(text, object_pairs_hook=objects, parse_int=integer)
 
 
-def _object(path: pathlib.Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(
+  path: str | pathlib.Path, pairs: list[tuple[str, Any]]
+) -> dict[str, Any]:
   """Makes a dict of an object's pairs; refuses a key that stands twice."""
   value = dict(pairs)
   if len(value) < len(pairs):

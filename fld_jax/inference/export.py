@@ -80,10 +80,10 @@ def export(
       f'--output is {output}, which is there already: give the name of a new '
       'folder.'
     )
-  setup = resolve(config)
+  trained = read_manifest(workdir)
+  setup = resolve(config, trained.get('landmarks'))
   stages, _ = store.load_cascade(config, setup, workdir)
   crops, source = _crops(config, setup)
-  trained = read_manifest(workdir)
   run = {
     'data': trained['data'],
     'manifest_sha256': _sha256(workdir / 'manifest.json'),
@@ -282,16 +282,10 @@ def _crops(config: ConfigDict, setup: Setup) -> tuple[np.ndarray, str]:
   Returns:
     ((n, S, S, 3) uint8, a phrase that names the images).
   """
-  builder, split = None, config.eval_splits[0]
-  try:
-    builder = make_builder(config.dataset)
-  except InputError as error:
-    if error.kind != 'missing':
-      raise
-  if builder and builder.is_prepared():
-    source = input_pipeline.Records(builder, split, only=setup.selected)
+  source = _own_images(config, setup)
+  if source is not None:
     records = (source[i] for i in range(min(NUM_CHECK_IMAGES, len(source))))
-    name = f'images of {config.dataset.name} {split}'
+    name = f'images of {config.dataset.name} {config.eval_splits[0]}'
   else:
     from fld_jax.datasets.synthetic import builder as synthetic_builder
 
@@ -306,6 +300,21 @@ def _crops(config: ConfigDict, setup: Setup) -> tuple[np.ndarray, str]:
     name = 'rendered garments'
   example = input_pipeline.Example(setup.pipeline, augment=False)
   return np.stack([example(record, None)['image'] for record in records]), name
+
+
+def _own_images(
+  config: ConfigDict, setup: Setup
+) -> input_pipeline.Records | None:
+  """The run's own evaluation split, None where it is not prepared."""
+  try:
+    builder = make_builder(config.dataset)
+    if not builder.is_prepared():
+      return None
+    return input_pipeline.Records(
+      builder, config.eval_splits[0], only=setup.selected
+    )
+  except InputError:  # the data are not here, or no longer as they were
+    return None
 
 
 def _check(run: Loaded, cascade: Cascade, crops: np.ndarray) -> None:

@@ -26,6 +26,7 @@ from fld_jax.evaluation import evaluate
 from fld_jax.inference import photos
 from fld_jax.inference.landmarks import Landmarks
 from fld_jax.metrics.predictions import confidences
+from fld_jax.runtime.manifest import read_manifest
 from fld_jax.runtime.parallel import Parallel
 
 # Items whose outputs are held in memory at a time: what is known of them is
@@ -96,7 +97,7 @@ class Predictor:
         config_path.set_value(path, config, value)
       except TypeError as error:
         raise InputError(f'config.{path} is {value!r}: {error}.') from error
-    setup = resolve(config)
+    setup = resolve(config, read_manifest(workdir).get('landmarks'))
     stages, _ = store.load_cascade(config, setup, workdir)
     return cls(config, setup, stages)
 

@@ -349,31 +349,50 @@ def evaluate(
   }
 
 
-def mean_position(train: Any, test: Any) -> Float[np.ndarray, 'n N 2']:
-  """Estimates landmarks without the image: a baseline.
-
-  The estimate of a landmark is its mean place in the box, over the examples of
-  the same clothes type.
+def mean_places(train: Any) -> dict[int, Float[np.ndarray, 'N 2']]:
+  """Computes each landmark's mean place in its box, by clothes type.
 
   Args:
     train: The training examples, an object with the attributes `landmarks`,
       `visibility`, `boxes` and `clothes_type` of Predictions. Its visible and
       occluded landmarks are averaged.
-    test: The examples to estimate, an object with the attributes `boxes` and
-      `clothes_type` of Predictions.
 
   Returns:
-    (n, N, 2) estimates for `test` in image pixels, the box's centre for a
-    landmark that `train` has no example of on that clothes type.
+    Clothes type code -> (N, 2) places, of which each side of the box counts as
+    1; the box's centre for a landmark that `train` has no example of on that
+    clothes type.
   """
   corner, size = corner_and_size(train.boxes)
   places = (np.asarray(train.landmarks, np.float64) - corner) / size
   known = counted(train.visibility, 'annotated')
-  corner, size = corner_and_size(test.boxes)
-  mean = np.full((len(corner), known.shape[1], 2), 0.5)
-  for code in np.unique(test.clothes_type):
-    rows = np.asarray(train.clothes_type) == code
+  types, found = np.asarray(train.clothes_type), {}
+  for code in np.unique(types):
+    rows = types == code
     state = MeanState.from_values(places[rows], known[rows][..., None])
-    of_type = np.where(state.count > 0, state.compute(), 0.5)
-    mean[np.asarray(test.clothes_type) == code] = of_type
+    found[int(code)] = np.where(state.count > 0, state.compute(), 0.5)
+  return found
+
+
+def mean_position(
+  places: dict[int, Float[np.ndarray, 'N 2']], test: Any
+) -> Float[np.ndarray, 'n N 2']:
+  """Estimates landmarks without the image: a baseline.
+
+  The estimate of a landmark is its mean place in the box, over the training
+  examples of the same clothes type.
+
+  Args:
+    places: The mean places, as `mean_places` returned them.
+    test: The examples to estimate, an object with the attributes `boxes` and
+      `clothes_type` of Predictions.
+
+  Returns:
+    (n, N, 2) estimates for `test` in image pixels, the box's centre for the
+    clothes types that `places` lacks.
+  """
+  corner, size = corner_and_size(test.boxes)
+  types = np.asarray(test.clothes_type)
+  mean = np.full((len(corner), *next(iter(places.values())).shape), 0.5)
+  for code, of_type in places.items():
+    mean[types == code] = of_type
   return corner + mean * size

@@ -2,10 +2,12 @@
 
 from fld_jax.models import (
   dfa,
+  efficientnet,
   fashionnet,
   fpn,
   resnet,
   simple_baselines,
+  top_down,
   vgg,
 )
 
@@ -15,6 +17,7 @@ NETWORKS = {
   'fashionnet': fashionnet.FashionNet,
   'fpn': fpn.FPN,
   'simple_baselines': simple_baselines.SimpleBaselines,
+  'top_down': top_down.TopDown,
 }
 # config.model.backbone -> the trunk's class and those of its fields that the
 # name sets. The other fields are options, `config.model.trunk`.
@@ -23,5 +26,9 @@ TRUNKS = {
   **{
     f'resnet{depth}': (resnet.ResNet, {'depth': depth})
     for depth in resnet.LAYOUTS
+  },
+  **{
+    f'efficientnet_{size}': (efficientnet.EfficientNet, {'size': size})
+    for size in efficientnet.SIZES
   },
 }

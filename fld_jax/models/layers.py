@@ -60,9 +60,11 @@ class BatchNorm(nn.Module):
 
   Attributes:
     dtype: The type of the result; statistics and parameters are float32.
+    epsilon: What is added to the variance.
   """
 
   dtype: jnp.dtype = jnp.float32
+  epsilon: float = 1e-5
 
   @nn.compact
   def __call__(
@@ -105,7 +107,7 @@ class BatchNorm(nn.Module):
       running_var.value += 0.1 * (var - running_var.value)
     else:
       mean, var = running_mean.value, running_var.value
-    x = _normalise(x, mean, lax.rsqrt(var + 1e-5), scale, bias)
+    x = _normalise(x, mean, lax.rsqrt(var + self.epsilon), scale, bias)
     return x.reshape(shape).astype(self.dtype)
 
 

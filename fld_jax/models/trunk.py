@@ -20,6 +20,10 @@ class Trunk(nn.Module):
   One of them is `width`, the channels of its first block, 64 in the published
   networks: by it the configs' smaller sizes narrow every trunk but a VGG.
 
+  Where it has a field `frozen` that is not 0, its first layers keep the weights
+  and statistics that they start with: no gradient gets there, so that training
+  needs neither the time nor the memory for one.
+
   Attributes:
     tree_name: The name that its parameters have in a network's parameter tree.
     batch_norm: Whether it normalises its maps. Layers of a network that can do
@@ -44,6 +48,10 @@ class Trunk(nn.Module):
       InputError: The trunk cannot take images of this size.
     """
     raise NotImplementedError
+
+  def frozen_modules(self) -> tuple[str, ...]:
+    """The names of the modules that keep their weights."""
+    return ()
 
 
 def feature_maps(

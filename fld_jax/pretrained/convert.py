@@ -63,4 +63,5 @@ def _write(
           checkpoints.save_weights(variables)
       stages[stage] = {'networks': sorted(of_stage), 'epsilon': None}
     topology = {'devices': 1, 'processes': 1}
-    manifest.write_manifest(folder, config, data, topology, stages)
+    whole = resolve(config).whole
+    manifest.write_manifest(folder, config, whole, data, topology, stages)

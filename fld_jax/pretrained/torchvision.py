@@ -1,6 +1,7 @@
 """Reads torchvision's weights of VGG-16 and of ResNets."""
 
 import itertools
+import logging
 import pathlib
 import re
 from collections.abc import Collection
@@ -13,6 +14,8 @@ from fld_jax.models import NETWORKS
 from fld_jax.models.resnet import LAYOUTS
 from fld_jax.pretrained import torch_files
 from fld_jax.pretrained.matching import fill, some
+
+logger = logging.getLogger('fld_jax')
 
 # PyTorch's names of a layer's arrays, by ours.
 LEAVES = {
@@ -54,7 +57,9 @@ def start_trunk(
       'neither a VGG nor a ResNet: leave it out, or give another '
       'config.model.backbone'
     )
-  arrays = torch_files.read(path)
+  arrays, prefix = without_prefix(torch_files.read(path))
+  if prefix:
+    logger.info("%s: '%s' before all names is left out.", path, prefix)
   kind = kind_of_weights(arrays)
   if kind != trunk:
     names = {
@@ -80,6 +85,40 @@ def start_trunk(
     r'fc\..*|.*\.num_batches_tracked',
   )
   return _replaced(variables, filled), left_out
+
+
+def without_prefix(
+  arrays: dict[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], str]:
+  """Takes off what stands before all names: 'module.', 'backbone.' and others.
+
+  Wrappers such as DataParallel and trainers put it there, perhaps several of
+  them. The layer 'fc' or 'head.fc' of a classifier, which a trunk does not
+  need, may stand beside the prefix.
+
+  Args:
+    arrays: The file's arrays by their names.
+
+  Returns:
+    The arrays with the names that torchvision has, and the prefix; of names
+    that are not known even without what they share, the arrays as they are and
+    ''.
+  """
+  prefix, names = '', list(arrays)
+  is_head = lambda name: re.match(r'(head\.)?fc\.', name)
+  while names and kind_of_weights(names) not in ('vgg', 'resnet'):
+    rest = [name for name in names if not is_head(name)]
+    words = {name.partition('.')[0] for name in rest}
+    if len(words) != 1 or not all('.' in name for name in rest):
+      return arrays, ''
+    prefix += f'{words.pop()}.'
+    names = [name.partition('.')[2] for name in rest]
+  kept = {
+    name.removeprefix(prefix): array
+    for name, array in arrays.items()
+    if name.startswith(prefix)
+  }
+  return kept, prefix
 
 
 def kind_of_weights(arrays: Collection[str]) -> str:

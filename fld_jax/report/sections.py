@@ -59,6 +59,7 @@ def overview(facts: Facts) -> Table:
       None if seen is None else f'{seen:,}',
       f'{run.run.figures["num_examples"]:,}',
       final['ne']['macro'],
+      run.guess_macro,
       final['ne']['micro'],
       final['pdl_at_15'],
       final['outlier_rate'],
@@ -68,7 +69,8 @@ def overview(facts: Facts) -> Table:
     )
     rows.append(Row(cells))
   columns = ('run', 'model', 'input (pixels)', 'training images seen')
-  columns += ('images evaluated', 'macro NE', 'micro NE', 'PDL at 15')
+  columns += ('images evaluated', 'macro NE', 'macro NE of the mean position')
+  columns += ('micro NE', 'PDL at 15')
   columns += ('outliers', 'duplicates', 'left and right exchanged')
   columns += ('visibility right',)
   caption = 'The runs, final stage; NE in % of the box, shares in %'
@@ -84,6 +86,11 @@ def by_landmark(facts: Facts) -> Table:
       values = [ne['per_landmark'][name] for name in facts.landmarks.names]
       cells = (run.label, stage, *values, ne['macro'], ne['micro'])
       rows.append(Row(cells, _kind(run, stage)))
+    if run.run.guess:
+      ne = run.run.guess['ne']
+      values = [ne['per_landmark'][name] for name in facts.landmarks.names]
+      cells = (run.label, 'mean position', *values, ne['macro'], ne['micro'])
+      rows.append(Row(cells))
     published |= run.published
   rows += [
     Row(('paper', title, *values, None), 'paper')

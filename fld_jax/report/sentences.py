@@ -1,5 +1,6 @@
 """The sentences of a report, as functions of its facts."""
 
+from fld_jax.evaluation.baseline import compare
 from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.text_tables import percent, words
 
@@ -82,6 +83,12 @@ def _lead(facts: Facts) -> str:
         f'{facts.first.label}: figures of the whole splits are of different '
         'images.'
       )
+  grey = [run.label for run in facts.runs if not run.run.has_images]
+  if grey:
+    sentences.append(
+      f'The images of {" and ".join(grey)} were not there when this page was '
+      'made: positions are shown on grey.'
+    )
   return ' '.join(sentences)
 
 
@@ -92,8 +99,27 @@ def findings(facts: Facts) -> list[str]:
     facts: The report's facts.
   """
   if not facts.is_single:
-    return _best(facts)
-  return [*_by_stage(facts.first), *_hardest(facts.first), *_sides(facts.first)]
+    return [*_best(facts), *_guesses(facts)]
+  return [
+    *_guesses(facts),
+    *_by_stage(facts.first),
+    *_hardest(facts.first),
+    *_sides(facts.first),
+  ]
+
+
+def _guesses(facts: Facts) -> list[str]:
+  """What guessing the mean positions is worth; of several runs, if not less."""
+  if facts.is_single:
+    run = facts.first
+    sentence = compare(run.final_figures['ne']['macro'], run.guess_macro)
+    return [sentence] if sentence else []
+  sentences = []
+  for run in facts.runs:
+    ne, guess = run.final_figures['ne']['macro'], run.guess_macro
+    if None not in (ne, guess) and ne >= guess:
+      sentences.append(f'{run.label}: {compare(ne, guess)}')
+  return sentences
 
 
 def macro_by_stage(figures: dict[str, dict]) -> str:

@@ -7,24 +7,29 @@
                                           the checksums of all its files
 
 Every file appears whole or not at all, so that a run killed at any moment
-continues from the same command.
+continues from the same command. Only training writes, by `Checkpoints`; all
+else reads by `SavedNetwork`, which leaves the folder as it is.
 """
 
 import contextlib
 import copy
 import hashlib
 import io
+import json
 import logging
 import math
+import os
 import pathlib
+import re
 import shutil
-import zipfile
+from collections.abc import Callable
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fld_jax.errors import InputError, Preempted
+from fld_jax.errors import InputError, Preempted, printable, shortened
+from fld_jax.files import npz
 from fld_jax.files.atomic import write_file
 from fld_jax.files.json_files import read_json, write_json
 from fld_jax.runtime import processes
@@ -56,26 +61,53 @@ def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
 def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray] | None:
   """Reads what `save_arrays` wrote, for all processes.
 
-  A damaged file counts as missing and is logged, since it can be made again.
-
   Args:
-    path: The path of the file.
+    path: The path of the .npz file.
 
   Returns:
-    Name -> array; None if the file is missing or damaged.
+    The arrays by their names; None if there is no such file.
+
+  Raises:
+    InputError: The file is damaged.
+  """
+  return processes.call_on_main(
+    lambda: npz.read(path) if path.exists() else None
+  )
+
+
+def load_or_make_arrays(
+  path: pathlib.Path,
+  check: Callable[[dict[str, np.ndarray]], None],
+  make: Callable[[], dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  """Reads what `save_arrays` wrote, or makes and saves it, for all processes.
+
+  Args:
+    path: The path of the .npz file.
+    check: Function of the arrays that raises InputError if they do not fit.
+    make: Makes the arrays. It is called if there is no such file, or if it is
+      damaged or does not fit, which a warning says.
+
+  Returns:
+    The arrays by their names.
   """
 
   def load():
     if not path.exists():
       return None
     try:
-      with np.load(path) as arrays:
-        return {key: arrays[key] for key in arrays.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-      logger.warning('%s is damaged (%s): it is made again.', path, error)
+      found = npz.read(path)
+      check(found)
+    except InputError as error:
+      logger.warning('%s: it is made again.', error)
       return None
+    return found
 
-  return processes.call_on_main(load)
+  arrays = processes.call_on_main(load)
+  if arrays is None:
+    arrays = make()
+    save_arrays(path, arrays)
+  return arrays
 
 
 class _Manager(ocp.CheckpointManager):
@@ -90,8 +122,246 @@ class _Manager(ocp.CheckpointManager):
     return False
 
 
+class SavedNetwork:
+  """The checkpoints of one network, read and never changed.
+
+  Nothing is made, moved or deleted: a run may be read-only, or a stranger's.
+  Only the files that are asked for count, so that a checkpoint with a damaged
+  optimiser still predicts. One whose files are damaged is passed over, which a
+  warning says, and the one before takes its place.
+  """
+
+  def __init__(self, directory: pathlib.Path):
+    """Keeps the place; files are read when they are asked for.
+
+    Args:
+      directory: The folder of the network's checkpoints.
+    """
+    self._directory = directory.absolute()
+
+  def restore_chosen(self, template: dict) -> dict:
+    """The variables of the checkpoint that `chosen` of all whole ones names.
+
+    Args:
+      template: Variables as NumPy arrays of the same structure and shapes.
+
+    Raises:
+      InputError: No checkpoint is whole and fits the template.
+    """
+    read = {}
+
+    def choose() -> int:
+      step, read['here'] = self._choose(template)
+      return step
+
+    step = processes.call_on_main(choose)
+    return read['here'] if read else self._variables(step, template)
+
+  def copy_chosen(self, template: dict, target: pathlib.Path) -> None:
+    """Copies the chosen checkpoint, without what only training needs.
+
+    It waits for no other process.
+
+    Args:
+      template: See `restore_chosen`.
+      target: The folder for the copy, in which it is the only checkpoint.
+
+    Raises:
+      InputError: No checkpoint is whole and fits the template.
+    """
+    step, _ = self._choose(template)
+    source, folder = self._directory / str(step), target / str(step)
+    for item in ('variables', 'metrics'):
+      shutil.copytree(source / item, folder / item, copy_function=_link)
+    (folder / 'history').mkdir()
+    history = json.dumps(self._history())
+    write_file(folder / 'history/metadata', history.encode())
+    write_json(folder / CHECKSUMS, _checksums(folder))
+
+  def _choose(self, template: dict) -> tuple[int, dict]:
+    """The chosen step and its variables."""
+    figures, problem = {}, ''
+    for step in _steps(self._directory):
+      try:
+        figures[step] = self._figures(step)
+      except InputError as error:
+        problem = self._pass_over(step, error)
+    while figures:
+      step = chosen(figures)
+      try:
+        return step, self._variables(step, template)
+      except InputError as error:
+        problem = self._pass_over(step, error)
+        del figures[step]
+    raise _none_whole(self._directory, problem)
+
+  def _pass_over(self, step: int, error: InputError) -> str:
+    logger.warning(
+      'The checkpoint %s is damaged (%s): it is passed over.',
+      self._directory / str(step),
+      error,
+    )
+    return str(error)
+
+  def _figures(self, step: int) -> dict[str, float]:
+    """NE and standard error of a checkpoint."""
+    self._check(step, 'metrics')
+    path = self._directory / str(step) / 'metrics' / 'metrics'
+    found = _read_item(path)
+    # Older runs have no standard error.
+    figures = {'standard_error': 0.0, **found} if _is_dict(found) else {}
+    for name in ('ne', 'standard_error'):
+      value = figures.get(name)
+      is_number = isinstance(value, float) or _is_count(value)
+      if not (is_number and value >= 0):
+        raise InputError(
+          f'{path}, {name}: is {shortened(value)}, must be a number from 0 on'
+        )
+    return {name: float(figures[name]) for name in ('ne', 'standard_error')}
+
+  def _variables(self, step: int, template: dict) -> dict:
+    self._check(step, 'variables')
+    folder = self._directory / str(step) / 'variables'
+    alone = _alone()
+    try:
+      with ocp.Checkpointer(
+        ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        multiprocessing_options=alone,
+      ) as reader:
+        found = reader.restore(folder, args=ocp.args.StandardRestore(template))
+    # Orbax and TensorStore raise what their parsers run into.
+    except Exception as error:
+      raise InputError(
+        f'{folder}: cannot be read ({printable(str(error))})'
+      ) from error
+    shapes = lambda tree: {
+      jax.tree_util.keystr(path): np.shape(leaf)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    there, wanted = shapes(found), shapes(template)
+    for name in sorted(there.keys() | wanted.keys()):
+      if there.get(name) != wanted.get(name):
+        raise InputError(
+          f'{folder}, {printable(name)}: is of shape {there.get(name)}, must '
+          f'be of shape {wanted.get(name)} as the config says'
+        )
+    return found
+
+  def history(self) -> list[dict]:
+    """The curves up to the last step; [] if no checkpoint has whole ones."""
+    return processes.call_on_main(self._history)
+
+  def _history(self) -> list[dict]:
+    for step in reversed(_steps(self._directory)):
+      path = self._directory / str(step) / 'history' / 'metadata'
+      try:
+        self._check(step, 'history')
+        return check_history(_read_item(path), str(path))
+      except InputError as error:
+        logger.warning('%s: these curves are left out.', error)
+    return []
+
+  def _check(self, step: int, item: str) -> None:
+    """Refuses a part of a checkpoint that is not as it was saved."""
+    folder = self._directory / str(step)
+    problem = _verify(folder, item)
+    if problem:
+      raise InputError(f'{folder}: {problem}')
+
+
+def _link(source: str, target: str) -> None:
+  """Makes a second name of a file that is never changed; or a copy."""
+  try:
+    os.link(source, target)
+  except OSError:  # on another disk, or of another user
+    shutil.copyfile(source, target)
+
+
+def check_history(history, place: str) -> list[dict]:
+  """Checks curves of a training, which stand in files of a run.
+
+  Args:
+    history: Any value.
+    place: The place of the value, with which messages begin.
+
+  Returns:
+    The history: a list of points, each with its place `images` and what was
+    measured there.
+
+  Raises:
+    InputError: It is not such a list.
+  """
+  if not isinstance(history, list):
+    raise InputError(
+      f'{place}: is {shortened(history)}, must be a list of points'
+    )
+  for i, point in enumerate(history):
+    if not _is_dict(point):
+      raise InputError(
+        f'{place}[{i}]: is {shortened(point)}, must be an object'
+      )
+    for name, value in {'images': None, **point}.items():
+      if name == 'stage' and isinstance(value, str):
+        continue
+      if not isinstance(value, float) and not _is_count(value):
+        raise InputError(
+          f'{place}[{i}].{printable(str(name))}: is {shortened(value)}, must '
+          'be a number'
+        )
+  return history
+
+
+def _read_item(path: pathlib.Path):
+  if not path.is_file():
+    raise InputError(f'{path}: is missing')
+  return read_json(path)
+
+
+def _is_dict(value) -> bool:
+  return isinstance(value, dict)
+
+
+def _is_count(value) -> bool:
+  """Whether it is a whole number that NumPy takes."""
+  return isinstance(value, int) and abs(value) < 2**63
+
+
+def chosen(figures: dict[int, dict[str, float]]) -> int:
+  """Returns the last step whose NE is within a standard error of the lowest.
+
+  A difference within the standard error does not tell two checkpoints apart,
+  and the later one has seen more images. An overfitted one is not chosen, since
+  its NE has risen again.
+
+  Args:
+    figures: Step -> `ne` and, but for older runs, `standard_error` of a
+      checkpoint, at least one.
+  """
+  lowest = min(figures.values(), key=lambda f: f['ne'])
+  highest = lowest['ne'] + lowest.get('standard_error', 0.0)
+  return max(step for step in figures if figures[step]['ne'] <= highest)
+
+
+def _none_whole(directory: pathlib.Path, problem: str = '') -> InputError:
+  why = f' ({problem})' if problem else ''
+  return InputError(
+    f'{directory} holds no whole checkpoint{why}: train the network again with '
+    '--mode=train.'
+  )
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+  """Lets orbax work in this process without waiting for the others."""
+  if processes.count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  me = processes.index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}
+  )
+
+
 class Checkpoints:
-  """The checkpoints of one network: the best by NE and the last two.
+  """The checkpoints of a network in training: the best by NE and the last two.
 
   The main process writes them, all processes read them. Saving goes on in the
   background. Each checkpoint holds the checksums of its files; one whose files
@@ -114,10 +384,7 @@ class Checkpoints:
 
   def _make_manager(self):
     policies = ocp.checkpoint_managers
-    main, me = processes.is_main(), processes.index()
-    alone = ocp.options.MultiprocessingOptions(
-      primary_host=me, active_processes={me}
-    )
+    main = processes.is_main()
     return _Manager(
       self._directory,
       options=ocp.CheckpointManagerOptions(
@@ -138,9 +405,7 @@ class Checkpoints:
         # Orbax deletes file by file, and what a kill leaves of a step looks
         # like a step. So it only moves the step away, which is atomic.
         todelete_subdir=self._deleted.name if main else None,
-        multiprocessing_options=alone
-        if processes.count() > 1
-        else ocp.options.MultiprocessingOptions(),
+        multiprocessing_options=_alone(),
       ),
       item_names=('variables', 'optimizer', 'progress', 'history'),
       item_handlers={
@@ -181,32 +446,6 @@ class Checkpoints:
   def last_step(self) -> int:
     """Returns the number of the last saved step, 0 if there is none."""
     return processes.call_on_main(lambda: self._manager.latest_step() or 0)
-
-  def chosen_step(self) -> int:
-    """Returns the last step whose NE is within a standard error of the lowest.
-
-    A difference within the standard error does not tell two checkpoints apart,
-    and the later one has seen more images. An overfitted one is not chosen,
-    since its NE has risen again.
-
-    Raises:
-      InputError: If there is no whole checkpoint.
-    """
-
-    def choose() -> int:
-      steps = self._manager.all_steps()
-      if not steps:
-        raise InputError(
-          f'{self._directory} holds no whole checkpoint: train the network '
-          'again with --mode=train.'
-        )
-      figures = {step: self._manager.metrics(step) for step in steps}
-      lowest = min(figures.values(), key=lambda f: f['ne'])
-      # Older runs have no standard error.
-      highest = lowest['ne'] + lowest.get('standard_error', 0.0)
-      return max(step for step in steps if figures[step]['ne'] <= highest)
-
-    return processes.call_on_main(choose)
 
   def save(
     self,
@@ -337,42 +576,53 @@ class Checkpoints:
     )
     return state, restored['progress'], restored['history']
 
-  def restore_chosen(self, template) -> dict:
-    """Reads the variables of `chosen_step`.
 
-    Args:
-      template: A tree of arrays with the structure of the variables.
+def read_chosen(directory: pathlib.Path) -> tuple[dict, int]:
+  """Reads the variables of another run's network, and changes nothing there.
 
-    Returns:
-      The variables, a tree of NumPy arrays.
+  Args:
+    directory: The folder of the network's checkpoints.
 
-    Raises:
-      InputError: If there is no whole checkpoint.
-    """
-    return self._manager.restore(
-      self.chosen_step(),
-      args=ocp.args.Composite(variables=ocp.args.StandardRestore(template)),
-    )['variables']
+  Returns:
+    The variables of the step that `chosen` names, a
+    tree of NumPy arrays; and the step.
 
-  def history(self) -> list[dict]:
-    """Returns the curves up to the last step, one dict for each evaluation."""
-    return self._manager.restore(
-      self.last_step(), args=ocp.args.Composite(history=ocp.args.JsonRestore())
-    )['history']
+  Raises:
+    InputError: If there is no whole checkpoint.
+  """
+  directory, figures = directory.absolute(), {}
+  for step in _steps(directory):
+    metrics = directory / str(step) / 'metrics' / 'metrics'
+    if not _verify(directory / str(step)) and metrics.is_file():
+      figures[step] = read_json(metrics)
+  if not figures:
+    raise InputError(f'{directory} holds no whole checkpoint of a network')
+  step = chosen(figures)
+  with ocp.StandardCheckpointer() as checkpointer:
+    variables = checkpointer.restore(directory / str(step) / 'variables')
+  return jax.tree.map(np.asarray, variables), step
 
 
 def _steps(directory: pathlib.Path) -> list[int]:
   """Returns the steps that a folder holds, in ascending order."""
   if not directory.is_dir():
     return []
-  names = [path.name for path in directory.iterdir()]
-  return sorted(int(name) for name in names if name.isdigit())
+  return sorted(
+    int(path.name)
+    for path in directory.iterdir()
+    if re.fullmatch(r'0|[1-9][0-9]{0,17}', path.name) and path.is_dir()
+  )
 
 
-def _checksums(folder: pathlib.Path) -> dict[str, str]:
-  """Returns relative path -> SHA-256 of a checkpoint's files but this one."""
+def _checksums(folder: pathlib.Path, item: str = '') -> dict[str, str]:
+  """Returns relative path -> SHA-256 of a checkpoint's files but this one.
+
+  Args:
+    folder: The folder of the checkpoint.
+    item: The part of the checkpoint, such as 'variables'; '' for all.
+  """
   sums = {}
-  for path in sorted(folder.rglob('*')):
+  for path in sorted((folder / item).rglob('*')):
     if path.is_file() and path.name not in (CHECKSUMS, OLD_CHECKSUMS):
       with path.open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
@@ -386,20 +636,30 @@ def _checksums_file(folder: pathlib.Path) -> pathlib.Path:
   return old if old.exists() else folder / CHECKSUMS
 
 
-def _verify(folder: pathlib.Path) -> str:
+def _verify(folder: pathlib.Path, item: str = '') -> str:
   """Tells what is wrong with a checkpoint, '' if nothing is known to be.
 
   A checkpoint of a run that was killed before it wrote the checksums has none,
   and counts as good: `Checkpoints.write_missing_checksums` adds them.
+
+  Args:
+    folder: The folder of the checkpoint.
+    item: The part of the checkpoint, such as 'variables'; '' for all.
   """
+  for path in (folder / item).rglob('*'):
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+      return f'{path.relative_to(folder)} is no file'
   file = _checksums_file(folder)
   if not file.exists():
     return ''
   try:
-    expected = read_json(file)
+    expected = _read_item(file)
   except InputError as error:
     return str(error)
-  found = _checksums(folder)
+  found = _checksums(folder, item)
+  if isinstance(expected, dict) and item:
+    start = f'{item}/'
+    expected = {k: v for k, v in expected.items() if k.startswith(start)}
   if not isinstance(expected, dict) or expected.keys() != found.keys():
     return 'it has other files than it was saved with'
   differing = [name for name in found if found[name] != expected[name]]

@@ -3,12 +3,17 @@
 import json
 import pathlib
 import re
+from typing import Any, NoReturn
 
-from fld_jax.defaults import translate
-from fld_jax.errors import InputError
+from ml_collections import ConfigDict
+
+from fld_jax import config_rules
+from fld_jax.defaults import check_saved
+from fld_jax.errors import InputError, printable, shortened
 from fld_jax.files.atomic import write_file
 from fld_jax.files.json_files import read_json
 from fld_jax.runtime import processes
+from fld_jax.schema import LandmarkSet
 
 # Fields that may change between two starts of one run: they say where data lie
 # and what is shown, not what is computed.
@@ -32,6 +37,10 @@ NETWORK_FIELDS = (
   + r'|heatmap\.(?!decoder)'
   + r'|stages\.\d+\.(name|branches|pseudo_label\.(num_clusters|normalize))'
 )
+# What a manifest without them stands for, and what they may be.
+TOPOLOGY = {'devices': 1, 'processes': 1}
+PARTS = config_rules.whole(1, 10**6)
+EPSILON = config_rules.BASE['routing.epsilon']
 
 
 def _flatten(tree, prefix='') -> dict:
@@ -55,18 +64,107 @@ def read_manifest(workdir: pathlib.Path) -> dict:
 
   Returns:
     The content of W/manifest.json, {} if there is none. A config of an older
-    version gets its fields' present names.
+    version gets its fields' present names. `landmarks` is a LandmarkSet; None
+    in a run of a version that did not write it.
 
   Raises:
-    InputError: If the file cannot be read.
+    InputError: If the file is damaged, or a field has a value that it cannot
+      have.
   """
   path = workdir / 'manifest.json'
-  manifest = processes.call_on_main(
-    lambda: read_json(path) if path.exists() else {}
+  return processes.call_on_main(
+    lambda: check(read_json(path), path) if path.exists() else {}
   )
-  if 'config' in manifest:
-    manifest['config'] = translate(manifest['config'])
-  return manifest
+
+
+def check(manifest: Any, path: pathlib.Path) -> dict:
+  """Checks every field of a manifest.
+
+  Args:
+    manifest: The value that the file holds.
+    path: The path of the file, for messages.
+
+  Returns:
+    The manifest, with the present names of its config's fields and the
+    LandmarkSet of `landmarks`, None where it is missing.
+
+  Raises:
+    InputError: A field is missing, unknown, or has a value that it cannot have.
+  """
+
+  def refuse(field: str, value: Any, valid: str) -> NoReturn:
+    raise InputError(f'{path}, {field}: is {shortened(value)}, must be {valid}')
+
+  if not isinstance(manifest, dict):
+    raise InputError(
+      f'{path}: is {shortened(manifest)}, must be the object that a training '
+      'writes'
+    )
+  config = check_saved(manifest.get('config'), str(path))
+  data = manifest.get('data', '')
+  if not isinstance(data, str):
+    refuse('data', data, 'a text')
+  topology = manifest.get('topology', TOPOLOGY)
+  if not isinstance(topology, dict):
+    refuse('topology', topology, 'an object')
+  for name in TOPOLOGY:
+    if not PARTS.valid(topology.get(name)):
+      refuse(f'topology.{name}', topology.get(name), str(PARTS))
+  landmarks = manifest.get('landmarks')
+  if landmarks is not None:
+    landmarks = LandmarkSet.from_dict(landmarks, f'{path}, landmarks')
+  stages = manifest.get('stages', {})
+  if not isinstance(stages, dict):
+    refuse('stages', stages, 'an object')
+  branches = {s['name']: s.get('branches', False) for s in config['stages']}
+  for name, entry in stages.items():
+    field = f'stages.{printable(name)}'
+    if name not in branches:
+      refuse('stages', name, f'one of {", ".join(branches)}, as in the config')
+    if not isinstance(entry, dict):
+      refuse(field, entry, 'an object')
+    networks = ['easy', 'hard'] if branches[name] else ['all']
+    if entry.get('networks') != networks:
+      refuse(f'{field}.networks', entry.get('networks'), str(networks))
+    epsilon = entry.get('epsilon')
+    if epsilon is not None and not EPSILON.valid(epsilon):
+      refuse(f'{field}.epsilon', epsilon, f'null or {EPSILON}')
+  return {
+    **manifest,
+    'config': config,
+    'data': data,
+    'topology': topology,
+    'landmarks': landmarks,
+    'stages': {
+      name: {'networks': entry['networks'], 'epsilon': entry.get('epsilon')}
+      for name, entry in stages.items()
+    },
+  }
+
+
+def compare_landmarks(
+  workdir: pathlib.Path, manifest: dict, whole: LandmarkSet
+) -> None:
+  """Refuses to go on with a run of another landmark set.
+
+  Args:
+    workdir: The run's folder, for the message.
+    manifest: The content of the run's manifest, as `read_manifest` returns it.
+    whole: The landmarks of all clothes types that the data set now has.
+
+  Raises:
+    InputError: If they differ; it names the first field that does.
+  """
+  known = manifest['landmarks']
+  if known is None or known == whole:
+    return
+  then, now = known.to_dict(), whole.to_dict()
+  field = next(key for key in then if then[key] != now[key])
+  raise InputError(
+    f'{workdir}/manifest.json, landmarks.{field}: is {shortened(then[field])}, '
+    f'and the data set now has {shortened(now[field])}. Give the same data or '
+    'another --workdir.'
+  )
 
 
 def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
@@ -97,13 +195,20 @@ def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
 
 
 def write_manifest(
-  workdir, config, data: str, topology: dict, stages: dict
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  landmarks: LandmarkSet,
+  data: str,
+  topology: dict,
+  stages: dict,
 ) -> None:
   """Writes W/manifest.json, on the main process.
 
   Args:
     workdir: The run's folder.
-    config: The run's ConfigDict.
+    config: The run's config.
+    landmarks: The landmarks of all clothes types of the data set. With them the
+      run predicts where there is no data set.
     data: The `datasets.prepare.content_id` of the prepared data set.
     topology: The numbers of `devices` and `processes` of this start.
     stages: For each finished stage, its name -> the entry that
@@ -120,7 +225,10 @@ def write_manifest(
     'topology': topology,
     'stages': stages,
   }
-  text = json.dumps(content, indent=2, sort_keys=True)
+  content = json.loads(json.dumps(content, sort_keys=True))
+  # Not sorted: the order of its types and parts is that of tables.
+  content['landmarks'] = landmarks.to_dict()
+  text = json.dumps(content, indent=2)
   write_file(workdir / 'manifest.json', text.encode())
 
 

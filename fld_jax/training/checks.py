@@ -1,6 +1,5 @@
 """Checks of a config before a run, so that no run fails late or in silence."""
 
-import pathlib
 from collections.abc import Collection
 from typing import Any
 
@@ -8,10 +7,10 @@ from ml_collections import ConfigDict
 
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.setup import Setup
-from fld_jax.defaults import IMAGENET_MEAN, IMAGENET_STD
+from fld_jax.cascade.stage import ALL, EASY, HARD
 from fld_jax.errors import InputError, printable
-from fld_jax.ops.heatmaps import DECODERS, Codec
-from fld_jax.pretrained import torchvision
+from fld_jax.ops.heatmaps import Codec
+from fld_jax.pretrained import start
 from fld_jax.training import objective
 
 
@@ -34,24 +33,11 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
         f'{", ".join(map(repr, valid))}.'
       )
 
-  options = config.position_constraint
-  check('position_constraint.space', options.space, objective.PC_SPACES)
   check(
     'position_constraint.partition',
-    options.partition,
+    config.position_constraint.partition,
     setup.landmarks.partitions,
   )
-  check('position_constraint.mask', options.mask, objective.PC_MASKS)
-  check('on_nan', config.on_nan, ('stop', 'skip'))
-  check('heatmap.decoder', config.heatmap.decoder, DECODERS)
-  if options.k < 1:
-    raise InputError(
-      f'config.position_constraint.k is {options.k}, it must be at least 1.'
-    )
-  if config.heatmap.sigma <= 0:
-    raise InputError(
-      f'config.heatmap.sigma is {config.heatmap.sigma}, it must be above 0.'
-    )
   landmarks = setup.landmarks
   if (
     config.augment.flip
@@ -68,9 +54,6 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
       '(--mode=doctor proposes pairs), or --config.dataset.swaps=none if none '
       'do, or --config.augment.flip=False.'
     )
-  if config.pretrained:
-    check('input.mean', tuple(config.input.mean), [IMAGENET_MEAN])
-    check('input.std', tuple(config.input.std), [IMAGENET_STD])
   n, size = setup.landmarks.num_landmarks, setup.pipeline.size
   for index, stage in enumerate(config.stages):
     model = stage_lib.build_model(config.model, stage, index, n)
@@ -79,13 +62,6 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
     objective.check_outputs(shapes, towards)
     if 'heatmaps' in shapes:
       _check_heatmaps(stage, setup.forward.codec, side=shapes['heatmaps'][1])
-    check(f'stages[{index}].landmark_loss', stage.landmark_loss, ('l1', 'l2'))
-    check(f'stages[{index}].init', stage.init, ('random', 'previous'))
-    if stage.branches and index < len(config.stages) - 1:
-      raise InputError(
-        f'config.stages[{index}].branches is True, and only the last of '
-        f'{len(config.stages)} stages can have branches.'
-      )
     if index and stage.init == 'previous':
       if not hasattr(model, 'warm_start'):
         raise InputError(
@@ -97,25 +73,27 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
 
 
 def check_pretrained(config: ConfigDict, setup: Setup) -> None:
-  """Refuses a file `config.pretrained` that some network cannot start from.
+  """Refuses a `config.pretrained` that some network cannot start from.
 
   Args:
     config: The run's config.
     setup: The objects that the config resolves to.
 
   Raises:
-    InputError: If the file cannot be read, or its weights do not fit the trunk
-      (see `torchvision.start_trunk`).
+    InputError: If there are no such weights, they do not fit (see
+      `start.start_network`), or they are of images in another normalisation.
   """
-  path = pathlib.Path(config.pretrained).expanduser()
+  if not config.pretrained:
+    return
+  start.check_normalisation(config)
   for index, stage in enumerate(config.stages):
-    starts_here = not stage.checkpoint and (not index or stage.init == 'random')
-    if config.pretrained and starts_here:
+    if not stage.checkpoint and (not index or stage.init == 'random'):
       model = stage_lib.build_model(
         config.model, stage, index, setup.landmarks.num_landmarks
       )
       shapes = stage_lib.variable_shapes(model, setup.pipeline.size)
-      torchvision.start_trunk(path, shapes, config.model.name)
+      for network in (EASY, HARD) if stage.branches else (ALL,):
+        start.start_network(shapes, config, setup, index, network)
 
 
 def _check_heatmaps(stage: ConfigDict, codec: Codec, side: int) -> None:

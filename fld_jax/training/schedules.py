@@ -4,6 +4,7 @@ Schedules are functions of the step, an int32 scalar from 0 on, that can be
 traced by `jit`.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -13,6 +14,85 @@ from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
+from fld_jax.models.trunk import Trunk
+
+# Evaluations of a network in training, at the least: a curve of fewer points
+# tells little.
+MIN_EVALUATIONS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """When a network in training does what; all of it in updates.
+
+  Attributes:
+    total: The length of the training.
+    wished: The length that the stage's config asks for; `total` is longer if
+      that is less than the config's `min_steps`.
+    save_every: The number of updates between two evaluations with a checkpoint.
+    evaluations: The updates after which the network is evaluated.
+  """
+
+  total: int
+  wished: int
+  save_every: int
+  evaluations: frozenset[int]
+
+  @classmethod
+  def of(
+    cls, stage: ConfigDict, *, batch_size: int, num_examples: int
+  ) -> 'Plan':
+    """Computes the plan of a stage's network.
+
+    Lengths in steps are taken as they are. Lengths in epochs depend on the
+    number of images, and of few images too little would become of them: then
+    the training has `min_steps`, with MIN_EVALUATIONS checkpoints. Evaluations
+    that only add a point to the curve never save a checkpoint, so that they
+    change nothing of what a training results in.
+
+    Args:
+      stage: The stage's config.
+      batch_size: The number of examples in a global batch.
+      num_examples: The number of examples in this network's training set.
+
+    Raises:
+      InputError: If a length is negative or missing.
+    """
+    steps = lambda name: num_steps(
+      stage, name, batch_size=batch_size, num_examples=num_examples
+    )
+    wished, save_every = steps('train'), steps('eval')
+    if stage.min_steps < 0:
+      raise InputError(
+        f'min_steps is {stage.min_steps}, it must not be negative.'
+      )
+    total = wished if stage.train_steps else max(wished, stage.min_steps)
+    if stage.eval_steps:
+      evaluations = range(save_every, total, save_every)
+    else:
+      if total > wished:
+        save_every = max(1, total // MIN_EVALUATIONS)
+      evaluations = evaluation_steps(total, save_every)
+    return cls(total, wished, save_every, frozenset([*evaluations, total]))
+
+
+def evaluation_steps(total: int, save_every: int) -> list[int]:
+  """Shares out at least MIN_EVALUATIONS evaluations, or one for each update.
+
+  Args:
+    total: The length of the training in updates.
+    save_every: The number of updates between two checkpoints, all of which are
+      among the evaluations.
+
+  Returns:
+    The updates after which the network is evaluated, in ascending order.
+  """
+  parts = max(1, math.ceil(MIN_EVALUATIONS * save_every / total))
+  within = [math.ceil(save_every * i / parts) for i in range(1, parts + 1)]
+  steps = {
+    start + step for start in range(0, total, save_every) for step in within
+  }
+  return sorted({step for step in steps if step < total} | {total})
 
 
 def num_steps(
@@ -160,7 +240,7 @@ def loss_weights(
 
 
 def optimizer(
-  config: ConfigDict, total_steps: int
+  config: ConfigDict, total_steps: int, trunk: Trunk
 ) -> optax.GradientTransformation:
   """Builds gradient clipping, then SGD with momentum, Adam or AdamW.
 
@@ -172,6 +252,8 @@ def optimizer(
       largest global norm of the gradient, 0 for no clipping. It also has the
       fields that `learning_rate` reads.
     total_steps: The number of steps of the run.
+    trunk: The network's trunk, whose learning rate is multiplied by the field
+      `trunk_rate` and whose frozen modules get no updates.
 
   Returns:
     The transformation of gradients to updates.
@@ -196,4 +278,30 @@ def optimizer(
     )
   clip = config.clip_norm
   first = optax.clip_by_global_norm(clip) if clip else optax.identity()
-  return optax.chain(first, *rule, optax.scale_by_learning_rate(rate))
+  rules = [first, *rule, optax.scale_by_learning_rate(rate)]
+  frozen = trunk.frozen_modules()
+  if config.trunk_rate != 1 or frozen:
+    rules.append(_scale_trunk(trunk.tree_name, config.trunk_rate, frozen))
+  return optax.chain(*rules)
+
+
+def _scale_trunk(
+  name: str, factor: float, frozen: tuple[str, ...]
+) -> optax.GradientTransformation:
+  """Multiplies a trunk's updates by a factor, those of frozen modules by 0.
+
+  Args:
+    name: The trunk's name in the parameter tree.
+    factor: The factor of modules that are not frozen.
+    frozen: Names of modules of the trunk.
+  """
+
+  def scaled(path: tuple, update: Array) -> Array:
+    keys = [entry.key for entry in path]
+    if keys[0] != name:
+      return update
+    return update * (0.0 if keys[1] in frozen else factor)
+
+  return optax.stateless(
+    lambda updates, params: jax.tree_util.tree_map_with_path(scaled, updates)
+  )

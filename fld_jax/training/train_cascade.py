@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
 import tensorflow_datasets as tfds
+from clu import parameter_overview
 from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
@@ -26,12 +28,17 @@ from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
 from fld_jax.datasets.prepare import content_id
 from fld_jax.errors import InputError
-from fld_jax.evaluation import evaluate
+from fld_jax.evaluation import baseline, evaluate
+from fld_jax.evaluation.baseline import MeanPosition
+from fld_jax.evaluation.text_tables import percent
+from fld_jax.files import npz
+from fld_jax.files.atomic import write_file
 from fld_jax.input_pipeline import Records
-from fld_jax.pretrained import torchvision
+from fld_jax.pretrained import start
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
   compare_configs,
+  compare_landmarks,
   read_manifest,
   write_manifest,
 )
@@ -48,6 +55,7 @@ def train_cascade(
   builder: tfds.core.DatasetBuilder,
   workdir: pathlib.Path,
   parallel: Parallel,
+  show: Callable[[list[dict], bool], None] = lambda history, is_last: None,
 ) -> None:
   """Trains what is not yet trained of a cascade.
 
@@ -57,9 +65,13 @@ def train_cascade(
     builder: The builder of the prepared data set.
     workdir: The run's folder; `store.load_cascade` reads the result from it.
     parallel: The devices.
+    show: A function that is called on the main process at every evaluation,
+      with the curves of all networks up to it, see `cascade.store.load_stage`,
+      and whether it is a network's last.
 
   Raises:
-    InputError: If the folder holds a run of another config or other data.
+    InputError: If the folder holds a run of another config, other data or other
+      landmarks.
   """
   data = content_id(builder)
   manifest = read_manifest(workdir)
@@ -70,6 +82,7 @@ def train_cascade(
         f'{workdir}/manifest.json was trained on {manifest["data"]}, and '
         f'config.dataset now gives {data}: give another --workdir.'
       )
+    compare_landmarks(workdir, manifest, setup.whole)
   topology = {
     'devices': parallel.num_devices,
     'processes': parallel.num_processes,
@@ -82,8 +95,12 @@ def train_cascade(
       before['devices'],
       before['processes'],
     )
-  write = lambda stages: write_manifest(workdir, config, data, topology, stages)
-  trainer = _Trainer(config, setup, builder, workdir, parallel)
+  write = lambda stages: write_manifest(
+    workdir, config, setup.whole, data, topology, stages
+  )
+  trainer = _Trainer(config, setup, builder, workdir, parallel, show)
+  if any(x.name not in manifest.get('stages', {}) for x in config.stages):
+    trainer.announce()
   finished = {}
   for index, stage in enumerate(config.stages):
     # A finished stage stays in the manifest even if this start is killed.
@@ -104,6 +121,8 @@ class _Trainer:
     records: The training images.
     tune: The held-out images that checkpoints are chosen by.
     stages: The finished stages.
+    history: The curves of the networks that are finished.
+    guess: The mean positions of the training images' landmarks.
   """
 
   def __init__(
@@ -113,15 +132,80 @@ class _Trainer:
     builder: tfds.core.DatasetBuilder,
     workdir: pathlib.Path,
     parallel: Parallel,
+    show: Callable[[list[dict], bool], None],
   ):
     self.config, self.setup = config, setup
     self.builder, self.workdir, self.parallel = builder, workdir, parallel
+    self._show = show
     splits = config.dataset.splits
-    records = lambda split: input_pipeline.Records(
-      builder, split, only=setup.selected
+    records = lambda name: input_pipeline.Records(
+      builder,
+      splits[name],
+      only=setup.selected,
+      field=f'config.dataset.splits.{name}',
     )
-    self.records, self.tune = records(splits.train), records(splits.tune)
+    self.records, self.tune = records('train'), records('tune')
     self.stages: list[Stage] = []
+    self.history: list[dict] = []
+    self.guess = processes.call_on_main(self._guess, processes.LONG_SECONDS)
+
+  def _guess(self) -> MeanPosition:
+    """Reads the mean positions that an earlier start left, or measures them."""
+    landmarks = self.setup.landmarks
+    if MeanPosition.read(landmarks, self.workdir) is None:
+      MeanPosition.measure(landmarks, self.records).save(self.workdir)
+    # As the file has it, rounded, so that a later start has the same figures.
+    return MeanPosition.read(landmarks, self.workdir)
+
+  def _guess_ne(self, records: Records) -> float | None:
+    """Measures the macro NE of the mean positions, None if there is none."""
+    truth = lambda: baseline.read_truth(self.setup.landmarks, records)
+    return processes.call_on_main(
+      lambda: self.guess.figures(truth())['ne']['macro'], processes.LONG_SECONDS
+    )
+
+  def announce(self) -> None:
+    """Says before the training what its figures mean and what it works on."""
+    landmarks, batch = self.setup.landmarks, self.config.batch_size
+    guess = percent(self._guess_ne(self.tune), missing='not measured')
+    logger.info(
+      "%s A constant guess, each landmark's mean position in the training "
+      'images, has a macro NE of %s %% on the tune images.',
+      baseline.about_ne(landmarks),
+      guess,
+    )
+    logger.info(
+      'Trained on %d images (%s); tune, the images that choose the checkpoint, '
+      'are %d (%s).',
+      len(self.records),
+      self.records.split,
+      len(self.tune),
+      self.tune.split,
+    )
+    if batch > len(self.records) and processes.is_main():
+      logger.warning(
+        'config.batch_size is %d, and there are %d training images: a batch '
+        'has some of them several times.',
+        batch,
+        len(self.records),
+      )
+    tables, counts = [], []
+    for index, stage in enumerate(self.config.stages):
+      model = stage_lib.build_model(
+        self.config.model, stage, index, landmarks.num_landmarks
+      )
+      size = self.setup.pipeline.size
+      params = stage_lib.variable_shapes(model, size)['params']
+      table = parameter_overview.get_parameter_overview(
+        params, include_stats=False
+      )
+      tables.append(f'{stage.name}\n{table}\n')
+      count = sum(array.size for array in jax.tree.leaves(params))
+      counts.append(f'{stage.name} {count:,}')
+    path = self.workdir / 'parameters.txt'
+    if processes.is_main():
+      write_file(path, '\n'.join(tables).encode())
+    logger.info('Parameters: %s; listed in %s.', ', '.join(counts), path)
 
   def add_stage(self, index: int) -> dict:
     """Trains one stage, or takes it from another run.
@@ -139,6 +223,7 @@ class _Trainer:
     stage = self.config.stages[index]
     if stage.checkpoint:
       taken, entry = store.take_stage(self.config, self.setup, index)
+      store.copy_stage(self.config, self.setup, index, self.workdir, entry)
       self.stages.append(taken)
       return entry
     directory = store.stage_directory(self.workdir, stage)
@@ -153,9 +238,10 @@ class _Trainer:
     for branch, subset in subsets.items():
       job = self._job(index, directory, model, clusters, branch, subset)
       train_network.train_network(job, self.parallel, self.workdir)
-      networks[branch], _ = store.load_network(
+      networks[branch], history = store.load_network(
         job.directory, model, self.setup.pipeline.size
       )
+      self.history += [{**point, 'stage': job.name} for point in history]
     self.stages.append(Stage(stage.name, model, networks, clusters, epsilon))
     return {'networks': sorted(networks), 'epsilon': epsilon}
 
@@ -192,9 +278,13 @@ class _Trainer:
     if not stage.pseudo_label.num_clusters:
       return {}
     path = directory / 'clusters.npz'
-    clusters = checkpoint.load_arrays(path)
-    if clusters is None:
-      clusters = pseudo_labels.make_clusters(
+    num_landmarks = self.setup.landmarks.num_landmarks
+    return checkpoint.load_or_make_arrays(
+      path,
+      lambda found: pseudo_labels.check_clusters(
+        path, found, stage.pseudo_label, num_landmarks, bool(self.stages)
+      ),
+      lambda: pseudo_labels.make_clusters(
         rows()['landmarks'],
         rows()['visibility'],
         rows().get('estimate'),
@@ -202,9 +292,8 @@ class _Trainer:
         stage.pseudo_label,
         seed=self.config.seed,
         parallel=self.parallel,
-      )
-      checkpoint.save_arrays(path, clusters)
-    return clusters
+      ),
+    )
 
   def _routes(
     self, stage: ConfigDict, directory: pathlib.Path, rows: '_Lazy'
@@ -221,10 +310,11 @@ class _Trainer:
         'pseudo-labels of offsets to route by (pseudo_label.num_clusters).'
       )
     path = directory / 'routes.npz'
-    routes = checkpoint.load_arrays(path)
-    if routes is None:
-      routes = self._make_routes(rows())
-      checkpoint.save_arrays(path, routes)
+    routes = checkpoint.load_or_make_arrays(
+      path,
+      lambda found: self._check_routes(path, found),
+      lambda: self._make_routes(rows()),
+    )
     epsilon = float(routes['epsilon'])
     return epsilon, {
       EASY: self._subsets(routes, epsilon, easy=True),
@@ -258,6 +348,19 @@ class _Trainer:
         'config.routing.quantile shares them out.'
       )
     return routes
+
+  def _check_routes(self, path: pathlib.Path, routes) -> None:
+    """Refuses routes of a file that do not fit the records."""
+    npz.numbers(path, 'epsilon', routes.get('epsilon'), ())
+    for part, records in (('train', self.records), ('tune', self.tune)):
+      name = f'{part}_index'
+      index = npz.numbers(
+        path, name, routes.get(name), (None,), low=0, kinds='iu'
+      )
+      if not np.isin(index, records.indices).all():
+        raise InputError(f'{path}, {name}: has records of another split')
+      name = f'{part}_score'
+      npz.numbers(path, name, routes.get(name), index.shape)
 
   def _subsets(
     self, routes: dict[str, np.ndarray], epsilon: float, *, easy: bool
@@ -312,6 +415,11 @@ class _Trainer:
       rows = cascade.predict_records(tune)
       return evaluate.macro_ne(rows, stage.name, self.setup)
 
+    def show(history: list[dict], is_last: bool) -> None:
+      if processes.is_main():
+        of_network = [{**point, 'stage': name} for point in history]
+        self._show(self.history + of_network, is_last)
+
     seed = 100 * self.config.seed + 10 * index + (branch == HARD)
     name = stage.name if branch == ALL else f'{stage.name}/{branch}'
     return train_network.Job(
@@ -326,8 +434,10 @@ class _Trainer:
       previous_models=tuple(s.model for s in self.stages),
       previous=tuple(s.networks[ALL] for s in self.stages),
       clusters={'centres': clusters['centres']} if clusters else {},
-      initial=lambda begins: self._initial(name, stage, model, seed, begins),
+      initial=lambda begins: self._initial(index, branch, model, seed, begins),
       tune_ne=tune_ne,
+      guess=self._guess_ne(tune),
+      show=show,
       seed=seed,
       log_every=self.config.log_every_steps,
       on_nan=self.config.on_nan,
@@ -335,8 +445,8 @@ class _Trainer:
 
   def _initial(
     self,
-    name: str,
-    stage: ConfigDict,
+    index: int,
+    branch: str,
     model: nn.Module,
     seed: int,
     begins: bool,
@@ -344,14 +454,14 @@ class _Trainer:
     """Makes the variables that a network starts from.
 
     Args:
-      name: The network's name, for the log.
-      stage: The stage's config.
+      index: The stage's place in `config.stages`, from 0 on.
+      branch: The network's name in the stage: 'all', 'easy' or 'hard'.
       model: The Linen module.
       seed: The seed of random variables.
       begins: Whether the training begins. If it is resumed, only the structure
         of the variables counts, and no file of weights is read.
     """
-    size = self.setup.pipeline.size
+    stage, size = self.config.stages[index], self.setup.pipeline.size
     variables = stage_lib.init_variables(model, size, seed)
     if stage.init == 'previous' and self.stages:
       return model.warm_start(
@@ -361,16 +471,15 @@ class _Trainer:
       )
     if not (self.config.pretrained and begins):
       return variables
-    path = pathlib.Path(self.config.pretrained).expanduser()
-    variables, left_out = torchvision.start_trunk(
-      path, variables, self.config.model.name
+    variables, what = start.start_network(
+      variables,
+      self.config,
+      self.setup,
+      index,
+      branch,
     )
-    logger.info(
-      '%s starts from %s, of which it leaves out %s.',
-      name,
-      path,
-      ', '.join(k for k in left_out if not k.endswith('tracked')) or 'nothing',
-    )
+    name = stage.name if branch == ALL else f'{stage.name}/{branch}'
+    logger.info('%s %s.', name, what)
     return variables
 
 

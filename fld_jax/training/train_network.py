@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import pathlib
-import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -12,18 +11,17 @@ from typing import Any
 import flax.linen as nn
 import flax.struct
 import jax
-from clu import parameter_overview
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from fld_jax import input_pipeline
 from fld_jax.cascade.forward import Forward, Variables
 from fld_jax.errors import Preempted
 from fld_jax.input_pipeline import Pipeline, Records
-from fld_jax.runtime import checkpoint, processes
+from fld_jax.runtime import checkpoint, compile_times, processes
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import schedules, train_step
 from fld_jax.training.objective import Objective
+from fld_jax.training.progress import Progress
 from fld_jax.training.step_log import StepLog
 from fld_jax.training.tensorboard import Curves
 
@@ -51,6 +49,10 @@ class Job:
       is all that counts.
     tune_ne: Function of the network's variables to macro NE on held-out
       images, and its standard error.
+    guess: The macro NE on the same images of a guess that ignores the image;
+      None if it cannot be measured.
+    show: A function that is called at each evaluation, with the curve so far
+      and whether this is its last point.
     seed: Seed of everything random in this network's training.
     log_every: Steps between two entries of the log.
     on_nan: What to do about a loss that is not finite: 'stop' or 'skip'.
@@ -69,28 +71,33 @@ class Job:
   clusters: dict[str, Any]
   initial: Callable[[bool], Variables]
   tune_ne: Callable[[Variables], tuple[float, float]]
+  guess: float | None
+  show: Callable[[list[dict], bool], None]
   seed: int
   log_every: int
   on_nan: str
 
-  def num_steps(self, name: str) -> int:
-    """Computes a duration of the stage in steps.
-
-    Args:
-      name: The duration: 'train', the whole training, or 'eval', the time from
-        one evaluation to the next.
-
-    Returns:
-      The number of steps, at least 1.
+  def plan(self) -> schedules.Plan:
+    """When this network is evaluated and saved, and when its training ends.
 
     Raises:
-      InputError: If the stage's config does not set the duration.
+      InputError: If the stage's config does not set the durations.
     """
-    return schedules.num_steps(
+    return schedules.Plan.of(
       self.stage,
-      name,
       batch_size=self.pipeline.batch_size,
       num_examples=len(self.records),
+    )
+
+  def program(self, what: str) -> str:
+    """A name of one of this network's programs, for `compile_times`.
+
+    Args:
+      what: The program.
+    """
+    sizes = (self.pipeline.batch_size, self.pipeline.size)
+    return compile_times.name_of(
+      what, sizes, self.model, self.previous_models, self.stage.to_json()
     )
 
 
@@ -111,7 +118,8 @@ def train_network(job: Job, parallel: Parallel, workdir: pathlib.Path) -> None:
     Preempted: If the run was asked to end; its state is saved.
     LostProcess: If another process did not come to a step.
   """
-  total, every = job.num_steps('train'), job.num_steps('eval')
+  plan = job.plan()
+  total = plan.total
   # Outermost, so that a save that has begun is finished before the run ends.
   with (
     processes.preemption_waits(),
@@ -121,20 +129,25 @@ def train_network(job: Job, parallel: Parallel, workdir: pathlib.Path) -> None:
     done = checkpoints.last_step()
     if done >= total:
       return
-    training = _Training(job, parallel, checkpoints, total)
+    _announce(job, plan, done)
+    training = _Training(job, parallel, checkpoints, plan)
     with (
       _curves(workdir / 'tensorboard' / job.name, done + 1) as curves,
-      _progress_bar(job, done, total) as bar,
+      Progress(job.name, plan, done, job.guess) as progress,
     ):
       for step in range(done + 1, total + 1):
         batch = next(training.iterator)
         # A process that is gone is noticed here, on the host: a collective of
         # the devices would wait for it for ever.
         processes.barrier(f'step {step} of {job.name}')
-        training.update(step, batch)
-        bar.update(job.pipeline.batch_size)
-        ends = schedules.is_time(step, every, total)
-        logs = ends or schedules.is_time(step, job.log_every, total)
+        with progress.compiling(
+          job.program('train'), 'the training', step == done + 1
+        ):
+          training.update(step, batch)
+        progress.update(step)
+        evaluates = step in plan.evaluations
+        saves = schedules.is_time(step, plan.save_every, total)
+        logs = evaluates or schedules.is_time(step, job.log_every, total)
         # All processes ask after every step and hear the same, so that all of
         # them leave after the same one.
         leaves = processes.preempted()
@@ -143,15 +156,39 @@ def train_network(job: Job, parallel: Parallel, workdir: pathlib.Path) -> None:
           # not finite.
           training.step_log.check(job.name, job.on_nan, checkpoints.last_step)
         if logs:
-          means = training.log(step, curves, bar)
-        if ends:
+          means = training.log(step, curves, progress)
+        if evaluates:
           # Evaluated before it is saved, since a checkpoint is kept or deleted
           # by its NE.
-          training.evaluate_and_save(step, means, curves, bar)
+          training.evaluate(step, means, curves, progress, saves=saves)
         if leaves:
-          if not ends:
+          if not saves:
             training.save(step, training.host_state(), float('inf'), 0.0)
           raise Preempted(f'{job.name} is saved at step {step} of {total}.')
+
+
+def _announce(job: Job, plan: schedules.Plan, done: int) -> None:
+  """Says how long a network is trained, and on how much.
+
+  Args:
+    job: The network, its data and its settings.
+    plan: The length of the training.
+    done: The number of updates that earlier starts have done.
+  """
+  if done:
+    logger.info('%s continues from step %d of %d.', job.name, done, plan.total)
+    return
+  why = ''
+  if plan.total > plan.wished:
+    why = f' (its min_steps; its train_epochs would be {plan.wished})'
+  logger.info(
+    '%s: %d updates%s on %d images, %d evaluations.',
+    job.name,
+    plan.total,
+    why,
+    len(job.records),
+    len(plan.evaluations),
+  )
 
 
 class _Training:
@@ -168,7 +205,7 @@ class _Training:
     job: Job,
     parallel: Parallel,
     checkpoints: checkpoint.Checkpoints,
-    total: int,
+    plan: schedules.Plan,
   ):
     """Starts a network, or restores it from its last checkpoint.
 
@@ -176,36 +213,30 @@ class _Training:
       job: The network, its data and its settings.
       parallel: The devices.
       checkpoints: The network's checkpoints.
-      total: The number of steps of the whole training.
+      plan: The length of the training.
     """
-    self._job, self._parallel, self._total = job, parallel, total
+    self._job, self._parallel, total = job, parallel, plan.total
+    self._rate = schedules.learning_rate(job.stage.optimizer, total)
     self._checkpoints = checkpoints
     self._share = (processes.index(), processes.count())
     self.iterator = input_pipeline.train_batches(
       job.records, job.pipeline, seed=job.seed, share=self._share
     )
     self.step_log, self.history = StepLog(), []
+    self._is_first_evaluation, self._last = True, total
     done = checkpoints.last_step()
     variables = job.initial(not done)
-    optimizer = schedules.optimizer(job.stage.optimizer, total)
+    optimizer = schedules.optimizer(
+      job.stage.optimizer, total, job.model.backbone
+    )
+    average = job.stage.average
     state = checkpoint.to_host(
-      train_step.TrainState.create(variables, optimizer)
+      train_step.TrainState.create(variables, optimizer, average)
     )
     if done:
       state, progress, self.history = checkpoints.restore_last(state)
       self.iterator.set_state(progress['iterator'])
       self.step_log.restore(progress['seen'])
-      logger.info('%s continues from step %d of %d.', job.name, done, total)
-    else:
-      logger.info(
-        '%s: %d steps on %d images.\n%s',
-        job.name,
-        total,
-        len(job.records),
-        parameter_overview.get_parameter_overview(
-          variables['params'], include_stats=False
-        ),
-      )
     self._step = train_step.on_devices(
       train_step.make_train_step(
         job.model,
@@ -215,6 +246,7 @@ class _Training:
         schedules.loss_weights(job.stage, total),
         optimizer,
         seed=job.seed,
+        average=average,
         skip_nan=job.on_nan == 'skip',
       ),
       parallel,
@@ -239,14 +271,14 @@ class _Training:
     self.step_log.add(step, self._parallel.unreplicate(metrics), batch)
 
   def log(
-    self, step: int, curves: Curves | None, bar: tqdm
+    self, step: int, curves: Curves | None, progress: Progress
   ) -> dict[str, float]:
     """Writes and returns the means of the steps since the last entry.
 
     Args:
       step: The number of the last step.
       curves: The event file, None on all processes but the main one.
-      bar: The progress bar.
+      progress: What the console shows.
 
     Returns:
       Name of the metric -> its mean, and `images_per_second`.
@@ -256,49 +288,54 @@ class _Training:
     means['images_per_second'] = images / (time.monotonic() - self._since)
     if curves:
       curves.write(step, {f'train/{k}': v for k, v in means.items()})
-    bar.set_postfix(
-      {k: f'{v:.4g}' for k, v in means.items() if 'image' not in k},
-      refresh=False,
-    )
+    progress.show_loss(means['loss'])
     self.step_log.clear()
     self._since = time.monotonic()
     return means
 
-  def evaluate_and_save(
+  def evaluate(
     self,
     step: int,
     means: dict[str, float],
     curves: Curves | None,
-    bar: tqdm,
+    progress: Progress,
+    *,
+    saves: bool,
   ) -> None:
-    """Measures NE on held-out images, adds to the curve, and saves.
+    """Measures NE on held-out images, and adds to the curve.
 
     Args:
       step: The number of the last step.
       means: The means that `log` has returned for this step.
       curves: The event file, None on all processes but the main one.
-      bar: The progress bar.
+      progress: What the console shows.
+      saves: Whether a checkpoint is saved; otherwise the next start, if this
+        one is killed, makes this point of the curve again.
     """
-    state = self.host_state()
-    ne, standard_error = self._job.tune_ne(state.variables)
-    self.history.append(
-      {
-        'step': step,
-        'images': step * self._job.pipeline.batch_size,
-        'error': means['error'],
-        'loss': means['loss'],
-        'tune_ne': ne,
-      }
-    )
+    job, state = self._job, self.host_state()
+    with progress.compiling(
+      job.program('evaluation'), 'the evaluation', self._is_first_evaluation
+    ):
+      ne, standard_error = job.tune_ne(state.variables)
+    self._is_first_evaluation = False
+    point = {
+      **{k: v for k, v in means.items() if 'image' not in k},
+      'step': step,
+      'images': step * job.pipeline.batch_size,
+      # Without the digits that float32 does not have.
+      'learning_rate': float(f'{float(self._rate(step - 1)):.6g}'),
+      'tune_ne': ne,
+    }
+    tune = {'ne': ne}
+    if job.guess is not None:
+      point['mean_position_ne'] = tune['mean_position_ne'] = job.guess
+    self.history.append(point)
     if curves:
-      curves.write(step, {'tune/ne': ne})
-      bar.write(
-        f'{self._job.name} step {step}/{self._total}: '
-        f'{means["images_per_second"]:.0f} images/s, train error '
-        f'{means["error"]:.4f}, tune NE {100 * ne:.2f} %',
-        file=sys.stderr,
-      )
-    self.save(step, state, ne, standard_error)
+      curves.write(step, {f'tune/{name}': v for name, v in tune.items()})
+    progress.evaluated(step, ne)
+    if saves:
+      self.save(step, state, ne, standard_error)
+    job.show(self.history, step == self._last)
     self._since = time.monotonic()
 
   def host_state(self) -> train_step.TrainState:
@@ -336,17 +373,3 @@ def _curves(
   if processes.is_main():
     return Curves(directory, step)
   return contextlib.nullcontext()
-
-
-def _progress_bar(job: Job, done: int, total: int) -> tqdm:
-  """Makes the bar that counts images, silent on all but the main process."""
-  return tqdm(
-    total=total * job.pipeline.batch_size,
-    initial=done * job.pipeline.batch_size,
-    desc=job.name,
-    unit='img',
-    unit_scale=True,
-    mininterval=0.5 if sys.stderr.isatty() else 15,
-    dynamic_ncols=True,
-    disable=not processes.is_main(),
-  )

@@ -40,8 +40,10 @@ class TrainState(flax.struct.PyTreeNode):
 
   Attributes:
     step: () int32, the number of updates done.
-    variables: The network's parameters and batch statistics.
-    opt_state: The state of the optimiser.
+    variables: The network's parameters and batch statistics: those that are
+      evaluated and kept. With averaging, the average of those in training.
+    opt_state: The state of the optimiser; with averaging, a dict of that,
+      `rule`, and of the variables in training, `training`.
   """
 
   step: jax.Array
@@ -50,22 +52,25 @@ class TrainState(flax.struct.PyTreeNode):
 
   @classmethod
   def create(
-    cls, variables: Variables, optimizer: optax.GradientTransformation
+    cls,
+    variables: Variables,
+    optimizer: optax.GradientTransformation,
+    average: float = 0.0,
   ) -> 'TrainState':
     """Makes the state of a network before its first step.
 
     Args:
       variables: The network's variables, with `params`.
       optimizer: The transformation of gradients to updates.
+      average: The decay of the average of variables, 0 for none.
 
     Returns:
       The state with step 0.
     """
-    return cls(
-      step=np.zeros((), np.int32),
-      variables=variables,
-      opt_state=optimizer.init(variables['params']),
-    )
+    opt_state = optimizer.init(variables['params'])
+    if average:
+      opt_state = {'rule': opt_state, 'training': variables}
+    return cls(np.zeros((), np.int32), variables, opt_state)
 
 
 def on_devices(step: Callable, parallel: Parallel) -> Callable:
@@ -96,6 +101,7 @@ def make_train_step(
   optimizer: optax.GradientTransformation,
   *,
   seed: int,
+  average: float = 0.0,
   skip_nan: bool = False,
 ) -> Callable:
   """Builds the per-device train step of one network.
@@ -116,6 +122,7 @@ def make_train_step(
     weights_at: A function of the step to the weight of each loss.
     optimizer: The transformation of gradients to updates.
     seed: The seed of dropout and noise.
+    average: The decay of the average of variables, 0 for none.
     skip_nan: Whether to leave out an update whose loss or gradient is not
       finite.
 
@@ -145,10 +152,13 @@ def make_train_step(
       noise = objective.stage.estimate_noise * noise
       estimate = lax.stop_gradient(chain[-1]['estimate'] + noise)
     weights = weights_at(state.step)
+    variables, opt_state = state.variables, state.opt_state
+    if average:
+      variables, opt_state = opt_state['training'], opt_state['rule']
 
     def loss_fn(params: PyTree[Float[Array, '...']]) -> tuple:
       outputs, mutated = model.apply(
-        {**state.variables, 'params': params},
+        {**variables, 'params': params},
         {**batch, 'estimate': estimate},
         train=True,
         rngs={'dropout': key},
@@ -159,15 +169,18 @@ def make_train_step(
       loss = sum(weights[name] * mean for name, mean in means.items())
       return loss, (means, mutated, outputs)
 
-    params = state.variables['params']
+    params = variables['params']
     grads, (means, mutated, outputs) = jax.grad(loss_fn, has_aux=True)(params)
     grads = _sum_over_devices(grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, params)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
     variables = {
-      **state.variables,
+      **variables,
       **mutated,
       'params': optax.apply_updates(params, updates),
     }
+    if average:
+      opt_state = {'rule': opt_state, 'training': variables}
+      variables = _average(state.variables, variables, average, state.step)
     metrics = lax.psum(means, AXIS)
     metrics['loss'] = sum(weights[name] * metrics[name] for name in means)
     if constrained:
@@ -181,6 +194,27 @@ def make_train_step(
     return new.replace(step=state.step + 1), metrics
 
   return step
+
+
+def _average(
+  before: Variables,
+  variables: Variables,
+  decay: float,
+  step: Int[Array, ''],
+) -> Variables:
+  """Moves an average towards the variables of a step.
+
+  The decay grows from 1/10 in the first step, so that the variables of the
+  start are soon forgotten.
+
+  Args:
+    before: The average before the step.
+    variables: The variables after it.
+    decay: The share of the average that stays, in the end.
+    step: The number of steps done before.
+  """
+  kept = jnp.minimum(decay, (1 + step) / (10 + step))
+  return jax.tree.map(lambda a, b: b + kept * (a - b), before, variables)
 
 
 def _sum_over_devices(

@@ -49,36 +49,59 @@ def plot_pdl(facts: Facts) -> Figure:
 
 
 def plot_training(facts: Facts) -> Figure | None:
-  """Training loss and NE of the held-out tune part over the images seen.
+  """The curves of the trainings; None if they are not known."""
+  return plot_history(facts.history) if facts.history else None
+
+
+def plot_history(history: list[dict]) -> Figure:
+  """Training loss, NE of the held-out tune part, and the learning rate.
 
   Args:
-    facts: The report's facts. A record of their `history` has `stage`, `images`
-      (seen in this stage so far) and one or both of `loss` and `tune_ne`
-      (macro, a fraction); other keys are free.
-
-  Returns:
-    The figure; None if the curves of the training are not known.
+    history: A record for each evaluation, with `stage`, `images` (seen by this
+      network so far) and some of `loss`, `tune_ne` and `mean_position_ne`
+      (both macro, fractions) and `learning_rate`; other keys are free. The
+      first is drawn as a line across, which curves of NE have to fall below.
   """
-  history = facts.history
-  if not history:
-    return None
   figure = Figure(figsize=(11, 4.2), layout='constrained')
-  left, right = figure.subplots(1, 2)
-  for stage in dict.fromkeys(record['stage'] for record in history):
-    for axes, key, scale in ((left, 'loss', 1), (right, 'tune_ne', 100)):
-      points = [
-        (record['images'], scale * record[key])
-        for record in history
-        if record['stage'] == stage and key in record
-      ]
+  keys = {'loss': 1, 'tune_ne': 100, 'learning_rate': 1}
+  if not any('learning_rate' in record for record in history):
+    del keys['learning_rate']  # of older runs it is not known
+  axes_of = dict(zip(keys, figure.subplots(1, len(keys)), strict=True))
+  stages = list(dict.fromkeys(record['stage'] for record in history))
+  for number, stage in enumerate(stages):
+    of_stage = [record for record in history if record['stage'] == stage]
+    colour = f'C{number % 10}'
+    for key, scale in keys.items():
+      points = [(r['images'], scale * r[key]) for r in of_stage if key in r]
       if points:
-        axes.plot(*zip(*points, strict=True), marker='.', label=stage)
-  left.set(xlabel='images seen', ylabel='training loss', yscale='log')
-  right.set(xlabel='images seen', ylabel='macro NE on tune (%)')
-  for axes in (left, right):
+        axes_of[key].plot(
+          *zip(*points, strict=True), marker='.', color=colour, label=stage
+        )
+  guesses = {
+    record['stage']: 100 * record['mean_position_ne']
+    for record in history
+    if 'mean_position_ne' in record
+  }
+  # One line for all, unless they have images of their own, as branches have.
+  alone = len(set(guesses.values())) == 1
+  for stage, guess in guesses.items():
+    colour = 'grey' if alone else f'C{stages.index(stage) % 10}'
+    axes_of['tune_ne'].axhline(guess, color=colour, linestyle='--', linewidth=1)
+  if guesses:
+    axes_of['tune_ne'].plot(
+      [], [], '--', color='grey', linewidth=1, label='mean position'
+    )
+  axes_of['loss'].set(ylabel='training loss', yscale='log')
+  axes_of['tune_ne'].set(ylabel='macro NE on tune (%)')
+  if 'learning_rate' in axes_of:
+    axes_of['learning_rate'].set(ylabel='learning rate')
+  for axes in axes_of.values():
+    axes.set(xlabel='images seen')
     axes.grid(alpha=0.3)
-  axes = max(left, right, key=lambda axes: len(axes.lines))
-  legend(figure, axes, 'best')
+  most = max(
+    (axes_of['tune_ne'], axes_of['loss']), key=lambda axes: len(axes.lines)
+  )
+  legend(figure, most, 'best')
   return figure
 
 

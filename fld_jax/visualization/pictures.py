@@ -16,8 +16,13 @@ from fld_jax.visualization import drawing
 GAP, TEXT = 14, 18  # pixels between the tiles of clusters, and above them
 
 
-def plot_patches(facts: Facts) -> Figure:
-  """The mean surroundings of each landmark (DFA, Figure 1 c)."""
+def plot_patches(facts: Facts) -> Figure | None:
+  """The mean surroundings of each landmark (DFA, Figure 1 c).
+
+  None if the images are not there.
+  """
+  if not facts.first.run.has_images:
+    return None
   columns = 8
   lines = -(-len(facts.patches) // columns)
   figure = Figure(figsize=(9, 1.45 * lines))

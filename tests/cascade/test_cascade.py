@@ -311,5 +311,5 @@ def test_route_needs_a_threshold(tiny_config, networks):
 def test_unknown_mode(tiny_config):
   config = tiny_config()
   config.routing.mode = 'both'
-  with pytest.raises(InputError, match="mode is 'both', valid .* average"):
+  with pytest.raises(InputError, match="mode is 'both', valid .*'average'"):
     Cascade([], resolve(config), Parallel('shard_map', jax.devices()[:1]))

@@ -46,10 +46,10 @@ def test_the_valid_names_are_told(name, tmp_path):
 
 
 def test_a_run_of_a_data_set_that_is_gone_is_refused():
-  saved = base.get_config('dataset=fld').to_dict()
+  saved = dfa.get_config('dataset=fld').to_dict()
   saved['dataset']['name'] = 'gone'
-  with pytest.raises(InputError, match="config.dataset.name is 'gone', valid"):
-    defaults.restore({**saved, 'stages': []})
+  with pytest.raises(InputError, match="file, config.dataset.name: is 'gone'"):
+    defaults.restore(saved, 'file')
 
 
 def test_one_row_and_one_folder_add_a_data_set(tmp_path, monkeypatch):

@@ -11,7 +11,12 @@ from places import SHARED
 from fld_jax import experiment
 from fld_jax.configs import pcloss
 from fld_jax.datasets.coco import detections
-from fld_jax.datasets.coco.folder import result_ids
+from fld_jax.datasets.coco.folder import (
+  Reader,
+  read_landmark_set,
+  result_ids,
+)
+from fld_jax.datasets.coco.layout import sources
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
@@ -42,11 +47,9 @@ def write(folder, entries) -> None:
 
 def read(folder, findings=None):
   files = detections.detection_files(folder, PLACE)
-  return list(
-    detections.read(
-      folder, *LAYOUT, 'val', files['val'], findings or Findings()
-    )
-  )
+  (source,) = [one for one in sources(folder, *LAYOUT) if one.split == 'val']
+  reader = Reader(source, read_landmark_set(folder, LAYOUT[0]))
+  return list(detections.read(reader, files['val'], findings or Findings()))
 
 
 def test_rows(folder):
@@ -86,14 +89,37 @@ MISTAKES = {
   ),
   'image': ([FOUND[0], {**FOUND[0], 'image_id': 99}], ['[1], image_id', '99']),
   'score': ([{**FOUND[0], 'score': 1.5}], ['score', '1.5', 'from 0 to 1']),
-  'score text': ([{**FOUND[0], 'score': '1'}], ['score', "'1'", 'finite']),
+  'score text': ([{**FOUND[0], 'score': 'x'}], ['score', "'x'", 'finite']),
   'nan': ([{**FOUND[0], 'score': float('nan')}], ['val.json', 'score']),
   'box': ([{**FOUND[0], 'bbox': [1, 2, 0, 4]}], ['bbox', '0 x 4']),
-  # A list is no key of a set; and 7.0 and true are equal to 7 and 1.
+  # A list is no key of a set; and true is equal to 1.
   'category': ([{**FOUND[0], 'category_id': [7]}], ['category_id', '[7]']),
-  'fraction': ([{**FOUND[0], 'category_id': 7.0}], ['category_id', '7.0']),
+  'fraction': ([{**FOUND[0], 'category_id': 7.5}], ['category_id', '7.5']),
+  'truth': ([{**FOUND[0], 'category_id': True}], ['category_id', 'True']),
+  'of another category all': (
+    [{**FOUND[0], 'category_id': 0}],
+    ['category_id', 'no detection is of a category with landmarks', '7'],
+  ),
   'outside': ([{**FOUND[0], 'bbox': [61, 2, 5, 4]}], ['bbox', '60 x 40']),
 }
+
+
+AS_TEXT = {
+  'image_id': '10',
+  'category_id': '7',
+  'score': '0.9',
+  'bbox': ['1', '2', '30', '20.5'],
+}
+AS_FRACTION = {'image_id': 10.0, 'category_id': 7.0}
+
+
+@pytest.mark.parametrize('change', [AS_TEXT, AS_FRACTION])
+def test_numbers_in_other_writings(folder, change):
+  (expected,) = read(folder)[:1]
+  write(folder, [{**FOUND[0], **change}])
+  (row,) = read(folder)
+  assert (row.id, row.score, row.path) == (expected.id, 0.9, expected.path)
+  np.testing.assert_array_equal(row.box, expected.box)
 
 
 @pytest.mark.parametrize('case', MISTAKES)
@@ -109,7 +135,7 @@ def test_mistakes(folder, case):
 
 def test_missing_file(folder):
   with pytest.raises(
-    InputError, match=r'no file of detections.*none/val\.json'
+    InputError, match=r'none/{split}\.json: there is no such file of detections'
   ):
     detections.detection_files(folder, 'none/{split}.json')
   with pytest.raises(InputError, match="detections is 'x.json'.*split"):
@@ -118,9 +144,9 @@ def test_missing_file(folder):
 
 def test_result_ids(folder):
   files = detections.detection_files(folder, PLACE)
-  ids = ['val/1.png#110', 'train/0.png#100', 'val/1.png#d1', 'val/1.png#d2']
+  ids = ['val/1.png#110', 'train/0.png#100', 'val/1.png#d1']
   found = result_ids(folder, LAYOUT[0], ids, files)
-  assert found == [(11, 7), (10, 7), (11, 7), (11, 8)]
+  assert found == [(11, 7), (10, 7), (11, 7)]
 
 
 def test_trained_on_annotated_boxes_and_evaluated_on_detected(folder, tmp_path):
@@ -136,7 +162,7 @@ def test_trained_on_annotated_boxes_and_evaluated_on_detected(folder, tmp_path):
   config.input.size = 32
   config.model.trunk.width, config.model.channels = 8, 8
   stage = config.stages[0]
-  stage.train_epochs = stage.eval_epochs = 1.0
+  stage.train_epochs, stage.eval_epochs, stage.min_steps = 1.0, 1.0, 0
   metrics = experiment.run(
     config, tmp_path / 'w', mode='train', splits=('val',)
   )

@@ -13,6 +13,7 @@ from fld_jax import experiment, landmark_sets, schema
 from fld_jax.configs import pcloss
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.datasets.coco import folder as coco_folder
+from fld_jax.datasets.coco import layout
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
@@ -142,7 +143,7 @@ BAD = {
   ),
   'an image that is not there': (
     edit('annotations.1.image_id', 99),
-    'annotation 110, image_id: is 99, which is not among the images',
+    'annotation 110, image_id: is 99, which is not among the ids of images',
   ),
   'a list for an id': (
     edit('annotations.0.category_id', [7]),
@@ -161,8 +162,8 @@ BAD = {
     'annotation 100, keypoints: is .* of 3, must be a list of 15 numbers',
   ),
   'a word for a number': (
-    edit('annotations.0.keypoints.3', '12'),
-    "annotation 100, keypoints: value 4 is '12', must be a finite number",
+    edit('annotations.0.keypoints.3', '12 px'),
+    "annotation 100, keypoints: value 4 is '12 px', must be a finite number",
   ),
   'not a number': (
     edit('annotations.0.keypoints.3', float('nan')),
@@ -229,7 +230,7 @@ BAD = {
   ),
   'half a character': (
     edit('annotations.0.id', '\ud800'),
-    r"annotations\[0\], id: is '\\ud800', must be a number or a string",
+    r"annotations\[0\], id: is '\\ud800', must be a whole number or a string",
   ),
   'half a character in a name': (
     edit('categories.0.keypoints.2', 'strap \udc80'),
@@ -261,11 +262,28 @@ BAD = {
     edit('categories.0.parts', {'x\ny': 5}),
     r"parts: 'x\\ny' must be a list of lists",
   ),
-  'other landmarks': (
+  'other landmarks of one name': (
     lambda data: data['categories'].append(
-      {'id': 8, 'name': 'b', 'keypoints': NAMES[:4]}
+      {'id': 8, 'name': 'bra', 'keypoints': NAMES[:4]}
     ),
-    r"'right_hem'|categories\[1\], keypoints: differ",
+    r"categories\[1\], name: is 'bra' as in another category",
+  ),
+  'pairs that contradict': (
+    lambda data: data['categories'].extend(
+      [
+        {'id': 8, 'name': 'b', 'keypoints': NAMES, 'swaps': [NAMES[:2]]},
+        {'id': 9, 'name': 'c', 'keypoints': NAMES, 'swaps': [NAMES[1:3]]},
+      ]
+    ),
+    "swaps: 'right_cup' changes places with 'left_cup' and with 'strap_top'",
+  ),
+  'no landmarks at all': (
+    edit('categories.0.keypoints', []),
+    'categories: none has keypoints, must be the names',
+  ),
+  'visible at no place': (
+    edit('annotations.0.keypoints.0', None),
+    'keypoints: value 1 is None, must be a finite number',
   ),
 }
 
@@ -293,7 +311,7 @@ def test_bad_files(folder, tmp_path, case):
     ),
     ('"id": 7, "x": NaN', None),  # Python writes it; nothing reads it
     ('"id": 7, "x": ' + '9' * 5000, None),
-    ('"id": ' + '9' * 5000, r'categories\[0\], id: is inf, must be a number'),
+    ('"id": ' + '9' * 5000, r'categories\[0\], id: is inf, must be a whole'),
     (
       '"id": 7, "x": ' + '[' * 3000 + ']' * 3000,
       'text: is nested too deeply, must be valid JSON',
@@ -331,10 +349,8 @@ def test_bad_text_and_folders(folder, tmp_path):
   path.write_text('[' * 100_000)
   with pytest.raises(InputError, match='train.json'):
     coco_folder.read_landmark_set(folder, LAYOUT[0])
-  with pytest.raises(InputError, match=r'none.json.*none.json'):
-    coco_folder.annotation_files(folder, 'none{split}/none.json')
-  with pytest.raises(InputError, match=r"must have '{split}'"):
-    coco_folder.annotation_files(folder, 'annotations/train.json')
+  with pytest.raises(InputError, match=r"'none.json', and there is no such.*"):
+    layout.sources(folder, 'none.json', 'images')
   with pytest.raises(
     InputError,
     match=r'can be obtained at .*cocodataset(.|\n)*annotations/train.json',
@@ -343,9 +359,20 @@ def test_bad_text_and_folders(folder, tmp_path):
   write(folder, {'train': document('train'), 'val': document('val')})
   changed = copy.deepcopy(document('val'))
   changed['categories'][0]['keypoints'] = ['strap', *NAMES[1:4], 'left cup']
+  write(folder, {'val': changed})
+  with pytest.raises(InputError, match="val.json.* those of 'bra' differ"):
+    coco_folder.read_landmark_set(folder, LAYOUT[0])
+  changed = document('val')
   changed['categories'][0]['swaps'] = [['left_hem', 'right cup']]
   write(folder, {'val': changed})
-  with pytest.raises(InputError, match='val.json, categories: differ'):
+  landmarks = coco_folder.read_landmark_set(folder, LAYOUT[0])
+  assert landmarks.swaps == (('left_hem', 'right_cup'),)
+  data = document('train')
+  data['categories'][0]['swaps'] = [['left_hem', 'left cup']]
+  write(folder, {'train': data})
+  with pytest.raises(
+    InputError, match='val.json, categories, swaps: .* differ'
+  ):
     coco_folder.read_landmark_set(folder, LAYOUT[0])
   write(folder, {'val': document('val')})
   (folder / 'images/val/1.png').write_bytes(b'\x89PNG cut')
@@ -456,7 +483,7 @@ def test_trains_and_evaluates_from_one_config(tmp_path):
   config.model.trunk.width = config.model.channels = 8
   config.flip_test = True
   stage = config.stages[0]
-  stage.train_epochs = stage.eval_epochs = 1.0
+  stage.train_epochs, stage.eval_epochs, stage.min_steps = 1.0, 1.0, 0
   results = experiment.run(
     config, tmp_path / 'w', mode='train', splits=('val',)
   )

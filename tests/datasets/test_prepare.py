@@ -74,7 +74,8 @@ def records(builder):
 
 def test_summary_and_second_time(folder, tmp_path, capsys):
   config = config_of(folder, tmp_path)
-  expected = {'splits': {'test': 20, 'train': 40}, 'left_out': {}}
+  nothing = {'left_out': {}, 'examples': {}, 'notes': {}}
+  expected = {'splits': {'test': 20, 'train': 40}, **nothing}
   assert prepare.prepare(config) == expected
   out = capsys.readouterr().out
   assert 'fld: 60 records' in out and 'images/s' in out
@@ -278,7 +279,9 @@ def test_a_split_that_is_not_there_is_refused_before_training(folder, tmp_path):
   config.batch_size = 8
   config.dataset.manual_dir = str(folder)
   config.dataset.data_dir = str(tmp_path / 'data')
-  with pytest.raises(InputError, match="no split 'val'.*test, train"):
+  with pytest.raises(
+    InputError, match="no split 'val'.*test with .*train with"
+  ):
     experiment.run(config, tmp_path / 'w', mode='train', splits=('val',))
   assert not (tmp_path / 'w').exists()
 

@@ -63,6 +63,11 @@ def test_all_is_read_back(tmp_path, cascade):
     if of:
       renamed = dict(zip(('s9', 's10', 's1'), of.values(), strict=True))
       setattr(p, name, renamed)
+  with written.config.unlocked():
+    for stage, name in zip(
+      written.config.stages, ('s9', 's10', 's1'), strict=True
+    ):
+      stage.name = name
   for name in ('a', 'b'):
     written.save(tmp_path / name / 'evaluation.npz')
   one, two = ((tmp_path / n / 'evaluation.npz').read_bytes() for n in 'ab')
@@ -96,7 +101,15 @@ def test_a_file_of_evaluation_is_not_mistaken_for_predictions(tmp_path):
 
 
 def test_other_landmarks_than_then_are_refused(tmp_path, monkeypatch):
-  make_run(count=3).evaluation.save(tmp_path / 'evaluation.npz')
+  """In a file of a version without the landmark set."""
+  path = tmp_path / 'evaluation.npz'
+  make_run(count=3).evaluation.save(path)
+  with np.load(path) as file:
+    arrays = dict(file)
+  about = json.loads(str(arrays['about']))
+  del about['landmark_set']
+  np.savez(path, **{**arrays, 'about': np.array(json.dumps(about))})
+  assert results.read_evaluation(path).predictions.ids
   other = dataclasses.replace(DATASETS['synthetic'], landmarks=OWN)
   monkeypatch.setitem(DATASETS, 'synthetic', other)
   with pytest.raises(InputError, match='collar_left.*cuff_left.*again'):
@@ -110,5 +123,7 @@ def test_a_broken_file_is_told(tmp_path):
   broken = (b'', whole[:1000], b'{}' * 99, whole.replace(b'about', b'other'))
   for content in broken:
     path.write_bytes(content)
-    with pytest.raises(InputError, match='evaluation.npz is not what an eval'):
+    with pytest.raises(
+      InputError, match='evaluation.npz.* is not what an evaluation left'
+    ):
       results.read_evaluation(path)

@@ -7,8 +7,10 @@ import deepfashion_folders
 import fashion_ai_folders
 import pytest
 
+from fld_jax.configs import base
 from fld_jax.datasets.deepfashion import coarse
 from fld_jax.datasets.fashion_ai import folder as fashion_ai
+from fld_jax.doctor import examine
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.inside import inside, is_plain
 
@@ -167,3 +169,17 @@ def test_folders_of_fashion_ai_may_be_links(tmp_path):
   )
   (tmp_path / 'data/train/Images').symlink_to(tmp_path / 'disk')
   assert len(list(fashion_ai.read(tmp_path / 'data'))) == 1
+
+
+def test_doctor_counts_it_among_the_images(tmp_path):
+  a = deepfashion_folders.A
+  data = deepfashion_folders.write_folder(tmp_path / 'data')
+  (data / 'Img' / a).rename(tmp_path / 'private.jpg')
+  for path in deepfashion_folders.FOLDER:
+    text = (data / path).read_text().replace(a, '../../private.jpg')
+    (data / path).write_text(text)
+  config = base.get_config('dataset=deepfashion').dataset
+  config.manual_dir = str(data)
+  found = examine.examine(config, tmp_path / 'out')
+  counts = {kind: each['count'] for kind, each in found['mistakes'].items()}
+  assert not found['ok'] and counts == {**dict.fromkeys(counts, 0), 'image': 1}

@@ -19,6 +19,7 @@ import json
 import os
 import re
 import struct
+import urllib.parse
 import zlib
 
 import fuzz_mutations as mutations
@@ -28,6 +29,7 @@ from PIL import Image
 
 from fld_jax.datasets.coco import detections
 from fld_jax.datasets.coco import folder as coco_folder
+from fld_jax.datasets.coco import layout as coco_layout
 from fld_jax.datasets.deepfashion import coarse, layout
 from fld_jax.datasets.fashion_ai import folder as fashion_ai_folder
 from fld_jax.datasets.pose import folder as pose_folder
@@ -456,8 +458,32 @@ def unique_object(pairs) -> dict:
   return dict(pairs)
 
 
-def is_id(value) -> bool:
-  return type(value) is int or is_string(value)
+def as_id(value):
+  """A whole number, also as 1.0, or text; anything else is none."""
+  if type(value) is float and value.is_integer():
+    return int(value)
+  need(type(value) is int or is_string(value))
+  return value
+
+
+def find_id(value, known):
+  """The known id that is meant: 1 for '1', and '1' for 1, if none is equal."""
+  found = as_id(value)
+  if found in known:
+    return found
+  if type(found) is str:
+    found = number(found)
+    need(found is not None and float(found).is_integer())
+    found = int(found)
+  else:
+    found = str(found)
+  need(found in known)
+  return found
+
+
+def is_missing(value) -> bool:
+  """null, NaN or empty text."""
+  return value is None or value == '' or value != value
 
 
 def is_string(value) -> bool:
@@ -465,27 +491,49 @@ def is_string(value) -> bool:
   return type(value) is str and not re.search('[\ud800-\udfff]', value)
 
 
+def number(value):
+  """A number, also as text; None if it is none or has no end."""
+  if type(value) is str:
+    text = value.strip()
+    if re.fullmatch('[0-9]{1,4299}', text):
+      return int(text)
+    try:
+      digits = r'([0-9]+\.?[0-9]*|\.[0-9]+)'
+      need(re.fullmatch(rf'[+-]?{digits}([eE][+-]?[0-9]+)?', text))
+    except Invalid:
+      return None
+    return float(text)
+  if type(value) not in (int, float) or not abs(value) <= 1e300:
+    return None
+  return value
+
+
 def numbers(value, length: int) -> list[float]:
   need(type(value) is list and len(value) == length)
-  for number in value:
-    need(type(number) in (int, float) and abs(number) <= 1e9)  # not NaN
-  return [float(number) for number in value]
+  found = [number(entry) for entry in value]
+  need(all(n is not None and abs(n) <= 1e9 for n in found))
+  return [float(n) for n in found]
 
 
 class Coco(Format):
-  """A file of one split.
+  """A file of val, the only one.
 
-  JSON in UTF-8, or in UTF-16 or 32, which other programs write. NaN and the
-  infinities, which Python writes, are values that nothing takes. Fields that
-  are not read may hold anything. `iscrowd` is 0 or 1, also as true and false.
-  A box must touch the image and end within its longer side of it.
+  JSON in UTF-8, or in UTF-16 or 32, which other programs write. Numbers may be
+  text and whole ones 1.0; null, NaN and empty text stand for what is not known.
+  Fields that are not read may hold anything. `iscrowd` is 0 or 1, also as true
+  and false. Categories without landmarks are left out with their objects; the
+  others have types, and the landmarks are the union. A box must touch the image
+  and end within its longer side of it; where there is none it is drawn around
+  the landmarks. Images are found by the last part of their names if no other
+  listed name could mean that file.
   """
 
   name = 'coco'
-  file = 'annotations/train.json'
+  file = 'annotations/val.json'
   mutations = mutations.JSON
   place = (
     r'(line \d+, [^:]+|(annotations|images|categories)(\[\d+\](, [^:]+)?)?|'
+    r'categories, .+|'
     r'(annotation|image) .+, [^:]+|object( of id .+)?, .+|text): '
   )
   images = ['images/0.png', 'images/é/1.png', 'images/2.png']
@@ -526,12 +574,12 @@ class Coco(Format):
     self.files = {Coco.file: text.encode()}
 
   def read(self, folder, findings):
-    return list(coco_folder.read(folder, *LAYOUT, findings, ('train',)))
+    return list(coco_folder.read(folder, *LAYOUT, findings))
 
   def more(self, folder):
     found = coco_folder.read_landmark_set(folder, LAYOUT[0])
     coco_folder.content_digest(folder, *LAYOUT)
-    return found.names, found.swaps, found.parts
+    return found.names, found.swaps, found.parts, found.types
 
   def expected(self, folder, files):
     data = self._parse(files[self.file])
@@ -539,24 +587,28 @@ class Coco(Format):
     for key in ('images', 'annotations', 'categories'):
       need(type(data.get(key)) is list and data[key])
       need(all(type(entry) is dict for entry in data[key]))
-      need(all(is_id(entry.get('id')) for entry in data[key]))
-    landmarks = [self._category(entry) for entry in data['categories']]
-    need(all(one == landmarks[0] for one in landmarks))
+    categories = {}
+    for entry in data['categories']:
+      key = as_id(entry.get('id'))
+      need(key not in categories)
+      categories[key] = self._category(key, entry)
+    landmarks = self._union(categories)
     images = {}
     for entry in data['images']:
-      need(entry['id'] not in images)
-      name = entry.get('file_name')
-      need(is_string(name) and name and '\0' not in name)
-      sides = [entry.get('width'), entry.get('height')]
-      for side in sides:
-        whole = type(side) is float and side.is_integer()
-        need(side is None or ((type(side) is int or whole) and side > 0))
-      images[entry['id']] = name, sides
-    records = self._records(folder, data, images, landmarks[0][0])
+      key, name = as_id(entry.get('id')), entry.get('file_name')
+      need(key not in images and is_string(name) and name and '\0' not in name)
+      sides = [self._side(entry.get(side)) for side in ('width', 'height')]
+      images[key] = name, sides
+    records = self._records(folder, data, images, categories, landmarks)
     need(records)
-    ids = [str(entry['id']) for entry in data['annotations']]
-    need(len(set(ids)) == len(ids))
-    return records, landmarks[0]
+    return records, landmarks
+
+  def _side(self, value):
+    if is_missing(value):
+      return None
+    side = number(value)
+    need(side is not None and 0 <= side <= 1e9 and float(side).is_integer())
+    return int(side) or None
 
   def _parse(self, content: bytes):
     try:
@@ -599,55 +651,145 @@ class Coco(Format):
     need(all(names) and (known is None or set(names) <= set(known)))
     return names
 
-  def _category(self, entry):
-    names = self._names(entry.get('keypoints'))
-    need(names and len(set(names)) == len(names))
-    swaps, parts = entry.get('swaps', []), entry.get('parts', {})
-    need(type(swaps) is list and type(parts) is dict)
-    swaps = tuple(self._names(pair, names) for pair in swaps)
-    flat = [name for pair in swaps for name in pair]
-    need(all(len(pair) == 2 for pair in swaps))
-    need(len(set(flat)) == len(flat))
-    for name in names if not swaps else ():
-      turned = {'left': 'right', 'right': 'left'}
-      words = [turned.get(word, word) for word in name.split('_')]
-      need('_'.join(words) in names)
+  def _category(self, key, entry):
+    """(name, landmarks, pairs or None, parts); None without landmarks."""
+    names = entry.get('keypoints')
+    if names is None or names == []:
+      return None
+    need(type(names) is list)
+    names = self._names([str(n) if type(n) is int else n for n in names])
+    need(len(set(names)) == len(names))
+    swaps, parts = entry.get('swaps'), entry.get('parts') or {}
+    need(swaps is None or type(swaps) is list)
+    need(type(parts) is dict)
+    if swaps is not None:
+      swaps = tuple(self._names(pair, names) for pair in swaps)
+      flat = [name for pair in swaps for name in pair]
+      need(all(len(pair) == 2 for pair in swaps))
+      need(len(set(flat)) == len(flat))
+      swaps = {tuple(sorted(pair)) for pair in swaps}
     for lists in parts.values():
       need(type(lists) is list and lists and all(lists))
     parts = {
       key: tuple(self._names(part, names) for part in lists)
       for key, lists in parts.items()
     }
-    return names, swaps, parts
+    title = entry.get('name')
+    if not is_string(title) or not title.strip():
+      title = f'category {key}'
+    return title.strip(), names, swaps, parts
 
-  def _records(self, folder, data, images, names):
-    categories = [entry['id'] for entry in data['categories']]
-    records = []
-    for entry in data['annotations']:
-      need(is_id(entry.get('image_id')) and entry['image_id'] in images)
-      category = entry.get('category_id')
-      need(is_id(category) and category in categories)
-      crowd = entry.get('iscrowd', 0)
-      need(type(crowd) in (int, float, bool) and crowd in (0, 1))
-      if crowd:
+  def _union(self, categories):
+    """(names, pairs or None, parts, types) of all categories."""
+    names, told, parts, types, declared = [], set(), {}, {}, {}
+    for found in categories.values():
+      if not found:
         continue
-      need('bbox' in entry)
-      triples = numbers(entry.get('keypoints'), 3 * len(names))
-      points, codes = [], []
-      for x, y, v in zip(*(triples[i::3] for i in range(3)), strict=True):
-        need(v in (0, 1, 2))
-        points.append([x, y] if v else [0.0, 0.0])
-        codes.append({2: V, 1: O, 0: A}[v])
+      title, own, swaps, own_parts = found
+      for other in categories.values():
+        if other and other[0] == title:
+          need(set(other[1]) == set(own))
+          if None not in (swaps, other[2]):
+            need(swaps == other[2])
+          swaps = other[2] if swaps is None else swaps
+      for key, lists in own_parts.items():
+        need(parts.setdefault(key, lists) == lists)
+      if title not in types.values():
+        types[len(types) + 1] = title
+        names += [name for name in own if name not in names]
+        declared[title] = swaps
+        told |= self._told(own) if swaps is None else swaps
+    need(names)
+    flat = [name for pair in told for name in pair]
+    need(len(set(flat)) == len(flat))
+    swaps = tuple(sorted(told))
+    if all(pairs is None for pairs in declared.values()):
+      swaps = None
+    return tuple(names), swaps, parts, types
+
+  def _told(self, names):
+    turned = {'left': 'right', 'right': 'left'}
+    key = lambda name: tuple(name.lower().split('_'))
+    keys = {key(name): name for name in names}
+    mirrored = lambda name: tuple(turned.get(w, w) for w in key(name))
+    return {
+      tuple(sorted((name, keys[mirrored(name)])))
+      for name in names
+      if keys.get(mirrored(name), name) != name
+    }
+
+  def _records(self, folder, data, images, categories, landmarks):
+    union, _, _, types = landmarks
+    codes_of = {name: code for code, name in types.items()}
+    listed = [name for name, _ in images.values()]
+    records, keys = [], set()
+    for i, entry in enumerate(data['annotations']):
+      key = i if entry.get('id') is None else as_id(entry['id'])
+      need(str(key) not in keys)
+      keys.add(str(key))
+      as_id(entry.get('image_id'))
+      image = images[find_id(entry['image_id'], images)]
+      category = categories[find_id(entry.get('category_id'), categories)]
+      crowd = entry.get('iscrowd')
+      if not is_missing(crowd) and type(crowd) is not bool:
+        crowd = number(crowd)
+        need(crowd in (0, 1))
+      if crowd and not is_missing(crowd):
+        continue
+      if category is None or not entry.get('keypoints'):
+        continue
+      title, names, *_ = category
+      points, codes = self._marks(entry['keypoints'], names)
       if set(codes) == {A}:
         continue
-      for (x, y), code in zip(points, codes, strict=True):
-        if code != A:
-          need(-6 <= x <= WIDTH + 6 and -6 <= y <= HEIGHT + 6)
-      box = self._box(entry['bbox'])
-      name = self._image(folder, *images[entry['image_id']])
-      key = f'{name}#{entry["id"]}'
-      records.append(Record(key, 'train', box, floats(points), codes))
+      known = [
+        point for point, code in zip(points, codes, strict=True) if code != A
+      ]
+      for x, y in known:
+        need(-6 <= x <= WIDTH + 6 and -6 <= y <= HEIGHT + 6)
+      box = self._box_or_around(entry.get('bbox'), known)
+      name = self._image(folder, *image, listed)
+      all_points = [[0.0, 0.0] for _ in union]
+      all_codes = [A] * len(union)
+      for n, point, code in zip(names, points, codes, strict=True):
+        all_points[union.index(n)] = point
+        all_codes[union.index(n)] = code
+      records.append(
+        Record(
+          id=f'{name}#{key}',
+          split='val',
+          box=box,
+          landmarks=floats(all_points),
+          visibility=all_codes,
+          clothes_type=codes_of[title],
+        )
+      )
     return records
+
+  def _marks(self, value, names):
+    need(type(value) is list and len(value) == 3 * len(names))
+    points, codes = [], []
+    for x, y, v in zip(*(value[i::3] for i in range(3)), strict=True):
+      v = 0 if is_missing(v) and is_missing(x) else number(v)
+      need(v in (0, 1, 2))
+      points.append(numbers([x, y], 2) if v else [0.0, 0.0])
+      codes.append({2: V, 1: O, 0: A}[v])
+    return points, codes
+
+  def _box_or_around(self, value, known) -> list[float]:
+    a_list = type(value) is list and len(value) == 4
+    if (
+      is_missing(value)
+      or (not a_list and not value)
+      or (a_list and [number(side) for side in value[2:]] == [0, 0])
+      or (a_list and all(map(is_missing, value)))
+    ):
+      low, high = np.min(known, axis=0), np.max(known, axis=0)
+      margin = max(0.15 * (high - low).max(), 0.02 * WIDTH)
+      box = np.concatenate([low - margin, high + margin])
+      inside = np.clip(box, 0, [WIDTH, HEIGHT, WIDTH, HEIGHT])
+      return floats(inside if (inside[2:] > inside[:2]).all() else box)
+    return self._box(value)
 
   def _box(self, value) -> list[float]:
     x, y, width, height = numbers(value, 4)
@@ -656,18 +798,59 @@ class Coco(Format):
     need(0 < x + width <= 2 * WIDTH and 0 < y + height <= HEIGHT + WIDTH)
     return floats([x, y, x + width, y + height])
 
-  def _image(self, folder, name: str, sides) -> str:
-    need(is_file(folder, 'images', name))
+  def _image(self, folder, name: str, sides, listed) -> str:
+    file, is_guess = self._file(folder, name)
+    last = lambda parts: parts[-1].casefold() if parts else ''
+    parts = self._parts(name)
+    namesakes = [
+      other
+      for other in listed
+      if self._parts(other) != parts and last(self._parts(other)) == last(parts)
+    ]
+    if is_guess:
+      need(all(self._file(folder, other)[0] != file for other in namesakes))
+    if not file:
+      ends = [
+        path for path in self.images if last(path.split('/')) == last(parts)
+      ]
+      need(len(ends) == 1 and not namesakes)
+    else:
+      need(os.path.relpath(file, folder) in self.images)
     need(None in sides or sides == [WIDTH, HEIGHT])
     return name
+
+  def _parts(self, name: str) -> list[str]:
+    """What a name may mean: decoded, without folders above."""
+    name = name.replace('\\', '/')
+    decoded = urllib.parse.unquote(name)
+    if '://' in name or '?' in name:
+      decoded = urllib.parse.unquote(re.split('[?#]', name)[0]) or decoded
+    return [part for part in decoded.split('/') if part not in ('', '.', '..')]
+
+  def _file(self, folder, name: str):
+    """(the file that a name leads to or None, whether only its end does)."""
+    places = ('images', '.', 'annotations')
+    decoded = self._parts(name)
+    slashes = name.replace('\\', '/')
+    writings = [name, slashes, urllib.parse.unquote(slashes), '/'.join(decoded)]
+    tails = ['/'.join(decoded[i:]) for i in range(1, len(decoded))]
+    for i, each in enumerate([*writings, *tails]):
+      for place in places:
+        if is_file(folder, place, each):
+          path = os.path.normpath(os.path.join(folder, place, each))
+          return path, i >= len(writings)
+    return None, False
 
 
 class CocoDetections(Coco):
   """A list of boxes of a detector, of images of a file without damage."""
 
   name = 'coco_detections'
-  file = 'detections/train.json'
-  place = rf'{Coco.place}|detection \[\d+\](, [^:]+)?: |must be a list of det'
+  file = 'detections/val.json'
+  place = (
+    rf'{Coco.place}|detection \[\d+\](, [^:]+)?: |must be a list of det|'
+    'category_id: '
+  )
 
   def __init__(self):
     super().__init__()
@@ -680,11 +863,13 @@ class CocoDetections(Coco):
     self.files[self.file] = json.dumps(data, indent=1).encode()
 
   def read(self, folder, findings):
-    path = folder / self.file
-    return list(detections.read(folder, *LAYOUT, 'train', path, findings))
+    (source,) = coco_layout.sources(folder, *LAYOUT)
+    landmarks = coco_folder.read_landmark_set(folder, LAYOUT[0])
+    reader = coco_folder.Reader(source, landmarks)
+    return list(detections.read(reader, folder / self.file, findings))
 
   def more(self, folder):
-    detections.add_to_digest('', {'train': folder / self.file})
+    detections.add_to_digest('', {'val': folder / self.file})
 
   def expected(self, folder, files):
     names = {10: '0.png', 11: 'é/1.png', 'x': '2.png'}
@@ -693,15 +878,24 @@ class CocoDetections(Coco):
     records = []
     for i, entry in enumerate(entries):
       need(type(entry) is dict and {'bbox', 'score'} <= entry.keys())
-      image, category = entry.get('image_id'), entry.get('category_id')
-      need(is_id(image) and is_id(category))
-      if category not in (7, 8):
+      as_id(entry.get('image_id'))
+      as_id(entry.get('category_id'))
+      try:
+        category = find_id(entry['category_id'], (7, 8))
+      except Invalid:
         continue
       (score,) = numbers([entry['score']], 1)
-      need(0 <= score <= 1 and image in names)
+      need(0 <= score <= 1)
+      image = find_id(entry['image_id'], names)
       key, box = f'{names[image]}#d{i}', self._box(entry['bbox'])
-      nothing = [[0.0, 0.0]] * 3, [A] * 3
-      records.append(Record(key, 'train', box, *nothing, score=score))
+      records.append(
+        Record(
+          *(key, 'val', box, [[0.0, 0.0]] * 3, [A] * 3),
+          clothes_type=category - 6,
+          score=score,
+        )
+      )
+    need(records)
     return records, None
 
 

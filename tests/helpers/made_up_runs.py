@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fld_jax import landmark_sets, schema
+from fld_jax import defaults, landmark_sets, schema
 from fld_jax.configs import dfa, pcloss
 from fld_jax.evaluation.evaluated_run import EvaluatedRun
 from fld_jax.evaluation.results import Evaluation
@@ -96,6 +96,8 @@ def make_run(
     config = dfa.get_config(f'dataset=synthetic,size=tiny,stages={num_stages}')
   else:
     config = pcloss.get_config('dataset=synthetic,size=tiny')
+    with config.unlocked():
+      config.stages = tuple(map(defaults.stage, names))
   figures = normalised_error.evaluate(predictions)
   figures |= {'split': 'val', 'num_corrupt': 0}
   figures['network_passes'] = dict.fromkeys(names, count)

@@ -390,8 +390,8 @@ def check_export(stages, config, format, folder, expected):
     ('onnx', 'simple_baselines', 'dark', True),
     ('onnx', 'simple_baselines', 'soft_argmax', False),
     ('onnx', 'fpn', 'quarter', False),
-    ('onnx', 'fashionnet,backbone=resnet18', '', False),
-    ('onnx', 'fashionnet', '', True),
+    ('onnx', 'fashionnet,backbone=resnet18', 'quarter', False),
+    ('onnx', 'fashionnet', 'quarter', True),
   ],
 )
 def test_networks(format, model, decoder, flip, tmp_path):

@@ -302,7 +302,8 @@ def test_mean_position_by_hand():
   # Type 1: mean of (.1, .1) and (.3, .9) = (.2, .5); slot 1 has no example.
   expected = [[[120, 300], [150, 300]], [[5, 1], [5, 5]], [[1, 1], [1, 1]]]
   np.testing.assert_allclose(
-    normalised_error.mean_position(train, test), expected
+    normalised_error.mean_position(normalised_error.mean_places(train), test),
+    expected,
   )
 
 
@@ -360,6 +361,8 @@ def read_deepfashion(split):
 @pytest.mark.skipif(not DEEPFASHION.is_dir(), reason='no DeepFashion part here')
 def test_mean_position_on_deepfashion():
   train, val = read_deepfashion('train'), read_deepfashion('val')
-  val.estimates['mean position'] = normalised_error.mean_position(train, val)
+  val.estimates['mean position'] = normalised_error.mean_position(
+    normalised_error.mean_places(train), val
+  )
   # The data's own description states 14.9 %.
   assert round(100 * normalised_error.evaluate(val)['ne']['macro'], 1) == 14.9

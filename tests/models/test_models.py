@@ -58,11 +58,18 @@ DECONVS = 16 * 256 * (2048 + 256 + 256) + 3 * 2 * 256 + 257 * 8
 # Lateral 1x1; 4 + 4 + 1 of 3x3; five normalisations; 1x1.
 PYRAMID = 256 * (256 + 512 + 1024 + 2048 + 4) + 9 * (9 * 256 + 1) * 256
 PYRAMID += 5 * 2 * 256 + 257 * 8
+# The counts of the published EfficientNet-Lites.
+LITE = (4_652_008, 5_416_680, 6_092_072)
+# Laterals from 24, 40, 112 and 320 channels to 64, three 3x3 convolutions with
+# normalisation, and the output.
+TOP_DOWN = (24 + 40 + 112 + 320 + 4) * 64 + 3 * (9 * 64 * 64 + 2 * 64) + 65 * 8
 GOLDEN = {
   'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS,
   'fashionnet': CONVS + POSE,
   'fpn': RESNET50 + PYRAMID,
   'simple_baselines': RESNET50 + DECONVS,
+  # Without the classifier's 1x1 convolution, normalisation and matrix.
+  'top_down': LITE[0] - (320 * 1280 + 2 * 1280 + 1281 * 1000) + TOP_DOWN,
 }
 
 
@@ -128,6 +135,7 @@ OWN = {
   'fashionnet': {'hidden': 8},
   'fpn': {'channels': 8},
   'simple_baselines': {'channels': 8},
+  'top_down': {'channels': 8},
 }
 
 
@@ -158,14 +166,19 @@ def test_every_network_on_every_trunk(trunk):
     # The trunk is all there, under its own name and nothing under another.
     assert 'backbone' not in variables['params']
     own = {k: v[backbone.tree_name] for k, v in variables.items() if k in alone}
-    if name != 'fpn':
+    if name not in ('fpn', 'top_down'):
       assert own == alone
     else:
       assert own['params'] == alone['params']
 
 
 @pytest.mark.parametrize(
-  ('network', 'maps'), [('fpn', 'c5, c4, c3, c2'), ('simple_baselines', 'c5')]
+  ('network', 'maps'),
+  [
+    ('fpn', 'c5, c4, c3, c2'),
+    ('top_down', 'c5, c4, c3, c2'),
+    ('simple_baselines', 'c5'),
+  ],
 )
 def test_a_trunk_that_lacks_a_map(network, maps):
   backbone = VGG(blocks=((1, 4),) * 4)

@@ -16,6 +16,7 @@ from fld_jax.cascade import stage, store
 from fld_jax.cascade.setup import resolve
 from fld_jax.configs import dfa, pcloss
 from fld_jax.errors import InputError
+from fld_jax.pretrained import start as start_lib
 from fld_jax.pretrained import torchvision
 from fld_jax.training import checks
 
@@ -217,7 +218,10 @@ WRONG = {
     "is a ResNet's weights, and the network 'dfa' has a VGG",
   ),
   'mmpose': (
-    lambda arrays: resnet(prefix='backbone.'),
+    lambda arrays: {
+      **resnet(prefix='backbone.'),
+      'keypoint_head.final_layer.weight': draw(8, 4, 1, 1),
+    },
     "is a pose estimator's weights, for --mode=convert, and the network 'dfa'",
   ),
   'other': (
@@ -273,15 +277,80 @@ def test_wrong_files_of_a_resnet(arrays, message, tiny_config, tmp_path):
 @pytest.mark.parametrize('field', ['mean', 'std'])
 def test_the_normalisation_must_be_that_of_the_weights(field, tiny_config):
   config = tiny(tiny_config, 'file')
-  checks.check_config(config, resolve(config))
+  start_lib.check_normalisation(config)
   config.input[field] = (60.0, 60.0, 60.0)
   values = {'mean': '123.675, 116.28, 103.53', 'std': '58.395, 57.12, 57.375'}
   with pytest.raises(
     InputError,
-    match=rf'config.input.{field} is \(60.0, 60.0, 60.0\), valid values are '
-    rf'\({values[field]}\)',
+    match=rf'config.input.{field} is \(60.0, 60.0, 60.0\), and the weights '
+    rf'file want \({values[field]}\): give them as pretrained=file',
   ):
-    checks.check_config(config, resolve(config))
+    checks.check_pretrained(config, resolve(config))
+
+
+PREFIXES = [
+  'module.',
+  'backbone.',
+  'model.',
+  'state_dict.',
+  'encoder.',
+  'module.backbone.',
+  'state_dict.model.module.backbone.',
+]
+
+
+@pytest.mark.parametrize('prefix', PREFIXES)
+@pytest.mark.parametrize('network', ['vgg', 'resnet'])
+def test_a_prefix_of_all_names_is_taken_off(
+  prefix, network, tiny_config, tmp_path, caplog
+):
+  path, plain = tmp_path / 'a.safetensors', tmp_path / 'b.safetensors'
+  arrays = vgg() if network == 'vgg' else resnet()
+  save_file(arrays, plain)
+  save_file({prefix + key: value for key, value in arrays.items()}, path)
+  config = (tiny if network == 'vgg' else heatmaps)(tiny_config, path)
+  with caplog.at_level('INFO', 'fld_jax'):
+    _, found, _ = start(config, path)
+  assert f"'{prefix}' before all names" in caplog.text
+  jax.tree.map(np.testing.assert_array_equal, found, start(config, plain)[1])
+
+
+@pytest.mark.parametrize('head', ['head.fc.', 'fc.', 'module.fc.'])
+def test_a_classifier_beside_the_prefix_is_left_out(
+  head, tiny_config, tmp_path
+):
+  """As mmpretrain saves a network: backbone and head."""
+  path, arrays = tmp_path / 'a.safetensors', resnet()
+  trunk = {k: v for k, v in arrays.items() if not k.startswith('fc.')}
+  prefix = 'module.backbone.' if head.startswith('module.') else 'backbone.'
+  named = {prefix + key: value for key, value in trunk.items()}
+  save_file({**named, f'{head}weight': draw(10, 64)}, path)
+  config = heatmaps(tiny_config, path)
+  if head == 'module.fc.':
+    # 'module.' is shared, and then only 'fc.' stands beside 'backbone.'.
+    found, taken_off = torchvision.without_prefix(
+      {**named, 'module.fc.weight': draw(10, 64)}
+    )
+    assert taken_off == prefix and set(found) == set(trunk)
+  _, found, _ = start(config, path)
+  kernel = found['params']['resnet']['conv1']['kernel']
+  expected = arrays['conv1.weight'].transpose(2, 3, 1, 0)
+  np.testing.assert_array_equal(kernel, expected)
+
+
+@pytest.mark.parametrize(
+  'names',
+  [
+    ('a.layer1.0.conv1.weight', 'b.conv1.weight'),
+    ('encoder.0.weight', 'encoder.1.weight'),
+    ('weight',),
+    ('module.weight', 'weight'),
+  ],
+)
+def test_names_that_stay_unknown_are_left_as_they_are(names):
+  arrays = {name: draw(2) for name in names}
+  found, prefix = torchvision.without_prefix(arrays)
+  assert found == arrays and not prefix
 
 
 def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import pathlib
 import re
 import shutil
@@ -16,7 +17,7 @@ from places import ROOT
 
 from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
-from fld_jax.evaluation import analysis, evaluated_run, mean_images
+from fld_jax.evaluation import analysis, evaluated_run, mean_images, results
 from fld_jax.evaluation.analysis import analyse, confusion, kept_ne
 from fld_jax.metrics import normalised_error
 from fld_jax.papers import published
@@ -549,13 +550,44 @@ def test_mistakes(trained_workdir, tmp_path):
   assert not (tmp_path / 'report.html').exists()
 
 
-def test_moved_images(tmp_path):
-  evaluation = make_run(count=3).evaluation
-  evaluation.config.dataset.name = 'deepfashion'
-  evaluation.config.dataset.manual_dir = str(tmp_path / 'gone')
-  evaluation.save(tmp_path / 'run/eval/val/evaluation.npz')
-  with pytest.raises(InputError, match='run was evaluated on cannot be read'):
-    report.report([tmp_path / 'run'], tmp_path, None)
+def test_moved_images(tmp_path, caplog):
+  """Without its images a report has all but them, and says so; no folder."""
+  caplog.set_level(logging.WARNING, 'fld_jax')
+  run = make_run(count=3)
+  run.evaluation.config.dataset.name = 'deepfashion'
+  run.evaluation.config.dataset.manual_dir = str(tmp_path / 'gone')
+  run.evaluation.config.dataset.data_dir = str(tmp_path / 'nowhere')
+  place = tmp_path / 'run/eval/val'
+  run.evaluation.save(place / 'evaluation.npz')
+  results.write_evaluation(place, run.predictions, run.figures)
+  page = report.report([tmp_path / 'run'], tmp_path / 'out', None).read_text()
+  assert 'positions are shown on grey' in page
+  assert 'run was evaluated on are not here' in caplog.text
+  pictures = {path.stem for path in (tmp_path / 'out/figures').iterdir()}
+  assert pictures and 'patches' not in pictures
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['out', 'run']
+
+
+@pytest.mark.parametrize(
+  ('change', 'words'),
+  [
+    (lambda f: f.pop('stages'), 'content: .* an object with stages'),
+    (lambda f: f.clear(), 'content: .* an object with num_examples'),
+    (lambda f: f.update(norm='x'), "norm: is 'x', must be 'bbox_wh'"),
+    (lambda f: f.update(num_examples='3'), "num_examples: is '3', .* a number"),
+    (lambda f: f['ne'].update(macro=None), 'ne.macro: is None, .* a number'),
+    (lambda f: f['stages'].update(x={}), 'stages: .* an object of stage1'),
+    (lambda f: f.update(network_passes=[1]), 'network_passes: is '),
+  ],
+)
+def test_garbled_metrics(tmp_path, change, words):
+  run = make_run(count=6)
+  place = tmp_path / 'run/eval/val'
+  run.evaluation.save(place / 'evaluation.npz')
+  change(run.figures)
+  results.write_evaluation(place, run.predictions, run.figures)
+  with pytest.raises(InputError, match=f'metrics.json, {words}.*again'):
+    report.report([tmp_path / 'run'], tmp_path / 'out', None)
 
 
 def test_other_landmarks_are_not_compared(trained_workdir, monkeypatch):

@@ -1,5 +1,6 @@
 """Durations, learning rates, loss weights and optimisers by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.errors import InputError
+from fld_jax.models.efficientnet import EfficientNet
+from fld_jax.models.vgg import VGG
 from fld_jax.training import schedules
 
 
@@ -154,7 +157,7 @@ def run(**fields):
   config = defaults.stage('s').optimizer
   config.update(learning_rate=0.2, schedule='step', step_at=(0.5,))
   config.update(weight_decay=0.1, **fields)
-  transformation = schedules.optimizer(config, 2)
+  transformation = schedules.optimizer(config, 2, VGG())
   params = {k: jnp.asarray(v, jnp.float32) for k, v in PARAMS.items()}
   state = transformation.init(params)
   for grads in GRADS:
@@ -203,3 +206,38 @@ def test_adam(name):
 def test_unknown_optimizer():
   with pytest.raises(InputError, match="'lion'.*'adamw'"):
     run(name='lion')
+
+
+def test_a_trunk_is_slower_and_what_is_frozen_stays():
+  """Weight decay as well, which needs no gradient."""
+  trunk = EfficientNet(frozen=1)
+  kernel = lambda: {'kernel': jnp.full((2, 2), 3.0)}
+  params = {
+    'head': kernel(),
+    'efficientnet': {
+      name: kernel() for name in ('stem_conv', 'block0', 'block1')
+    },
+  }
+  config = defaults.stage('s').optimizer
+  config.update(name='adamw', learning_rate=0.1, schedule='constant')
+  config.update(weight_decay=0.5, trunk_rate=0.25)
+  updates = {}
+  for which in (trunk, VGG()):
+    rule = schedules.optimizer(config, 10, which)
+    grads = {
+      'head': kernel(),
+      'efficientnet': {
+        name: jax.tree.map(jnp.zeros_like, tree) if name != 'block1' else tree
+        for name, tree in params['efficientnet'].items()
+      },
+    }
+    found, _ = rule.update(grads, rule.init(params), params)
+    updates[type(which)] = found
+  plain, found = updates[VGG], updates[EfficientNet]
+  same = np.testing.assert_allclose
+  same(found['head']['kernel'], plain['head']['kernel'])
+  ours, theirs = found['efficientnet'], plain['efficientnet']
+  same(ours['block1']['kernel'], 0.25 * theirs['block1']['kernel'], rtol=1e-6)
+  for name in ('stem_conv', 'block0'):
+    assert np.any(theirs[name]['kernel'])  # by weight decay alone
+    assert not np.any(ours[name]['kernel'])

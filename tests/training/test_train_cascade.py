@@ -17,6 +17,7 @@ from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.models.resnet import ResNet
 from fld_jax.runtime.manifest import (
+  TOPOLOGY,
   compare_configs,
   read_manifest,
   write_manifest,
@@ -164,7 +165,9 @@ def test_evaluate_alone_and_on_another_split(
       (workdir / 'eval' / split / 'metrics.json').read_text()
     )
     assert written['split'] == split
-  with pytest.raises(InputError, match="no split 'nope'.*train, val"):
+  with pytest.raises(
+    InputError, match="no split 'nope'.*train with 48 images, val"
+  ):
     experiment.run(tiny_config(), workdir, mode='evaluate', splits=('nope',))
 
 
@@ -214,7 +217,8 @@ def test_other_data_are_refused(finished, tiny_config, synthetic_builder):
   """The config may be the same and the files of the data changed."""
   workdir, _ = finished
   folder = workdir.parent / 'other_data'
-  write_manifest(folder, tiny_config(), 'older/data', {}, {})
+  whole = resolve(tiny_config()).whole
+  write_manifest(folder, tiny_config(), whole, 'older/data', TOPOLOGY, {})
   parallel = Parallel('shard_map')
   with pytest.raises(InputError, match='trained on older/data'):
     train_cascade.train_cascade(
@@ -236,7 +240,12 @@ def test_evaluate_without_a_finished_cascade(finished, tiny_config, tmp_path):
   manifest = read_manifest(workdir)
   del manifest['stages']['stage3']
   write_manifest(
-    tmp_path, tiny_config(), manifest['data'], {}, manifest['stages']
+    tmp_path,
+    tiny_config(),
+    manifest['landmarks'],
+    manifest['data'],
+    TOPOLOGY,
+    manifest['stages'],
   )
   with pytest.raises(InputError, match="no finished stage 'stage3'.*train"):
     experiment.run(tiny_config(), tmp_path, mode='evaluate', splits=('test',))
@@ -455,11 +464,11 @@ def test_a_run_from_before_there_were_backbones(
     ('position_constraint.space', 'cm', "'cm', valid .* 'input_px'"),
     ('position_constraint.mask', 'all', "'all', valid .* 'visible'"),
     ('heatmap.decoder', 'max', "'max', valid .* 'dark'"),
-    ('heatmap.sigma', 0.0, 'sigma is 0.0, it must be above 0'),
+    ('heatmap.sigma', 0.0, 'sigma is 0.0, must be a number from 1e-06'),
     ('stages.2.landmark_loss', 'l3', "'l3', valid .* 'l1'"),
     ('model.name', 'fpn', "num_clusters is 4, but .* 'fpn' has no"),
     ('position_constraint.partition', 'half', "'half', valid .*'skeleton'"),
-    ('position_constraint.k', 0, 'k is 0, it must be at least 1'),
+    ('position_constraint.k', 0, 'k is 0, must be a whole number from 1'),
   ],
 )
 def test_refused_before_any_training(tiny_config, field, value, message):

@@ -93,7 +93,7 @@ class Setup:
     self.previous = tuple(
       random_variables(model, SIZE, 7) for model in self.before
     )
-    optimizer = optimizer or schedules.optimizer(stage.optimizer, STEPS)
+    optimizer = optimizer or schedules.optimizer(stage.optimizer, STEPS, VGG())
     variables = random_variables(self.model, SIZE, 1)
     self.state = train_step.TrainState.create(variables, optimizer)
     self.of_share = train_step.make_train_step(
@@ -445,3 +445,55 @@ def test_estimate_noise(config, clusters):
   # Each from about 64 x 8 coordinates.
   np.testing.assert_allclose(variance, 0.09, atol=0.03)
   assert len(set(variance)) == 8, 'the same noise at each step'
+
+
+def test_average_of_weights(config, clusters):
+  """Against a loop over the steps without averaging."""
+  decay, count = 0.6, 4
+  batches = [make_batch(seed) for seed in range(count)]
+  model = make_model(use_estimate=False)
+  first = random_variables(model, SIZE, 0)
+  optimizer = optax.sgd(0.1)
+  towards = Objective.of(config, resolve(config), 0)
+  parallel = Parallel('shard_map')
+
+  def run(average):
+    step = train_step.on_devices(
+      train_step.make_train_step(
+        model,
+        (),
+        resolve(config).forward,
+        towards,
+        constant_weights,
+        optimizer,
+        seed=0,
+        average=average,
+      ),
+      parallel,
+    )
+    state = parallel.replicate(
+      train_step.TrainState.create(first, optimizer, average)
+    )
+    states = []
+    for batch in batches:
+      state, _ = step(
+        state,
+        parallel.replicate(()),
+        parallel.replicate(clusters),
+        parallel.shard(batch),
+      )
+      states.append(jax.device_get(parallel.unreplicate(state)))
+    return states
+
+  plain, averaged = run(0.0), run(decay)
+  expected = first
+  for number, (one, other) in enumerate(zip(plain, averaged, strict=True)):
+    kept = min(decay, (1 + number) / (10 + number))
+    expected = jax.tree.map(
+      lambda a, b, kept=kept: kept * np.asarray(a) + (1 - kept) * np.asarray(b),
+      expected,
+      one.variables,
+    )
+    same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    jax.tree.map(same, other.variables, expected)
+    jax.tree.map(same, other.opt_state['training'], one.variables)

@@ -1,0 +1,97 @@
+"""The landmark detector that we recommend: a light network from ImageNet.
+
+  python -m fld_jax.main --workdir=W \
+    --config=configs/detector.py:dataset=deepfashion,size=small \
+    --config.dataset.manual_dir=FOLDER
+
+It stands on EfficientNet-Lite0 with weights for ImageNet, brings its maps
+together at stride 4 and trains the soft-argmax of heatmaps (Sun et al., ECCV
+2018) together with the heatmaps themselves.
+
+Arguments after the colon:
+  dataset  a name of docs/datasets.md; without it synthetic, rendered garments
+           that need no files. A wrong name is answered with the valid ones.
+  size     small, medium or large: crops of 96, 128 and 224 pixels
+  backbone  efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, or
+           another trunk
+  pretrained  imagenet: weights of a package (docs/installation.md); none; a
+           file of torchvision's weights of the backbone; or a run's folder
+"""
+
+from ml_collections import ConfigDict
+
+from fld_jax import defaults
+from fld_jax.config import parse_arg
+from fld_jax.datasets.catalog import DATASETS
+
+# Side of the crops, epochs, and blocks of the trunk that keep their weights.
+SIZES = {
+  'small': (96, 20.0, 0),
+  'medium': (128, 24.0, 0),
+  'large': (224, 60.0, 0),
+}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """Makes the config of the detector, a cascade of one stage.
+
+  Args:
+    arg: The arguments after the file's colon, 'key=value,key=value'; None for
+      the defaults.
+
+  Returns:
+    The locked config.
+
+  Raises:
+    InputError: If an argument is not valid.
+  """
+  arg = parse_arg(
+    arg,
+    dataset=tuple(DATASETS),
+    size=tuple(SIZES),
+    backbone='efficientnet_lite0',
+    pretrained='imagenet',
+  )
+  config = defaults.base(arg['dataset'])
+  side, epochs, frozen = SIZES[arg['size']]
+  config.batch_size = 32
+  config.input.size = side
+  config.input.crop = 'bbox_wh'
+  config.input.margin = 0.075
+  config.input.std = (58.4, 57.1, 57.4)
+  config.input.num_threads = 2
+  config.model = ConfigDict(
+    {'name': 'top_down', 'channels': 64, 'dtype': 'float32'}
+  )
+  defaults.set_backbone(config, arg['backbone'])
+  if frozen:
+    config.model.trunk.frozen = frozen
+  config.flip_test = True
+  config.augment.scale = 0.05
+  config.augment.shift = 0.01
+  config.augment.rotation = 15.0
+  config.augment.colour = 0.4
+  config.augment.surroundings = True
+  config.heatmap.decoder = 'soft_argmax'
+  config.heatmap.sigma = min(2.0, 1 + side / 128)
+  stage = defaults.stage('stage1')
+  stage.pseudo_label.num_clusters = 0
+  stage.weights.pseudo_label = stage.weights.visibility = 0.0
+  stage.weights.heatmaps = 100.0
+  stage.landmark_loss = 'l1'
+  stage.weight_schedule = 'constant'
+  stage.average = 0.999
+  stage.train_steps = stage.eval_steps = 0
+  stage.train_epochs, stage.eval_epochs = epochs, 2.0
+  stage.optimizer.name = 'adamw'
+  stage.optimizer.schedule = 'cosine'
+  stage.optimizer.learning_rate = 1e-3
+  stage.optimizer.trunk_rate = 0.3 if arg['pretrained'] != 'none' else 1.0
+  stage.optimizer.warmup = 0.1
+  stage.optimizer.weight_decay = 0.01
+  stage.optimizer.clip_norm = 5.0
+  config.stages = (stage,)
+  if arg['pretrained'] != 'none':
+    defaults.start_pretrained(config, arg['pretrained'])
+  config.lock()
+  return config

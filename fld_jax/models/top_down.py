@@ -1,0 +1,65 @@
+"""A light decoder that brings a trunk's maps together at stride 4.
+
+As in a feature pyramid (Lin et al., CVPR 2017), but with few channels, one
+convolution a level and one output: nearly all the computation is the trunk's.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.image import resize
+from jaxtyping import Array
+
+from fld_jax.models.efficientnet import EfficientNet
+from fld_jax.models.layers import BatchNorm, Conv, heatmap_head, relu
+from fld_jax.models.trunk import Trunk, feature_maps
+
+
+class TopDown(nn.Module):
+  """Heatmaps at stride 4, made from the maps c5 down to c2.
+
+  Attributes:
+    num_landmarks: N, how many landmarks there are.
+    backbone: The trunk, with maps c2 to c5.
+    channels: Channels of the decoder.
+    dtype: The type of the computation; heatmaps and all parameters are float32.
+  """
+
+  num_landmarks: int = 8
+  backbone: Trunk = EfficientNet()
+  channels: int = 64
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, batch: dict[str, Array], train: bool) -> dict[str, Array]:
+    """Runs the network.
+
+    Args:
+      batch: `image`, (B, S, S, 3) normalised float, S a multiple of 4.
+      train: Whether normalisation uses the batch's own statistics.
+
+    Returns:
+      `heatmaps`, (B, S / 4, S / 4, N), of any range.
+
+    Raises:
+      InputError: The trunk lacks one of the maps, or S is no multiple of 32.
+    """
+    levels = (5, 4, 3, 2)
+    maps = feature_maps(
+      self, batch['image'], train, tuple(f'c{level}' for level in levels)
+    )
+    lateral = lambda x, level: Conv(
+      self.channels, (1, 1), dtype=self.dtype, name=f'lateral{level}'
+    )(x)
+    x = lateral(maps[0], 5)
+    for level, finer in zip(levels[1:], maps[1:], strict=True):
+      b, h, w, _ = finer.shape
+      x = resize(x, (b, h, w, self.channels), 'bilinear')
+      x = Conv(
+        self.channels,
+        (3, 3),
+        use_bias=False,
+        dtype=self.dtype,
+        name=f'smooth{level}',
+      )(x + lateral(finer, level))
+      x = relu(BatchNorm(self.dtype, name=f'bn{level}')(x, train))
+    return {'heatmaps': heatmap_head(x, self.num_landmarks)}

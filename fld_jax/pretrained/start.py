@@ -1,0 +1,77 @@
+"""What networks with random weights start from instead: a file or a run."""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from fld_jax import defaults
+from fld_jax.cascade.forward import Variables
+from fld_jax.cascade.setup import Setup
+from fld_jax.errors import InputError
+from fld_jax.pretrained import imagenet, own_run, torchvision
+
+
+def start_network(
+  variables: Variables,
+  config: ConfigDict,
+  setup: Setup,
+  index: int,
+  network: str,
+) -> tuple[Variables, str]:
+  """Fills a network's variables from `config.pretrained`.
+
+  Args:
+    variables: The network's fresh variables; anything with shapes if only the
+      fit is of interest.
+    config: This run's config.
+    setup: What it resolves to.
+    index: Which of `config.stages` the network is of.
+    network: Its name in the stage: 'all', 'easy' or 'hard'.
+
+  Returns:
+    The variables, and what was taken and what was not, in words.
+
+  Raises:
+    InputError: See `own_run.start_from_run`, `imagenet.start_trunk` and
+      `torchvision.start_trunk`.
+  """
+  if config.pretrained == 'imagenet':
+    return imagenet.start_trunk(variables, config.model.backbone)
+  path = pathlib.Path(config.pretrained).expanduser()
+  if path.is_dir():
+    return own_run.start_from_run(
+      path, variables, config, setup, index, network
+    )
+  variables, left_out = torchvision.start_trunk(
+    path, variables, config.model.name
+  )
+  left_out = [key for key in left_out if not key.endswith('tracked')]
+  names = ', '.join(left_out) or 'nothing'
+  return variables, f'starts from {path}, of which it leaves out {names}'
+
+
+def check_normalisation(config: ConfigDict) -> None:
+  """Refuses a normalisation of images that is not that of the weights.
+
+  Args:
+    config: The run's config.
+
+  Raises:
+    InputError: If mean or standard deviation differ, or a folder is no run.
+  """
+  path = pathlib.Path(config.pretrained).expanduser()
+  valid = {'mean': defaults.IMAGENET_MEAN, 'std': defaults.IMAGENET_STD}
+  if config.pretrained == 'imagenet':
+    imagenet.find(config.model.backbone)
+    mean, std = defaults.PACKAGED_INPUT[config.model.backbone]
+    valid = {'mean': mean, 'std': std}
+  elif path.is_dir():
+    saved, _ = defaults.find_run(path)
+    valid = {field: tuple(saved['config']['input'][field]) for field in valid}
+  for field, numbers in valid.items():
+    if tuple(config.input[field]) != numbers:
+      raise InputError(
+        f'config.input.{field} is {tuple(config.input[field])}, and the '
+        f'weights {path} want {numbers}: give them as pretrained={path} behind '
+        "the config file's colon, which sets it"
+      )
