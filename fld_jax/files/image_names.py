@@ -93,8 +93,9 @@ class ImageNames:
 def _forms(name: str) -> Iterator[str]:
   """A name as it is, and as other systems and tools write it."""
   yield name
-  for form in dict.fromkeys(
-    (name, file_names.decoded(name), urllib.parse.unquote(name))
-  ):
+  plain = urllib.parse.unquote(name)
+  # Of Label Studio's local storage, /data/local-files/?d=NAME.
+  stored = plain.rpartition('?d=')[2]
+  for form in dict.fromkeys((name, file_names.decoded(name), plain, stored)):
     yield posixpath.normpath(form)
     yield posixpath.normpath(form.replace('\\', '/'))

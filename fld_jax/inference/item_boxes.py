@@ -396,7 +396,9 @@ def for_images(
 def _forms(name: str):
   """A name as it is, and as other systems and tools write it."""
   yield name
-  for form in (name, urllib.parse.unquote(name)):
+  plain = urllib.parse.unquote(name)
+  # Of Label Studio's local storage, /data/local-files/?d=NAME.
+  for form in (name, plain, plain.rpartition('?d=')[2]):
     yield posixpath.normpath(form)
     yield posixpath.normpath(form.replace('\\', '/'))
 

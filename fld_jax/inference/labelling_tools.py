@@ -103,7 +103,7 @@ def label_studio_task(
         entry['meta'] = {'text': ['occluded or unsure']}
       result.append(entry)
   return {
-    'data': {IMAGE: prefix + urllib.parse.quote(image['file_name'])},
+    'data': {IMAGE: _address(image['file_name'], prefix)},
     'predictions': [
       {
         'model_version': model,
@@ -112,6 +112,18 @@ def label_studio_task(
       }
     ],
   }
+
+
+def _address(name: str, prefix: str) -> str:
+  """The address of an image, which the export of Label Studio has as its name.
+
+  Args:
+    name: The image's name.
+    prefix: What stands before any other name.
+  """
+  if name.startswith(('/data/', prefix)) or '://' in name:
+    return name
+  return prefix + urllib.parse.quote(name)
 
 
 def label_studio_config(categories: Sequence[dict]) -> bytes:

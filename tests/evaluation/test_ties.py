@@ -442,6 +442,8 @@ def test_largest_overlap(seed):
     ('./img/a/05000.jpg', [0]),
     ('img\\a\\05000.jpg', [0]),
     ('img/a%2F05000.jpg', [0]),
+    ('/data/local-files/?d=img/a/05000.jpg', [0]),
+    ('/data/local-files/?d=07.jpg', [2]),
     ('/home/u/img/a/05000.jpg', [0]),
     ('a/05000.jpg', [0]),
     ('05000.jpg', [0, 1]),

@@ -206,3 +206,24 @@ def test_the_command_line(trained_workdir, tool):
   (prediction,) = first['predictions']
   assert prediction['model_version'] == trained_workdir.name
   assert not (root / 'out/cvat.json').exists()
+
+
+@pytest.mark.parametrize(
+  'form',
+  [
+    '/data/local-files/?d=photo%20{}.jpg',
+    '/data/local-files/?d=set/photo%20{}.jpg',
+    '/data/upload/7/photo%20{}.jpg',
+    'http://host/photo%20{}.jpg',
+  ],
+)
+def test_addresses_of_label_studio(trained_workdir, tool, form):
+  """Its export names images by addresses, which its tasks then have again."""
+  root, data = tool
+  for i, image in enumerate(data['images']):
+    image['file_name'] = form.format(i)
+  found = predict(trained_workdir, root, data, tools=('label_studio',))
+  assert found['num_items'] == 7
+  tasks = json.loads((root / 'out/label_studio.json').read_text())
+  addresses = [task['data']['image'] for task in tasks]
+  assert addresses == [form.format(i) for i in range(4)]
