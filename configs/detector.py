@@ -83,6 +83,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   stage.average = 0.999
   stage.train_steps = stage.eval_steps = 0
   stage.train_epochs, stage.eval_epochs = epochs, 2.0
+  stage.min_steps = 800
   stage.optimizer.name = 'adamw'
   stage.optimizer.schedule = 'cosine'
   stage.optimizer.learning_rate = 1e-3

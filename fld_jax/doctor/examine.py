@@ -187,7 +187,7 @@ def examine(config_dataset: ConfigDict, directory: str | os.PathLike) -> dict:
         directory,
         index.spread(NUM_PICTURES),
         found['near_duplicates']['pairs'],
-        tally.landmarks.names,
+        tally.landmarks,
       )
   print(f'Written to {directory}', flush=True)
   return found

@@ -34,8 +34,9 @@ from fld_jax.files import coco, file_names
 from fld_jax.files.image_names import ImageNames
 from fld_jax.files.json_files import ListWriter
 from fld_jax.inference.landmarks import Landmarks
+from fld_jax.visualization import drawing
 
-UNSURE = 0.3  # a lower confidence makes v 1
+UNSURE = drawing.UNSURE  # a lower confidence makes v 1, and is drawn faintly
 # A landmark may lie so far outside of the image and still be at its edge.
 EDGE = 0.02  # of the image's longer side
 UNKNOWN = 'unknown'  # the name of the category of items whose type is not known

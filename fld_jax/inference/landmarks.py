@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -10,7 +9,9 @@ from fld_jax import schema
 from fld_jax.inference import photos
 from fld_jax.visualization import drawing
 
-MAX_OVERLAY_SIDE = 1024  # pixels of an overlay's longer side
+# Pixels of an overlay's longer side, and of its smallest item's as far as the
+# most allows.
+MIN_OVERLAY_SIDE, MAX_OVERLAY_SIDE, ITEM_SIDE = 512, 1024, 384
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,7 +19,7 @@ class Landmarks:
   """The N landmarks of one item, in pixels of its image.
 
   Attributes:
-    names: The names of the N landmarks.
+    landmark_set: The N landmarks, which have names, pairs and a skeleton.
     box: (4,) x1, y1, x2, y2 of the item.
     positions: (N, 2) float64 x, y from the top-left corner of the image; they
       may be outside of the image.
@@ -40,7 +41,7 @@ class Landmarks:
       known.
   """
 
-  names: tuple[str, ...]
+  landmark_set: schema.LandmarkSet
   box: np.ndarray
   positions: np.ndarray
   present: np.ndarray
@@ -61,6 +62,21 @@ class Landmarks:
       codes = np.argmax(self.visibility_probs, axis=-1)
     return np.where(self.present, codes, schema.ABSENT)
 
+  @property
+  def names(self) -> tuple[str, ...]:
+    """The names of the N landmarks."""
+    return self.landmark_set.names
+
+  @property
+  def marks(self) -> drawing.Marks:
+    """What pictures show of the item."""
+    return drawing.Marks(
+      self.codes,
+      estimate=self.positions,
+      confidence=self.confidence,
+      box=self.box,
+    )
+
   def is_finite(self) -> bool:
     """Whether all that the networks gave is a number."""
     given = [self.positions, self.confidence, *self.stages.values()]
@@ -78,7 +94,7 @@ class Landmarks:
         an (H, W, 3) uint8 RGB array.
 
     Returns:
-      A new RGB image, its longer side at most MAX_OVERLAY_SIDE pixels.
+      A new RGB image, see `overlay`.
 
     Raises:
       InputError: The photo cannot be read.
@@ -94,23 +110,15 @@ def overlay(image: np.ndarray, found: list[Landmarks]) -> np.ndarray:
     found: The landmarks of each item.
 
   Returns:
-    (H', W', 3) uint8 RGB, the longer side at most MAX_OVERLAY_SIDE pixels.
+    (H', W', 3) uint8 RGB: the image, its longer side from MIN_OVERLAY_SIDE to
+    MAX_OVERLAY_SIDE pixels, and below it, if the names find no room, their key.
   """
-  size = np.array(image.shape[1::-1])
-  scale = min(1, MAX_OVERLAY_SIDE / max(size))
-  small = np.maximum(np.round(size * scale), 1).astype(int)
-  if scale < 1:
-    image = cv2.resize(
-      image, tuple(map(int, small)), interpolation=cv2.INTER_AREA
-    )
-  image = np.ascontiguousarray(image).copy()
-  for item in found:
-    x1, y1, x2, y2 = np.round(item.box * np.tile(small / size, 2)).astype(int)
-    last = small - 1
-    corner = (int(max(x1, 0)), int(max(y1, 0)))
-    end = (int(min(x2, last[0])), int(min(y2, last[1])))
-    cv2.rectangle(image, corner, end, drawing.WHITE, 1)
-    image = drawing.draw_landmarks(
-      image, item.positions * small / size, item.codes, names=item.names
-    )
-  return image
+  picture, scale = drawing.enlarged(
+    image,
+    [item.box for item in found],
+    least=MIN_OVERLAY_SIDE,
+    most=MAX_OVERLAY_SIDE,
+    item=ITEM_SIDE,
+  )
+  marks = [item.marks.moved(scale, (0, 0)) for item in found]
+  return drawing.labelled(picture, marks, found[0].landmark_set)

@@ -6,6 +6,8 @@
   DIR/label_studio.json, label_studio.xml, cvat.json
                          to start from in these tools; if asked for
   DIR/overlays/NAME      the landmarks drawn on the images
+  DIR/overlays/contact_sheet.png
+                         some of the items on one sheet, the least sure first
   DIR/failures.csv       items that could not be used, and why; if there are any
 
 Positions are x, y in pixels of the images as viewers show them (EXIF rotation
@@ -28,16 +30,21 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
-from fld_jax import schema
 from fld_jax.errors import InputError, Unwritable
 from fld_jax.files import atomic, file_names
 from fld_jax.files.images import read
-from fld_jax.inference import item_boxes, photos, result_files
+from fld_jax.inference import (
+  item_boxes,
+  photos,
+  prediction_sheet,
+  result_files,
+)
 from fld_jax.inference.coco_output import Export
 from fld_jax.inference.landmarks import Landmarks, overlay
 from fld_jax.inference.predictor import Predictor
 from fld_jax.inference.result_files import Formats, ResultFiles
 from fld_jax.inference.unfinished import NAME, Unfinished, item_keys
+from fld_jax.schema import LandmarkSet
 
 THREADS = 8  # threads that draw overlays
 MAX_PRINTED_FAILURES = 5  # all of them are in failures.csv
@@ -117,11 +124,21 @@ def predict_files(
     work = saved(Unfinished(output, about, items, keys))
     _say_what_is_there(work, len(items))
     _predict(predictor, work, found.root, names, items, output, overlays)
-    landmarks = predictor.landmark_set
+    sheet = prediction_sheet.PredictionSheet()
     failed, notes = _assemble(
-      output, work, names, items, landmarks, export, formats
+      output,
+      work,
+      found.root,
+      names,
+      items,
+      predictor.landmark_set,
+      export,
+      formats,
+      sheet,
     )
     failures += failed
+    if overlays:
+      prediction_sheet.write(sheet, output / photos.OVERLAYS)
     _write_failures(output, failures)
     work.remove()
   _print_summary(output, len(items), len(failed), failures, overlays)
@@ -283,38 +300,43 @@ def _predict(
 def _assemble(
   output: pathlib.Path,
   work: Unfinished,
+  root: pathlib.Path,
   names: Sequence[str],
   items: Sequence[item_boxes.Item],
-  landmarks: schema.LandmarkSet,
+  landmark_set: LandmarkSet,
   export: Export | None,
   formats: Formats,
+  sheet: prediction_sheet.PredictionSheet,
 ) -> tuple[list[tuple[str, str]], list[str]]:
   """Writes the files of results in the order of the items.
 
   Args:
-    output: The folder.
-    work: The results.
-    names: The name of each item's image below the folder of photos.
+    output: The folder of the files.
+    work: The results of all items.
+    root: The folder of the photos.
+    names: The name of each item's photo below it.
     items: The items.
-    landmarks: The landmark set of the run.
+    landmark_set: The N landmarks.
     export: The COCO file that the boxes come from; None if they come from
       elsewhere.
     formats: What is written.
+    sheet: The sheet, which every result is added to.
 
   Returns:
     (image, reason) of each item without a result; and sentences about what the
     files do not hold.
   """
   failures = []
-  with ResultFiles(output, landmarks, export, formats) as files:
+  with ResultFiles(output, landmark_set, export, formats) as files:
     for name, group in itertools.groupby(range(len(items)), names.__getitem__):
       on_image = []
       for i in group:
-        found = work.read(i, landmarks.names)
+        found = work.read(i, landmark_set)
         if isinstance(found, str):
           failures.append((items[i].image, found))
         else:
           on_image.append((items[i], found))
+          sheet.add(root / name, items[i].image, found)
       files.write(name, on_image)
     notes = files.finish()
   return failures, notes
@@ -336,7 +358,11 @@ def _print_summary(
   if failures:
     print(f'Failures: {output}/failures.csv')
   if overlays:
-    print(f'Overlays: {output}/{photos.OVERLAYS}', flush=True)
+    print(
+      f'Overlays: {output}/{photos.OVERLAYS}, some of them on '
+      f'{photos.OVERLAYS}/{prediction_sheet.NAME}',
+      flush=True,
+    )
 
 
 def _write_failures(

@@ -221,7 +221,7 @@ class Predictor:
       kind = int(predictions.clothes_type[i])
       present = np.isin(every, slots.get(kind, every))
       found = Landmarks(
-        names=self.landmark_set.names,
+        landmark_set=self.landmark_set,
         box=predictions.boxes[i].astype(np.float64),
         positions=predictions.estimates[final][i],
         present=present,

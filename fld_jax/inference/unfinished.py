@@ -26,6 +26,7 @@ import numpy as np
 from fld_jax.errors import printable
 from fld_jax.inference.item_boxes import Item
 from fld_jax.inference.landmarks import Landmarks
+from fld_jax.schema import LandmarkSet
 
 NAME = 'predictions.partial.jsonl'
 FORMAT = 2  # of the file; one of another format counts for nothing
@@ -157,18 +158,18 @@ class Unfinished:
     starts = np.cumsum([place, *map(len, encoded)])
     return starts[:-1].tolist()
 
-  def read(self, i: int, names: tuple[str, ...]) -> Landmarks | str:
+  def read(self, i: int, landmark_set: LandmarkSet) -> Landmarks | str:
     """The result of an item, or the reason why it has none.
 
     Args:
       i: The item's index; it must have a line.
-      names: The landmarks' names.
+      landmark_set: The N landmarks.
     """
     self._file.seek(int(self._places[i]))
     entry = json.loads(self._file.readline())
     if 'failure' in entry:
       return entry['failure']
-    return _from_json(entry['found'], names)
+    return _from_json(entry['found'], landmark_set)
 
   def remove(self) -> None:
     """Removes the file: all of it stands elsewhere."""
@@ -255,11 +256,11 @@ def _to_json(found: Landmarks) -> dict[str, Any]:
   return {name: plain(getattr(found, name)) for name in sorted(_FIELDS)}
 
 
-def _from_json(entry: dict[str, Any], names: tuple[str, ...]) -> Landmarks:
+def _from_json(entry: dict[str, Any], landmark_set: LandmarkSet) -> Landmarks:
   """The landmarks that `_to_json` made an object of, without their stages."""
   probs = entry['visibility_probs']
   return Landmarks(
-    names=names,
+    landmark_set=landmark_set,
     box=np.array(entry['box']),
     positions=np.array(entry['positions']).reshape(-1, 2),
     present=np.array(entry['present'], bool),

@@ -86,13 +86,7 @@ def _patches_caption(facts: Facts) -> str:
 def _clusters_caption(facts: Facts, run: RunFacts, stage: str) -> str:
   """The caption of a stage's clusters, which says what is drawn on them."""
   space = run.run.stage_config(stage).pseudo_label.space
-  drawn = {
-    'absolute': 'dots: the centre, positions of the landmarks',
-    'offset': 'the centre, errors of the stage before: from where it puts '
-    'each landmark to the dot, its mean place',
-    'context_offset': 'the centre, errors of the stage before that come '
-    'together: along the lines, one way or the other',
-  }[space]
+  drawn = pictures.DRAWN[space]
   return f'Pseudo-labels of {stage}, space {space}; {drawn}.'
 
 

@@ -10,9 +10,19 @@ from PIL import Image
 from fld_jax import schema
 from fld_jax.evaluation.facts import Example, Facts, RunFacts
 from fld_jax.evaluation.text_tables import words
-from fld_jax.visualization import drawing
+from fld_jax.visualization import drawing, sheets
 
 HEIGHT, WIDTH, QUALITY = 200, 240, 78  # of a thumbnail: pixels, JPEG
+# What people call the codes of DeepFashion, below an image; a normal pose is
+# not worth a word.
+PLAIN_TYPES = {'upper': 'top', 'lower': 'trousers or skirt', 'full': 'dress'}
+PLAIN_VARIATIONS = {
+  'normal_pose': '',
+  'medium_pose': 'unusual pose',
+  'large_pose': 'extreme pose',
+  'medium_zoom_in': 'near',
+  'large_zoom_in': 'close-up',
+}
 
 
 def gallery(facts: Facts) -> dict:
@@ -29,9 +39,21 @@ def gallery(facts: Facts) -> dict:
   return {
     'landmarks': [words(name) for name in landmarks.names],
     'sides': list(landmarks.sides),
+    'skeleton': [
+      [landmarks.names.index(name) for name in pair]
+      for pair in landmarks.skeleton
+    ],
     'types': {str(code): name for code, name in landmarks.types.items()},
+    'plain_types': {
+      str(code): PLAIN_TYPES.get(name, words(name))
+      for code, name in landmarks.types.items()
+    },
     'variations': {
       str(code): words(name) for code, name in schema.VARIATIONS.items()
+    },
+    'plain_variations': {
+      str(code): PLAIN_VARIATIONS[name]
+      for code, name in schema.VARIATIONS.items()
     },
     'visibility': list(schema.VISIBILITY_NAMES),
     'runs': [
@@ -54,7 +76,7 @@ def _image(facts: Facts, example: Example) -> dict:
     if row is not None
   )
   predictions = run.predictions
-  thumbnail, corner, scale = drawing.cut_out(
+  thumbnail, corner, scale = sheets.cut_out(
     run.image(row), predictions.boxes[row], height=HEIGHT, width=WIDTH
   )
   to_thumbnail = lambda points: np.round((points - corner) * scale, 1)
@@ -66,6 +88,7 @@ def _image(facts: Facts, example: Example) -> dict:
     'src': _data_uri(thumbnail),
     'width': thumbnail.shape[1],
     'height': thumbnail.shape[0],
+    'box': to_thumbnail(predictions.boxes[row].reshape(2, 2)).ravel().tolist(),
     'type': int(predictions.clothes_type[row]),
     'variation': int(predictions.variation[row]),
     'visibility': codes.tolist(),
@@ -102,10 +125,26 @@ def _of_run(
       clip(to_thumbnail(predictions.estimates[stage][row])).tolist()
       for stage in run.stages
     ],
+    'unsure': [_unsure(run, row, stage) for stage in run.stages],
     'errors': [_percent(run.errors[stage][row]) for stage in run.stages],
     'exchanged': [bool(run.exchanged[stage][row]) for stage in run.stages],
     'ne': [_percent(run.image_errors[stage][[row]])[0] for stage in run.stages],
   }
+
+
+def _unsure(run: RunFacts, row: int, stage: str) -> list[bool]:
+  """Which landmarks of an image a stage is unsure of.
+
+  Args:
+    run: The run's facts.
+    row: The image's row in this run.
+    stage: The stage's name.
+
+  Returns:
+    N bools; [] if the stage has no confidence.
+  """
+  found = run.run.predictions.confidences.get(stage)
+  return [] if found is None else (found[row] < drawing.UNSURE).tolist()
 
 
 def _percent(values: np.ndarray) -> list[float | None]:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from fld_jax.report import table as report_table
 from fld_jax.report.table import Table
-from fld_jax.visualization.drawing import SIDE_COLOURS
+from fld_jax.visualization.drawing import SIDE_COLOURS, UNSURE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,9 @@ def page(content: Content) -> str:
     The whole HTML file, with nothing that it would have to fetch.
   """
   template = _environment().get_template('page.html')
-  return template.render(content=content, side_colours=SIDE_COLOURS)
+  return template.render(
+    content=content, side_colours=SIDE_COLOURS, unsure=UNSURE
+  )
 
 
 def table_html(table: Table) -> str:

@@ -1,21 +1,40 @@
 """Plots of the evaluated data: what there is, and where landmarks lie."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 
 from fld_jax import schema
 from fld_jax.evaluation.facts import Facts
 from fld_jax.evaluation.text_tables import words
-from fld_jax.visualization.drawing import COLOURS, SIDE_COLOURS
+from fld_jax.visualization.drawing import SIDE_COLOURS
+
+# Of visible, occluded, truncated; the colours of sides mean something else.
+STATE_COLOURS = ('#c3c9d2', '#1d232c', '#CC79A7')
 
 
-def plot_data(facts: Facts) -> Figure:
-  """Shares of types, variations and visibility states (DFA, Figure 2 c)."""
+def plot_data(facts: Facts) -> Figure | None:
+  """Shares of types, variations and visibility states (DFA, Figure 2 c).
+
+  A panel that says nothing is left out: one group, or all visible. None if that
+  leaves no panel.
+  """
   data, names = facts.data, facts.landmarks.names
-  figure = Figure(figsize=(10, 1.2 + 0.26 * max(6, len(names))))
-  panels = figure.subplots(1, len(data.groups) + 1, squeeze=False)[0]
-  for axes, (group, counts) in zip(panels, data.groups.items(), strict=False):
+  groups = {
+    group: counts
+    for group, counts in data.groups.items()
+    if sum(map(bool, counts.values())) > 1
+  }
+  has_states = bool(data.states[:, 1:].any())
+  count = len(groups) + has_states
+  if not count:
+    return None
+  figure = Figure(
+    figsize=(10 if count > 1 else 6, 1.2 + 0.26 * max(6, len(names)))
+  )
+  panels = figure.subplots(1, count, squeeze=False)[0]
+  for axes, (group, counts) in zip(panels, groups.items(), strict=False):
     shares = [100 * (count / data.total) for count in counts.values()]
     bars = axes.barh([words(name) for name in counts], shares)
     axes.bar_label(bars, fmt='%.1f', padding=3)
@@ -23,8 +42,16 @@ def plot_data(facts: Facts) -> Figure:
     axes.margins(x=0.18)
     axes.grid(axis='y', visible=False)
     axes.invert_yaxis()
-  axes, left = panels[-1], np.zeros(len(names))
-  for code, colour in enumerate((COLOURS[2], COLOURS[4], COLOURS[3])):
+  if has_states:
+    _plot_states(panels[-1], facts)
+  return figure
+
+
+def _plot_states(axes: Axes, facts: Facts) -> None:
+  """Draws the shares of the visibility states of each landmark."""
+  data, names = facts.data, facts.landmarks.names
+  left = np.zeros(len(names))
+  for code, colour in enumerate(STATE_COLOURS):
     share = 100 * data.states[:, code] / np.maximum(1, data.present)
     label = schema.VISIBILITY_NAMES[code]
     axes.barh(
@@ -35,7 +62,6 @@ def plot_data(facts: Facts) -> Figure:
   axes.grid(axis='y', visible=False)
   axes.invert_yaxis()
   axes.legend(loc='lower center', bbox_to_anchor=(0.5, 1.08), ncols=3)
-  return figure
 
 
 def plot_places(facts: Facts) -> Figure:

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from fld_jax import schema
 from fld_jax.evaluation.facts import (
@@ -18,7 +19,7 @@ from fld_jax.metrics import normalised_error
 from fld_jax.visualization import curves
 from fld_jax.visualization.drawing import COLOURS
 
-GREY = '#8a8f98'
+GREY, INK = '#8a8f98', '#1d232c'
 STYLE = {
   'axes.axisbelow': True,
   'axes.edgecolor': '#b6bcc6',
@@ -83,7 +84,11 @@ def plot_landmarks(facts: Facts) -> Figure | None:
       axes.barh(y, mean, step * 0.82, color=colour, alpha=0.85, **once)
       axes.plot([mean, high], [y, y], '-', color=colour, linewidth=1)
       axes.plot([high] * 2, [y - step / 4, y + step / 4], '-', color=colour)
-      axes.plot(median, y, '|', color='white', markersize=7, markeredgewidth=2)
+      # Its rim is seen on the bar as well as beyond it.
+      (line,) = axes.plot(
+        median, y, '|', color='white', markersize=7, markeredgewidth=2
+      )
+      line.set_path_effects([withStroke(linewidth=3.6, foreground=INK)])
   if not axes.patches:
     return None
   _mark_published(axes, facts.first.published)
@@ -94,7 +99,8 @@ def plot_landmarks(facts: Facts) -> Figure | None:
   )
   axes.grid(axis='y', visible=False)
   axes.set_ylim(len(names) - 0.4, -0.6)
-  figure.legend(loc='outside upper left', ncols=2)
+  if len(axes.get_legend_handles_labels()[1]) > 1:
+    figure.legend(loc='outside upper left', ncols=2)
   return figure
 
 
@@ -160,8 +166,9 @@ def plot_groups(facts: Facts) -> Figure | None:
     )
     axes.grid(axis='x', visible=False)
   panels[0].set_ylabel('macro NE (%)')
-  handles = panels[0].get_legend_handles_labels()
-  figure.legend(*handles, loc='outside upper left', ncols=3)
+  if count > 1:
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc='outside upper left', ncols=3)
   return figure
 
 
@@ -272,7 +279,7 @@ def plot_trust(facts: Facts) -> Figure | None:
   axes = figure.add_subplot()
   for label, kept, line in drawn:
     values = [np.nan if value is None else 100 * value for value in kept.curve]
-    axes.plot(100 * np.array(CURVE_SHARES), values, line, label=label)
+    axes.plot(100 * np.array(CURVE_SHARES), values, linestyle=line, label=label)
   axes.set(
     xlabel='landmarks kept, the surest first (%)',
     ylabel='micro NE of them (%)',

@@ -6,14 +6,32 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.mean_images import MAX_EXAMPLES, PATCH, TILE, Cluster
 from fld_jax.evaluation.text_tables import percent, words
-from fld_jax.visualization import drawing
+from fld_jax.visualization import drawing, sheets
 
-GAP, TEXT = 14, 18  # pixels between the tiles of clusters, and above them
+GAP, TEXT = 14, 30  # pixels between the tiles of clusters, and above them
+# Colours with a meaning, which no palette may change.
+_KEPT = (
+  drawing.LEFT,
+  drawing.RIGHT,
+  drawing.MIDDLE,
+  drawing.WHITE,
+  drawing.BLACK,
+)
+TITLE = 44  # pixels above all clusters
+# What is drawn on a cluster's mean image, by the space of the pseudo-labels.
+DRAWN = {
+  'absolute': 'dots: the centre, positions of the landmarks',
+  'offset': 'the centre, errors of the stage before: from where it puts each '
+  'landmark to the dot, its mean place',
+  'context_offset': 'the centre, errors of the stage before that come '
+  'together: along the lines, one way or the other',
+}
 
 
 def plot_patches(facts: Facts) -> Figure | None:
@@ -41,6 +59,8 @@ def plot_patches(facts: Facts) -> Figure | None:
 def draw_clusters(facts: Facts, run: RunFacts, stage: str) -> np.ndarray:
   """Draws the clusters of a stage: mean images with centres, and examples.
 
+  Clusters without images are left out, and counted in the title.
+
   Args:
     facts: The report's facts.
     run: The run.
@@ -49,32 +69,52 @@ def draw_clusters(facts: Facts, run: RunFacts, stage: str) -> np.ndarray:
   Returns:
     (H, W, 3) uint8 RGB.
   """
-  found = run.clusters[stage]
+  clusters = run.clusters[stage]
+  found = [cluster for cluster in clusters if cluster.mean is not None]
   columns = min(5, len(found))
   lines = -(-len(found) // columns)
   width, height = TILE + TILE // MAX_EXAMPLES + GAP, TILE + TEXT + GAP
-  mosaic = np.full((lines * height, columns * width, 3), 255, np.uint8)
+  shape = (lines * height + TITLE, columns * width, 3)
+  mosaic = np.full(shape, 255, np.uint8)
   figure = Figure(
-    figsize=(columns * width / 80, lines * height / 80), dpi=110, layout='none'
+    figsize=(shape[1] / 80, shape[0] / 80), dpi=110, layout='none'
   )
   axes = figure.add_axes((0, 0, 1, 1))
   colours = [drawing.SIDE_COLOURS[side] for side in facts.landmarks.sides]
   space = run.run.stage_config(stage).pseudo_label.space
+  axes.text(
+    GAP // 2,
+    4,
+    _clusters_title(clusters, found, stage, space),
+    fontsize=9,
+    va='top',
+  )
   for place, cluster in enumerate(found):
-    y = (place // columns) * height + TEXT
+    y = (place // columns) * height + TEXT + TITLE
     x = (place % columns) * width + GAP // 2
+    share = f'{percent(cluster.share, decimals=1)} % of the images'
     ne = ''
     if cluster.ne is not None:
-      ne = f' · NE {percent(cluster.ne, decimals=1)} %'
-    title = f'{cluster.number} · {percent(cluster.share, decimals=1)} %{ne}'
-    axes.text(x, y - 4, title, fontsize=8.5, va='bottom')
+      ne = f', NE {percent(cluster.ne, decimals=1)} %'
+    title = f'Cluster {cluster.number}{ne}\n{share}'
+    axes.text(x, y - 4, title, fontsize=7.5, va='bottom')
     _place_tiles(mosaic, cluster, x, y)
-    if cluster.mean is not None:
-      _draw_centre(axes, cluster, space, colours, (x, y))
+    _draw_centre(axes, cluster, space, colours, (x, y))
   axes.imshow(mosaic, interpolation='bilinear')
   axes.set(xlim=(0, mosaic.shape[1]), ylim=(mosaic.shape[0], 0))
   axes.set_axis_off()
   return pixels(figure)
+
+
+def _clusters_title(
+  clusters: list[Cluster], found: list[Cluster], stage: str, space: str
+) -> str:
+  """What stands above the clusters of a stage."""
+  title = f'{stage}: mean image and examples of {len(found)} clusters'
+  if len(found) < len(clusters):
+    title += f'; {len(clusters) - len(found)} without images are left out'
+  sentence = DRAWN[space]
+  return f'{title}\n{sentence[0].upper()}{sentence[1:]}'
 
 
 def _place_tiles(mosaic: np.ndarray, cluster: Cluster, x: int, y: int) -> None:
@@ -86,9 +126,6 @@ def _place_tiles(mosaic: np.ndarray, cluster: Cluster, x: int, y: int) -> None:
     x: The left edge of the mean in the mosaic, in pixels.
     y: The upper edge of the mean in the mosaic, in pixels.
   """
-  if cluster.mean is None:
-    mosaic[y : y + TILE, x : x + TILE] = 225
-    return
   mosaic[y : y + TILE, x : x + TILE] = cluster.mean
   small = TILE // MAX_EXAMPLES
   left = x + TILE + 1
@@ -115,6 +152,7 @@ def _draw_centre(
     corner: The (x, y) of the mean image in the mosaic.
   """
   to_mosaic = lambda points: (np.asarray(points) + 0.5) * TILE + corner
+  tile = Rectangle(corner, TILE, TILE, transform=axes.transData)
   dot = {'marker': 'o', 'linestyle': '', 'markeredgecolor': 'white'}
   for slot in cluster.slots:
     colour, position = colours[slot], cluster.positions[slot]
@@ -125,8 +163,11 @@ def _draw_centre(
     ends = [end, to_mosaic(position + move)]
     if space != 'offset':  # the sign is not known
       ends = [to_mosaic(position - move), to_mosaic(position + move)]
-    axes.plot(*np.transpose(ends), color='white', linewidth=3)
-    axes.plot(*np.transpose(ends), color=colour, linewidth=1.6)
+    for line_colour, width in (('white', 3), (colour, 1.6)):
+      (line,) = axes.plot(
+        *np.transpose(ends), '-', color=line_colour, linewidth=width
+      )
+      line.set_clip_path(tile)
     axes.plot(*end, **dot, color=colour, markersize=4)
 
 
@@ -142,7 +183,7 @@ def overlays(facts: Facts, run: RunFacts) -> np.ndarray:
   """
   del facts  # a picture of one run alone
   loaded = run.run
-  return drawing.overlay_sheet(
+  return sheets.overlay_sheet(
     loaded.image, loaded.predictions, run.example_rows, run.image_errors
   )
 
@@ -176,22 +217,22 @@ def pixels(figure: Figure) -> np.ndarray:
 def photo_png(picture: np.ndarray) -> bytes:
   """Encodes a picture with photographs as PNG of 256 colours.
 
-  That is a third of the size of one with all colours.
+  That is a third of the size of one with all colours. Nothing is dithered:
+  grain is seen more than the small steps of a palette chosen for the picture.
+  The colours of sides and rims stay what they are.
 
   Args:
     picture: (H, W, 3) uint8 RGB.
   """
   buffer = io.BytesIO()
-  image = Image.fromarray(picture)
-  colours = image.quantize(256)
-  dither = Image.Dither.FLOYDSTEINBERG
-  indices = np.array(image.quantize(palette=colours, dither=dither))
-  # The lightest colour is the paper's white, and paper is not dithered.
-  palette = np.array(colours.getpalette()).reshape(-1, 3)
-  white = palette.sum(axis=1).argmax()
-  palette[white] = 255
-  indices[(picture == 255).all(axis=-1)] = white
-  dithered = Image.fromarray(indices)
-  dithered.putpalette(palette.ravel().tolist())
-  dithered.save(buffer, 'PNG')
+  count = 256 - len(_KEPT)
+  chosen = Image.fromarray(picture).quantize(count, kmeans=1)
+  palette = np.array(chosen.getpalette(), np.uint8).reshape(-1, 3)[:count]
+  indices = np.array(chosen)
+  for place, colour in enumerate(_KEPT, len(palette)):
+    indices[(picture == colour).all(axis=-1)] = place
+  palette = np.concatenate([palette, np.array(_KEPT, np.uint8)])
+  image = Image.fromarray(indices)
+  image.putpalette(palette.ravel().tolist())
+  image.save(buffer, 'PNG')
   return buffer.getvalue()

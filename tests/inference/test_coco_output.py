@@ -55,7 +55,7 @@ def made_up(landmark_set, rng, code=0, visibility=True, size=SIZE):
   corner = rng.uniform(0, 10, 2)
   probs = rng.dirichlet([1, 1, 1], count)
   return Landmarks(
-    names=landmark_set.names,
+    landmark_set=landmark_set,
     box=np.concatenate([corner, corner + rng.uniform(15, 28, 2)]),
     positions=rng.uniform(0, size, (count, 2)),
     present=present,

@@ -20,8 +20,9 @@ from fld_jax.files import file_names
 from fld_jax.inference import photos, predict_files, predictor, unfinished
 from fld_jax.inference.item_boxes import Item
 from fld_jax.inference.landmarks import Landmarks
+from fld_jax.schema import LandmarkSet
 
-NAMES = ('a', 'b')
+PAIR = LandmarkSet(('a', 'b'))
 ABOUT = {'run': 'x', 'settings': {'--overlays': True}}
 
 
@@ -29,7 +30,7 @@ def made_up(i):
   """The landmarks of an item, another for each number."""
   rng = np.random.default_rng(i)
   return Landmarks(
-    names=NAMES,
+    landmark_set=PAIR,
     box=rng.uniform(size=4),
     positions=rng.uniform(size=(2, 2)),
     present=np.array([True, i % 2 == 0]),
@@ -88,7 +89,7 @@ def test_a_kill_at_any_byte_loses_no_whole_image(tmp_path):
           work.add([(i, result(i)) for i in group])
       assert not work.left()
       for i in range(len(items)):
-        assert same(work.read(i, NAMES), result(i))
+        assert same(work.read(i, PAIR), result(i))
 
 
 @pytest.mark.parametrize(
@@ -263,8 +264,8 @@ def test_a_full_disk_keeps_what_is_done(
 ):
   monkeypatch.setattr(predictor, 'PIECE_ITEMS', 8)
   with small_disks.small_disk() as disk:
-    output = disk.mount(1) / 'output'
-    for left in (0, 100_000):
+    output = disk.mount(16) / 'output'
+    for left in (0, 600_000):
       filler = disk.fill(left)
       with pytest.raises(Unwritable, match='No space left on device') as error:
         predict(trained_workdir, folder, output)
@@ -329,8 +330,12 @@ def test_names_of_all_kinds(trained_workdir, tmp_path):
     failed = [file_names.decoded(file_names.from_cell(c)) for c in cells]
     assert failed == broken
     drawn = [p for p in (output / 'overlays').rglob('*') if p.is_file()]
-    widths = sorted(Image.open(path).width for path in drawn)
-    assert widths == [20 + i for i in range(len(names))]
+    sheets = [p for p in drawn if p.name == 'contact_sheet.png']
+    assert sheets == [output / 'overlays/contact_sheet.png']
+    # Small photos are enlarged to 512 pixels.
+    widths = sorted(Image.open(p).width for p in drawn if p not in sheets)
+    sides = [(20 + i, max(20 + i, 30)) for i in range(len(names))]
+    assert widths == [round(512 * w / longer) for w, longer in sides]
 
 
 def test_overlays_have_names_of_their_own(tmp_path):

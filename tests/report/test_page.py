@@ -11,6 +11,7 @@ from fld_jax import landmark_sets
 from fld_jax.evaluation.analysis import analyse
 from fld_jax.report import gallery, sections, sentences
 from fld_jax.report.render import Content, Picture, page
+from fld_jax.visualization import drawing
 
 BROWSER = next(
   filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'chrome'))),
@@ -30,6 +31,11 @@ FLAGS = [
   '--no-sandbox',
 ]
 COUNT = 60
+SIDES = {
+  'left': drawing.LEFT,
+  'right': drawing.RIGHT,
+  'middle': drawing.MIDDLE,
+}
 
 
 @pytest.fixture(scope='module')
@@ -191,6 +197,7 @@ def test_more(opened, runs):
 
 def test_truth_on_hover_and_focus(opened):
   tab = opened()
+  pick(tab, order='smallest NE first')
   card = tab.locator('.card').nth(2)
   truth, found = card.locator('.truth').first, card.locator('.mark').first
   assert found.is_visible() and not truth.is_visible()
@@ -200,6 +207,60 @@ def test_truth_on_hover_and_focus(opened):
   assert not truth.is_visible()
   card.focus()
   assert truth.is_visible()
+
+
+def test_the_worst_show_their_truth_at_once(opened):
+  tab = opened()
+  pick(tab, why='worst')
+  cards = tab.locator('.card')
+  assert cards.count() > 5
+  for i in range(cards.count()):
+    assert cards.nth(i).locator('.truth').first.is_visible()
+  pick(tab, why='best')
+  assert not tab.locator('.card .truth').first.is_visible()
+
+
+def test_marks_are_those_of_the_pictures(opened, runs):
+  """Sides, rims and faintness, against the run's arrays."""
+  tab, p = opened(), runs[1].predictions
+  pick(tab, run='heatmaps/seed0')
+  tab.locator('.card').first.click()
+  row = p.ids.index(tab.locator('#viewer-title').inner_text())
+  known = np.flatnonzero(np.isin(p.visibility[row], (0, 1)))
+  marks = tab.locator('#viewer .mark')
+  assert marks.count() == len(known)
+  colour = lambda i, what: marks.nth(i).evaluate(
+    f'mark => getComputedStyle(mark).{what}'
+  )
+  for i, slot in enumerate(known):
+    side = p.landmark_set.sides[slot]
+    assert colour(i, 'fill') == 'rgb({}, {}, {})'.format(*SIDES[side])
+    hidden = p.visibility[row, slot] == 1
+    assert (
+      colour(i, 'stroke') == f'rgb({", ".join(3 * ["0" if hidden else "255"])})'
+    )
+    faint = p.confidences['stage1'][row, slot] < drawing.UNSURE
+    assert colour(i, 'opacity') == ('0.35' if faint else '1')
+  numbers = tab.locator('#viewer .number').all_text_contents()
+  assert [int(n) - 1 for n in numbers] == known.tolist()
+  names = [p.landmark_set.names[i] for i in known]
+  bones = sum({*pair} <= {*names} for pair in p.landmark_set.skeleton)
+  assert tab.locator('#viewer .bone').count() == 2 * bones
+  assert tab.locator('#viewer .box').count() == 2
+
+
+def test_cards_have_words_that_are_read(opened, runs):
+  tab, p = opened(), runs[0].predictions
+  plain = {1: 'top', 2: 'trousers or skirt', 3: 'dress'}
+  pose = {1: '', 2: 'unusual pose', 3: 'extreme pose'}
+  for i in range(8):
+    card = tab.locator('.card').nth(i)
+    row = p.ids.index(card.get_attribute('title'))
+    words = ', '.join(
+      filter(None, [plain[p.clothes_type[row]], pose[p.variation[row]]])
+    )
+    assert words in card.locator('.words').inner_text()
+    assert 'branch' not in card.inner_text()
 
 
 def test_keyboard_alone(opened, runs):
@@ -271,6 +332,8 @@ def test_only_boxes_scroll_sideways(opened, width):
   inner = box.evaluate('box => [box.scrollWidth, box.clientWidth]')
   assert (inner[0] > inner[1]) == (width == 390)
   assert box.get_attribute('tabindex') == '0'
+  hint = tab.locator('figure', has=box).locator('.more-aside')
+  assert hint.is_visible() == (width == 390)
   tab.locator('.card').first.click()
   assert tab.locator('#viewer').is_visible() and wide() == width
   assert tab.locator('#viewer').bounding_box()['width'] <= width

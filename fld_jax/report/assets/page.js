@@ -1,6 +1,13 @@
 'use strict';
 // The gallery: filters, cards that show truth beside prediction, and a viewer.
 (() => {
+  const hint = () => {
+    for (const box of document.querySelectorAll('main .scroll')) {
+      box.classList.toggle('overflows', box.scrollWidth > box.clientWidth);
+    }
+  };
+  hint();
+  window.addEventListener('resize', hint);
   if (window.matchMedia('(max-width: 63.9rem)').matches) {
     document.querySelector('nav details').open = false;
   }
@@ -109,12 +116,26 @@
     if (parent) parent.append(made);
     return made;
   };
-  const draw = (image, radius) => {
+  const draw = (image, radius, numbered) => {
     const { width, height } = image;
     const svg = element('svg', { viewBox: `0 0 ${width} ${height}`, width, height,
       'aria-hidden': 'true' });
     element('image', { href: image.src, width, height }, svg);
+    const [left, top, right, bottom] = image.box;
+    const box = { x: left, y: top, width: right - left, height: bottom - top };
+    element('rect', { ...box, class: 'box under' }, svg);
+    element('rect', { ...box, class: 'box' }, svg);
     const points = image.runs[run()].points[stage()];
+    const unsure = image.runs[run()].unsure[stage()];
+    for (const pair of data.skeleton) {
+      if (!pair.every((slot) => image.truth[slot])) continue;
+      const [[x1, y1], [x2, y2]] = pair.map((slot) => points[slot]);
+      const [one, other] = pair.map((slot) => data.sides[slot]);
+      const of = one === other ? one : 'across';
+      const dim = pair.some((slot) => unsure[slot]) ? ' unsure' : '';
+      element('line', { x1, y1, x2, y2, class: `bone under ${of}${dim}` }, svg);
+      element('line', { x1, y1, x2, y2, class: `bone ${of}${dim}` }, svg);
+    }
     const chosen = filters.landmark.value;
     data.landmarks.forEach((name, slot) => {
       const truth = image.truth[slot];
@@ -122,18 +143,25 @@
       const [x, y] = points[slot];
       const side = data.sides[slot];
       const hidden = image.visibility[slot] === 1 ? ' occluded' : '';
-      const faint = chosen !== '' && Number(chosen) !== slot ? ' dim' : '';
-      const group = element('g', { class: 'landmark' + faint, 'data-slot': slot }, svg);
+      const dim = chosen !== '' && Number(chosen) !== slot ? ' dim' : '';
+      const faint = unsure[slot] ? ' unsure' : '';
+      const group = element('g', { class: 'landmark' + dim, 'data-slot': slot }, svg);
       const of = element('g', { class: 'of-truth' }, group);
       const ends = { x1: truth[0], y1: truth[1], x2: x, y2: y };
-      element('line', { ...ends, class: 'line under' }, of);
-      element('line', { ...ends, class: `line ${side}${hidden}` }, of);
-      const ring = { cx: truth[0], cy: truth[1], r: radius + 2 };
-      element('circle', { ...ring, class: 'halo' }, of);
-      element('circle', { ...ring, class: `truth ${side}${hidden}` }, of);
-      const mark = element('circle', { cx: x, cy: y, r: radius, class: `mark ${side}` }, group);
+      element('line', { ...ends, class: 'line under' + faint }, of);
+      element('line', { ...ends, class: `line ${side}${faint}` }, of);
+      const ring = { cx: truth[0], cy: truth[1] };
+      element('circle', { ...ring, r: radius + 2.6, class: 'halo' + hidden }, of);
+      element('circle', { ...ring, r: radius + 2, class: `truth ${side}` }, of);
+      const mark = element('circle', { cx: x, cy: y, r: radius,
+        class: `mark ${side}${hidden}${faint}` }, group);
       element('title', {}, mark).textContent =
         `${name}: ${percent(image.runs[run()].errors[stage()][slot])}`;
+      if (!numbered) return;
+      // Beside the disc, on the side that looks away from the box's middle.
+      const way = x < (left + right) / 2 ? -1 : 1;
+      element('text', { x: x + way * (radius + 3), y: y + 3, class: `number ${side}`,
+        'text-anchor': way < 0 ? 'end' : 'start' }, group).textContent = slot + 1;
     });
     return svg;
   };
@@ -144,22 +172,24 @@
     if (parent) parent.append(made);
     return made;
   };
-  const about = (image) => [data.types[image.type], data.variations[image.variation],
-    image.runs[run()].route && image.runs[run()].route + ' branch',
+  const about = (image) => [data.plain_types[image.type],
+    data.plain_variations[image.variation],
     image.runs[run()].exchanged[stage()] && 'left and right exchanged',
-  ].filter(Boolean).join(' · ');
+  ].filter(Boolean).join(', ');
+  const branch = (image) => image.runs[run()].route && image.runs[run()].route + ' branch';
 
   const card = (image, place) => {
     const item = document.createElement('li');
     const button = document.createElement('button');
     button.type = 'button';
     button.className = 'card';
+    if (image.runs[run()].why === 'worst') button.classList.add('open');
     button.dataset.place = place;
     button.tabIndex = place ? -1 : 0;
     const frame = span('frame', '', button);
     const picture = span('picture', '', frame);
     picture.style.width = image.width + 'px';
-    picture.append(draw(image, 4));
+    picture.append(draw(image, 3.2, false));
     const text = span('words', '', button);
     const value = document.createElement('strong');
     value.textContent = 'NE ' + percent(ne(image));
@@ -231,7 +261,7 @@
     get('viewer-place').textContent = `${place + 1} of ${shown.length}`;
     get('viewer-before').disabled = place === 0;
     get('viewer-after').disabled = place === shown.length - 1;
-    const svg = draw(image, 3);
+    const svg = draw(image, 2.4, true);
     get('viewer-picture').replaceChildren(svg);
     const table = document.createElement('table');
     const head = table.createTHead().insertRow();
@@ -250,7 +280,10 @@
       if (code < 0) return;
       const row = body.insertRow();
       row.tabIndex = 0;
-      cell('th', name, row).scope = 'row';
+      const head = cell('th', '', row);
+      head.scope = 'row';
+      span('dot ' + data.sides[slot], '', head);
+      head.append(`${slot + 1} ${name}`);
       cell('td', data.visibility[code], row);
       for (const errors of result.errors) cell('td', percent(errors[slot]), row);
       for (const kind of ['mouseenter', 'focus']) row.addEventListener(kind, () => light(slot));
@@ -263,7 +296,7 @@
     for (const value of result.ne) cell('td', percent(value), foot);
     const facts = get('viewer-facts');
     facts.replaceChildren();
-    cell('p', [data.runs.length > 1 && data.runs[run()].label, about(image)]
+    cell('p', [data.runs.length > 1 && data.runs[run()].label, about(image), branch(image)]
       .filter(Boolean).join(' · '), facts);
     const box = cell('div', '', facts);
     box.className = 'scroll';
