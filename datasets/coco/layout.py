@@ -22,9 +22,9 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import unquote
 
 from fld_jax.errors import InputError, printable
+from fld_jax.files import image_names
 from fld_jax.files.inside import inside
 from fld_jax.files.json_files import read_json
 
@@ -109,7 +109,7 @@ class Source:
   def _resolve(self, name: str, place: str) -> tuple[str | None, bool]:
     """The file in the folders of this source, and whether it is a guess."""
     refused = None
-    for each in _writings(name):
+    for each in image_names.writings(name):
       try:
         found = self._in_folders(each, place)
       except InputError as mistake:
@@ -232,22 +232,9 @@ def _plain(name: str) -> str:
   return unicodedata.normalize('NFC', name).casefold()
 
 
-def _writings(name: str) -> list[str]:
-  """The name as it stands, then as it may be meant."""
-  plain = name.replace('\\', '/')
-  # Label Studio's address of a local file: /data/local-files/?d=folder/a.jpg.
-  local = re.search(r'[?&]d=([^&#]+)', plain)
-  found = [name, plain, unquote(plain)]
-  if local:
-    found.append(unquote(local.group(1)))
-  elif '://' in plain or '?' in plain:
-    found.append(unquote(re.sub(r'[?#].*', '', plain)))
-  return list(dict.fromkeys(each for each in found if each))
-
-
 def _parts(name: str) -> tuple[str, ...]:
   """The folders and the file of a name, as it may be meant."""
-  last = [name, *_writings(name)][-1]
+  last = [name, *image_names.writings(name)][-1]
   return tuple(part for part in last.split('/') if part not in ('', '..', '.'))
 
 
@@ -258,7 +245,7 @@ def _last(name: str) -> str:
 
 def _tails(name: str) -> list[str]:
   """The name without its first folders, the longest first."""
-  writings = _writings(name)
+  writings = image_names.writings(name)
   found: dict[str, None] = {}
   for each in writings[1:] or writings:
     parts = [part for part in each.split('/') if part not in ('', '..', '.')]
@@ -493,7 +480,7 @@ def _choose(
       raise InputError(
         f'{root}: {" and ".join(map(printable, names[:4]))} could all be the '
         f'file of annotations{f" of {split}" if split else ""}: name one with '
-        f"--config.dataset.annotations='{printable(setting)}'"
+        f"--config.dataset.annotations='{printable(setting)}'",
         'missing',
       )
   unused = [path for path, _ in found.get('', ())] if '' not in choice else []

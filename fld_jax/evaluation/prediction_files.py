@@ -25,11 +25,6 @@ import numpy as np
 from fld_jax.errors import InputError, printable
 from fld_jax.files import coco, csv_tables, file_names, json_files, npz
 
-# What the columns of an image's name may be called, in plain letters.
-IMAGE_COLUMNS = (
-  'file_name filename image image_name image_path image_file imagename '
-  'imagepath file path filepath file_path name img'
-).split()
 BOX_COLUMNS = ('x1', 'y1', 'x2', 'y2')
 
 
@@ -282,7 +277,7 @@ def _read_csv(path: pathlib.Path, names: tuple[str, ...]) -> Results:
   table = csv_tables.read(path)
   columns = table.columns
   ids = columns.get('id')
-  image = next((columns[n] for n in IMAGE_COLUMNS if n in columns), None)
+  image = table.find(csv_tables.IMAGE_COLUMNS)
   image_ids = columns.get('image_id')
   points, lacking = _point_columns(names, columns)
   if ids is None and image is None and image_ids is None:
@@ -364,15 +359,13 @@ def _read_npz(path: pathlib.Path, names: tuple[str, ...]) -> Results:
   arrays = npz.read(path, ('ids', 'landmarks', 'visibility_probs'))
   ids = npz.texts(path, 'ids', arrays.get('ids'))
   shape = len(ids), len(names)
-  points = _array(path, 'landmarks', arrays.get('landmarks'), (*shape, 2))
+  points = npz.numbers(
+    path, 'landmarks', arrays.get('landmarks'), (*shape, 2)
+  ).astype(np.float64)
   probs = arrays.get('visibility_probs')
   if probs is not None:
-    probs = _array(path, 'visibility_probs', probs, (*shape, 3))
-    if ((probs < 0) | (probs > 1)).any():
-      raise InputError(
-        f'{path}, visibility_probs: has {probs.min():g} to {probs.max():g}, '
-        'must be from 0 to 1'
-      )
+    probs = npz.numbers(path, 'visibility_probs', probs, (*shape, 3), 0, 1)
+    probs = probs.astype(np.float64)
   none = [None] * len(ids)
   return Results(
     path,
@@ -386,26 +379,3 @@ def _read_npz(path: pathlib.Path, names: tuple[str, ...]) -> Results:
     boxes=none,
     visibility_probs=probs,
   )
-
-
-def _array(
-  path: pathlib.Path,
-  field: str,
-  array: np.ndarray | None,
-  shape: tuple[int, ...],
-) -> np.ndarray:
-  """Returns an array as float64; InputError for other shapes or numbers."""
-  if array is None or array.shape != shape or array.dtype.kind not in 'fiu':
-    raise InputError(
-      f'{path}, {field}: is {npz.kind(array)}, must be numbers of the shape '
-      f'{shape}: as many as ids, {shape[1]} landmarks'
-    )
-  array = array.astype(np.float64)
-  bad = np.argwhere(~(abs(array) <= coco.LARGEST))
-  if bad.size:
-    place = ', '.join(map(str, bad[0]))
-    raise InputError(
-      f'{path}, {field}[{place}]: is {array[tuple(bad[0])]}, must be a finite '
-      'number'
-    )
-  return array

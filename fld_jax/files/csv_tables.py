@@ -9,9 +9,16 @@ import csv
 import dataclasses
 import pathlib
 import re
+from collections.abc import Iterable
 
 from fld_jax.errors import Findings, InputError, printable
 from fld_jax.files import coco, file_names, text_lists
+
+# What the column of an image's name may be called, as `plain` has it.
+IMAGE_COLUMNS = (
+  'file_name filename image image_name image_path image_file imagename '
+  'imagepath file path filepath file_path name img'
+).split()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +32,22 @@ class Table:
       the first one of several with the same name.
     rows: (number of the line, cells) of each line below the header that is not
       blank.
+    separator: The character between two cells.
   """
 
   path: pathlib.Path
   header: list[str]
   columns: dict[str, int]
   rows: list[tuple[int, list[str]]]
+  separator: str
+
+  def find(self, names: Iterable[str]) -> int | None:
+    """The index of the first of some columns that there is; None without any.
+
+    Args:
+      names: What the column may be called, the likeliest first.
+    """
+    return next((self.columns[n] for n in names if n in self.columns), None)
 
 
 def plain(name: str) -> str:
@@ -79,7 +96,7 @@ def read(path: pathlib.Path) -> Table:
   for names in (header, map(plain, header)):
     for i, name in enumerate(names):
       columns.setdefault(name, i)
-  return Table(path, header, columns, rows)
+  return Table(path, header, columns, rows, separator)
 
 
 def number(table: Table, line: int, column: int, cell: str) -> float | None:

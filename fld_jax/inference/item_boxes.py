@@ -12,25 +12,24 @@ corner. An object of a JSON file without a box is a failure of that object; of a
 COCO file without annotations each image is an item that fills it.
 """
 
-import csv
 import dataclasses
 import pathlib
-import posixpath
-import re
-import urllib.parse
 from typing import NamedTuple
 
 import numpy as np
 
-from fld_jax.errors import Findings, InputError, printable
-from fld_jax.files import coco, file_names, json_files, text_lists
+from fld_jax.errors import InputError, printable
+from fld_jax.files import (
+  coco,
+  csv_tables,
+  file_names,
+  json_files,
+  text_lists,
+)
+from fld_jax.files.image_names import ImageNames
 
-# What columns may be called, in lower case and with underscores.
+# What columns may be called, as `csv_tables.plain` has it.
 NAMES = {
-  'image': (
-    'image file_name filename image_path image_name image_file imagename '
-    'imagepath file path filepath file_path img'
-  ).split(),
   'x1': 'x1 xmin x_min left bbox_x1 box_x1'.split(),
   'y1': 'y1 ymin y_min top bbox_y1 box_y1'.split(),
   'x2': 'x2 xmax x_max right bbox_x2 box_x2'.split(),
@@ -128,95 +127,80 @@ class _Columns:
     clothes_type: The index of the column of types; None if there is none.
     must_be_known: Whether each type must be one of the landmark set's: another
       tool's classes need not be.
-    header: The number of columns.
   """
 
-  def __init__(self, path: pathlib.Path, header: list[str]):
-    self.header = len(header)
-    names = [_plain(cell) for cell in header]
-    find = lambda what: next(
-      (names.index(name) for name in NAMES[what] if name in names), None
-    )
-    self.image = find('image')
-    self.fields, self.box = CORNERS, [find(name) for name in CORNERS]
-    self.is_corners = None not in self.box
-    if not self.is_corners:
-      self.fields, self.box = SIDES, [find(name) for name in SIDES]
-    if None in self.box:
-      self.fields, self.box = ['bbox'], [find('bbox')]
+  def __init__(self, table: csv_tables.Table):
+    """Finds the columns.
+
+    Args:
+      table: The cells of the CSV.
+
+    Raises:
+      InputError: The columns of the image or of the box are missing.
+    """
+    self.image = table.find(csv_tables.IMAGE_COLUMNS)
+    for self.fields in (CORNERS, SIDES, ['bbox']):
+      self.box = [table.find(NAMES[name]) for name in self.fields]
+      if None not in self.box:
+        break
     if self.image is None or None in self.box:
       raise InputError(
-        f"{path}, line 1: the header is '{printable(','.join(header), 60)}', "
-        f'must have {_VALID}'
+        f"{table.path}, line 1: the header is '"
+        f"{printable(','.join(table.header), 60)}', must have {_VALID}"
       )
-    self.clothes_type = find('clothes_type')
-    self.must_be_known = 'clothes_type' in names
-
-
-def _plain(cell: str) -> str:
-  """A column's name in lower case, with underscores between its words."""
-  return re.sub(r'[\s\-.]+', '_', cell.strip().lower())
+    self.is_corners = self.fields is CORNERS
+    self.clothes_type = table.find(NAMES['clothes_type'])
+    self.must_be_known = 'clothes_type' in table.columns
 
 
 def _read_csv(path: pathlib.Path, types: dict[int, str]) -> Boxes:
+  """Reads a CSV; arguments, result and errors are those of `read`."""
+  table = csv_tables.read(path)
+  columns = _Columns(table)
   items, failures = [], []
-  with path.open('rb') as file:
-    decoded = text_lists.decoded_lines(path, file, Findings())
-    first = next(decoded, '')
-    # The one that the header has most of: names of columns have none of them.
-    separator = max(',;\t', key=first.count)
-    lines = csv.reader(_again(first, decoded), strict=True, delimiter=separator)
-    try:
-      columns = _Columns(path, next(lines, []))
-      for cells in filter(None, lines):  # blank lines have no cells
-        line = lines.line_num
-        if len(cells) != columns.header:
-          valid = f'{columns.header}, as the header has'
-          raise text_lists.columns_error(path, line, cells, valid)
-        name = file_names.decoded(file_names.from_cell(cells[columns.image]))
-        given = [cells[i].strip() for i in columns.box]
-        if not any(given):
-          failures.append((name, f'{path}, line {line}: there is no box'))
-          continue
-        box = _csv_box(path, line, columns, given, separator)
-        items.append(Item(name, box, _type(path, line, columns, cells, types)))
-    except csv.Error as error:
-      raise InputError(
-        f'{path}, line {lines.line_num}: is not valid CSV ({error})'
-      ) from None
+  for line, cells in table.rows:
+    name = file_names.decoded(file_names.from_cell(cells[columns.image]))
+    given = [cells[i].strip() for i in columns.box]
+    if not any(given):
+      failures.append((name, f'{path}, line {line}: there is no box'))
+      continue
+    box = _csv_box(table, line, columns, given)
+    items.append(Item(name, box, _type(path, line, columns, cells, types)))
   return Boxes(items, failures)
 
 
-def _again(first: str, rest):
-  """The first line, which was looked at, and the rest."""
-  if first:
-    yield first
-  yield from rest
-
-
 def _csv_box(
-  path: pathlib.Path,
-  line: int,
-  columns: _Columns,
-  given: list[str],
-  separator: str,
+  table: csv_tables.Table, line: int, columns: _Columns, given: list[str]
 ) -> np.ndarray:
-  """The box of a line, (4,) x1, y1, x2, y2."""
+  """Reads the box of a line.
+
+  Args:
+    table: The cells of the CSV.
+    line: The number of the line, for messages.
+    columns: The places of the columns.
+    given: The cells of the box, without space around them.
+
+  Returns:
+    (4,) x1, y1, x2, y2 in pixels.
+
+  Raises:
+    InputError: The cells are no numbers, or the box has no area.
+  """
   fields = columns.fields
   if fields == ['bbox']:
     fields, given = SIDES, given[0].strip('[]() ').replace(',', ' ').split()
-  elif separator == ';':  # of spreadsheets that write 1,5 for one and a half
+  elif table.separator == ';':  # of spreadsheets that write 1,5 for 1.5
     given = [
       cell.replace(',', '.') if cell.count(',') == 1 else cell for cell in given
     ]
-  box = np.array(text_lists.numbers(path, line, fields, given))
+  box = np.array(text_lists.numbers(table.path, line, fields, given))
   if not columns.is_corners:
     box[2:] += box[:2]
   if (box[2:] <= box[:2]).any():
     ends = 'x2 and y2 must be above x1 and y1'
     sides = 'width and height must be above 0'
     problem = f'has no area: {ends if columns.is_corners else sides}'
-    raise text_lists.error(path, line, 'box', problem)
+    raise text_lists.error(table.path, line, 'box', problem)
   return box
 
 
@@ -244,8 +228,8 @@ def _type(
 
 def _code(name, types: dict[int, str]) -> int:
   """The code of a clothes type's name, 0 for any other value."""
-  codes = {_plain(kind): code for code, kind in types.items()}
-  return codes.get(_plain(name), 0) if isinstance(name, str) else 0
+  codes = {csv_tables.plain(kind): code for code, kind in types.items()}
+  return codes.get(csv_tables.plain(name), 0) if isinstance(name, str) else 0
 
 
 def _read_json(path: pathlib.Path, types: dict[int, str]) -> Boxes:
@@ -258,7 +242,7 @@ def _read_json(path: pathlib.Path, types: dict[int, str]) -> Boxes:
       if not isinstance(data[field], list):
         given = coco.short(data[field])
         raise InputError(f'{path}, {field}: is {given}, must be a list')
-    images = _by_id(path, data['images'], 'file_name')
+    images = _names_by_id(path, data['images'])
     entries, place = data['annotations'], 'annotations'
     document = data
     if not entries:  # of a tool in which nothing is annotated yet
@@ -266,7 +250,7 @@ def _read_json(path: pathlib.Path, types: dict[int, str]) -> Boxes:
       return Boxes(whole, [], document)
     if isinstance(data.get('categories'), list):
       categories = {
-        _id(entry.get('id')): _code(entry.get('name'), types)
+        coco.as_id(entry.get('id')): _code(entry.get('name'), types)
         for entry in data['categories']
         if isinstance(entry, dict)
       }
@@ -287,42 +271,35 @@ def _read_json(path: pathlib.Path, types: dict[int, str]) -> Boxes:
     except InputError as problem:
       failures.append((image, str(problem)))
       continue
-    kind = categories.get(_id(entry.get('category_id')), 0)
+    kind = categories.get(coco.find_id(entry.get('category_id'), categories), 0)
     items.append(Item(image, box, kind, i if document else None))
   return Boxes(items, failures, document)
 
 
-def _by_id(path: pathlib.Path, entries: list, field: str) -> dict[str, str]:
-  """Id -> the name in a field, of the images of a COCO file."""
+def _names_by_id(path: pathlib.Path, entries: list) -> dict[coco.Id, str]:
+  """Id -> name of the images of a COCO file.
+
+  Args:
+    path: The path of the file, for messages.
+    entries: The file's list of images. Their sides, which are of no use here,
+      may be anything.
+
+  Raises:
+    InputError: An image has no id or no name, or an id is of two names.
+  """
   names = {}
   for i, entry in enumerate(entries):
     place = f'images[{i}]'
-    coco.check_fields(path, place, entry, field)
-    key, name = _id(entry.get('id')), entry[field]
-    if key is None:
-      problem = (
-        f'is {coco.short(entry.get("id"))}, must be a number or a string'
-      )
-      raise coco.error(path, place, 'id', problem)
-    if names.get(key, name) != name:
-      problem = f'is {coco.short(entry["id"])}, which stands twice'
-      raise coco.error(path, place, 'id', f'{problem}, must be unique')
+    coco.check_fields(path, place, entry, 'id', 'file_name')
+    key, name = coco.as_id(entry['id']), entry['file_name']
     if not isinstance(name, str) or not name or '\0' in name:
       problem = f'is {coco.short(name)}, must be the name of a file'
-      raise coco.error(path, place, field, problem)
-    names[key] = file_names.decoded(name)
+      raise coco.error(path, place, 'file_name', problem)
+    name = file_names.decoded(name)
+    if names.setdefault(key, name) != name:
+      problem = f'is {coco.short(key)}, which stands twice, must be unique'
+      raise coco.error(path, place, 'id', problem)
   return names
-
-
-def _id(value) -> str | None:
-  """An id as text: tools write 1, 1.0 and "1" for one; None if it is none."""
-  if isinstance(value, float) and value.is_integer():
-    value = int(value)
-  if isinstance(value, bool) or not isinstance(value, (int, str)):
-    return None
-  if isinstance(value, int) and abs(value) > 10**30:
-    return None
-  return str(value)
 
 
 def _image(
@@ -343,8 +320,9 @@ def _image(
       return name
   else:
     field, name = 'image_id', entry.get('image_id')
-    if _id(name) in images:
-      return images[_id(name)]
+    key = coco.find_id(name, images)
+    if key in images:
+      return images[key]
   if field not in entry:
     raise coco.error(path, at, field, 'is missing')
   raise coco.error(
@@ -355,12 +333,7 @@ def _image(
 def for_images(
   items: list[Item], names: list[str], path: pathlib.Path
 ) -> tuple[list[Item], int]:
-  r"""The items on the given images, in the order of the images.
-
-  A name stands for the image of that path; with '\' for '/', './' before it or
-  percent signs of a URL it does, too. If none does, names that end with an
-  image's path do, which a labelling tool wrote with folders of its own; and
-  then names without an ending.
+  """The items on the given images, in the order of the images.
 
   Args:
     items: Items that `read` returned.
@@ -369,83 +342,25 @@ def for_images(
 
   Returns:
     (items with the names of their images, number of items whose image is not
-    among the names).
+    among the names, as `ImageNames.find_all` understands these).
 
   Raises:
     InputError: No item is on any of the images.
   """
+  images = ImageNames({name: name for name in names})
+  found = [
+    dataclasses.replace(item, image=name)
+    for item, name in zip(
+      items, images.find_all([item.image for item in items]), strict=True
+    )
+    if name is not None
+  ]
+  if not found:
+    raise InputError(
+      f"{path}: of its images, '{printable(items[0].image)}' the first, none "
+      f"is among those of --images, '{printable(names[0])}' the first: give "
+      'them as paths below the folder of --images.'
+    )
   order = {name: i for i, name in enumerate(names)}
-  matches = (_exact(order), _of_ends(names), _of_stems(names))
-  for match in matches:
-    pairs = [(match(item.image), item) for item in items]
-    found = [
-      dataclasses.replace(item, image=name)
-      for name, item in pairs
-      if name is not None
-    ]
-    if found:
-      found.sort(key=lambda item: order[item.image])
-      return found, len(items) - len(found)
-  raise InputError(
-    f"{path}: of its images, '{printable(items[0].image)}' the first, none "
-    f"is among those of --images, '{printable(names[0])}' the first: give "
-    'them as paths below the folder of --images.'
-  )
-
-
-def _forms(name: str):
-  """A name as it is, and as other systems and tools write it."""
-  yield name
-  plain = urllib.parse.unquote(name)
-  # Of Label Studio's local storage, /data/local-files/?d=NAME.
-  for form in (name, plain, plain.rpartition('?d=')[2]):
-    yield posixpath.normpath(form)
-    yield posixpath.normpath(form.replace('\\', '/'))
-
-
-def _exact(order: dict[str, int]):
-  return lambda name: next(
-    (form for form in _forms(name) if form in order), None
-  )
-
-
-def _of_ends(names: list[str]):
-  """Finds the image whose path a name ends with, or that ends with the name."""
-  by_last = {}
-  for name in names:
-    by_last.setdefault(posixpath.basename(name), []).append(name)
-
-  def match(given: str) -> str | None:
-    for form in _forms(given):
-      found = [
-        name
-        for name in by_last.get(posixpath.basename(form), ())
-        if f'/{form}'.endswith(f'/{name}')
-      ]
-      if found:
-        return max(found, key=len)
-      longer = [
-        name
-        for name in by_last.get(posixpath.basename(form), ())
-        if name.endswith(f'/{form}')
-      ]
-      if len(longer) == 1:
-        return longer[0]
-    return None
-
-  return match
-
-
-def _of_stems(names: list[str]):
-  """Finds the one image of a name without its ending."""
-  by_stem = {}
-  for name in names:
-    by_stem.setdefault(posixpath.splitext(name)[0], []).append(name)
-
-  def match(given: str) -> str | None:
-    for form in _forms(given):
-      if len(by_stem.get(form, ())) == 1:
-        return by_stem[form][0]
-    return None
-
-  return match
+  found.sort(key=lambda item: order[item.image])
+  return found, len(items) - len(found)

@@ -539,6 +539,7 @@ def test_two_candidates_are_refused_with_a_setting_that_works(tmp_path):
   exports.save(folder / 'second.json', exports.document(GARMENTS))
   with pytest.raises(InputError, match='could all be the file') as raised:
     read(folder)
+  assert raised.value.kind == 'missing'
   (value,) = re.findall(
     r"--config.dataset.annotations='(.+?)'", str(raised.value)
   )
@@ -553,6 +554,7 @@ def test_two_candidates_of_splits(tmp_path):
     exports.save(folder / f'other/{split}_2.json', exports.document(part))
   with pytest.raises(InputError, match='could all be the file') as raised:
     read(folder)
+  assert raised.value.kind == 'missing'
   (value,) = re.findall(
     r"--config.dataset.annotations='(.+?)'", str(raised.value)
   )

@@ -524,11 +524,11 @@ def test_bad_files(fashion, tmp_path, name, content, message):
     ({'ids': np.array([UPPER, {}])}, 'is no NPZ file .*allow_pickle'),
     (
       {'landmarks': np.zeros((2, 7, 2))},
-      r'landmarks: is .*\(2, 8, 2\): as many',
+      r'landmarks: is .*, must be numbers .*\(2, 8, 2\)',
     ),
     (
       {'landmarks': np.full((2, 8, 2), 1e12)},
-      r'landmarks\[0, 0, 0\]: is 1.*fin',
+      r'landmarks\[0, 0, 0\]: is 1.*, must be a number',
     ),
     ({'visibility_probs': np.ones((2, 8))}, r'visibility_probs: .*\(2, 8, 3\)'),
   ],

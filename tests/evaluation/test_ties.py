@@ -463,6 +463,13 @@ def test_names(name, expected):
   assert ImageNames(dict(enumerate(names))).find(name) == expected
 
 
+def test_the_longest_path_and_the_whole_name_come_first():
+  names = ImageNames(dict(enumerate(['a.jpg', 'b/a.jpg', 'odd/x', 'odd\\x'])))
+  assert names.find('/home/u/b/a.jpg') == [1]
+  assert names.find('a') == [0]
+  assert names.find('odd/x') == [2] and names.find('odd\\x') == [3]
+
+
 def test_numbers():
   names = ImageNames(
     {0: 'img/05000.jpg', 1: '17.png', 2: 'a/17.jpg', 3: 'b.jpg'}

@@ -200,7 +200,7 @@ HEAD = 'image,x1,y1,x2,y2\n'
     (HEAD, 'there is no box in it'),
     (
       HEAD + 'a.jpg,1,2,3\n',
-      'line 2, columns: the row has 4, must have 5, as the header has',
+      'line 2: has 4 columns, must have 5 as the header has',
     ),
     (HEAD + 'a.jpg,1,2,x,4\n', "line 2, x2: is 'x', must be a finite number"),
     (HEAD + 'a.jpg,1,2,nan,4\n', "line 2, x2: is 'nan'"),
@@ -257,6 +257,10 @@ def test_other_endings(tmp_path):
     ('/data/images/default/sub/a.jpg', 'sub/a.jpg'),
     ('C:\\photos\\sub\\a.jpg', 'sub/a.jpg'),
     ('only.jpg', 'deep/only.jpg'),
+    ('sub%5Ca.jpg', 'sub/a.jpg'),
+    ('http://host/deep/only.jpg?size=1', 'deep/only.jpg'),
+    ('/data/local-files/?d=deep%5Conly.jpg', 'deep/only.jpg'),
+    ('else/only.jpg', None),  # in another folder
     ('sub/a', 'sub/a.jpg'),
     ('a.jpg', None),  # there are two
     ('xsub/a.jpg', None),
