@@ -16,7 +16,7 @@ import numpy as np
 from fld_jax import schema
 from fld_jax.datasets.coco import folder, layout
 from fld_jax.datasets.common.rows import Row
-from fld_jax.errors import Findings, InputError
+from fld_jax.errors import Findings, InputError, shortened
 from fld_jax.files import coco
 from fld_jax.files.json_files import read_json
 
@@ -120,7 +120,7 @@ def _row(reader: folder.Reader, path: Path, i: int, entry: Any) -> Row | None:
   )
   value = entry['category_id']
   if not coco.is_id(value):
-    problem = f'is {coco.short(value)}, must be a whole number or a string'
+    problem = f'is {shortened(value)}, must be a whole number or a string'
     raise coco.error(path, place, 'category_id', problem)
   # Detectors of 80 kinds of things are used for one of them.
   category = reader.categories.get(coco.find_id(value, reader.categories))

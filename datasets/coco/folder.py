@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from fld_jax import geometry, schema
 from fld_jax.datasets.coco import layout
 from fld_jax.datasets.common.rows import Row
-from fld_jax.errors import Findings, InputError, printable
+from fld_jax.errors import Findings, InputError, printable, shortened
 from fld_jax.files import coco
 from fld_jax.files.images import file_state, stored_size
 from fld_jax.files.json_files import read_json
@@ -265,7 +265,7 @@ class Reader:
     key = self._known(path, place, 'image_id', image_id, self._images)
     name, announced = self._images[key]
     if (name, announced) not in self._views:
-      listed = f'{self.source.path}, image {coco.short(key)}'
+      listed = f'{self.source.path}, image {shortened(key)}'
       file = self.source.find_image(name, f'{listed}, file_name')
       self._views[name, announced] = _view(*file, listed, announced)
     return name, self._views[name, announced]
@@ -276,7 +276,7 @@ class Reader:
       plural = {'image_id': 'images', 'category_id': 'categories'}[field]
       first = ', '.join(map(repr, list(known)[:3]))
       problem = (
-        f'is {coco.short(value)}, which is not among the ids of {plural}, '
+        f'is {shortened(value)}, which is not among the ids of {plural}, '
         f'{first} and so on'
       )
       raise coco.error(path, place, field, problem)
@@ -307,7 +307,7 @@ class Reader:
     number = annotation.get('id')
     if number is not None:  # some tools number nothing
       coco.check_fields(path, place, annotation, 'id')
-      place = f'annotation {coco.short(number)}'
+      place = f'annotation {shortened(number)}'
     key = str(i if number is None else coco.as_id(number))
     if key in self._seen:
       raise coco.error(path, place, 'id', 'stands twice, must be unique')
@@ -358,7 +358,7 @@ class Reader:
     return Row(
       id=f'{name}#{key}',
       path=view.file,
-      place=f'{path}, image {coco.short(image_id)}, file_name',
+      place=f'{path}, image {shortened(image_id)}, file_name',
       split=self.split_of(name),
       box=view.shown_box(box).astype(np.float32),
       landmarks=landmarks.astype(np.float32),
@@ -374,7 +374,7 @@ class Reader:
       return value
     number = coco.number(value)
     if number not in (0, 1):
-      problem = f'is {coco.short(value)}, must be 0 or 1'
+      problem = f'is {shortened(value)}, must be 0 or 1'
       raise coco.error(path, place, 'iscrowd', problem)
     return bool(number)
 
@@ -447,7 +447,7 @@ def _view(
     return _View(file, stored, orientation, False, is_guess)
   if announced == stored:
     return _View(file, stored, orientation, True, is_guess)
-  sides = ' x '.join(map(coco.short, announced))
+  sides = ' x '.join(map(shortened, announced))
   turned = f', or {shown[0]} x {shown[1]} as it is shown (EXIF orientation '
   raise InputError(
     f'{place}, width and height: are {sides}, but {printable(file, 4096)} is '

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from fld_jax.datasets.coco import folder, layout
 from fld_jax.datasets.common.rows import Row
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shortened
 from fld_jax.evaluation import ties
 from fld_jax.evaluation.prediction_files import Results
 from fld_jax.files import coco
@@ -173,7 +173,7 @@ def places(
         valid = ', '.join(map(str, annotations.category_ids[:5]))
         raise InputError(
           f'{results.path}, {results.places[i]}, category_id: is '
-          f'{coco.short(value)}, which no category of {annotations.path} has: '
+          f'{shortened(value)}, which no category of {annotations.path} has: '
           f'{valid}'
         )
       category = annotations.category_ids[0]

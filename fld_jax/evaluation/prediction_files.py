@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fld_jax.errors import InputError, printable
+from fld_jax.errors import InputError, printable, shortened
 from fld_jax.files import coco, csv_tables, file_names, json_files, npz
 
 BOX_COLUMNS = ('x1', 'y1', 'x2', 'y2')
@@ -159,7 +159,7 @@ def _own_categories(
     unknown = [n for n in category.names if n not in names] if category else []
     if unknown:
       raise InputError(
-        f'{path}, category {coco.short(key)}, keypoints: has '
+        f'{path}, category {shortened(key)}, keypoints: has '
         f"'{printable(unknown[0])}', must be among the data set's landmarks: "
         f'{", ".join(names)}'
       )
@@ -202,20 +202,20 @@ class _Entry:
     if files:
       key = coco.find_id(entry.get('image_id'), files)
       if key not in files:
-        problem = f'is {coco.short(entry.get("image_id"))}, which no image has'
+        problem = f'is {shortened(entry.get("image_id"))}, which no image has'
         raise coco.error(path, place, 'image_id', problem)
       self.name = files[key]
     elif self.name is None:
       coco.check_fields(path, place, entry, 'image_id')
     if self.name is not None and not isinstance(self.name, str):
       problem = (
-        f'is {coco.short(self.name)}, must be the name of an image or the id '
+        f'is {shortened(self.name)}, must be the name of an image or the id '
         'of an example'
       )
       raise coco.error(path, place, 'file_name', problem)
     category = entry.get('category_id')
     if category is not None and not coco.is_id(category):
-      problem = f'is {coco.short(category)}, must be a whole number or a string'
+      problem = f'is {shortened(category)}, must be a whole number or a string'
       raise coco.error(path, place, 'category_id', problem)
     self._slots = self._find_slots(names, of_category, bool(files))
     triples = self._numbers('keypoints', 3 * len(self._slots))
@@ -266,7 +266,7 @@ class _Entry:
     for slot, row in zip(self._slots, rows, strict=True):
       values = coco.numbers(self._path, self.place, field, row, 3)
       if ((values < 0) | (values > 1)).any():
-        problem = f'has {coco.short(row)}, must be from 0 to 1'
+        problem = f'has {shortened(row)}, must be from 0 to 1'
         raise coco.error(self._path, self.place, field, problem)
       found[slot] = values
     return found

@@ -15,7 +15,7 @@ from collections.abc import Hashable, Mapping
 
 import numpy as np
 
-from fld_jax.errors import InputError, printable
+from fld_jax.errors import InputError, printable, shortened
 from fld_jax.evaluation.prediction_files import Results
 from fld_jax.files import coco
 from fld_jax.files.image_names import ImageNames
@@ -184,7 +184,7 @@ def _images_by_id(
     value = coco.as_id(results.image_ids[i])
     if value is None:
       given = results.image_ids[i]
-      what = 'is missing' if given is None else f'is {coco.short(given)}'
+      what = 'is missing' if given is None else f'is {shortened(given)}'
       example = next(iter(objects.images.values()), '')
       raise InputError(
         f'{results.path}, {results.places[i]}, '

@@ -24,7 +24,6 @@ have no landmarks.
 
 import dataclasses
 import math
-import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -32,16 +31,13 @@ from typing import Any
 import numpy as np
 
 from fld_jax import mirror_names, schema
-from fld_jax.errors import InputError, printable
+from fld_jax.errors import InputError, printable, shortened
 from fld_jax.files.json_files import read_json
-from fld_jax.files.text_lists import plain_number
+from fld_jax.files.text_lists import LARGEST, plain_number
 
 VISIBILITY = {2: schema.VISIBLE, 1: schema.OCCLUDED, 0: schema.ABSENT}
 # How far a landmark may lie outside the image: where nobody can have meant it.
 TOLERANCE = 0.1  # of the image's longer side
-LARGEST = 1e9  # nobody means such a pixel; squares of larger ones may overflow
-_REPR = reprlib.Repr()
-_REPR.maxlevel, _REPR.maxstring = 2, 60
 
 Id = int | str
 
@@ -114,12 +110,16 @@ def check_fields(path, place: str, value: Any, *fields: str) -> None:
     InputError: The value is no object, or a field is missing or holds no id.
   """
   if not isinstance(value, dict):
-    raise InputError(f'{path}, {place}: is {short(value)}, must be an object')
+    raise InputError(
+      f'{path}, {place}: is {shortened(value)}, must be an object'
+    )
   for field in fields:
     if field not in value:
       raise error(path, place, field, 'is missing')
     if field in ('id', 'image_id') and not is_id(value[field]):
-      problem = f'is {short(value[field])}, must be a whole number or a string'
+      problem = (
+        f'is {shortened(value[field])}, must be a whole number or a string'
+      )
       raise error(path, place, field, problem)
 
 
@@ -176,12 +176,6 @@ def _is_text(value: Any) -> bool:
   return not any('\ud800' <= c <= '\udfff' for c in value)
 
 
-def short(value: Any) -> str:
-  """A value of any type, in one line of a message."""
-  # By a library that also stops at depth: repr can run out of recursion.
-  return printable(_REPR.repr(value), 57)
-
-
 def read_categories(path: Path, categories: list) -> dict[Id, Category | None]:
   """Reads the categories of a file.
 
@@ -203,7 +197,7 @@ def read_categories(path: Path, categories: list) -> dict[Id, Category | None]:
     check_fields(path, place, entry, 'id')
     key = as_id(entry['id'])
     if key in found:
-      problem = f'is {short(key)}, which stands twice, must be unique'
+      problem = f'is {shortened(key)}, which stands twice, must be unique'
       raise error(path, place, 'id', problem)
     found[key] = category = _category(path, place, entry)
     if category is None:
@@ -318,7 +312,7 @@ def plain_name(name: str) -> str:
 def _names(path, place: str, field: str, value, known=None) -> tuple[str, ...]:
   """Names with underscores between the words."""
   if not isinstance(value, list) or not all(map(_is_text, value)):
-    problem = f'is {short(value)}, must be a list of names'
+    problem = f'is {shortened(value)}, must be a list of names'
     raise error(path, place, field, problem)
   names = tuple(map(plain_name, value))
   for name in names:
@@ -438,7 +432,7 @@ def read_images(path, images: list) -> dict[Id, tuple[str, tuple | None]]:
   """
   if not isinstance(images, list):
     raise InputError(
-      f'{path}, images: is {short(images)}, must be a list of objects'
+      f'{path}, images: is {shortened(images)}, must be a list of objects'
     )
   files = {}
   for i, image in enumerate(images):
@@ -446,11 +440,11 @@ def read_images(path, images: list) -> dict[Id, tuple[str, tuple | None]]:
     check_fields(path, place, image, 'id', 'file_name')
     key = as_id(image['id'])
     if key in files:
-      problem = f'is {short(key)}, which stands twice, must be unique'
+      problem = f'is {shortened(key)}, which stands twice, must be unique'
       raise error(path, place, 'id', problem)
     name = image['file_name']
     if not _is_text(name) or not name or '\0' in name:
-      problem = f'is {short(name)}, must be the name of a file'
+      problem = f'is {shortened(name)}, must be the name of a file'
       raise error(path, place, 'file_name', problem)
     sides = [_side(path, place, field, image) for field in ('width', 'height')]
     files[key] = name, None if None in sides else tuple(sides)
@@ -464,7 +458,7 @@ def _side(path, place: str, field: str, image: dict) -> int | None:
     return None
   side = number(value)
   if side is None or not 0 <= side <= LARGEST or side % 1:
-    problem = f'is {short(value)}, must be a whole number of pixels'
+    problem = f'is {shortened(value)}, must be a whole number of pixels'
     raise error(path, place, field, problem)
   return int(side) or None
 
@@ -500,12 +494,16 @@ def numbers(path, place: str, field: str, value, length: int) -> np.ndarray:
   """
   if not isinstance(value, list) or len(value) != length:
     count = f' of {len(value)}' if isinstance(value, list) else ''
-    problem = f'is {short(value)}{count}, must be a list of {length} numbers'
+    problem = (
+      f'is {shortened(value)}{count}, must be a list of {length} numbers'
+    )
     raise error(path, place, field, problem)
   found = [number(entry) for entry in value]
   for i, entry in enumerate(found):
     if entry is None or abs(entry) > LARGEST:
-      problem = f'value {i + 1} is {short(value[i])}, must be a finite number'
+      problem = (
+        f'value {i + 1} is {shortened(value[i])}, must be a finite number'
+      )
       raise error(path, place, field, problem)
   return np.array(found, np.float64)
 
@@ -530,8 +528,8 @@ def read_keypoints(
   if not isinstance(value, list) or len(value) != 3 * len(names):
     count = f' of {len(value)}' if isinstance(value, list) else ''
     problem = (
-      f'is {short(value)}{count}, must be a list of {3 * len(names)} numbers: '
-      f'x, y, v of each of {len(names)} landmarks'
+      f'is {shortened(value)}{count}, must be a list of {3 * len(names)} '
+      f'numbers: x, y, v of each of {len(names)} landmarks'
     )
     raise error(path, place, 'keypoints', problem)
   marks = value[2::3]
@@ -539,7 +537,7 @@ def read_keypoints(
   for name, x, mark in zip(names, value[::3], marks, strict=True):
     v = 0.0 if is_missing(mark) and is_missing(x) else number(mark)
     if v not in VISIBILITY:
-      problem = f'v of {name} is {short(mark)}, must be 0, 1 or 2'
+      problem = f'v of {name} is {shortened(mark)}, must be 0, 1 or 2'
       raise error(path, place, 'keypoints', problem, 'visibility')
     codes.append(VISIBILITY[v])
   # Of landmarks that are not labelled tools write NaN, null or anything.

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 
 from fld_jax.errors import Findings, InputError, printable
-from fld_jax.files import coco, file_names, text_lists
+from fld_jax.files import file_names, text_lists
 
 # What the column of an image's name may be called, as `plain` has it.
 IMAGE_COLUMNS = (
@@ -115,7 +115,7 @@ def number(table: Table, line: int, column: int, cell: str) -> float | None:
   if not text:
     return None
   value = text_lists.plain_number(text)
-  if value is not None and abs(value) <= coco.LARGEST:
+  if value is not None and abs(value) <= text_lists.LARGEST:
     return value
   place = f'{table.path}, line {line}, {table.header[column]}'
   shown = printable(repr(text), 60)

@@ -18,7 +18,7 @@ from fld_jax.errors import Findings, InputError, printable
 _DIGITS = re.compile(r'[0-9]{1,18}')
 _INTEGER = re.compile(r'[+-]?[0-9]{1,18}')
 _NUMBER = re.compile(r'[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?')
-_MAX_PIXEL = 1e9  # nobody means more; float32 would become infinite at 3e38
+LARGEST = 1e9  # nobody means such a pixel; squares of larger ones may overflow
 
 
 def error(
@@ -219,7 +219,7 @@ def number(path: Path, line: int, field: str, token: str) -> float:
     InputError: The token is not a number, or one beyond 1e9 or -1e9.
   """
   value = plain_number(token)
-  if value is None or abs(value) > _MAX_PIXEL:
+  if value is None or abs(value) > LARGEST:
     problem = f"is '{printable(token)}', must be a finite number up to 1e9"
     raise error(path, line, field, problem)
   return value

@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from fld_jax import schema
-from fld_jax.errors import InputError
+from fld_jax.errors import InputError, shortened
 from fld_jax.files import coco, file_names
 from fld_jax.files.image_names import ImageNames
 from fld_jax.files.json_files import ListWriter
@@ -100,7 +100,7 @@ def _checked_categories(path: pathlib.Path, categories: Any) -> list[dict]:
   if categories is None:
     return []
   if not isinstance(categories, list):
-    given = coco.short(categories)
+    given = shortened(categories)
     raise InputError(f'{path}, categories: is {given}, must be a list')
   seen: set[coco.Id] = set()
   is_text = lambda value: isinstance(value, str) and coco.is_id(value)
@@ -109,17 +109,17 @@ def _checked_categories(path: pathlib.Path, categories: Any) -> list[dict]:
     coco.check_fields(path, place, entry, 'id')
     key = coco.as_id(entry['id'])
     if key in seen:
-      problem = f'is {coco.short(key)}, which stands twice, must be unique'
+      problem = f'is {shortened(key)}, which stands twice, must be unique'
       raise coco.error(path, place, 'id', problem)
     seen.add(key)
     names = entry.get('keypoints') or []
     # Numbers are names as well, for `files.coco`, too.
     is_name = lambda name: is_text(name) or type(name) is int
     if not isinstance(names, list) or not all(map(is_name, names)):
-      problem = f'is {coco.short(names)}, must be a list of names'
+      problem = f'is {shortened(names)}, must be a list of names'
       raise coco.error(path, place, 'keypoints', problem)
     if not is_text(entry.get('name', '')):
-      problem = f'is {coco.short(entry["name"])}, must be a name'
+      problem = f'is {shortened(entry["name"])}, must be a name'
       raise coco.error(path, place, 'name', problem)
     try:
       json.dumps(entry, allow_nan=False)

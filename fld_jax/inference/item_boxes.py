@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fld_jax.errors import InputError, printable
+from fld_jax.errors import InputError, printable, shortened
 from fld_jax.files import (
   coco,
   csv_tables,
@@ -240,7 +240,7 @@ def _read_json(path: pathlib.Path, types: dict[int, str]) -> Boxes:
   elif isinstance(data, dict) and {'images', 'annotations'} <= data.keys():
     for field in ('images', 'annotations'):
       if not isinstance(data[field], list):
-        given = coco.short(data[field])
+        given = shortened(data[field])
         raise InputError(f'{path}, {field}: is {given}, must be a list')
     images = _names_by_id(path, data['images'])
     entries, place = data['annotations'], 'annotations'
@@ -293,11 +293,11 @@ def _names_by_id(path: pathlib.Path, entries: list) -> dict[coco.Id, str]:
     coco.check_fields(path, place, entry, 'id', 'file_name')
     key, name = coco.as_id(entry['id']), entry['file_name']
     if not isinstance(name, str) or not name or '\0' in name:
-      problem = f'is {coco.short(name)}, must be the name of a file'
+      problem = f'is {shortened(name)}, must be the name of a file'
       raise coco.error(path, place, 'file_name', problem)
     name = file_names.decoded(name)
     if names.setdefault(key, name) != name:
-      problem = f'is {coco.short(key)}, which stands twice, must be unique'
+      problem = f'is {shortened(key)}, which stands twice, must be unique'
       raise coco.error(path, place, 'id', problem)
   return names
 
@@ -325,9 +325,7 @@ def _image(
       return images[key]
   if field not in entry:
     raise coco.error(path, at, field, 'is missing')
-  raise coco.error(
-    path, at, field, f'is {coco.short(name)}, must name an image'
-  )
+  raise coco.error(path, at, field, f'is {shortened(name)}, must name an image')
 
 
 def for_images(

@@ -1,10 +1,8 @@
 """Checks of a config before a run, so that no run fails late or in silence."""
 
-from collections.abc import Collection
-from typing import Any
-
 from ml_collections import ConfigDict
 
+from fld_jax import config_rules
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, EASY, HARD
@@ -25,20 +23,12 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
     InputError: If a field has no valid value. The message names the field, its
       value and the valid ones.
   """
-
-  def check(field: str, value: Any, valid: Collection) -> None:
-    if value not in valid:
-      raise InputError(
-        f'config.{field} is {value!r}, valid values are '
-        f'{", ".join(map(repr, valid))}.'
-      )
-
-  check(
+  landmarks = setup.landmarks
+  config_rules.Place().check(
     'position_constraint.partition',
     config.position_constraint.partition,
-    setup.landmarks.partitions,
+    config_rules.OneOf(tuple(landmarks.partitions)),
   )
-  landmarks = setup.landmarks
   if (
     config.augment.flip
     and landmarks.swaps is None
@@ -54,7 +44,7 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
       '(--mode=doctor proposes pairs), or --config.dataset.swaps=none if none '
       'do, or --config.augment.flip=False.'
     )
-  n, size = setup.landmarks.num_landmarks, setup.pipeline.size
+  n, size = landmarks.num_landmarks, setup.pipeline.size
   for index, stage in enumerate(config.stages):
     model = stage_lib.build_model(config.model, stage, index, n)
     shapes = stage_lib.output_shapes(model, size)
