@@ -521,7 +521,7 @@ def translate(saved: dict, file: str) -> dict:
   return {**saved, 'model': model}
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
   """JSON's lists as tuples, which configs have."""
   if isinstance(value, dict):
     return {key: _tuples(entry) for key, entry in value.items()}

@@ -13,6 +13,8 @@ A Note on Coordinates
 Conversions between these frames happen in this file only.
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -200,7 +202,7 @@ def cut(
   margin: float,
   *,
   surroundings: bool = False,
-  **jitter,
+  **jitter: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Cuts the crop of a box out of an image.
 

@@ -14,12 +14,14 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import grain
 import numpy as np
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from fld_jax import geometry, schema
 from fld_jax.datasets.catalog import ClothesType
@@ -84,7 +86,7 @@ class Pipeline:
   num_workers: int
 
   @classmethod
-  def of(cls, config, landmarks: schema.LandmarkSet) -> 'Pipeline':
+  def of(cls, config: ConfigDict, landmarks: schema.LandmarkSet) -> 'Pipeline':
     """The pipeline of a run's config.
 
     Args:
@@ -153,7 +155,7 @@ class Records:
   def __len__(self) -> int:
     return len(self.indices)
 
-  def __getitem__(self, i) -> dict:
+  def __getitem__(self, i: int) -> dict:
     index = int(self.indices[i])
     record = _read(self._source, self._parts, index)
     if self._slots:
@@ -162,7 +164,9 @@ class Records:
     return {**record, 'index': np.int32(index)}
 
 
-def _check_split(builder, split: str, field: str) -> None:
+def _check_split(
+  builder: tfds.core.DatasetBuilder, split: str, field: str
+) -> None:
   """Refuses a split that there is not, or that has no images.
 
   Args:
@@ -192,7 +196,9 @@ def _check_split(builder, split: str, field: str) -> None:
   )
 
 
-def _remedy(splits, base: str, split: str, field: str) -> str:
+def _remedy(
+  splits: tfds.core.splits.SplitDict, base: str, split: str, field: str
+) -> str:
   """A value that works in place of a split without images, as a sentence.
 
   Args:
@@ -226,7 +232,7 @@ def _remedy(splits, base: str, split: str, field: str) -> str:
   return f"'{value}' would work."
 
 
-def _working_share(splits, base: str) -> int | None:
+def _working_share(splits: tfds.core.splits.SplitDict, base: str) -> int | None:
   """The per cent of a split at which both of its parts have images.
 
   Args:
@@ -248,13 +254,13 @@ def _working_share(splits, base: str) -> int | None:
   return None
 
 
-def _source(builder, split: str):
+def _source(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[dict]:
   return builder.as_data_source(
     split, decoders={'image': tfds.decode.SkipDecoding()}
   )
 
 
-def _read(source, parts, index: int) -> dict:
+def _read(source: Sequence[dict], parts: Sequence[Any], index: int) -> dict:
   """A record of a split; `parts` are the split's files."""
   try:
     return source[index]
@@ -269,7 +275,7 @@ def _read(source, parts, index: int) -> dict:
 
 
 @functools.lru_cache  # reads all records, which is enough once
-def _clothes_types(builder, split: str) -> np.ndarray:
+def _clothes_types(builder: tfds.core.DatasetBuilder, split: str) -> np.ndarray:
   """(n,) codes of the records of a split."""
   source = _source(builder, split)
   parts = builder.info.splits[split].file_instructions
@@ -288,7 +294,9 @@ def _jitter(augment: Augmentation, rng: np.random.Generator) -> dict:
   }
 
 
-def _recolour(image, amount: float, rng: np.random.Generator) -> np.ndarray:
+def _recolour(
+  image: np.ndarray, amount: float, rng: np.random.Generator
+) -> np.ndarray:
   """Random contrast, tint and brightness, each within `amount`."""
   contrast = 1 + rng.uniform(-amount, amount)
   tint = 1 + rng.uniform(-amount, amount, 3) / 3

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -570,7 +570,7 @@ def _interrupted() -> str:
   return f'Interrupted: --mode={mode} did not come to its end{again}.'
 
 
-def _end(status: int, word: str, **options) -> NoReturn:
+def _end(status: int, word: str, **options: Any) -> NoReturn:
   print(word, file=sys.stderr, flush=True)
   # Where it is not imported there is no other process that has to know.
   processes = sys.modules.get('fld_jax.runtime.processes')

@@ -7,6 +7,8 @@ the tables here, by name.
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -200,7 +202,7 @@ class LandmarkSet:
     return json.loads(json.dumps({'version': VERSION, **fields}))
 
   @classmethod
-  def from_dict(cls, value, place: str) -> 'LandmarkSet':
+  def from_dict(cls, value: Any, place: str) -> 'LandmarkSet':
     """The set that `to_dict` wrote.
 
     Args:
@@ -221,13 +223,13 @@ class _Fields:
     place: The file and field that it comes from, for messages.
   """
 
-  def __init__(self, value, place: str):
+  def __init__(self, value: Any, place: str):
     self.place = place
     if not isinstance(value, dict):
       raise InputError(f'{place}: must be an object')
     self._value = value
 
-  def get(self, name: str, valid, what: str):
+  def get(self, name: str, valid: Callable[[Any], bool], what: str) -> Any:
     """The value of a field.
 
     Args:
@@ -314,7 +316,7 @@ def _parsed(fields: _Fields) -> LandmarkSet:
   )
 
 
-def has_position(visibility):
+def has_position(visibility: Any) -> Any:
   """Marks the landmarks that have coordinates: visible or occluded ones.
 
   Args:

@@ -5,12 +5,15 @@ id. layout.py says where files may lie, folder.py has all that a user can get
 wrong.
 """
 
+from collections.abc import Iterator
+
 import tensorflow_datasets as tfds
 
 from fld_jax.datasets.coco import detections as coco_detections
 from fld_jax.datasets.coco import folder, layout
 from fld_jax.datasets.common.folder_builder import FolderBuilder
-from fld_jax.errors import InputError
+from fld_jax.datasets.common.rows import Row
+from fld_jax.errors import Findings, InputError
 
 
 class CocoKeypoints(FolderBuilder):
@@ -43,13 +46,13 @@ class CocoKeypoints(FolderBuilder):
     found = layout.sources(self.manual_dir, self.annotations, self.images)
     return layout.describe(found)
 
-  def result_ids(self, ids):
+  def result_ids(self, ids: list[str]) -> list[tuple[int, int]] | None:
     """See `FolderBuilder`; None if the files' are no numbers."""
     return folder.result_ids(
       self.manual_dir, self.annotations, ids, self._detections()
     )
 
-  def read(self, findings):
+  def read(self, findings: Findings) -> Iterator[Row]:
     """See `FolderBuilder`."""
     splits: dict[str, str] = {}  # of images
     shared = set()
@@ -60,7 +63,7 @@ class CocoKeypoints(FolderBuilder):
     if shared:
       findings.notes['images that two splits list'] += len(shared)
 
-  def _rows(self, findings):
+  def _rows(self, findings: Findings) -> Iterator[Row]:
     landmarks = self.landmarks()
     detections = self._detections()
     for source in layout.sources(

@@ -6,7 +6,7 @@ fld_jax/files/coco.py describes the form of the files, layout.py where they lie.
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,15 @@ class Reader:
       self._views[name, announced] = _view(*file, listed, announced)
     return name, self._views[name, announced]
 
-  def _known(self, path: Path, place: str, field: str, value: Any, known):
+  def _known(
+    self,
+    path: Path,
+    place: str,
+    field: str,
+    value: Any,
+    known: Collection[coco.Id],
+  ) -> coco.Id:
+    """The id that a value means, which must be a known one."""
     key = coco.find_id(value, known)
     if key is None or key not in known:
       plural = {'image_id': 'images', 'category_id': 'categories'}[field]

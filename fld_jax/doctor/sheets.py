@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,7 +51,7 @@ def write(
     _save(directory / 'duplicates.png', entries, landmarks)
 
 
-def _save(path: Path, *sheet, **options) -> None:
+def _save(path: Path, *sheet: Any, **options: Any) -> None:
   """Writes a contact sheet to a path with a name of COLUMNS."""
   picture = sheets.contact_sheet(*sheet, COLUMNS[path.name], **options)
   Image.fromarray(picture).save(path)

@@ -25,7 +25,9 @@ MIN_MIRRORED, MAX_OFF, MIN_WIDTH = 8, 0.08, 0.15
 CLEAR = 3.0
 
 
-def signs(points, visibility, slots) -> np.ndarray:
+def signs(
+  points: np.ndarray, visibility: np.ndarray, slots: np.ndarray
+) -> np.ndarray:
   """Which way round the pairs of an image are.
 
   Args:
@@ -42,7 +44,7 @@ def signs(points, visibility, slots) -> np.ndarray:
   return np.where(seen, np.sign(x[:, 1] - x[:, 0]), 0).astype(np.int8)
 
 
-def majority(counts) -> np.ndarray:
+def majority(counts: np.ndarray) -> np.ndarray:
   """Which way round most images are.
 
   Args:
@@ -99,7 +101,7 @@ def opposite_groups(cells: dict[tuple, np.ndarray]) -> list[dict]:
   return found
 
 
-def opposite_pairs(total) -> list[int]:
+def opposite_pairs(total: np.ndarray) -> list[int]:
   """Pairs that are the other way round from most of the other pairs.
 
   Args:
@@ -109,7 +111,7 @@ def opposite_pairs(total) -> list[int]:
   return np.flatnonzero(ways * (ways.sum() - ways) < 0).tolist()
 
 
-def opposite_images(image_signs, total) -> np.ndarray:
+def opposite_images(image_signs: np.ndarray, total: np.ndarray) -> np.ndarray:
   """Images of which all pairs, two or more, are against the majority.
 
   Args:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from fld_jax import defaults, schema
 from fld_jax.cascade import pseudo_labels
@@ -51,7 +52,7 @@ class Evaluation:
   Attributes:
     split: The split's name.
     predictions: The split's truth and every stage's outputs.
-    config: The run's config, a ConfigDict; its dataset leads to the images.
+    config: The run's config, whose dataset leads to the images.
     history: Curves of the training, as `cascade.store.load_stage` returns them.
     centres: Cluster centres of the pseudo-labels, (K, D), by the stage's name.
     epsilon: Threshold of the routing score; None without routing.
@@ -59,7 +60,7 @@ class Evaluation:
 
   split: str
   predictions: Predictions
-  config: Any
+  config: ConfigDict
   history: list[dict]
   centres: dict[str, np.ndarray]
   epsilon: float | None
@@ -184,13 +185,15 @@ class _Saved:
     )
     return landmarks
 
-  def _numbers(self, name: str, *shape: int | None, **valid) -> np.ndarray:
+  def _numbers(self, name: str, *shape: int | None, **valid: Any) -> np.ndarray:
     return npz.numbers(self.path, name, self.arrays.get(name), shape, **valid)
 
-  def _perhaps(self, name: str, *shape: int | None, **valid):
+  def _perhaps(
+    self, name: str, *shape: int | None, **valid: Any
+  ) -> np.ndarray | None:
     return self._numbers(name, *shape, **valid) if name in self.arrays else None
 
-  def _by_stage(self, name: str, *shape: int | None, **valid) -> dict:
+  def _by_stage(self, name: str, *shape: int | None, **valid: Any) -> dict:
     """The arrays of the stages that have one, in the order of the cascade."""
     return {
       stage.name: self._numbers(f'{name}/{stage.name}', *shape, **valid)

@@ -24,7 +24,7 @@ have no landmarks.
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Category:
 
 
 def error(
-  path, place: str, field: str, problem: str, kind: str = 'form'
+  path: str | Path, place: str, field: str, problem: str, kind: str = 'form'
 ) -> InputError:
   """Makes the InputError for a field of one place, for the caller to raise.
 
@@ -97,7 +97,9 @@ def load(path: Path) -> dict:
   return data
 
 
-def check_fields(path, place: str, value: Any, *fields: str) -> None:
+def check_fields(
+  path: str | Path, place: str, value: Any, *fields: str
+) -> None:
   """Refuses a value that is not an object with some fields.
 
   Args:
@@ -249,7 +251,7 @@ def merged(first: Category, other: Category, place: str) -> Category:
   )
 
 
-def _category(path, place: str, entry: dict) -> Category | None:
+def _category(path: str | Path, place: str, entry: dict) -> Category | None:
   names = entry.get('keypoints')
   if names is None or names == []:
     return None
@@ -309,7 +311,13 @@ def plain_name(name: str) -> str:
   return '_'.join(name.replace('_', ' ').split())
 
 
-def _names(path, place: str, field: str, value, known=None) -> tuple[str, ...]:
+def _names(
+  path: str | Path,
+  place: str,
+  field: str,
+  value: Any,
+  known: Collection[str] | None = None,
+) -> tuple[str, ...]:
   """Names with underscores between the words."""
   if not isinstance(value, list) or not all(map(_is_text, value)):
     problem = f'is {shortened(value)}, must be a list of names'
@@ -417,7 +425,9 @@ def _pairs(category: Category) -> list[tuple[str, str]]:
   return sorted(_told(category.names))
 
 
-def read_images(path, images: list) -> dict[Id, tuple[str, tuple | None]]:
+def read_images(
+  path: str | Path, images: list
+) -> dict[Id, tuple[str, tuple | None]]:
   """Reads the images of a file.
 
   Args:
@@ -451,7 +461,7 @@ def read_images(path, images: list) -> dict[Id, tuple[str, tuple | None]]:
   return files
 
 
-def _side(path, place: str, field: str, image: dict) -> int | None:
+def _side(path: str | Path, place: str, field: str, image: dict) -> int | None:
   """A side in pixels; None if it is not known: missing, null or 0."""
   value = image.get(field)
   if is_missing(value):
@@ -476,7 +486,9 @@ def number(value: Any) -> float | None:
   return float(value) if abs(value) <= 1e300 else None
 
 
-def numbers(path, place: str, field: str, value, length: int) -> np.ndarray:
+def numbers(
+  path: str | Path, place: str, field: str, value: Any, length: int
+) -> np.ndarray:
   """Reads a field that must be a list of numbers.
 
   Args:
@@ -509,7 +521,7 @@ def numbers(path, place: str, field: str, value, length: int) -> np.ndarray:
 
 
 def read_keypoints(
-  path, place: str, value, names: tuple[str, ...]
+  path: str | Path, place: str, value: Any, names: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
   """Reads the landmarks of an object.
 
@@ -549,7 +561,7 @@ def read_keypoints(
   return triples.reshape(-1, 3)[:, :2], np.array(codes, np.int32)
 
 
-def read_box(path, place: str, value) -> np.ndarray:
+def read_box(path: str | Path, place: str, value: Any) -> np.ndarray:
   """Reads the box of an object.
 
   Args:
@@ -587,7 +599,9 @@ def has_box(entry: dict) -> bool:
   return not no_area and not all(map(is_missing, value))
 
 
-def check_box(path, place: str, box: np.ndarray, size: tuple[int, int]) -> None:
+def check_box(
+  path: str | Path, place: str, box: np.ndarray, size: tuple[int, int]
+) -> None:
   """Refuses a box that has nothing of the image.
 
   Args:
@@ -613,7 +627,7 @@ def check_box(path, place: str, box: np.ndarray, size: tuple[int, int]) -> None:
 
 
 def check_landmarks(
-  path,
+  path: str | Path,
   place: str,
   points: np.ndarray,
   codes: np.ndarray,

@@ -8,6 +8,7 @@ sheets and reports, which are shared.
 import functools
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from fld_jax.errors import InputError, printable
 
@@ -75,7 +76,7 @@ def _below(path: str, root: str) -> bool:
   return path.startswith(os.path.join(root, ''))
 
 
-def is_plain(name) -> bool:
+def is_plain(name: Any) -> bool:
   """Whether a value is the name of one file or folder, and no path.
 
   Args:

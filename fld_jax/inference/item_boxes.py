@@ -14,7 +14,7 @@ COCO file without annotations each image is an item that fills it.
 
 import dataclasses
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -226,7 +226,7 @@ def _type(
   return code
 
 
-def _code(name, types: dict[int, str]) -> int:
+def _code(name: Any, types: dict[int, str]) -> int:
   """The code of a clothes type's name, 0 for any other value."""
   codes = {csv_tables.plain(kind): code for code, kind in types.items()}
   return codes.get(csv_tables.plain(name), 0) if isinstance(name, str) else 0

@@ -25,6 +25,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 from PIL import Image
@@ -447,7 +448,7 @@ class _Painter(contextlib.ExitStack):
     self._save = save
     self._pending = collections.deque()
 
-  def __exit__(self, kind, *error):
+  def __exit__(self, kind: type | None, *error: Any) -> None:
     if kind is None:
       self.save(most=0)
     self._pool.shutdown(cancel_futures=True)

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -71,7 +72,7 @@ class Predictor:
     cls,
     workdir: str | os.PathLike,
     config: ConfigDict | None = None,
-    **fields,
+    **fields: Any,
   ) -> 'Predictor':
     """Loads a finished run; see the function `load`.
 
@@ -261,7 +262,7 @@ def _told(batches: list[dict], progress: Callable[[int], object]):
     progress(_num_items(batch))
 
 
-def load(workdir: str | os.PathLike, **fields) -> Predictor:
+def load(workdir: str | os.PathLike, **fields: Any) -> Predictor:
   """Loads a finished run, to find landmarks on photos with it.
 
     import fld_jax

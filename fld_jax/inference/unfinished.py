@@ -75,7 +75,7 @@ class Unfinished:
   def __enter__(self) -> 'Unfinished':
     return self
 
-  def __exit__(self, *error) -> None:
+  def __exit__(self, *error: Any) -> None:
     self._file.close()
 
   def _read(self, about: dict[str, Any]) -> int:

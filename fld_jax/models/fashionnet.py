@@ -72,7 +72,7 @@ class _PoseBranch(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x, example_index, train: bool):
+  def __call__(self, x: FeatureMap, example_index: Array, train: bool) -> Array:
     x = adaptive_average_pool(x, self.pool)
     x = x.reshape(x.shape[0], -1)
     for i in (6, 7):

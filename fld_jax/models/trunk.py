@@ -97,7 +97,9 @@ def last_map(network: nn.Module, image: Image, train: bool) -> FeatureMap:
   return maps[max(maps)]
 
 
-def _run(network, image, train) -> dict[str, FeatureMap]:
+def _run(
+  network: nn.Module, image: Image, train: bool
+) -> dict[str, FeatureMap]:
   # A copy under the trunk's own name: as a plain field its parameters would
   # stand under 'backbone', and saved networks have them under 'vgg', 'resnet'.
   trunk = network.backbone.copy(name=network.backbone.tree_name)

@@ -14,6 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+# The zeros at both ends of rows and of columns.
+Borders = tuple[tuple[int, int], tuple[int, int]]
+
 _PORTABLE = contextvars.ContextVar('portable', default=False)
 
 
@@ -102,7 +105,7 @@ def _borders(
   kernel: Float[Array, 'rows columns 1 channels'],
   strides: Sequence[int],
   padding: str | Sequence[tuple[int, int]],
-) -> tuple[tuple[int, int], tuple[int, int]]:
+) -> Borders:
   """The zeros at both ends of rows and of columns."""
   if isinstance(padding, str):
     padding = lax.padtype_to_pads(
@@ -116,7 +119,7 @@ def _depthwise(
   x: Float[Array, 'batch height width channels'],
   kernel: Float[Array, 'rows columns channels'],
   strides: tuple[int, int],
-  borders: tuple[tuple[int, int], tuple[int, int]],
+  borders: Borders,
 ) -> Float[Array, 'batch out_height out_width channels']:
   """Convolves every channel with a kernel of its own.
 
@@ -138,7 +141,7 @@ def _taps(
   x: Float[Array, 'batch height width channels'],
   sides: tuple[int, int],
   strides: tuple[int, int],
-  borders: tuple[tuple[int, int], tuple[int, int]],
+  borders: Borders,
 ) -> dict[tuple[int, int], Float[Array, 'batch rows columns channels']]:
   """What each weight of a kernel of these sides is multiplied with."""
   x = jnp.pad(x, ((0, 0), *borders, (0, 0)))
@@ -153,11 +156,18 @@ def _taps(
   }
 
 
-def _depthwise_forward(x, kernel, strides, borders):
+def _depthwise_forward(
+  x: Array, kernel: Array, strides: tuple[int, int], borders: Borders
+) -> tuple[Array, tuple[Array, Array]]:
   return _depthwise(x, kernel, strides, borders), (x, kernel)
 
 
-def _depthwise_backward(strides, borders, residuals, gradient):
+def _depthwise_backward(
+  strides: tuple[int, int],
+  borders: Borders,
+  residuals: tuple[Array, Array],
+  gradient: Array,
+) -> tuple[Array, Array]:
   """Computes the gradients with respect to maps and kernel.
 
   The kernel's is summed up image by image, in an array of the size of a map for
@@ -168,7 +178,7 @@ def _depthwise_backward(strides, borders, residuals, gradient):
   gradient = store(gradient)
   sides = kernel.shape[:2]
 
-  def add_image(sums, image):
+  def add_image(sums: dict, image: tuple[Array, Array]):
     maps, gradients = image
     taps = _taps(maps[None], sides, strides, borders)
     return {
@@ -186,7 +196,13 @@ def _depthwise_backward(strides, borders, residuals, gradient):
   )
 
 
-def _depthwise_transposed(gradient, kernel, strides, borders, shape):
+def _depthwise_transposed(
+  gradient: Array,
+  kernel: Array,
+  strides: tuple[int, int],
+  borders: Borders,
+  shape: Sequence[int],
+) -> Array:
   """The gradient with respect to maps of a shape: a sum for each phase.
 
   Rows p of the maps with the same p mod stride see the same rows of the kernel.
@@ -245,7 +261,9 @@ class _Phase(NamedTuple):
   length: int
 
 
-def _one_axis(count, side, stride, border, length) -> list[_Phase]:
+def _one_axis(
+  count: int, side: int, stride: int, border: int, length: int
+) -> list[_Phase]:
   """The phases along rows or columns.
 
   Args:

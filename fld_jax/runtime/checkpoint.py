@@ -23,10 +23,12 @@ import pathlib
 import re
 import shutil
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.struct import PyTreeNode
 
 from fld_jax.errors import InputError, Preempted, printable, shortened
 from fld_jax.files import npz
@@ -277,7 +279,7 @@ def _link(source: str, target: str) -> None:
     shutil.copyfile(source, target)
 
 
-def check_history(history, place: str) -> list[dict]:
+def check_history(history: Any, place: str) -> list[dict]:
   """Checks curves of a training, which stand in files of a run.
 
   Args:
@@ -311,17 +313,17 @@ def check_history(history, place: str) -> list[dict]:
   return history
 
 
-def _read_item(path: pathlib.Path):
+def _read_item(path: pathlib.Path) -> Any:
   if not path.is_file():
     raise InputError(f'{path}: is missing')
   return read_json(path)
 
 
-def _is_dict(value) -> bool:
+def _is_dict(value: Any) -> bool:
   return isinstance(value, dict)
 
 
-def _is_count(value) -> bool:
+def _is_count(value: Any) -> bool:
   """Whether it is a whole number that NumPy takes."""
   return isinstance(value, int) and abs(value) < 2**63
 
@@ -382,7 +384,7 @@ class Checkpoints:
     processes.barrier(f'checkpoints of {directory.name}')
     self._manager = self._make_manager()
 
-  def _make_manager(self):
+  def _make_manager(self) -> _Manager:
     policies = ocp.checkpoint_managers
     main = processes.is_main()
     return _Manager(
@@ -419,7 +421,7 @@ class Checkpoints:
   def __enter__(self):
     return self
 
-  def __exit__(self, kind, *unused):
+  def __exit__(self, kind: type | None, *unused: Any) -> None:
     self._finish()
     self._manager.close()
     if processes.is_main():
@@ -450,7 +452,7 @@ class Checkpoints:
   def save(
     self,
     step: int,
-    state,
+    state: PyTreeNode,
     progress: dict,
     history: list,
     ne: float,
@@ -553,7 +555,7 @@ class Checkpoints:
         aside,
       )
 
-  def restore_last(self, template):
+  def restore_last(self, template: PyTreeNode) -> tuple[PyTreeNode, dict, list]:
     """Reads the last checkpoint.
 
     Args:
@@ -584,8 +586,8 @@ def read_chosen(directory: pathlib.Path) -> tuple[dict, int]:
     directory: The folder of the network's checkpoints.
 
   Returns:
-    The variables of the step that `chosen` names, a
-    tree of NumPy arrays; and the step.
+    The variables of the step that `chosen` names, a tree of NumPy arrays; and
+    the step.
 
   Raises:
     InputError: If there is no whole checkpoint.
@@ -666,11 +668,12 @@ def _verify(folder: pathlib.Path, item: str = '') -> str:
   return f'{differing[0]} has changed' if differing else ''
 
 
-def _without_variables(state) -> dict:
+def _without_variables(state: PyTreeNode) -> dict:
+  """The parts of a TrainState that only training needs."""
   return {'step': state.step, 'opt_state': state.opt_state}
 
 
-def to_host(tree):
+def to_host(tree: Any) -> Any:
   """Copies arrays to the host, safe from the donation of their buffers.
 
   Args:

@@ -43,7 +43,8 @@ PARTS = config_rules.whole(1, 10**6)
 EPSILON = config_rules.BASE['routing.epsilon']
 
 
-def _flatten(tree, prefix='') -> dict:
+def _flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
+  """The leaves of dicts and lists by their paths, such as stages.0.name."""
   if isinstance(tree, dict):
     items = tree.items()
   elif isinstance(tree, list | tuple):
@@ -167,13 +168,15 @@ def compare_landmarks(
   )
 
 
-def compare_configs(workdir, manifest: dict, config, fields: str = '') -> None:
+def compare_configs(
+  workdir: pathlib.Path, manifest: dict, config: ConfigDict, fields: str = ''
+) -> None:
   """Refuses to go on with a run of another config.
 
   Args:
     workdir: The run's folder, for the message.
     manifest: The run's manifest, as `read_manifest` returns it.
-    config: The ConfigDict of this start.
+    config: The config of this start.
     fields: A regular expression that must match the beginning of a field's
       path for the field to be compared. FREE_FIELDS are never compared.
 
@@ -232,11 +235,11 @@ def write_manifest(
   write_file(workdir / 'manifest.json', text.encode())
 
 
-def to_dict(config) -> dict:
+def to_dict(config: ConfigDict) -> dict:
   """Turns a config into plain JSON-ready dicts and lists.
 
   Args:
-    config: A ConfigDict.
+    config: The config.
 
   Returns:
     The config's fields, tuples as lists.

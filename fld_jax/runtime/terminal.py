@@ -52,7 +52,7 @@ class _Stream(io.RawIOBase):
     """Whether it is a terminal."""
     return os.isatty(self._descriptor)
 
-  def write(self, data) -> int:
+  def write(self, data: bytes | memoryview) -> int:
     """Writes all of the data, or drops it.
 
     Args:
@@ -139,7 +139,7 @@ def heard_interrupts(word: Callable[[], str]) -> Iterator[None]:
   threading.Thread(target=_hear, args=(reading, word), daemon=True).start()
   hook = sys.unraisablehook
 
-  def lost(unraisable) -> None:
+  def lost(unraisable: 'sys.UnraisableHookArgs') -> None:
     # Raised where Python can only print it, in the end of an object.
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
       leave(word())

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from tqdm import tqdm
 
@@ -57,7 +58,7 @@ class Progress:
   def __enter__(self) -> 'Progress':
     return self
 
-  def __exit__(self, *unused) -> None:
+  def __exit__(self, *unused: Any) -> None:
     self._bar.close()
 
   @contextlib.contextmanager

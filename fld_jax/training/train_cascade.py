@@ -349,7 +349,9 @@ class _Trainer:
       )
     return routes
 
-  def _check_routes(self, path: pathlib.Path, routes) -> None:
+  def _check_routes(
+    self, path: pathlib.Path, routes: dict[str, np.ndarray]
+  ) -> None:
     """Refuses routes of a file that do not fit the records."""
     npz.numbers(path, 'epsilon', routes.get('epsilon'), ())
     for part, records in (('train', self.records), ('tune', self.tune)):

@@ -13,9 +13,11 @@ The report's page, which draws in a browser, speaks the same language.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fld_jax import schema
 from fld_jax.evaluation.text_tables import words
@@ -79,7 +81,7 @@ class Marks:
     points = self.truth if self.estimate is None else self.estimate
     return np.asarray(points, np.float64)
 
-  def moved(self, scale, shift) -> 'Marks':
+  def moved(self, scale: ArrayLike, shift: ArrayLike) -> 'Marks':
     """The marks in a picture that is scaled, then shifted.
 
     Args:
@@ -272,7 +274,7 @@ class _Layer:
       self._layer = self._picture.copy()
     return self._layer
 
-  def __exit__(self, *error) -> None:
+  def __exit__(self, *error: Any) -> None:
     if self._opacity < 1:
       share = self._opacity
       cv2.addWeighted(
@@ -373,7 +375,13 @@ def _look(item: Marks, landmarks: schema.LandmarkSet, slot: int) -> tuple:
   return _colour(landmarks, slot), WHITE if visible else BLACK
 
 
-def _disc(picture, place, radius, colour, rim) -> None:
+def _disc(
+  picture: np.ndarray,
+  place: tuple[int, int],
+  radius: float,
+  colour: tuple[int, int, int],
+  rim: tuple[int, int, int],
+) -> None:
   """Draws an estimate; `place` is in sixteenths of a pixel."""
   draw = {'thickness': -1, 'lineType': cv2.LINE_AA, 'shift': 4}
   width = max(1.0, radius / 4)
@@ -381,7 +389,13 @@ def _disc(picture, place, radius, colour, rim) -> None:
   cv2.circle(picture, place, round(16 * radius), colour, **draw)
 
 
-def _ring(picture, place, radius, colour, rim) -> None:
+def _ring(
+  picture: np.ndarray,
+  place: tuple[int, int],
+  radius: float,
+  colour: tuple[int, int, int],
+  rim: tuple[int, int, int],
+) -> None:
   """Draws a truth; `place` is in sixteenths of a pixel."""
   width = 2 if radius < 6 else 3
   reach = radius + 2.5
@@ -475,7 +489,15 @@ _DIRECTIONS = np.array(
 )
 
 
-def _free(point, outwards, radius, sides, size, discs, taken):
+def _free(
+  point: np.ndarray,
+  outwards: np.ndarray,
+  radius: float,
+  sides: np.ndarray,
+  size: tuple[int, int],
+  discs: np.ndarray,
+  taken: Sequence[np.ndarray],
+) -> np.ndarray | None:
   """The first free rectangle of a text beside a mark; None if there is none."""
   lengths = np.hypot(*_DIRECTIONS.T) * max(np.hypot(*outwards), 1e-6)
   order = np.argsort(-(_DIRECTIONS @ outwards) / lengths, kind='stable')
