@@ -20,7 +20,7 @@ from fld_jax.files.inside import is_plain
 
 
 class Number(NamedTuple):
-  """A finite number, or a whole one.
+  """The rule of a finite number.
 
   Attributes:
     low: The smallest valid value.
@@ -33,7 +33,11 @@ class Number(NamedTuple):
   whole: bool = False
 
   def valid(self, value: Any) -> bool:
-    """Whether a value obeys the rule."""
+    """Whether a value obeys the rule.
+
+    Args:
+      value: A value of any type.
+    """
     kind = numbers.Integral if self.whole else numbers.Real
     is_number = isinstance(value, kind) and not isinstance(value, bool)
     return is_number and self.low <= value <= self.high
@@ -44,15 +48,24 @@ class Number(NamedTuple):
 
 
 def whole(low: int, high: int) -> Number:
-  """The rule of an integer from `low` to `high`."""
+  """The rule of an integer.
+
+  Args:
+    low: The smallest valid integer.
+    high: The largest valid integer.
+  """
   return Number(low, high, whole=True)
 
 
 class Flag(NamedTuple):
-  """True or False."""
+  """The rule of True or False."""
 
   def valid(self, value: Any) -> bool:
-    """Whether a value obeys the rule."""
+    """Whether a value obeys the rule.
+
+    Args:
+      value: A value of any type.
+    """
     return isinstance(value, bool)
 
   def __str__(self) -> str:
@@ -60,7 +73,7 @@ class Flag(NamedTuple):
 
 
 class Text(NamedTuple):
-  """A text.
+  """The rule of a text.
 
   Attributes:
     plain: Whether it is the name of a file or folder, and must be no path.
@@ -69,7 +82,11 @@ class Text(NamedTuple):
   plain: bool = False
 
   def valid(self, value: Any) -> bool:
-    """Whether a value obeys the rule."""
+    """Whether a value obeys the rule.
+
+    Args:
+      value: A value of any type.
+    """
     if self.plain:
       return is_plain(value)
     return isinstance(value, str) and '\0' not in value and _encodes(value)
@@ -90,7 +107,7 @@ def _encodes(text: str) -> bool:
 
 
 class OneOf(NamedTuple):
-  """One of a few texts.
+  """The rule of a text that is one of a few.
 
   Attributes:
     names: The valid texts.
@@ -99,12 +116,16 @@ class OneOf(NamedTuple):
   names: tuple[str, ...]
 
   def valid(self, value: Any) -> bool:
-    """Whether a value obeys the rule."""
+    """Whether a value obeys the rule.
+
+    Args:
+      value: A value of any type.
+    """
     return isinstance(value, str) and value in self.names
 
 
 class Several(NamedTuple):
-  """A list.
+  """The rule of a list.
 
   Attributes:
     each: The rule of its entries.
@@ -117,7 +138,11 @@ class Several(NamedTuple):
   longest: int
 
   def valid(self, value: Any) -> bool:
-    """Whether a value obeys the rule."""
+    """Whether a value obeys the rule.
+
+    Args:
+      value: A value of any type.
+    """
     return (
       isinstance(value, list | tuple)
       and self.shortest <= len(value) <= self.longest
@@ -132,7 +157,7 @@ class Several(NamedTuple):
 
 
 class Pair(NamedTuple):
-  """A list of two values of different kinds.
+  """The rule of a list of two values of different kinds.
 
   Attributes:
     first: The rule of the first value.
@@ -143,7 +168,11 @@ class Pair(NamedTuple):
   second: Any
 
   def valid(self, value: Any) -> bool:
-    """Whether a value obeys the rule."""
+    """Whether a value obeys the rule.
+
+    Args:
+      value: A value of any type.
+    """
     return (
       isinstance(value, list | tuple)
       and len(value) == 2
@@ -313,7 +342,8 @@ class Place:
       rule: The rule of the field.
 
     Raises:
-      InputError: Naming the field, its value and what is valid.
+      InputError: The value is not valid. The message names the field, the value
+        and what is valid.
     """
     if rule.valid(value):
       return
@@ -341,7 +371,8 @@ def check(config: Mapping | ConfigDict, file: str = '') -> None:
       the command line.
 
   Raises:
-    InputError: Naming the field, its value and what is valid.
+    InputError: A value is not valid. The message names the field, the value
+      and what is valid.
   """
   place = Place(file)
   _check_group(place, '', config, BASE)
@@ -370,11 +401,13 @@ def _check_group(
 
 
 def _check_object(place: Place, path: str, value: Any) -> None:
+  """Refuses a value that is not a part of a config with fields of its own."""
   if not isinstance(value, dict | ConfigDict):
     raise place.error(path, f'is {shortened(value)}, must be an object')
 
 
 def _join(path: str, name: str) -> str:
+  """The path of a field of a part; the path of a config itself is ''."""
   return f'{path}.{name}' if path else name
 
 
@@ -403,6 +436,7 @@ def _check_trunk(place: Place, config: Mapping | ConfigDict) -> None:
 
 
 def _check_stages(place: Place, stages: Any) -> None:
+  """Refuses a list of stages without names of their own or valid fields."""
   if not isinstance(stages, list | tuple) or not 1 <= len(stages) <= MAX_STAGES:
     raise place.error(
       'stages',
@@ -439,7 +473,8 @@ def check_fields(
     path: The path of the part in the config.
 
   Raises:
-    InputError: Naming the field, and the valid ones beside it.
+    InputError: A field is unknown or of another type. The message names it and
+      what is valid.
   """
   place = Place(file)
   for name, value in saved.items():

@@ -28,11 +28,11 @@ def detection_files(
 
   Args:
     manual_dir: The data set's folder.
-    detections: The path below it, with {split} for train, val or test; '' for
-      none.
+    detections: The path of the files below that folder, with {split} for
+      train, val or test; '' for none.
 
   Raises:
-    InputError: There is none, or the path has no {split}.
+    InputError: There is no such file, or the path has no {split}.
   """
   if not detections:
     return {}
@@ -56,8 +56,8 @@ def add_to_digest(digest: str, files: dict[str, Path]) -> str:
   """A digest that changes with the files of detections as well.
 
   Args:
-    digest: The digest of the other files; it is returned as it is if there are
-      none of detections.
+    digest: The digest of the other files; it is returned as it is where there
+      are no files of detections.
     files: Split -> file of detections.
   """
   if not files:
@@ -78,14 +78,15 @@ def read(
   Args:
     reader: The reader of the split's annotations, which name the images.
     path: The path of the file of detections.
-    findings: Gets the mistakes, and how many boxes are left out because they
-      are of another category.
+    findings: The collector of mistakes, and of boxes that are left out because
+      they are of another category.
 
   Yields:
     Rows without landmarks; their ids are FILE#dNUMBER, from 0 on.
 
   Raises:
-    InputError: With its file, place and field.
+    InputError: A detection is wrong. The message names its file, place and
+      field.
   """
   entries = read_json(path)
   if not isinstance(entries, list) or not entries:

@@ -33,7 +33,8 @@ def read_landmark_set(
 
   Args:
     manual_dir: The data set's folder.
-    annotations: See `layout.sources`.
+    annotations: The path of the files of annotations, as `layout.sources`
+      takes it.
 
   Raises:
     InputError: The categories are not valid, or one has other landmarks in one
@@ -66,8 +67,9 @@ def configured_landmark_set(config: ConfigDict) -> schema.LandmarkSet:
     config: The config's part `dataset`.
 
   Raises:
-    InputError: As for `read_landmark_set`, or no pairs are declared and a
-      landmark is called left or right and has no partner.
+    InputError: The categories are not valid or contradict each other; or no
+      pairs are declared and a landmark is called left or right and has no
+      partner.
   """
   landmarks = read_landmark_set(config.manual_dir, config.annotations)
   if not config.get('swaps'):
@@ -89,8 +91,9 @@ def content_digest(
 
   Args:
     manual_dir: The data set's folder.
-    annotations: See `layout.sources`.
-    images: See `layout.sources`.
+    annotations: The path of the files of annotations, as `layout.sources`
+      takes it.
+    images: The folder of the images, as `layout.sources` takes it.
   """
   digest = hashlib.sha256()
   for source in layout.sources(manual_dir, annotations, images):
@@ -118,10 +121,11 @@ def read(
 
   Args:
     manual_dir: The data set's folder.
-    annotations: See `layout.sources`.
-    images: See `layout.sources`.
-    findings: Gets the mistakes, by default the first one is raised; what is
-      left out, and what is worth knowing.
+    annotations: The path of the files of annotations, as `layout.sources`
+      takes it.
+    images: The folder of the images, as `layout.sources` takes it.
+    findings: The collector of mistakes, of what is left out and of notes; by
+      default the first mistake is raised.
     splits: The splits to read; () for all.
 
   Yields:
@@ -202,7 +206,7 @@ class Reader:
     """Reads and checks all annotations.
 
     Args:
-      findings: Gets the mistakes, and why objects are left out.
+      findings: The collector of mistakes and of objects that are left out.
 
     Yields:
       The rows in the order of the file.
@@ -230,7 +234,7 @@ class Reader:
     """Counts what is worth knowing of the images that were looked at.
 
     Args:
-      findings: Gets the numbers.
+      findings: The collector of notes.
     """
     views = {view.file: view for view in self._views.values()}.values()
     counts = {
@@ -251,9 +255,9 @@ class Reader:
     """Looks at an image.
 
     Args:
-      path: The path of the file that names it, for messages.
-      place: The place in that file.
-      image_id: What stands there, of any type.
+      path: The path of the file that holds the id, for messages.
+      place: The place of the id in that file.
+      image_id: The id of the image, of any type.
 
     Returns:
       (name, view): the image's name in the file of annotations, and how its
@@ -294,9 +298,9 @@ class Reader:
     """The category that an id names; None if it has no landmarks.
 
     Args:
-      path: The path of the file that names it, for messages.
-      place: The place in that file.
-      value: What stands there, of any type.
+      path: The path of the file that holds the id, for messages.
+      place: The place of the id in that file.
+      value: The id of the category, of any type.
 
     Raises:
       InputError: There is no such category.
@@ -305,7 +309,11 @@ class Reader:
     return self.categories[key]
 
   def code(self, category: coco.Category) -> int:
-    """The code of a category's type in the landmark set."""
+    """The code of a category's type in the landmark set.
+
+    Args:
+      category: A category of the file that has landmarks.
+    """
     return self._codes[category.name]
 
   def _row(self, i: int, annotation: Any, findings: Findings) -> Row | None:
@@ -415,13 +423,27 @@ class _View:
     self.size = stored if unclear else turned
 
   def shown(self, points: np.ndarray) -> np.ndarray:
-    """The points (n, 2) on the photo as it is shown."""
+    """Turns positions with the photo.
+
+    Args:
+      points: (n, 2) x, y in pixels as the annotations count them.
+
+    Returns:
+      (n, 2) x, y in pixels of the photo as viewers show it.
+    """
     if not self.is_unclear:
       return points
     return geometry.upright_points(points, self._stored, self._orientation)
 
   def shown_box(self, box: np.ndarray) -> np.ndarray:
-    """The box (4,) on the photo as it is shown."""
+    """Turns a box with the photo.
+
+    Args:
+      box: (4,) x1, y1, x2, y2 in pixels as the annotations count them.
+
+    Returns:
+      (4,) x1, y1, x2, y2 in pixels of the photo as viewers show it.
+    """
     corners = self.shown(box.reshape(2, 2))
     return np.concatenate([corners.min(axis=0), corners.max(axis=0)])
 
@@ -442,9 +464,9 @@ def _view(
 
   Args:
     file: The path of the file.
-    is_guess: Whether it was found by the last part of its name.
+    is_guess: Whether the file was found by the last part of its name.
     place: The place in the annotations, for messages.
-    announced: (width, height), None if not known.
+    announced: (width, height) in the annotations, in pixels; None if not known.
 
   Raises:
     InputError: The file is no image, or of another size.
@@ -475,10 +497,11 @@ def result_ids(
 
   Args:
     manual_dir: The data set's folder.
-    annotations: See `layout.sources`.
+    annotations: The path of the files of annotations, as `layout.sources`
+      takes it.
     ids: The ids of records: FILE#ANNOTATION, or FILE#dNUMBER of a detected
       box.
-    detections: Split -> file, see `detections.detection_files`.
+    detections: Split -> path of its file of detections.
 
   Returns:
     (image id, category id) of each record; None if the files name images by

@@ -71,7 +71,16 @@ class Source:
   unused: tuple[Path, ...] = ()
 
   def image_path(self, name: str, place: str) -> str:
-    """The path of an image's file, see `find_image`."""
+    """The path of an image's file, which `find_image` looks for.
+
+    Args:
+      name: The image's name in the file of annotations.
+      place: The place of the name, for messages.
+
+    Raises:
+      InputError: The name leads out of the data set's folder, or several files
+        could be meant.
+    """
     return self.find_image(name, place)[0]
 
   def find_image(self, name: str, place: str) -> tuple[str, bool]:
@@ -371,9 +380,9 @@ def _image_folders(
 
   Args:
     root: The data set's folder.
-    images: The setting.
+    images: The value of config.dataset.images.
     path: The path of the file of annotations.
-    split: Its split.
+    split: The split of the file; '' if val is split off from it.
     word: The word for the split in the file's name.
     is_named: Whether the settings name the file, so that it was not searched.
 

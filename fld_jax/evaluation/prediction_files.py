@@ -227,7 +227,11 @@ class _Entry:
       self.box = np.concatenate([corner, corner + size])
 
   def get(self, field: str) -> Any:
-    """The value of a field as it stands, None if there is none."""
+    """The value of a field as it stands, None if there is none.
+
+    Args:
+      field: The name of the field.
+    """
     return self._entry.get(field)
 
   def _find_slots(
@@ -250,13 +254,24 @@ class _Entry:
     )
 
   def score(self) -> float:
-    """The result's score."""
+    """The result's score.
+
+    Raises:
+      InputError: The score is missing or no number.
+    """
     coco.check_fields(self._path, self.place, self._entry, 'score')
     value = [self._entry['score']]
     return coco.numbers(self._path, self.place, 'score', value, 1)[0]
 
   def probs(self) -> np.ndarray:
-    """(N, 3) The probabilities of the kinds of visibility."""
+    """The probabilities of the kinds of visibility.
+
+    Returns:
+      (N, 3) float64, 0 to 1; 0 for landmarks that the category lacks.
+
+    Raises:
+      InputError: The field is missing or holds something else.
+    """
     coco.check_fields(self._path, self.place, self._entry, 'visibility_probs')
     rows, field = self._entry['visibility_probs'], 'visibility_probs'
     if not isinstance(rows, list) or len(rows) != len(self._slots):

@@ -136,6 +136,9 @@ def whole_file(path: pathlib.Path, sweep: bool = True) -> Iterator[BinaryIO]:
 
   Yields:
     A binary file to write to.
+
+  Raises:
+    OSError: The file cannot be written.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   if sweep:

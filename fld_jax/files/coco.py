@@ -49,9 +49,10 @@ class Category:
   Attributes:
     name: The category's name.
     names: The names of its n landmarks, with underscores between the words.
-    swaps: Pairs of names, see the module; None if the category has none.
-    parts: Partitions for PCLoss, see the module.
-    skeleton: Pairs of names.
+    swaps: Pairs of names that change places in a mirrored image; None if the
+      category does not tell them.
+    parts: Name of a partition for PCLoss -> the names of each part.
+    skeleton: Pairs of names that pictures join by a line.
   """
 
   name: str
@@ -126,7 +127,11 @@ def check_fields(
 
 
 def is_id(value: Any) -> bool:
-  """Whether a value can be the id of an image, annotation or category."""
+  """Whether a value can be the id of an image, annotation or category.
+
+  Args:
+    value: A value of any type.
+  """
   return as_id(value) is not None
 
 
@@ -252,6 +257,7 @@ def merged(first: Category, other: Category, place: str) -> Category:
 
 
 def _category(path: str | Path, place: str, entry: dict) -> Category | None:
+  """Reads a category; None for one that has no landmarks."""
   names = entry.get('keypoints')
   if names is None or names == []:
     return None
@@ -502,7 +508,8 @@ def numbers(
     (length,) float64.
 
   Raises:
-    InputError: It names the place, the field and which value is no number.
+    InputError: The value is no such list. The message names the place, the
+      field and which entry is no number.
   """
   if not isinstance(value, list) or len(value) != length:
     count = f' of {len(value)}' if isinstance(value, list) else ''
@@ -528,14 +535,15 @@ def read_keypoints(
   Args:
     path: The path of the file.
     place: The place of the object in the file.
-    value: Its keypoints, of any type.
+    value: The keypoints of the object, of any type.
     names: The names of the n landmarks of its category.
 
   Returns:
     Points (n, 2) float64, 0 where not labelled, and visibility codes (n,).
 
   Raises:
-    InputError: It names the place and the landmark.
+    InputError: The value is no such list. The message names the place and the
+      landmark.
   """
   if not isinstance(value, list) or len(value) != 3 * len(names):
     count = f' of {len(value)}' if isinstance(value, list) else ''
@@ -567,13 +575,13 @@ def read_box(path: str | Path, place: str, value: Any) -> np.ndarray:
   Args:
     path: The path of the file.
     place: The place of the object in the file.
-    value: Its bbox, of any type.
+    value: The bbox of the object, of any type.
 
   Returns:
     (4,) x1, y1, x2, y2 in pixels.
 
   Raises:
-    InputError: It is no box, or has no area.
+    InputError: The value is no box, or a box without an area.
   """
   x, y, width, height = numbers(path, place, 'bbox', value, 4)
   if width <= 0 or height <= 0:
@@ -611,7 +619,7 @@ def check_box(
     size: (width, height) of the image.
 
   Raises:
-    InputError: It names the field.
+    InputError: The box lies outside of the image, or far beyond its sides.
   """
   width, height = size
   if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
@@ -645,7 +653,7 @@ def check_landmarks(
     size: (width, height) of the image.
 
   Raises:
-    InputError: It names the landmark.
+    InputError: A landmark lies far outside of the image. The message names it.
   """
   width, height = size
   reach = TOLERANCE * max(size)

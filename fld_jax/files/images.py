@@ -86,8 +86,8 @@ def opened_file(path: str | os.PathLike, subject: str) -> Iterator[BinaryIO]:
     subject: What messages begin with; a verb follows.
 
   Raises:
-    InputError: It is a folder, a pipe, a socket or a device.
-    OSError: It cannot be opened.
+    InputError: The path leads to a folder, a pipe, a socket or a device.
+    OSError: The file cannot be opened.
   """
   kinds = {
     stat.S_IFDIR: 'folder',

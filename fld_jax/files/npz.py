@@ -124,5 +124,9 @@ def texts(path: pathlib.Path, name: str, array: np.ndarray | None) -> list[str]:
 
 
 def kind(array: np.ndarray | None) -> str:
-  """Describes an array's type and shape for a message."""
+  """Describes an array's type and shape for a message.
+
+  Args:
+    array: The array; None if the file does not hold it.
+  """
   return 'missing' if array is None else f'{array.dtype} of shape {array.shape}'

@@ -379,7 +379,7 @@ def _xy(found: Landmarks, slot: int) -> list[float]:
 
 
 def marks(found: Landmarks, size: tuple[int, int]) -> list[int]:
-  """COCO's v of the N landmarks of an item, see the module.
+  """COCO's v of the N landmarks of an item: 2 sure, 1 unsure, 0 not there.
 
   Args:
     found: The item's landmarks.

@@ -115,11 +115,16 @@ def write_export(
   Args:
     stages: The stages of a trained cascade.
     config: The run's config.
-    setup: What it resolves to.
+    setup: The objects that the config resolves to.
     crops: (n, S, S, 3) uint8 crops to check the file with.
     output: The folder that appears when all is written.
     format: 'stablehlo' or 'onnx'.
     run: What the manifest says of the run, JSON-ready.
+
+  Raises:
+    InputError: The format is unknown, a package that it needs is not installed,
+      or the networks are too large.
+    RuntimeError: The file's outputs differ from those of `Cascade.predict`.
   """
   weights = [stage.networks for stage in stages]
   size = sum(x.nbytes for x in jax.tree.leaves(weights))
@@ -277,7 +282,7 @@ def _crops(config: ConfigDict, setup: Setup) -> tuple[np.ndarray, str]:
 
   Args:
     config: The run's config.
-    setup: What the config resolves to.
+    setup: The objects that the config resolves to.
 
   Returns:
     ((n, S, S, 3) uint8, a phrase that names the images).

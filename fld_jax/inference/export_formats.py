@@ -140,5 +140,9 @@ FORMATS = {
 
 
 def package_version(package: str) -> str:
-  """The version of an installed package."""
+  """The version of an installed package.
+
+  Args:
+    package: The name of the package.
+  """
   return importlib.metadata.version(package)

@@ -142,7 +142,8 @@ def crop_module(options: ConfigDict) -> str:
   """The source of crop.py.
 
   Args:
-    options: config.input, of which `size`, `crop` and `margin` are used.
+    options: The part `input` of the config, of which `size`, `crop` and
+      `margin` are used.
   """
   functions = '\n\n'.join(map(inspect.getsource, _FUNCTIONS))
   return _CROP.format(
@@ -161,5 +162,9 @@ def crop_module(options: ConfigDict) -> str:
 
 
 def loader(format: str) -> str:
-  """The source of load.py for a format, 'stablehlo' or 'onnx'."""
+  """The source of load.py.
+
+  Args:
+    format: 'stablehlo' or 'onnx'.
+  """
   return _LOAD.format(**_LOADERS[format])

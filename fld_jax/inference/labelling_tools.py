@@ -200,7 +200,7 @@ class CvatAnnotations:
 
     Args:
       images: The images of the COCO file.
-      categories: Its categories.
+      categories: The categories of the COCO file.
     """
     return {
       'images': [

@@ -94,7 +94,7 @@ class Landmarks:
         an (H, W, 3) uint8 RGB array.
 
     Returns:
-      A new RGB image, see `overlay`.
+      A new RGB image, of the size that `overlay` gives it.
 
     Raises:
       InputError: The photo cannot be read.

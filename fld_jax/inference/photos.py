@@ -68,7 +68,7 @@ def find(images: str, output: pathlib.Path | None = None) -> Found:
     is; what is wrong with it is found when it is read.
 
   Raises:
-    InputError: There are no such files.
+    InputError: The names lead to no image file.
   """
   path = pathlib.Path(images).expanduser()
   if path.is_dir():
@@ -150,8 +150,8 @@ class _Walk:
 
   Attributes:
     names: The names of image files, as paths below the root.
-    failures: See `Found`.
-    left_out: See `Found`.
+    failures: (name of a folder, reason) of each that could not be looked into.
+    left_out: Kind of file -> number of files that are no photos.
   """
 
   def __init__(self, root: pathlib.Path, output: pathlib.Path | None):

@@ -155,8 +155,8 @@ def check_output(output: pathlib.Path) -> None:
     output: The path of the folder, which need not exist.
 
   Raises:
-    InputError: It is a file, lies below one, is read-only, or a folder has the
-      name of one of the files to be written.
+    InputError: The output is a file, lies below one, is read-only, or a folder
+      has the name of one of the files to be written.
   """
   problem = atomic.writing_problem(output)
   for name in FILES:
@@ -315,12 +315,12 @@ def _assemble(
     output: The folder of the files.
     work: The results of all items.
     root: The folder of the photos.
-    names: The name of each item's photo below it.
+    names: The name of each item's photo below `root`.
     items: The items.
     landmark_set: The N landmarks.
     export: The COCO file that the boxes come from; None if they come from
       elsewhere.
-    formats: What is written.
+    formats: The files of results that are written.
     sheet: The sheet, which every result is added to.
 
   Returns:

@@ -43,9 +43,9 @@ class PredictionSheet:
     """Takes an item into account.
 
     Args:
-      photo: The path of its photo.
+      photo: The path of the item's photo.
       name: The name of the photo that stands below the picture.
-      found: Its landmarks.
+      found: The item's landmarks.
     """
     self._count += 1
     entry = (-found.score, self._count, photo, name, found)

@@ -53,7 +53,7 @@ class Predictor:
 
     Args:
       config: The run's config.
-      setup: What the config resolves to.
+      setup: The objects that the config resolves to.
       stages: The trained stages, in their order.
     """
     self.config = config

@@ -37,7 +37,7 @@ class Formats:
     tools: The labelling tools to write annotations for, of
       `labelling_tools.TOOLS`.
     image_prefix: What stands before an image's name in Label Studio's tasks.
-    model: The name of the model in them.
+    model: The name of the model in Label Studio's tasks.
   """
 
   tools: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class ResultFiles(contextlib.ExitStack):
       landmarks: The landmark set of the run.
       export: The COCO file that the boxes come from; None if they come from
         elsewhere.
-      formats: What is written.
+      formats: The files of results that are written.
     """
     super().__init__()
     self._output, self._formats = output, formats

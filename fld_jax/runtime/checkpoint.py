@@ -165,7 +165,7 @@ class SavedNetwork:
     It waits for no other process.
 
     Args:
-      template: See `restore_chosen`.
+      template: Variables as NumPy arrays of the same structure and shapes.
       target: The folder for the copy, in which it is the only checkpoint.
 
     Raises:

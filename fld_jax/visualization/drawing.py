@@ -169,7 +169,11 @@ def labelled(
 
 
 def numbers(landmarks: schema.LandmarkSet) -> list[str]:
-  """The numbers of landmarks in pictures: from 1, by slot."""
+  """The numbers of landmarks in pictures: from 1, by slot.
+
+  Args:
+    landmarks: The N landmarks.
+  """
   return [str(slot + 1) for slot in range(landmarks.num_landmarks)]
 
 
