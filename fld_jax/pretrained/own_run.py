@@ -47,9 +47,9 @@ def start_from_run(
     variables: The network's fresh variables; anything with shapes if only the
       fit is of interest.
     config: This run's config.
-    setup: What it resolves to.
+    setup: The objects that the config resolves to.
     index: Which of `config.stages` the network is of.
-    network: Its name in the stage: 'all', 'easy' or 'hard'.
+    network: The name of the network in the stage: 'all', 'easy' or 'hard'.
 
   Returns:
     The variables, and what was taken and what was not, in words.
@@ -60,7 +60,7 @@ def start_from_run(
   """
   saved, workdir = defaults.find_run(path)
   folder = _network_folder(path, workdir, config.stages[index].name, network)
-  found, step = checkpoint.read_chosen(folder)
+  found, step = checkpoint.SavedNetwork(folder).read_chosen()
   theirs = traverse_util.flatten_dict(found)
   ours = traverse_util.flatten_dict(variables)
   names = _landmark_names(workdir, saved)
@@ -140,9 +140,9 @@ def places_of_landmarks(
 
   Args:
     config: This run's config.
-    setup: What it resolves to.
+    setup: The objects that the config resolves to.
     index: Which of `config.stages` the network is of.
-    ours: The places of its variables.
+    ours: The places of the variables of the network.
   """
   count, size = setup.landmarks.num_landmarks, setup.pipeline.size
   stage = config.stages[index]

@@ -24,9 +24,9 @@ def start_network(
     variables: The network's fresh variables; anything with shapes if only the
       fit is of interest.
     config: This run's config.
-    setup: What it resolves to.
+    setup: The objects that the config resolves to.
     index: Which of `config.stages` the network is of.
-    network: Its name in the stage: 'all', 'easy' or 'hard'.
+    network: The name of the network in the stage: 'all', 'easy' or 'hard'.
 
   Returns:
     The variables, and what was taken and what was not, in words.

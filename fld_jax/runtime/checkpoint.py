@@ -159,6 +159,18 @@ class SavedNetwork:
     step = processes.call_on_main(choose)
     return read['here'] if read else self._variables(step, template)
 
+  def read_chosen(self) -> tuple[dict, int]:
+    """The variables that `restore_chosen` restores, of a network of any form.
+
+    Returns:
+      The variables, a tree of NumPy arrays; and the step.
+
+    Raises:
+      InputError: No checkpoint is whole.
+    """
+    step, found = self._choose()
+    return to_host(found), step
+
   def copy_chosen(self, template: dict, target: pathlib.Path) -> None:
     """Copies the chosen checkpoint, without what only training needs.
 
@@ -180,8 +192,8 @@ class SavedNetwork:
     write_file(folder / 'history/metadata', history.encode())
     write_json(folder / CHECKSUMS, _checksums(folder))
 
-  def _choose(self, template: dict) -> tuple[int, dict]:
-    """The chosen step and its variables."""
+  def _choose(self, template: dict | None = None) -> tuple[int, dict]:
+    """The chosen step and its variables, which fit the template if given."""
     figures, problem = {}, ''
     for step in _steps(self._directory):
       try:
@@ -221,7 +233,7 @@ class SavedNetwork:
         )
     return {name: float(figures[name]) for name in ('ne', 'standard_error')}
 
-  def _variables(self, step: int, template: dict) -> dict:
+  def _variables(self, step: int, template: dict | None) -> dict:
     self._check(step, 'variables')
     folder = self._directory / str(step) / 'variables'
     alone = _alone()
@@ -236,6 +248,8 @@ class SavedNetwork:
       raise InputError(
         f'{folder}: cannot be read ({printable(str(error))})'
       ) from error
+    if template is None:
+      return found
     shapes = lambda tree: {
       jax.tree_util.keystr(path): np.shape(leaf)
       for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -577,32 +591,6 @@ class Checkpoints:
       variables=restored['variables'], **restored['optimizer']
     )
     return state, restored['progress'], restored['history']
-
-
-def read_chosen(directory: pathlib.Path) -> tuple[dict, int]:
-  """Reads the variables of another run's network, and changes nothing there.
-
-  Args:
-    directory: The folder of the network's checkpoints.
-
-  Returns:
-    The variables of the step that `chosen` names, a tree of NumPy arrays; and
-    the step.
-
-  Raises:
-    InputError: If there is no whole checkpoint.
-  """
-  directory, figures = directory.absolute(), {}
-  for step in _steps(directory):
-    metrics = directory / str(step) / 'metrics' / 'metrics'
-    if not _verify(directory / str(step)) and metrics.is_file():
-      figures[step] = read_json(metrics)
-  if not figures:
-    raise InputError(f'{directory} holds no whole checkpoint of a network')
-  step = chosen(figures)
-  with ocp.StandardCheckpointer() as checkpointer:
-    variables = checkpointer.restore(directory / str(step) / 'variables')
-  return jax.tree.map(np.asarray, variables), step
 
 
 def _steps(directory: pathlib.Path) -> list[int]:

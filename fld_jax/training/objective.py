@@ -81,7 +81,7 @@ class Objective:
 
     Args:
       config: The run's config.
-      setup: What it resolves to.
+      setup: The objects that the config resolves to.
       index: Which of `config.stages` it is.
     """
     options = config.position_constraint
