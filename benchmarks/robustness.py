@@ -1,26 +1,15 @@
 """Attacks on the program: odd files, full disks, kills, strangers' runs.
 
-  python benchmarks/robustness.py attacks [--run=W] [--rows=WORD] [--csv=FILE]
+  python benchmarks/robustness.py [--run=W] [--rows=WORD] [--csv=FILE]
 
-does to the program what docs/results/robustness.md lists in its section
-"Attacks", and prints a line for each: the row, the exit statuses, the seconds,
-the last line of the last call, and the verdict. All is done in a temporary
-folder. In each row no call may end in a traceback, run longer than its time
-limit, touch a file outside of its output folder, leave out an item without a
-word, or end with another status than the row says. Rows that mount a disk in
-memory are skipped where that is not allowed. Without --run the quickstart's
-cascade is trained first, a few minutes. Every call is one of the
-command line.
-
-  python benchmarks/robustness.py many [--run=W] [--count=5000]
-
-predicts on files of which a tenth are broken, kills the program three times,
-and prints how many items were done twice or lost, and the memory.
-
-  python benchmarks/robustness.py moved [--run=W]
-
-predicts with, exports and reports on a copy of the run in another place, which
-is read-only, while its data set and the run itself are not there.
+does to the program what the section "Attacks" of docs/results/robustness.md
+lists, by its command line, and prints a line for each: the row, the exit
+statuses, the seconds, the last line of the last call, and the verdict. All is
+done in a temporary folder. In each row no call may end in a traceback, run
+longer than its time limit, touch a file outside of its output folder, leave out
+an item without a word, or end with another status than the row says. Rows that
+mount a disk in memory are skipped where that is not allowed. Without --run the
+quickstart's cascade is trained first, a few minutes.
 """
 
 import argparse
@@ -64,12 +53,14 @@ class Call(NamedTuple):
     seconds: The time it took.
     text: What it printed on both streams.
     stopping: The seconds that it went on after the signal that it was sent.
+    peak: The highest resident size in MiB; 0 where the system does not tell.
   """
 
   status: int
   seconds: float
   text: str
   stopping: float
+  peak: int
 
   @property
   def last(self) -> str:
@@ -100,6 +91,7 @@ class Lab:
     here: The row's folder.
     run: The trained run's folder, which the row must leave as it is.
     calls: The calls so far.
+    seen: What the results were, in words.
     problems: Verdict -> what was seen.
   """
 
@@ -114,6 +106,7 @@ class Lab:
     self.here = self.base / 'rows' / f'{self._count}'
     self.here.mkdir(parents=True)
     self.calls: list[Call] = []
+    self.seen: list[str] = []
     self.problems: list[tuple[str, str]] = []
     self._outputs = 0
 
@@ -175,6 +168,7 @@ class Lab:
     unprivileged: bool = False,
     stdout: str | int = '',
     send: tuple[int, Callable[[str], bool]] | None = None,
+    watch: Callable[[], None] | None = None,
     allow: tuple[str, ...] = (),
   ) -> Call:
     """Calls the program, and looks for what may never be.
@@ -188,6 +182,7 @@ class Lab:
       stdout: A path, or an open descriptor, to which it prints.
       send: A signal for it and those it has started, and a function of what it
         has printed that says when.
+      watch: A function that is called all the time while it runs.
       allow: The verdicts that count for nothing.
     """
     logs = self.base / 'logs'
@@ -223,9 +218,13 @@ class Lab:
         list(argv), here, environ, out, err.fileno(), unprivileged
       )
       sent = 0.0
+      peak = 0
       hangs = False
       while process.poll() is None:
         now = time.monotonic()
+        peak = max(peak, resident(process.pid))
+        if watch:
+          watch()
         text = log.read_text(errors='replace') if send else ''
         if send and not sent and send[1](text):
           sent = now
@@ -238,9 +237,15 @@ class Lab:
     ended = time.monotonic()
     text = log.read_text(errors='replace')
     call = Call(
-      process.returncode, ended - started, text, ended - sent if sent else 0
+      process.returncode,
+      ended - started,
+      text,
+      ended - sent if sent else 0,
+      peak,
     )
     self.calls.append(call)
+    errors = re.findall('^error: .*', text, re.MULTILINE)
+    self.seen += [self.shown(error) for error in errors[:1]]
     if send and not sent:
       self.problem('status', 'ended before the signal')
     if hangs:
@@ -251,7 +256,8 @@ class Lab:
     touched = sorted(
       name
       for name in before.keys() | after.keys()
-      if before.get(name) != after.get(name)
+      # In the folder for temporary files, only what is left there counts.
+      if before.get(name) != after.get(name) and name != environ['TMPDIR']
     )
     if touched and 'touched outside' not in allow:
       self.problem('touched outside', ', '.join(touched[:3]))
@@ -314,6 +320,10 @@ class Lab:
   ) -> None:
     """Compares the results of a prediction with what there must be."""
     found, failures, drawn = read_results(output)
+    words = f'{found.total()} predicted'
+    if failures:
+      words += f', {failures.total()} in failures.csv'
+    self.seen.append(words)
     for name, here, wanted in (
       ('predicted', found, Counter(good)),
       ('failures', failures, Counter(failed)),
@@ -326,6 +336,11 @@ class Lab:
     left = [path.name for path in output.rglob('*') if '.tmp' in path.name]
     if left:
       self.problem('touched outside', f'left {left[:3]}')
+
+  def shown(self, text: str) -> str:
+    """Text without the temporary folder, in one line of a table's cell."""
+    text = re.sub(f'{self.base}/(rows/\\d+/)?', '', text)
+    return text.replace('|', ' ')
 
   def check(self, right: bool, verdict: str, words: str) -> None:
     """Notes a problem unless something is right."""
@@ -383,6 +398,16 @@ def state(folder: pathlib.Path, skip: Iterable[pathlib.Path]) -> dict:
 
   look(os.fspath(folder))
   return found
+
+
+def resident(pid: int) -> int:
+  """The highest resident size of a process so far, in MiB; 0 if unknown."""
+  try:
+    status = pathlib.Path(f'/proc/{pid}/status').read_text()
+  except OSError:
+    return 0
+  found = re.search(r'VmHWM:\s*(\d+)', status)
+  return int(found[1]) // 1024 if found else 0
 
 
 def photo(path: pathlib.Path, seed: int = 0, **options: Any) -> None:
@@ -855,7 +880,7 @@ def _ctrl_c(lab: Lab) -> None:
 def _interrupt(lab: Lab, when: Callable[[str], bool], *argv, **options) -> None:
   call = lab.call(*argv, send=(signal.SIGINT, when), **options)
   lab.expect(call, 130, 'Interrupted|Start the same command again')
-  lab.check(call.stopping < 10, 'hang', f'{call.stopping:.1f} s after Ctrl-C')
+  lab.seen.append(f'ended {call.stopping:.1f} s after a Ctrl-C')
 
 
 def _killed(lab: Lab) -> None:
@@ -880,16 +905,12 @@ def _progress(lab: Lab) -> None:
   partial = output / 'predictions.partial.jsonl'
   seen = []
 
-  def look(text: str) -> bool:
+  def look() -> None:
     size = partial.stat().st_size if partial.exists() else 0
-    if not seen or seen[-1][1] != size:
-      seen.append((time.monotonic(), size))
-    return False
+    if not seen or seen[-1] != size:
+      seen.append(size)
 
-  lab.predict(
-    photos, output, '--nooverlays', send=(signal.SIGINT, look), status=0
-  )
-  lab.problems[:] = [p for p in lab.problems if 'before the signal' not in p[1]]
+  lab.predict(photos, output, '--nooverlays', watch=look, status=0)
   lab.results(output, names_of(photos), overlays=False)
   lab.check(len(seen) > 5, 'status', f'grew {len(seen)} times')
 
@@ -926,6 +947,7 @@ def _formula(lab: Lab) -> None:
     with (output / name).open(newline='') as file:
       cells = [row[0] for row in csv.reader(file)][1:]
     lab.check(len(cells) == 4, 'silent loss', f'{name}: {len(cells)}')
+    lab.seen.append(f'{name}: {" ".join(sorted(cells))}')
     bad = [cell for cell in cells if cell[0] in '=+-@']
     lab.check(not bad, 'status', f'{name}: {bad}')
 
@@ -1043,15 +1065,114 @@ def _in_python(
   )
   seconds = time.monotonic() - started
   text = done.stdout + done.stderr
-  lab.calls.append(Call(done.returncode, seconds, text, 0))
+  lab.calls.append(Call(done.returncode, seconds, text, 0, 0))
   lab.expect(lab.calls[-1], 0)
-  for line in done.stdout.splitlines():
+  lines = done.stdout.splitlines()
+  refused = [line for line in lines if line.startswith('refused')]
+  lab.seen.append(f'{len(refused)} of {len(lines)} refused in a sentence')
+  for line in lines:
     if line.startswith('WRONG'):
       lab.problem('traceback', line)
     # An iterator in place of a list may be taken.
     elif line.startswith('taken') and ' for p in ' not in line:
       lab.problem('status', line)
     lab.check(len(line) < longest, 'status', f'{len(line)} characters')
+
+
+def _many(lab: Lab, count: int = 5000) -> None:
+  photos, bad = lab.photos(count), []
+  whole = (photos / '00000.jpg').read_bytes()
+  rng = np.random.default_rng(0)
+  for i in range(5, count, 10):
+    path = photos / f'{i:05}.jpg'
+    bad.append(path.name)
+    kinds = (b'', whole[: len(whole) // 3], b'<html>', rng.bytes(500))
+    path.write_bytes(kinds[i // 10 % 4])
+  good = sorted({*names_of(photos)} - {*bad})
+  output = lab.output()
+  partial = output / 'predictions.partial.jsonl'
+  overlays = output / 'overlays'
+  drawn, twice, still, grown = {}, 0, 0.0, (0, 0.0)
+
+  def look() -> None:
+    nonlocal still, grown
+    with contextlib.suppress(FileNotFoundError):
+      size = partial.stat().st_size
+      if size != grown[0]:
+        grown = size, time.monotonic()
+      elif size and grown[1]:
+        still = max(still, time.monotonic() - grown[1])
+
+  for kill in (1, 2, 3, 0):
+    at = kill * count // 4 + int(rng.integers(0, count // 8))
+    enough = lambda text, at=at: (
+      partial.exists() and partial.read_bytes().count(b'\n') > at
+    )
+    send = (signal.SIGKILL, enough) if kill else None
+    status = -signal.SIGKILL if kill else 1
+    grown = grown[0], 0.0
+    lab.predict(
+      photos, output, send=send, watch=look, status=status, limit=1800
+    )
+    # An overlay that was whole before must not have been drawn again.
+    for name, then in drawn.items():
+      twice += (overlays / name).stat().st_mtime_ns != then
+    if kill:
+      lines = partial.read_bytes().split(b'\n')[1:-1]
+      saved = [json.loads(line) for line in lines]
+      names = Counter(x['image'] for x in saved)
+      twice += sum(n - 1 for n in names.values())
+      drawn = {
+        x['image']: (overlays / x['image']).stat().st_mtime_ns
+        for x in saved
+        if 'found' in x
+      }
+  lab.results(output, good, bad)
+  found, failures, _ = read_results(output)
+  here = found + failures
+  twice += sum(n - 1 for n in here.values())
+  lost = sum((Counter([*good, *bad]) - here).values())
+  lab.check(not twice, 'silent loss', f'{twice} done twice')
+  peak = max(call.peak for call in lab.calls)
+  lab.seen.append(
+    f'done twice {twice}, lost {lost}; at most {peak} MiB; progress stood for '
+    f'at most {still:.0f} s'
+  )
+
+
+def _moved(lab: Lab) -> None:
+  photos = lab.photos(3)
+  place = lab.here / 'another machine'
+  size = sum(p.stat().st_size for p in lab.run.rglob('*') if p.is_file())
+  with disk(place, size // 1000 + 20_000) as mount:
+    run = shutil.copytree(lab.run, place / 'run')
+    mount('remount,ro')
+    # Neither the run nor its records are where they were.
+    hidden = [x for x in (lab.run, lab.base / 'records') if x.exists()]
+    for path in hidden:
+      path.rename(path.with_name(f'hidden {path.name}'))
+    try:
+      _use_moved(lab, run, photos)
+    finally:
+      for path in hidden:
+        path.with_name(f'hidden {path.name}').rename(path)
+
+
+def _use_moved(lab: Lab, run: pathlib.Path, photos: pathlib.Path) -> None:
+  output = lab.predict(photos, run=run, status=0)
+  lab.results(output, names_of(photos))
+  for mode, flag in (('export', 'workdir'), ('report', 'workdirs')):
+    output = lab.output()
+    call = lab.call(
+      f'--mode={mode}',
+      f'--{flag}={run}',
+      f'--output={output}',
+      may_touch=[output.parent],
+    )
+    lab.expect(call, 0)
+    count = sum(path.is_file() for path in output.rglob('*'))
+    lab.check(count > 0, 'silent loss', f'{mode} wrote nothing')
+    lab.seen.append(f'{mode}: {count} files')
 
 
 ROWS = (
@@ -1126,6 +1247,12 @@ ROWS = (
   ('Garbage in EXIF data', _garbage_exif),
   ("Predictor: a generator, None; the box 'abc'", _python_arguments),
   ('Predictor: the bytes of a JPEG', _python_bytes),
+  ('5,000 files, 10 % broken, `kill -9` three times, then to the end', _many),
+  (
+    'A run copied to another place, read-only, without its data set: predict, '
+    'export, report',
+    _moved,
+  ),
 )
 
 
@@ -1224,17 +1351,21 @@ def deepfashion_folder(
   return folder
 
 
-def attacks(lab: Lab, arguments: argparse.Namespace) -> None:
+def attacks(lab: Lab, arguments: argparse.Namespace) -> bool:
   """Tries the rows.
 
   Args:
     lab: The place to try them in.
     arguments: The command line's arguments.
+
+  Returns:
+    Whether every row is right or skipped.
   """
   counts: Counter = Counter()
   rows = []
   for title, row in ROWS:
-    if arguments.rows not in row.__name__:
+    name = row.__name__.strip('_')
+    if arguments.rows not in name:
       continue
     lab.begin()
     skipped = ''
@@ -1245,23 +1376,28 @@ def attacks(lab: Lab, arguments: argparse.Namespace) -> None:
     kinds = [verdict for verdict, _ in lab.problems]
     verdict = ', '.join(dict.fromkeys(kinds)) or skipped or 'ok'
     counts.update(kinds)
-    counts.update(['calls'] * len(lab.calls))
+    counts['calls'] += len(lab.calls)
     statuses = ' '.join(str(call.status) for call in lab.calls)
     seconds = sum(call.seconds for call in lab.calls)
-    last = lab.calls[-1].last.replace(str(lab.base), '') if lab.calls else ''
+    last = lab.shown(lab.calls[-1].last) if lab.calls else ''
     print(f'{title} | {statuses} | {seconds:.0f} s | {last} | {verdict}')
     for kind, words in lab.problems:
-      print(f'  {kind}: {words.replace(str(lab.base), "")}')
+      print(f'  {kind}: {lab.shown(words)}')
     sys.stdout.flush()
-    rows.append((title, statuses, seconds, last, verdict))
+    seen = [x if len(x) < 160 else f'{x[:160]}...' for x in lab.seen]
+    seen = '; '.join(dict.fromkeys(seen[:1] + seen[-1:]))
+    rows.append((f' --rows={name}', title, statuses, seconds, seen, verdict))
     for path in (lab.base / 'rows').iterdir():
       shutil.rmtree(path)
-  print(
-    f'{counts["calls"]} calls; '
-    + ', '.join(f'{kind}: {counts[kind]}' for kind in VERDICTS)
-  )
+  found = ', '.join(f'{kind} {counts[kind]}' for kind in VERDICTS)
+  words = f'{counts["calls"]} calls: {found}'
+  print(words)
+  seconds = sum(row[3] for row in rows)
+  ok = not any(counts[kind] for kind in VERDICTS)
+  rows.append(('', 'all rows', '', seconds, words, 'ok' if ok else 'not ok'))
   if arguments.csv:
     _write_csv(arguments.csv, rows)
+  return ok
 
 
 def _write_csv(path: str, rows: list[tuple]) -> None:
@@ -1277,150 +1413,21 @@ def _write_csv(path: str, rows: list[tuple]) -> None:
       'series config command commit device seed split statuses seconds seen '
       'verdict'.split()
     )
-    for title, statuses, seconds, last, verdict in rows:
-      command = 'python benchmarks/robustness.py attacks'
+    for flag, title, statuses, seconds, seen, verdict in rows:
+      command = f'python benchmarks/robustness.py{flag}'
+      device = f'{os.cpu_count()} CPU cores'
       writer.writerow(
-        [title, '', command, commit, '2 CPU cores', '', '']
-        + [statuses, f'{seconds:.0f}', last, verdict]
+        [title, '', command, commit, device, '', '']
+        + [statuses, f'{seconds:.0f}', seen, verdict]
       )
-
-
-# --- many files, a moved run --------------------------------------------------
-
-
-def many(lab: Lab, arguments: argparse.Namespace) -> None:
-  """Predicts on many files, a tenth of them broken, and is killed thrice.
-
-  Args:
-    lab: The place to do it in.
-    arguments: The command line's arguments.
-  """
-  count = arguments.count
-  photos, bad = lab.photos(count), []
-  whole = (photos / '00000.jpg').read_bytes()
-  rng = np.random.default_rng(0)
-  for i in range(5, count, 10):
-    path = photos / f'{i:05}.jpg'
-    bad.append(path.name)
-    kinds = (b'', whole[: len(whole) // 3], b'<html>', rng.bytes(500))
-    path.write_bytes(kinds[i // 10 % 4])
-  good = sorted({path.name for path in photos.iterdir()} - set(bad))
-  output = lab.output()
-  partial = output / 'predictions.partial.jsonl'
-  overlays = output / 'overlays'
-  drawn, twice, peaks, still = {}, 0, [], 0.0
-  for kill in (1, 2, 3, 0):
-    log = (lab.here / 'log.txt').open('wb')
-    process = subprocess.Popen(
-      [sys.executable, '-m', 'fld_jax.main', '--mode=predict']
-      + [f'--workdir={lab.run}', f'--images={photos}', f'--output={output}'],
-      env={**os.environ, 'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu'},
-      stdout=log,
-      stderr=log,
-    )
-    started = grown = time.monotonic()
-    lines, peak = 0, 0
-    at = kill * count // 4 + int(rng.integers(0, count // 8))
-    while process.poll() is None:
-      with contextlib.suppress(FileNotFoundError):
-        content = partial.read_bytes().count(b'\n')
-        if content != lines:
-          if lines:
-            still = max(still, time.monotonic() - grown)
-          lines, grown = content, time.monotonic()
-      with contextlib.suppress(OSError, IndexError):
-        status = pathlib.Path(f'/proc/{process.pid}/status').read_text()
-        peak = max(peak, int(status.split('VmHWM:')[1].split()[0]))
-      if kill and lines > at:
-        process.kill()
-      time.sleep(0.1)
-    peaks.append(peak // 1024)
-    print(
-      f'ended with {process.returncode} after '
-      f'{time.monotonic() - started:.0f} s, {peak // 1024} MiB',
-      flush=True,
-    )
-    # An overlay that was whole before must not have been drawn again.
-    for name, then in drawn.items():
-      twice += (overlays / name).stat().st_mtime_ns != then
-    if kill:
-      saved = [json.loads(x) for x in _whole_lines(partial)[1:]]
-      names = Counter(x['image'] for x in saved)
-      twice += sum(n - 1 for n in names.values())
-      drawn = {
-        x['image']: (overlays / x['image']).stat().st_mtime_ns
-        for x in saved
-        if 'found' in x
-      }
-      print(f'killed with {len(saved)} of {count} items finished')
-  found, failures, pictures = read_results(output)
-  twice += sum(n - 1 for n in (found + failures).values())
-  lost = sum(((Counter(good) - found) + (Counter(bad) - failures)).values())
-  print(
-    f'{len(found)} predicted, {len(failures)} failures, {pictures} overlays; '
-    f'done twice: {twice}, lost: {lost}; at most {max(peaks)} MiB; progress '
-    f'stood for at most {still:.0f} s; status {process.returncode}; left in '
-    f'the output folder: {sorted(os.listdir(output))}'
-  )
-
-
-def _whole_lines(path: pathlib.Path) -> list[bytes]:
-  return path.read_bytes().split(b'\n')[:-1]
-
-
-def moved(lab: Lab, arguments: argparse.Namespace) -> None:
-  """Uses a copy of the run where there is nothing else of it.
-
-  Args:
-    lab: The place to do it in.
-    arguments: The command line's arguments.
-  """
-  photos = lab.photos(3)
-  place = lab.here / 'another machine'
-  size = sum(p.stat().st_size for p in lab.run.rglob('*') if p.is_file())
-  with disk(place, size // 1000 + 20_000) as mount:
-    run = shutil.copytree(lab.run, place / 'run')
-    mount('remount,ro')
-    # Neither the run nor its records are where they were.
-    hidden = [x for x in (lab.run, lab.base / 'records') if x.exists()]
-    for path in hidden:
-      path.rename(path.with_name(f'hidden {path.name}'))
-    try:
-      _use_moved(lab, run, photos)
-    finally:
-      for path in hidden:
-        path.with_name(f'hidden {path.name}').rename(path)
-  for call in lab.calls:
-    print(f'{call.status} | {call.seconds:.0f} s | {call.last}')
-  for problem in lab.problems:
-    print(*problem)
-  print(f'{len(lab.problems)} problems')
-
-
-def _use_moved(lab: Lab, run: pathlib.Path, photos: pathlib.Path) -> None:
-  output = lab.predict(photos, run=run, status=0)
-  lab.results(output, names_of(photos))
-  for mode, flag in (('export', 'workdir'), ('report', 'workdirs')):
-    output = lab.output()
-    call = lab.call(
-      f'--mode={mode}',
-      f'--{flag}={run}',
-      f'--output={output}',
-      may_touch=[output.parent],
-    )
-    lab.expect(call, 0)
-    files = [path for path in output.rglob('*') if path.is_file()]
-    lab.check(len(files) > 0, 'silent loss', f'{mode} wrote nothing')
 
 
 def main() -> None:
   """Runs the command line."""
   parser = argparse.ArgumentParser()
-  parser.add_argument('what', choices=['attacks', 'many', 'moved'])
   parser.add_argument('--run', help='a trained and evaluated run of dfa')
   parser.add_argument('--rows', default='', help='a part of the rows names')
   parser.add_argument('--csv', help='the file for docs/tables.py')
-  parser.add_argument('--count', type=int, default=5000)
   arguments = parser.parse_args()
   with tempfile.TemporaryDirectory() as name:
     base = pathlib.Path(name).resolve()
@@ -1437,8 +1444,8 @@ def main() -> None:
       )
       lab.expect(call, 0)
       lab.begin()
-    what = {'attacks': attacks, 'many': many, 'moved': moved}
-    what[arguments.what](lab, arguments)
+    ok = attacks(lab, arguments)
+  sys.exit(0 if ok else 1)
 
 
 if __name__ == '__main__':
