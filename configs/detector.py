@@ -64,8 +64,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     {'name': 'top_down', 'channels': 64, 'dtype': 'float32'}
   )
   defaults.set_backbone(config, arg['backbone'])
-  if frozen:
-    config.model.trunk.frozen = frozen
+  config.model.trunk.frozen = frozen
   config.flip_test = True
   config.augment.scale = 0.05
   config.augment.shift = 0.01

@@ -329,7 +329,7 @@ def whole_set(
     with instructions(config.name):
       check_manual_dir(config)
       landmarks = pkgutil.resolve_name(landmarks)(config)
-  if not config.swaps:
+  if not config.get('swaps'):  # a config by hand may have few fields
     return landmarks
   swaps = _declared(config.swaps, landmarks.names)
   return dataclasses.replace(landmarks, swaps=swaps)

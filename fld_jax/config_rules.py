@@ -192,7 +192,7 @@ BASE = {
   'input.margin': Number(0, 10),
   'input.mean': Several(Number(-1e6, 1e6), 3, 3),
   'input.std': Several(Number(1e-3, 1e6), 3, 3),
-  'input.num_threads': whole(1, 1024),
+  'input.num_threads': whole(0, 1024),
   'input.num_workers': whole(0, 1024),
   'augment.flip': FLAG,
   'augment.scale': Number(0, 5),

@@ -191,6 +191,8 @@ def set_backbone(
     trunk = {'blocks': blocks, 'batch_norm': batch_norm}
   else:
     trunk = {'width': width}
+    if name.startswith('efficientnet'):
+      trunk['frozen'] = 0
   config.model.trunk = ConfigDict(trunk)
 
 

@@ -85,6 +85,17 @@ _BOXES = flags.DEFINE_string(
   'its image.',
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder to write to.')
+_PRE_ANNOTATIONS = flags.DEFINE_list(
+  'pre_annotations',
+  None,
+  'Labelling tools to write annotations for: label_studio, cvat, or both with '
+  'a comma between; --boxes=EXPORT.json keeps the ids of a tool.',
+)
+_IMAGE_PREFIX = flags.DEFINE_string(
+  'image_prefix',
+  '/data/local-files/?d=',
+  "What stands before an image's name in Label Studio's tasks.",
+)
 _OVERLAYS = flags.DEFINE_bool(
   'overlays', True, 'Whether to draw the predicted landmarks on the images.'
 )
@@ -175,6 +186,14 @@ def _report() -> None:
 
 
 def _predict() -> int:
+  from fld_jax.inference.result_files import Formats
+
+  workdir = _path(_WORKDIR)
+  formats = Formats(
+    tuple(dict.fromkeys(name.strip() for name in _PRE_ANNOTATIONS.value or ())),
+    _IMAGE_PREFIX.value,
+    workdir.resolve().name,
+  )
   from fld_jax.inference import predict_files
 
   found = predict_files.predict_files(
@@ -184,6 +203,7 @@ def _predict() -> int:
     _path(_BOXES),
     _path(_OUTPUT),
     _OVERLAYS.value,
+    formats,
   )
   return 0 if found['ok'] else 1
 
@@ -282,7 +302,14 @@ MODES = {
   'predict': Mode(
     'Finds the landmarks on your own images.',
     ('workdir', 'images', 'output'),
-    ('config', 'dataset', 'boxes', 'overlays'),
+    (
+      'config',
+      'dataset',
+      'boxes',
+      'pre_annotations',
+      'image_prefix',
+      'overlays',
+    ),
     '--workdir=W --images=photo.jpg --output=FOLDER',
     _predict,
     config_from=('workdir',),
@@ -379,10 +406,10 @@ def _describe(names: set[str]) -> str:
     flag = flags.FLAGS[name]
     default = f' Default: {flag.default}.' if flag.default is not None else ''
     lines += textwrap.wrap(
-      f'--{name}'.ljust(17) + flag.help + default,
+      f'--{name}'.ljust(18) + flag.help + default,
       width=79,
       initial_indent='  ',
-      subsequent_indent=' ' * 19,
+      subsequent_indent=' ' * 20,
     )
   return '\n'.join(lines)
 

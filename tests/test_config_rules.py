@@ -13,7 +13,7 @@ from fld_jax import config_rules, defaults
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.setup import resolve
 from fld_jax.config_fields import fields
-from fld_jax.configs import dfa, pcloss, trained
+from fld_jax.configs import detector, dfa, pcloss, trained
 from fld_jax.datasets.catalog import DATASETS
 from fld_jax.datasets.pose import folder as pose_folder
 from fld_jax.errors import InputError
@@ -31,11 +31,14 @@ CONFIGS = [
     for size in (*SIZES, 'medium')
     for name in ('fashionnet', 'simple_baselines', 'fpn', 'integral')
   ),
+  *(('detector', f'size={size}') for size in ('small', 'medium', 'large')),
 ]
 
 
 def get(file, arg):
-  return {'dfa': dfa, 'pcloss': pcloss}[file].get_config(arg)
+  return {'detector': detector, 'dfa': dfa, 'pcloss': pcloss}[file].get_config(
+    arg
+  )
 
 
 def rules_of(path: str):
@@ -123,6 +126,8 @@ def test_each_field_of_a_manifest(part, name):
   file = 'pcloss' if name == 'channels' else 'dfa'
   if name == 'trunk.width':
     arg += ',backbone=resnet18'
+  if name == 'trunk.frozen':
+    file, arg = 'detector', 'size=small'
   if name == 'pool':
     file, arg = 'pcloss', 'size=tiny,model=fashionnet'
   valid = manifest.to_dict(get(file, arg))

@@ -70,7 +70,7 @@ def configured_landmark_set(config: ConfigDict) -> schema.LandmarkSet:
       landmark is called left or right and has no partner.
   """
   landmarks = read_landmark_set(config.manual_dir, config.annotations)
-  if not config.swaps:
+  if not config.get('swaps'):
     sources = layout.sources(config.manual_dir, config.annotations, '')
     coco.check_partners(landmarks, str(sources[0].path))
   return landmarks

@@ -6,15 +6,15 @@ objects without a labelled landmark decide what no detection is blamed for.
 
 import dataclasses
 import pathlib
-import re
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from fld_jax.datasets.coco import folder, layout
+from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import InputError
+from fld_jax.evaluation import ties
 from fld_jax.evaluation.prediction_files import Results
 from fld_jax.files import coco
 from fld_jax.metrics import coco as coco_metrics
@@ -31,6 +31,7 @@ class Annotations:
     places: The id of a row, see `datasets.coco.folder.read` -> its place; also
       for the annotations that are left out there.
     at: Place -> its annotations as they stand in the file, in the file's order.
+    by_id: The keys of `places` -> the annotations as they stand in the file.
   """
 
   path: pathlib.Path
@@ -38,6 +39,7 @@ class Annotations:
   category_ids: tuple
   places: dict[str, tuple]
   at: dict[tuple, list[dict]]
+  by_id: dict[str, dict]
 
 
 def read(config_dataset: ConfigDict, split: str) -> Annotations:
@@ -57,7 +59,7 @@ def read(config_dataset: ConfigDict, split: str) -> Annotations:
     if reader.split_of(image['file_name']) == split
   }
   categories = {coco.as_id(entry['id']) for entry in data['categories']}
-  places, at = {}, {}
+  places, at, by_id = {}, {}, {}
   for i, annotation in enumerate(data['annotations']):
     image = coco.find_id(annotation['image_id'], names)
     if image not in names:  # of the other split
@@ -67,6 +69,7 @@ def read(config_dataset: ConfigDict, split: str) -> Annotations:
     key = i if number is None else coco.as_id(number)
     places[f'{names[image]}#{key}'] = place
     at.setdefault(place, []).append(annotation)
+    by_id[f'{names[image]}#{key}'] = annotation
   return Annotations(
     path=path,
     # Numbers, then strings: equal scores rank in the order of the images.
@@ -78,95 +81,104 @@ def read(config_dataset: ConfigDict, split: str) -> Annotations:
     category_ids=tuple(coco.as_id(entry['id']) for entry in data['categories']),
     places=places,
     at=at,
+    by_id=by_id,
   )
 
 
-def _reader(config_dataset: ConfigDict, split: str) -> folder.Reader:
-  """The reader of the file that holds a split."""
+def _reader(config_dataset: ConfigDict, split: str) -> folder.Reader | None:
+  """The reader of the file that holds a split; None if there is none."""
   places = config_dataset.manual_dir, config_dataset.annotations
   landmarks = folder.read_landmark_set(*places)
   sources = layout.sources(*places, config_dataset.images)
-  (source,) = [one for one in sources if one.split in (split, '')]
-  return folder.Reader(source, landmarks)
+  found = [one for one in sources if one.split in (split, '')]
+  return folder.Reader(found[0], landmarks) if found else None
 
 
-def tie(
-  annotations: Annotations, results: Results, row_ids: list[str]
-) -> tuple[list[str] | None, list[tuple | None]]:
-  """Ties results to objects, where the file allows it, and to places.
+def categories(
+  config_dataset: ConfigDict, split: str
+) -> dict[coco.Id, tuple[str, ...]]:
+  """The names of the landmarks of each category, by its id.
+
+  Args:
+    config_dataset: The config's part `dataset`.
+    split: The split of the data set.
+
+  Returns:
+    {} for other data sets than coco_keypoints, and where no file has the split.
+  """
+  if config_dataset.name != 'coco_keypoints':
+    return {}
+  reader = _reader(config_dataset, split)
+  found = reader.categories if reader else {}
+  return {key: category.names for key, category in found.items() if category}
+
+
+def objects(annotations: Annotations, rows: list[Row]) -> ties.Objects:
+  """The objects that results can be tied to, those without landmarks as well.
 
   Args:
     annotations: The truth.
-    results: The n results.
-    row_ids: The ids of the split's rows.
+    rows: The split's rows, which are the examples.
+  """
+  of_row = {row.id: row for row in rows}
+  ids = list(annotations.places)
+  entries = annotations.by_id
+  return ties.Objects(
+    images=annotations.image_ids,
+    ids=ids,
+    image_keys=[annotations.places[name][0] for name in ids],
+    category_ids=[annotations.places[name][1] for name in ids],
+    boxes=[
+      of_row[name].box if name in of_row else _box(entries[name])
+      for name in ids
+    ],
+    by_image_id=True,
+    examples=frozenset(of_row),
+  )
 
-  Returns:
-    (ids, places). n ids of rows: the file's, not yet checked; without any, by
-    image if each image has exactly one object and one result, else None; None
-    for boxes of a detector as well. n places, None where no annotation has the
-    id.
+
+def _box(entry: dict) -> np.ndarray | None:
+  """The box (4,) of an object that is no example; None if it has none."""
+  value = entry.get('bbox')
+  sides = [coco.number(side) for side in value or ()] if value else []
+  if len(sides) != 4 or None in sides:
+    return None
+  return np.array([*sides[:2], sides[0] + sides[2], sides[1] + sides[3]])
+
+
+def places(
+  annotations: Annotations, results: Results, found: ties.Ties
+) -> list[tuple]:
+  """The place of each result, for COCO's figures.
+
+  Args:
+    annotations: The truth.
+    results: The results, whose images are known.
+    found: What they are of.
 
   Raises:
-    InputError: A result names an image or a category that the annotations do
-      not have.
+    InputError: A result names a category that the annotations do not have.
   """
-  if results.ids is None:
-    _check(annotations, results, 'image_id', annotations.image_ids)
-    _check(annotations, results, 'category_id', annotations.category_ids)
-    places = list(zip(results.image_ids, results.category_ids, strict=True))
-    return _ids_by_image(annotations, results, row_ids), places
-  places = [annotations.places.get(name) for name in results.ids]
-  # As `datasets.coco.detections` names its boxes: their file names an image.
-  boxes = all(re.search(r'#d\d+$', name) for name in results.ids)
-  if any(places) or not boxes or results.scores is None:
-    return results.ids, places
-  if len(annotations.category_ids) > 1:
-    _check(annotations, results, 'category_id', annotations.category_ids)
-    categories = results.category_ids
-  else:
-    categories = annotations.category_ids * len(places)
-  images = _images(annotations, results)
-  return None, list(zip(images, categories, strict=True))
-
-
-def _check(
-  annotations: Annotations, results: Results, field: str, valid: Collection
-) -> None:
-  """Refuses results of images or categories that the annotations have not."""
-  for i, value in enumerate(getattr(results, f'{field}s')):
-    if not coco.is_id(value) or value not in valid:
-      raise InputError(
-        f'{results.path}, results[{i}], {field}: is {value!r:.60}, which no '
-        f'{field[:-3]} of {annotations.path} has'
-      )
-
-
-def _ids_by_image(
-  annotations: Annotations, results: Results, row_ids: list[str]
-) -> list[str] | None:
-  """The row of each result, if each image has one object and one result."""
-  objects = Counter(image for image, _ in annotations.places.values())
-  row_of = {annotations.places[name][0]: name for name in row_ids}
-  unique = len(row_of) == len(row_ids) and all(objects[i] == 1 for i in row_of)
-  if unique and Counter(results.image_ids) == dict.fromkeys(row_of, 1):
-    return [row_of[image] for image in results.image_ids]
-  return None
-
-
-def _images(annotations: Annotations, results: Results) -> list:
-  """The image id of each result, by the file's name in the result's id."""
-  counts = Counter(annotations.image_ids.values())
-  image_of = {name: image for image, name in annotations.image_ids.items()}
-  images = []
-  for i, box_id in enumerate(results.ids):
-    name = box_id.rpartition('#')[0]
-    if counts[name] != 1:
-      raise InputError(
-        f"{results.path}, results[{i}], file_name: '{name}' is the file of "
-        f'{counts[name]} images of {annotations.path}, must be of one'
-      )
-    images.append(image_of[name])
-  return images
+  several = len(annotations.category_ids) > 1
+  at = []
+  for i, image in enumerate(found.image_keys):
+    if found.is_named[i]:
+      at.append(annotations.places[found.ids[i]])
+      continue
+    value = results.category_ids[i]
+    category = coco.find_id(value, annotations.category_ids)
+    if category not in annotations.category_ids:
+      # Other programs number the only category by their own counting.
+      if several or category is None:
+        valid = ', '.join(map(str, annotations.category_ids[:5]))
+        raise InputError(
+          f'{results.path}, {results.places[i]}, category_id: is '
+          f'{coco.short(value)}, which no category of {annotations.path} has: '
+          f'{valid}'
+        )
+      category = annotations.category_ids[0]
+    at.append((image, category))
+  return at
 
 
 def figures(

@@ -11,11 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from fld_jax import landmark_sets
+from fld_jax import landmark_sets, schema
 from fld_jax.datasets import catalog, prepare
 from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError, printable
-from fld_jax.evaluation import coco_annotations, prediction_files, text_tables
+from fld_jax.evaluation import (
+  coco_annotations,
+  prediction_files,
+  text_tables,
+  ties,
+)
 from fld_jax.files.atomic import write_file
 from fld_jax.files.images import image_size
 from fld_jax.files.json_files import write_json
@@ -47,43 +52,53 @@ def score(
   Returns:
     The contents of score.json, not rounded: `dataset`, `split` and
 
-    * of predictions that are tied to examples, all of
-      `normalised_error.evaluate` with the landmarks' own norm and all of
-      `figures`;
+    * of predictions that are tied to examples, see `ties`, all of
+      `normalised_error.evaluate` with the landmarks' own norm, all of
+      `figures`, and `num_left_out`, the number of other predictions;
     * `coco`, the ten figures of `coco_annotations.figures`, of COCO results of
-      COCO's 17 landmarks. `coco_annotations.tie` says when these are tied.
+      COCO's 17 landmarks, which need not be tied.
 
   Raises:
     InputError: The folder or the file has a mistake; an example has no
       prediction or several, or a prediction no example.
   """
   landmarks = catalog.landmark_set(config_dataset)
+  is_coco = config_dataset.name == 'coco_keypoints'
   # First, since a folder can take minutes.
-  results = prediction_files.read(predictions_path, landmarks.names)
+  categories = coco_annotations.categories(config_dataset, split)
+  results = prediction_files.read(predictions_path, landmarks.names, categories)
   rows = _rows(config_dataset, split)
   found = {'dataset': config_dataset.name, 'split': split}
-  ids, scores = results.ids, results.scores
-  if config_dataset.name == 'coco_keypoints':
+  if is_coco:
     annotations = coco_annotations.read(config_dataset, split)
-    ids, places = coco_annotations.tie(
-      annotations, results, [r.id for r in rows]
-    )
-  if ids is not None:
-    _check_ids(results.path, ids, rows, split)
-  if landmarks.names == landmark_sets.COCO_17.names and scores is not None:
-    detections = list(zip(places, results.landmarks, scores, strict=True))
+    objects = coco_annotations.objects(annotations, rows)
+  else:
+    objects = _objects(rows)
+  tied = ties.tie(results, objects)
+  has_oks = landmarks.names == landmark_sets.COCO_17.names
+  try:
+    ties.check(results, tied, objects, split)
+    is_tied = True
+  except InputError as mistake:
+    # AP and AR take any number of results on images that are known.
+    is_strict = any(tied.is_named) or tied.unknown
+    if not has_oks or results.scores is None or is_strict:
+      raise
+    is_tied = False
+    print(f'Only AP and AR. {mistake}')
+  if has_oks and results.scores is not None:
+    places = coco_annotations.places(annotations, results, tied)
+    points = np.nan_to_num(results.landmarks)
+    detections = list(zip(places, points, results.scores, strict=True))
     sigmas = landmark_sets.COCO_17.sigmas
     found['coco'] = coco_annotations.figures(annotations, detections, sigmas)
-  if ids is not None:
-    predictions = _predictions(results, ids, rows, landmarks)
+  if is_tied:
+    for line in tied.report(results, objects):
+      print(f'Left out: {line}.')
+    predictions = _predictions(results, tied.ids, rows, landmarks)
+    found['num_left_out'] = len(results) - len(rows)
     found |= normalised_error.evaluate(predictions)
     found |= figures(predictions, config_dataset.centric)
-  elif 'coco' not in found:
-    problem = 'is missing' if results.ids is None else "is a detected box's"
-    raise InputError(
-      f'{results.path}, results[0], file_name: {problem}, must be the id of an '
-      f"example, like '{rows[0].id}'"
-    )
   directory = pathlib.Path(directory)
   text = text_tables.format_score(found)
   write_json(directory / 'score.json', found)
@@ -219,9 +234,23 @@ def _with_slots(row: Row, slots: tuple[int, ...]) -> Row:
   )
 
 
+def _objects(rows: list[Row]) -> ties.Objects:
+  """The objects of a data set whose examples are named by their images."""
+  ids = [row.id for row in rows]
+  return ties.Objects(
+    images=dict(zip(ids, ids, strict=True)),
+    ids=ids,
+    image_keys=ids,
+    category_ids=[row.clothes_type or None for row in rows],
+    boxes=[row.box for row in rows],
+    by_image_id=False,
+    examples=frozenset(ids),
+  )
+
+
 def _predictions(
   results: prediction_files.Results,
-  ids: Sequence[str],
+  ids: Sequence[str | None],
   rows: list[Row],
   landmarks: LandmarkSet,
 ) -> Predictions:
@@ -229,12 +258,22 @@ def _predictions(
 
   Args:
     results: The n results.
-    ids: The id of the row of each result; each row has exactly one.
+    ids: The id of the object of each result, which each row has once.
     rows: The n rows.
     landmarks: The landmark set of the rows.
   """
   index = {name: i for i, name in enumerate(ids)}
   order = np.array([index[row.id] for row in rows])
+  points = results.landmarks[order]
+  needed = schema.has_position(np.stack([row.visibility for row in rows]))
+  missing = np.argwhere(needed & np.isnan(points).any(axis=2))
+  if len(missing):
+    i, slot = missing[0]
+    raise InputError(
+      f'{results.path}, {results.places[order[i]]}: has no position of '
+      f"{landmarks.names[slot]}, which the example '{printable(rows[i].id)}' "
+      f'has; so it is with {len(missing)} landmarks, must be positions of all'
+    )
   # An image can have many objects; its header is read once.
   files = {row.path: row.place for row in rows}
   sizes = {path: image_size(path, place) for path, place in files.items()}
@@ -249,39 +288,7 @@ def _predictions(
     visibility=stack('visibility'),
     clothes_type=stack('clothes_type'),
     variation=stack('variation'),
-    estimates={STAGE: results.landmarks[order]},
+    estimates={STAGE: np.nan_to_num(points)},
     visibility_probs={} if probs is None else {STAGE: probs[order]},
     landmark_set=landmarks,
   )
-
-
-def _check_ids(
-  path: pathlib.Path, names: Sequence[str], rows: list[Row], split: str
-) -> None:
-  """Refuses all but exactly one prediction for each example.
-
-  Args:
-    path: The path of the file of predictions, for messages.
-    names: The ids of the predictions.
-    rows: The rows of the split.
-    split: The split's name, for messages.
-
-  Raises:
-    InputError: A prediction is of no example, or an example has none or
-      several.
-  """
-  known = {row.id: None for row in rows}
-  counts = Counter(names)
-  mistakes = {
-    'predictions are of no example': [i for i in counts if i not in known],
-    'examples have several predictions': [i for i in counts if counts[i] > 1],
-    'examples have no prediction': [i for i in known if i not in counts],
-  }
-  for what, ids in mistakes.items():
-    if ids:
-      first = ', '.join(f"'{printable(name)}'" for name in ids[:3])
-      raise InputError(
-        f"{path}: {len(ids)} {what} of the split '{split}': {first}"
-        f'{" and so on" if len(ids) > 3 else ""}. Each of its {len(rows)} '
-        f"examples must have one, by ids like '{rows[0].id}'"
-      )

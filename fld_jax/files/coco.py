@@ -306,12 +306,21 @@ def _skeleton(value: Any, names: tuple[str, ...]) -> tuple:
   return tuple((names[int(a) - 1], names[int(b) - 1]) for a, b in pairs)
 
 
+def plain_name(name: str) -> str:
+  """A landmark's name with underscores between its words.
+
+  Args:
+    name: The name as a file has it.
+  """
+  return '_'.join(name.replace('_', ' ').split())
+
+
 def _names(path, place: str, field: str, value, known=None) -> tuple[str, ...]:
   """Names with underscores between the words."""
   if not isinstance(value, list) or not all(map(_is_text, value)):
     problem = f'is {short(value)}, must be a list of names'
     raise error(path, place, field, problem)
-  names = tuple('_'.join(v.replace('_', ' ').split()) for v in value)
+  names = tuple(map(plain_name, value))
   for name in names:
     if not name or (known is not None and name not in known):
       problem = f"has '{name}', must be one of {', '.join(known or ())}"

@@ -4,7 +4,7 @@ import functools
 import json
 import pathlib
 import reprlib
-from typing import Any
+from typing import Any, BinaryIO
 
 from fld_jax.errors import InputError, printable
 from fld_jax.files.atomic import write_file
@@ -19,6 +19,34 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   """
   text = json.dumps(rounded(value), sort_keys=True, indent=2, allow_nan=False)
   write_file(path, (text + '\n').encode())
+
+
+class ListWriter:
+  """Writes a list of JSON entry by entry, one a line; close it at the end."""
+
+  def __init__(self, file: BinaryIO):
+    """Begins the list.
+
+    Args:
+      file: The file, open for bytes.
+    """
+    self._file, self._count = file, 0
+    self._file.write(b'[')
+
+  def write(self, entry: Any) -> None:
+    """Adds an entry.
+
+    Args:
+      entry: A JSON-ready value; its numbers are rounded to 6 decimals.
+    """
+    text = json.dumps(rounded(entry), sort_keys=True, allow_nan=False)
+    self._file.write(b',\n' if self._count else b'\n')
+    self._file.write(text.encode())
+    self._count += 1
+
+  def close(self) -> None:
+    """Ends the list; the file stays open."""
+    self._file.write(b'\n]' if self._count else b']')
 
 
 def rounded(value: Any) -> Any:

@@ -8,7 +8,8 @@
           results with "file_name" and "bbox" [x, y, width, height]
 
 Positions are x, y in pixels of the image as it is shown, from its top-left
-corner. An object of a JSON file without a box is a failure of that object.
+corner. An object of a JSON file without a box is a failure of that object; of a
+COCO file without annotations each image is an item that fills it.
 """
 
 import csv
@@ -60,11 +61,14 @@ class Item:
     box: (4,) float64 x1, y1, x2, y2 in pixels of the photo; None for the whole
       photo.
     clothes_type: The code of the clothes type, 0 if it is not known.
+    entry: The index of the item among the annotations of a COCO file; None if
+      it comes from elsewhere.
   """
 
   image: str
   box: np.ndarray | None
   clothes_type: int = 0
+  entry: int | None = None
 
 
 class Boxes(NamedTuple):
@@ -73,10 +77,13 @@ class Boxes(NamedTuple):
   Attributes:
     items: The items in the order of the file, at least one.
     failures: (image, reason) of each object that has no box to be used.
+    document: The object of a COCO file of images and annotations; None for any
+      other file.
   """
 
   items: list[Item]
   failures: list[tuple[str, str]]
+  document: dict | None = None
 
 
 def read(path: pathlib.Path, types: dict[int, str]) -> Boxes:
@@ -243,7 +250,7 @@ def _code(name, types: dict[int, str]) -> int:
 
 def _read_json(path: pathlib.Path, types: dict[int, str]) -> Boxes:
   data = json_files.read_json(path)
-  images, categories = {}, {}
+  images, categories, document = {}, {}, None
   if isinstance(data, list):
     entries, place = data, 'results'
   elif isinstance(data, dict) and {'images', 'annotations'} <= data.keys():
@@ -253,6 +260,10 @@ def _read_json(path: pathlib.Path, types: dict[int, str]) -> Boxes:
         raise InputError(f'{path}, {field}: is {given}, must be a list')
     images = _by_id(path, data['images'], 'file_name')
     entries, place = data['annotations'], 'annotations'
+    document = data
+    if not entries:  # of a tool in which nothing is annotated yet
+      whole = [Item(name, None) for name in images.values()]
+      return Boxes(whole, [], document)
     if isinstance(data.get('categories'), list):
       categories = {
         _id(entry.get('id')): _code(entry.get('name'), types)
@@ -277,8 +288,8 @@ def _read_json(path: pathlib.Path, types: dict[int, str]) -> Boxes:
       failures.append((image, str(problem)))
       continue
     kind = categories.get(_id(entry.get('category_id')), 0)
-    items.append(Item(image, box, kind))
-  return Boxes(items, failures)
+    items.append(Item(image, box, kind, i if document else None))
+  return Boxes(items, failures, document)
 
 
 def _by_id(path: pathlib.Path, entries: list, field: str) -> dict[str, str]:
@@ -385,7 +396,9 @@ def for_images(
 def _forms(name: str):
   """A name as it is, and as other systems and tools write it."""
   yield name
-  for form in (name, urllib.parse.unquote(name)):
+  plain = urllib.parse.unquote(name)
+  # Of Label Studio's local storage, /data/local-files/?d=NAME.
+  for form in (name, plain, plain.rpartition('?d=')[2]):
     yield posixpath.normpath(form)
     yield posixpath.normpath(form.replace('\\', '/'))
 

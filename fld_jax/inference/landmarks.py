@@ -35,6 +35,10 @@ class Landmarks:
     score: The mean confidence of the landmarks that are present, in [0, 1].
     route: The names of the networks that the image passed.
     stages: Stage name -> (N, 2) positions that this stage estimated.
+    category: The name of the item's clothes type or category; '' if it is not
+      known.
+    image_size: (width, height) of the image as it is shown; None if it is not
+      known.
   """
 
   landmark_set: schema.LandmarkSet
@@ -47,6 +51,8 @@ class Landmarks:
   score: float
   route: tuple[str, ...]
   stages: dict[str, np.ndarray]
+  category: str = ''
+  image_size: tuple[int, int] | None = None
 
   @property
   def codes(self) -> np.ndarray:

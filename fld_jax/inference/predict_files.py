@@ -1,8 +1,10 @@
 """Predicts the landmarks on image files: `--mode=predict`.
 
-  DIR/predictions.json   COCO keypoint results, with the visibility of each
-                         landmark and the networks that each item passed
+  DIR/predictions.json   a whole COCO file, with the ids and names of the COCO
+                         file that the boxes come from
   DIR/predictions.csv    the same, one line an item
+  DIR/label_studio.json, label_studio.xml, cvat.json
+                         to start from in these tools; if asked for
   DIR/overlays/NAME      the landmarks drawn on the images
   DIR/overlays/contact_sheet.png
                          some of the items on one sheet, the least sure first
@@ -16,15 +18,14 @@ the file that `unfinished` describes.
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import io
 import itertools
-import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
@@ -32,16 +33,22 @@ from tqdm import tqdm
 from fld_jax.errors import InputError, Unwritable
 from fld_jax.files import atomic, file_names
 from fld_jax.files.images import read
-from fld_jax.files.json_files import rounded
-from fld_jax.inference import item_boxes, photos, prediction_sheet
+from fld_jax.inference import (
+  item_boxes,
+  photos,
+  prediction_sheet,
+  result_files,
+)
+from fld_jax.inference.coco_output import Export
 from fld_jax.inference.landmarks import Landmarks, overlay
 from fld_jax.inference.predictor import Predictor
+from fld_jax.inference.result_files import Formats, ResultFiles
 from fld_jax.inference.unfinished import NAME, Unfinished, item_keys
 from fld_jax.schema import LandmarkSet
 
 THREADS = 8  # threads that draw overlays
 MAX_PRINTED_FAILURES = 5  # all of them are in failures.csv
-FILES = ('predictions.json', 'predictions.csv', 'failures.csv')
+FILES = (*result_files.FILES, 'failures.csv')
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000  # bytes that file systems take
 
 
@@ -52,6 +59,7 @@ def predict_files(
   boxes: pathlib.Path | None,
   output: pathlib.Path,
   overlays: bool = True,
+  formats: Formats | None = None,
 ) -> dict:
   """Predicts the landmarks of the items on image files.
 
@@ -65,6 +73,7 @@ def predict_files(
       a box are left out. None if each image is one item that fills it.
     output: The folder to write to; it is made if it does not exist.
     overlays: Whether to draw the landmarks on the images.
+    formats: What is written beside predictions.json and predictions.csv.
 
   Returns:
     `ok`, whether every item was predicted; `num_items`; `failures`, (image,
@@ -76,21 +85,24 @@ def predict_files(
       a wrong file of boxes, or `output` cannot be written to.
     Unwritable: The disk was full before the end; what is finished is kept.
   """
+  formats = formats or Formats()
   check_output(output)
   found = photos.find(images, output)
   predictor = Predictor.load(workdir, config)
   if found.left_out:
     print(f'Left out: {photos.describe(found.left_out)}.')
-  failures = list(found.failures)
+  failures, export = list(found.failures), None
   items = [item_boxes.Item(name, None) for name in found.names]
   if boxes:
     given = item_boxes.read(boxes, predictor.landmark_set.types)
     failures += given.failures
+    if given.document is not None:
+      export = Export(boxes, given.document)
     items = _with_boxes(given, found.names, boxes)
   failures = [(file_names.encoded(name), why) for name, why in failures]
   names = [item.image for item in items]
   items = [
-    item_boxes.Item(file_names.encoded(item.image), item.box, item.clothes_type)
+    dataclasses.replace(item, image=file_names.encoded(item.image))
     for item in items
   ]
   about = {
@@ -113,12 +125,15 @@ def predict_files(
     _say_what_is_there(work, len(items))
     _predict(predictor, work, found.root, names, items, output, overlays)
     sheet = prediction_sheet.PredictionSheet()
-    failed = _assemble(
+    failed, notes = _assemble(
       output,
       work,
+      found.root,
+      names,
       items,
-      [found.root / name for name in names],
       predictor.landmark_set,
+      export,
+      formats,
       sheet,
     )
     failures += failed
@@ -127,6 +142,8 @@ def predict_files(
     _write_failures(output, failures)
     work.remove()
   _print_summary(output, len(items), len(failed), failures, overlays)
+  for line in [*notes, f'Predictions: {output}/{", ".join(formats.files)}']:
+    print(line, flush=True)
   return {'ok': not failures, 'num_items': len(items), 'failures': failures}
 
 
@@ -283,34 +300,46 @@ def _predict(
 def _assemble(
   output: pathlib.Path,
   work: Unfinished,
+  root: pathlib.Path,
+  names: Sequence[str],
   items: Sequence[item_boxes.Item],
-  paths: Sequence[pathlib.Path],
   landmark_set: LandmarkSet,
+  export: Export | None,
+  formats: Formats,
   sheet: prediction_sheet.PredictionSheet,
-) -> list[tuple[str, str]]:
+) -> tuple[list[tuple[str, str]], list[str]]:
   """Writes the files of results in the order of the items.
 
   Args:
     output: The folder of the files.
     work: The results of all items.
+    root: The folder of the photos.
+    names: The name of each item's photo below it.
     items: The items.
-    paths: The path of each item's photo.
     landmark_set: The N landmarks.
+    export: The COCO file that the boxes come from; None if they come from
+      elsewhere.
+    formats: What is written.
     sheet: The sheet, which every result is added to.
 
   Returns:
-    (image, reason) of each item without a result.
+    (image, reason) of each item without a result; and sentences about what the
+    files do not hold.
   """
   failures = []
-  with _Writer(output, landmark_set.names) as writer:
-    for i, item in enumerate(items):
-      found = work.read(i, landmark_set)
-      if isinstance(found, str):
-        failures.append((item.image, found))
-      else:
-        writer.write(i, item.image, found)
-        sheet.add(paths[i], item.image, found)
-  return failures
+  with ResultFiles(output, landmark_set, export, formats) as files:
+    for name, group in itertools.groupby(range(len(items)), names.__getitem__):
+      on_image = []
+      for i in group:
+        found = work.read(i, landmark_set)
+        if isinstance(found, str):
+          failures.append((items[i].image, found))
+        else:
+          on_image.append((items[i], found))
+          sheet.add(root / name, items[i].image, found)
+      files.write(name, on_image)
+    notes = files.finish()
+  return failures, notes
 
 
 def _print_summary(
@@ -328,7 +357,6 @@ def _print_summary(
     print(f'... and {len(failures) - MAX_PRINTED_FAILURES} more')
   if failures:
     print(f'Failures: {output}/failures.csv')
-  print(f'Predictions: {output}/predictions.json, predictions.csv')
   if overlays:
     print(
       f'Overlays: {output}/{photos.OVERLAYS}, some of them on '
@@ -349,83 +377,6 @@ def _write_failures(
     map(file_names.to_cell, line) for line in [('image', 'reason'), *failures]
   ]
   atomic.write_file(path, b''.join(map(file_names.csv_line, lines)))
-
-
-class _Writer(contextlib.ExitStack):
-  """Writes predictions.json and predictions.csv item by item."""
-
-  def __init__(self, output: pathlib.Path, names: tuple[str, ...]):
-    super().__init__()
-    whole_file = atomic.whole_file
-    self._json = self.enter_context(whole_file(output / 'predictions.json'))
-    self._csv = self.enter_context(whole_file(output / 'predictions.csv'))
-    self._count = 0
-    fields = ('x', 'y', 'visibility', 'probability', 'confidence')
-    self._line(
-      ['image', 'x1', 'y1', 'x2', 'y2', 'score', 'route']
-      + [
-        file_names.to_cell(f'{name}_{field}')
-        for name in names
-        for field in fields
-      ]
-    )
-
-  def __exit__(self, *error):
-    self._json.write(b'\n]\n' if self._count else b'[]\n')
-    return super().__exit__(*error)
-
-  def write(self, index: int, name: str, found: Landmarks) -> None:
-    """Adds the landmarks of the item of an index on the image of a name."""
-    result = rounded(_result(index, name, found))
-    text = json.dumps(result, sort_keys=True, allow_nan=False)
-    self._json.write(b',\n' if self._count else b'[\n')
-    self._json.write(text.encode())
-    self._count += 1
-    self._line(_cells(name, found))
-
-  def _line(self, cells: Iterable[str]) -> None:
-    self._csv.write(file_names.csv_line(cells))
-
-
-def _result(index: int, name: str, found: Landmarks) -> dict:
-  """A COCO keypoint result, with file_name, bbox, visibility and route."""
-  scores = np.where(found.present, found.confidence, 0)
-  corner, end = found.box[:2], found.box[2:]
-  result = {
-    'image_id': index,
-    'category_id': 1,
-    'file_name': name,
-    'bbox': np.concatenate([corner, end - corner]).tolist(),
-    'keypoints': np.column_stack([found.positions, scores]).ravel().tolist(),
-    'score': found.score,
-    'route': list(found.route),
-  }
-  if found.visibility:
-    result['visibility'] = list(found.visibility)
-    result['visibility_probs'] = found.visibility_probs.tolist()
-  return result
-
-
-def _cells(name: str, found: Landmarks) -> list[str]:
-  """A line of the CSV; cells of what is not known are empty."""
-  number = lambda value: f'{value:.6g}'
-  cells = [
-    file_names.to_cell(name),
-    *map('{:.2f}'.format, found.box),
-    number(found.score),
-    ' '.join(found.route),
-  ]
-  for i in range(len(found.names)):
-    if not found.present[i]:
-      cells += [''] * 5
-      continue
-    cells += map('{:.2f}'.format, found.positions[i])
-    if found.visibility:
-      cells += [found.visibility[i], number(found.visibility_probs[i].max())]
-    else:
-      cells += ['', '']
-    cells.append(number(found.confidence[i]))
-  return cells
 
 
 def overlay_names(

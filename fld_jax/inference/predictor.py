@@ -180,6 +180,13 @@ class Predictor:
       yield from self._predict_piece(piece, items, progress)
       piece = []
 
+  def _category(self, code: int) -> str:
+    """The name of a clothes type, of the only one if the code is 0."""
+    types = self.landmark_set.types
+    if code == 0 and len(types) == 1:
+      return next(iter(types.values()))
+    return types.get(code, '')
+
   def _batch_size(self, count: int) -> int:
     """The size of all batches of a number of items: one compiled program.
 
@@ -230,6 +237,8 @@ class Predictor:
         stages={
           name: points[i] for name, points in predictions.estimates.items()
         },
+        category=self._category(kind),
+        image_size=tuple(predictions.image_sizes[i].astype(int).tolist()),
       )
       if found.is_finite():
         yield index, found

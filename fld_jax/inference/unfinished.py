@@ -3,7 +3,7 @@
 While `--mode=predict` works, what it has found stands in one file of the output
 folder, NAME, a JSON object a line:
 
-  {"format": 1, "run": "...", "settings": {...}}        the first line
+  {"format": 2, "run": "...", "settings": {...}}        the first line
   {"item": "...", "image": "a.jpg", "found": {...}}     an item
   {"item": "...", "image": "b.jpg", "failure": "..."}   one that cannot be used
 
@@ -29,7 +29,7 @@ from fld_jax.inference.landmarks import Landmarks
 from fld_jax.schema import LandmarkSet
 
 NAME = 'predictions.partial.jsonl'
-FORMAT = 1  # of the file; one of another format counts for nothing
+FORMAT = 2  # of the file; one of another format counts for nothing
 _NONE = -1  # the place of an item that has no line
 
 
@@ -245,6 +245,8 @@ _FIELDS = {
   'confidence',
   'score',
   'route',
+  'category',
+  'image_size',
 }
 
 
@@ -268,4 +270,6 @@ def _from_json(entry: dict[str, Any], landmark_set: LandmarkSet) -> Landmarks:
     score=entry['score'],
     route=tuple(entry['route']),
     stages={},
+    category=entry['category'],
+    image_size=entry['image_size'] and tuple(entry['image_size']),
   )

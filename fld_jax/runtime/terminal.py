@@ -17,13 +17,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import NoReturn
 
 from fld_jax.errors import Preempted
 
 INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 GRACE_SECONDS = 5
-_state = {'count': 0, 'waits': False}
+_state = {'count': 0, 'raised': False, 'waits': False}
 
 
 class _Stream(io.RawIOBase):
@@ -126,7 +127,15 @@ def heard_interrupts(word: Callable[[], str]) -> Iterator[None]:
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
   before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-  _state['count'] = 0
+  _state['count'], _state['raised'] = 0, False
+  handler = signal.getsignal(signal.SIGINT)
+
+  def raised(number: int, frame: FrameType | None) -> None:
+    # The thread may hear of it only after the error that it becomes.
+    _state['raised'] = True
+    handler(number, frame)
+
+  signal.signal(signal.SIGINT, raised)
   threading.Thread(target=_hear, args=(reading, word), daemon=True).start()
   hook = sys.unraisablehook
 
@@ -143,6 +152,8 @@ def heard_interrupts(word: Callable[[], str]) -> Iterator[None]:
   finally:
     sys.unraisablehook = hook
     signal.set_wakeup_fd(before)
+    if signal.getsignal(signal.SIGINT) is raised:
+      signal.signal(signal.SIGINT, handler)
     # All is done; what Python does at its end is not to be interrupted.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     os.close(writing)  # which ends the thread
@@ -167,7 +178,7 @@ def _hear(descriptor: int, word: Callable[[], str]) -> None:
 
 def interrupted() -> bool:
   """Whether a Ctrl-C has come."""
-  return _state['count'] > 0
+  return _state['raised'] or _state['count'] > 0
 
 
 @contextlib.contextmanager

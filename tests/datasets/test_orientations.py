@@ -193,16 +193,16 @@ def test_prepared_and_examined(tmp_path, monkeypatch, orientation, announced):
       check_dots(images.decode(record['image']), record['landmarks'])
   drawn = []
 
-  def contact_sheet(examples, *_):
-    drawn.extend(examples)
+  def contact_sheet(entries, *_, **__):
+    drawn.extend(entries)
     return np.zeros((9, 9, 3), np.uint8)
 
-  monkeypatch.setattr(sheets.drawing, 'contact_sheet', contact_sheet)
+  monkeypatch.setattr(sheets.sheets, 'contact_sheet', contact_sheet)
   found = examine.examine(config, tmp_path / 'out')
   assert found['counts']['rows'] == len(drawn) == 4
   assert not sum(kind['count'] for kind in found['mistakes'].values())
-  for picture, _, landmarks, _ in drawn:
-    check_dots(picture, landmarks)
+  for entry in drawn:
+    check_dots(entry.image, entry.marks.truth)
   told = any('EXIF data turn' in line for line in found['about'])
   assert told == (orientation > 1)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import small_disks
 from PIL import Image
+from predicted import results_of
 
 from fld_jax.configs import trained
 from fld_jax.errors import InputError, Unwritable
@@ -175,8 +176,7 @@ def reference(trained_workdir, folder, tmp_path_factory):
 
 def check_results(output, reference):
   """That two folders hold the same, but for the last digits of numbers."""
-  read = lambda path: json.loads((path / 'predictions.json').read_text())
-  ours, theirs = read(output), read(reference)
+  ours, theirs = results_of(output), results_of(reference)
   for one, other in zip(ours, theirs, strict=True):
     assert one['file_name'] == other['file_name']
     assert one['image_id'] == other['image_id']
@@ -319,7 +319,7 @@ def test_names_of_all_kinds(trained_workdir, tmp_path):
   for _ in range(2):  # and nothing of the first time is a photo
     found = predict(trained_workdir, root, output)
     assert found['num_items'] == len(names) + 2
-    results = json.loads((output / 'predictions.json').read_text())
+    results = results_of(output)
     texts = [result['file_name'] for result in results]
     assert sorted(map(file_names.decoded, texts)) == sorted(names)
     with (output / 'predictions.csv').open(newline='') as file:
@@ -379,5 +379,5 @@ def test_networks_that_give_no_numbers(
   found = predict(trained_workdir, folder, tmp_path)
   bad = [name for name, why in found['failures'] if 'no numbers' in why]
   assert bad == ['00.jpg', '02.jpg', '39.jpg']
-  results = json.loads((tmp_path / 'predictions.json').read_text())
+  results = results_of(tmp_path)
   assert len(results) == 32 - 3

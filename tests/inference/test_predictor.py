@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from predicted import results_of
 
 from fld_jax import input_pipeline, landmark_sets, schema
 from fld_jax.configs import trained
@@ -165,7 +166,7 @@ def run(trained_workdir, folder, output, **options):
 
 
 def read(output):
-  results = json.loads((output / 'predictions.json').read_text())
+  results = results_of(output)
   with (output / 'predictions.csv').open(newline='') as file:
     return results, list(csv.DictReader(file))
 
@@ -188,7 +189,10 @@ def test_files(trained_workdir, trained_predictor, folder, records, tmp_path):
     x1, y1, width, height = result['bbox']
     box = [x1, y1, x1 + width, y1 + height]
     np.testing.assert_allclose(box, landmarks.box, atol=1e-4)
-    assert result['score'] == pytest.approx(keypoints[:, 2].mean(), abs=1e-5)
+    scores = result['keypoint_scores']
+    assert result['score'] == pytest.approx(np.mean(scores), abs=1e-5)
+    assert line['category'] == ''  # of three types, and none was given
+    assert result['category']['name'] == 'unknown'
     assert result['route'] == line['route'].split()
     for i, name in enumerate(landmark_sets.FASHION_8.names):
       probs = result['visibility_probs'][i]
@@ -229,8 +233,15 @@ def test_several_items_on_an_image_and_their_types(
   assert found['num_items'] == 3
   results, lines = read(tmp_path)
   assert [r['file_name'] for r in results] == ['a/00.jpg'] * 2 + ['b/01.jpg']
-  given = [np.flatnonzero(r['keypoints'][2::3]).tolist() for r in results]
+  names = landmark_sets.FASHION_8.names
+  given = [[*map(names.index, r['category']['keypoints'])] for r in results]
   assert given == [[4, 5, 6, 7], [0, 1, 2, 3, 6, 7], [*range(8)]]
+  kinds = ['lower', 'upper', 'unknown']
+  assert [r['category']['name'] for r in results] == kinds
+  assert [line['category'] for line in lines] == ['lower', 'upper', '']
+  assert all(
+    len(r['keypoint_scores']) == len(r['keypoints']) // 3 for r in results
+  )
   assert lines[0]['collar_left_x'] == '' and lines[1]['waist_left_x'] == ''
   assert lines[0]['waist_left_x'] and lines[2]['waist_left_x']
   assert not (tmp_path / 'overlays').exists()

@@ -160,7 +160,12 @@ def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config):
 
   config = tiny_config()
   trainer = train_cascade._Trainer(
-    config, resolve(config), synthetic_builder, pathlib.Path(), Parallel()
+    config,
+    resolve(config),
+    synthetic_builder,
+    pathlib.Path(),
+    Parallel(),
+    lambda curves, is_last: None,
   )
   rows = trainer._rows(trainer.tune, augment=True)
   size = sum(x.nbytes for x in rows.values() if hasattr(x, 'nbytes'))

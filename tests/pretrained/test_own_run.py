@@ -160,11 +160,11 @@ REFUSALS = {
   ),
   'no config': (
     set_manifest(lambda manifest: manifest.pop('config')),
-    'manifest.json, config: is not what a training left',
+    'manifest.json, config: is None, must be an object',
   ),
   'mean': (
     set_manifest(lambda m: m['config']['input'].update(mean=[1, 2])),
-    'manifest.json, config: is not what .*input.mean has 2 numbers, not 3',
+    r'manifest.json, config.input.mean: is \[1, 2\], must be a list of 3',
   ),
   'another normalisation': (
     set_manifest(lambda m: m['config']['input'].update(std=[9, 9, 9])),

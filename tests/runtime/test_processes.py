@@ -238,7 +238,7 @@ def test_asked_to_end_between_two_stages(tmp_path, processes, stage, last):
   steps = {f'stages[{i}].train_steps': n for i, n in enumerate((12, 6, 3))}
   options = {'devices': 1, 'fields': steps, 'distributed': True}
   with started(tmp_path, processes, **options) as running:
-    while f'stage{stage} step {last}/{last}' not in log(tmp_path):
+    while f'stage{stage}: {last} of {last} updates' not in log(tmp_path):
       assert all(process.poll() is None for process in running), log(tmp_path)
       time.sleep(0.02)
     running[0].send_signal(signal.SIGTERM)
