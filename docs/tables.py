@@ -86,6 +86,10 @@ TABLES = {
   'robustness': (
     'series; what: series, seen: figure, unit: unit, command: `command`'
   ),
+  'robustness_attacks': (
+    'series; attack: series, exit statuses: statuses, seen: seen, verdict: '
+    'verdict'
+  ),
   'robustness_restarts': (
     'seed; seeds: seed, unbroken: ne, restarted: ne_restarted, spread of '
     'unbroken: ne_spread'

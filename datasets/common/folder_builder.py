@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from fld_jax import schema
 from fld_jax.datasets.common import rows, shards
+from fld_jax.datasets.common.dataset_info import DatasetInfo
 from fld_jax.datasets.common.rows import Row
 from fld_jax.errors import Findings, InputError
 from fld_jax.files.atomic import locked
@@ -150,7 +151,7 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
   def _info(self) -> tfds.core.DatasetInfo:
     """Describes the records; TFDS calls it once."""
     landmarks = self.landmarks()
-    return tfds.core.DatasetInfo(
+    return DatasetInfo(
       builder=self,
       description=(type(self).__doc__ or '').partition('\n')[0],
       features=schema.features(landmarks.num_landmarks),

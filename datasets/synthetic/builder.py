@@ -31,6 +31,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fld_jax import schema
+from fld_jax.datasets.common.dataset_info import DatasetInfo
 from fld_jax.datasets.synthetic import garments, paint
 from fld_jax.datasets.synthetic.photo import Photo, draw_photo
 from fld_jax.errors import InputError
@@ -142,7 +143,8 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     names = list(garments.ATTRIBUTE_NAMES)
-    return self.dataset_info_from_configs(
+    return DatasetInfo(
+      builder=self,
       description=__doc__,
       features=schema.features(),
       metadata=tfds.core.MetadataDict(attribute_names=names),

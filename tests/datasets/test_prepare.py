@@ -5,6 +5,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import coco_folders
@@ -83,6 +84,22 @@ def test_summary_and_second_time(folder, tmp_path, capsys):
   assert 'Prepared before.' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize('name', ['fld', 'synthetic'])
+def test_nothing_is_left_in_the_temporary_folder(
+  name, folder, tmp_path, monkeypatch
+):
+  temporary = tmp_path / 'temporary'
+  temporary.mkdir()
+  monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+  config = base.get_config(f'dataset={name}').dataset
+  config.manual_dir, config.data_dir = str(folder), str(tmp_path / 'records')
+  if name == 'synthetic':
+    config.sizes = {'train': 2, 'val': 2, 'test': 2}
+  for _ in range(2):
+    prepare.prepare(config)
+    assert not list(temporary.iterdir())
+
+
 class Plain(tfds.core.GeneratorBasedBuilder):
   """The same records as TFDS writes and shuffles them itself."""
 
@@ -132,6 +149,7 @@ def test_many_records_get_larger_files(folder, tmp_path, monkeypatch):
 
 PROGRAM = """
 import sys
+import tempfile
 from fld_jax.configs import base
 from fld_jax.datasets.common import shards
 from fld_jax.datasets.prepare import prepared_builder

@@ -23,6 +23,7 @@ PROVENANCE = [
   'split',
 ]
 WORDS = {'paper', 'published', 'published_on', 'page', 'model', 'unit'}
+WORDS |= {'statuses', 'seen', 'verdict'}  # of attacks
 SPLITS = {'', 'train', 'tune', 'val', 'test', 'tune val'}
 
 

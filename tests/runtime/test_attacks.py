@@ -1,0 +1,71 @@
+"""benchmarks/robustness.py sees what its rows must not pass by."""
+
+import subprocess
+import sys
+
+import pytest
+from places import ROOT
+
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+import robustness  # noqa: E402
+
+sys.path.pop(0)
+
+# What a program in place of ours does -> what is to be found.
+PROGRAMS = {
+  'pass': [],
+  'raise ValueError("no")': ['traceback', 'status'],
+  'raise SystemExit(2)': ['status'],
+  'import time; time.sleep(60)': ['hang', 'status'],
+  'open(f"{base}/victim/mine", "w").write("x")': ['touched outside'],
+  'open(f"{base}/victim/new", "w").write("x")': ['touched outside'],
+  'import os; os.remove(f"{base}/victim/mine")': ['touched outside'],
+  'import os; os.mkdir(f"{base}/victim/a"); os.rmdir(f"{base}/victim/a")': [
+    'touched outside'
+  ],
+  'open("here", "w").write("x")': ['touched outside'],
+  'import tempfile; tempfile.mkdtemp()': ['touched outside'],
+  'import tempfile; tempfile.TemporaryFile().close()': [],
+}
+
+
+@pytest.mark.parametrize('program', PROGRAMS)
+def test_what_a_call_does_is_seen(program, tmp_path, monkeypatch):
+  def start(argv, here, environ, out, err, unprivileged):
+    script = f'base = {str(tmp_path)!r}\n{program}'
+    return subprocess.Popen(
+      [sys.executable, '-c', script],
+      cwd=here,
+      env=environ,
+      stdout=out,
+      stderr=err,
+      start_new_session=True,
+    )
+
+  monkeypatch.setattr(robustness, '_started', start)
+  (tmp_path / 'victim').mkdir()
+  (tmp_path / 'victim/mine').write_text('mine')
+  lab = robustness.Lab(tmp_path, tmp_path / 'run')
+  lab.expect(lab.call('--mode=predict', limit=2), 0)
+  assert [kind for kind, _ in lab.problems] == PROGRAMS[program]
+
+
+@pytest.mark.parametrize(
+  ('found', 'failed', 'right'),
+  [
+    ('ab', 'c', True),
+    ('a', 'c', False),
+    ('aab', 'c', False),
+    ('abc', '', False),
+    ('abd', 'c', False),
+  ],
+)
+def test_lost_items_are_seen(found, failed, right, tmp_path):
+  lab = robustness.Lab(tmp_path, tmp_path / 'run')
+  output = lab.output()
+  output.mkdir()
+  items = ', '.join(f'{{"file_name": "{name}"}}' for name in found)
+  (output / 'predictions.json').write_text(f'[{items}]')
+  (output / 'failures.csv').write_text('\n'.join(['image', *failed]))
+  lab.results(output, 'ab', 'c', overlays=False)
+  assert bool(lab.problems) != right
