@@ -571,6 +571,7 @@ def _interrupted() -> str:
 
 
 def _end(status: int, word: str, **options: Any) -> NoReturn:
+  sys.stdout.flush()  # so that the word is the last line of a log of both
   print(word, file=sys.stderr, flush=True)
   # Where it is not imported there is no other process that has to know.
   processes = sys.modules.get('fld_jax.runtime.processes')

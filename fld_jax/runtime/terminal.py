@@ -207,6 +207,6 @@ def leave(word: str) -> NoReturn:
   bars = getattr(sys.modules.get('tqdm'), 'tqdm', None)
   start = '\n' if bars and getattr(bars, '_instances', None) else ''
   with contextlib.suppress(OSError, ValueError):
-    print(f'{start}{word}', file=sys.stderr, flush=True)
     sys.stdout.flush()
+    print(f'{start}{word}', file=sys.stderr, flush=True)
   os._exit(INTERRUPTED)
