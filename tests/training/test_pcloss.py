@@ -141,7 +141,9 @@ def test_a_weak_soft_argmax_that_nothing_uses_is_no_mistake(tiny):
 
 def test_heatmap_models_have_one_stage(tiny):
   config = tiny('fpn')
-  config.stages = config.stages * 2
+  second = config.stages[0].copy_and_resolve_references()
+  second.name = 'stage2'
+  config.stages = (config.stages[0], second)
   with pytest.raises(InputError, match="'fpn', .* only the first of .*, not 2"):
     checks.check_config(config, resolve(config))
 
