@@ -331,6 +331,10 @@ class Lab:
       if here != wanted:
         differs = (wanted - here) + (here - wanted)
         self.problem('silent loss', f'{name}: {sorted(differs)[:3]}')
+    with (output / 'predictions.csv').open(newline='') as file:
+      lines = len(list(csv.DictReader(file)))
+    if lines != found.total():
+      self.problem('silent loss', f'{lines} lines of {found.total()} items')
     if overlays and drawn != len(found):
       self.problem('silent loss', f'{drawn} overlays of {len(found)}')
     left = [path.name for path in output.rglob('*') if '.tmp' in path.name]
@@ -431,7 +435,8 @@ def read_results(output: pathlib.Path) -> tuple[Counter, Counter, int]:
   found, failures = Counter(), Counter()
   if (output / 'predictions.json').exists():
     content = json.loads((output / 'predictions.json').read_text())
-    found.update(item['file_name'] for item in content)
+    names = {image['id']: image['file_name'] for image in content['images']}
+    found.update(names[item['image_id']] for item in content['annotations'])
   if (output / 'failures.csv').exists():
     with (output / 'failures.csv').open(newline='') as file:
       failures.update(row['image'] for row in csv.DictReader(file))
@@ -506,7 +511,7 @@ def _led_outside(lab: Lab, values: list, field: str) -> None:
       # It tells where training took the weights from; the run has its own.
       ours = lab.predict(photos, run=run, status=0)
       theirs = lab.predict(photos, status=0)
-      same = [(x / 'predictions.json').read_bytes() for x in (ours, theirs)]
+      same = [(x / 'predictions.csv').read_bytes() for x in (ours, theirs)]
       lab.check(same[0] == same[1], 'silent loss', 'weights of something else')
       shutil.rmtree(run / 'stages/stage1')
     lab.predict(photos, run=run, status=2, says='(?m)^error: ')

@@ -1,5 +1,6 @@
 """benchmarks/robustness.py sees what its rows must not pass by."""
 
+import json
 import subprocess
 import sys
 
@@ -51,21 +52,25 @@ def test_what_a_call_does_is_seen(program, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ('found', 'failed', 'right'),
+  ('found', 'failed', 'lines', 'right'),
   [
-    ('ab', 'c', True),
-    ('a', 'c', False),
-    ('aab', 'c', False),
-    ('abc', '', False),
-    ('abd', 'c', False),
+    ('ab', 'c', 2, True),
+    ('ab', 'c', 1, False),
+    ('a', 'c', 1, False),
+    ('aab', 'c', 3, False),
+    ('abc', '', 3, False),
+    ('abd', 'c', 3, False),
   ],
 )
-def test_lost_items_are_seen(found, failed, right, tmp_path):
+def test_lost_items_are_seen(found, failed, lines, right, tmp_path):
   lab = robustness.Lab(tmp_path, tmp_path / 'run')
   output = lab.output()
   output.mkdir()
-  items = ', '.join(f'{{"file_name": "{name}"}}' for name in found)
-  (output / 'predictions.json').write_text(f'[{items}]')
+  images = [{'id': i, 'file_name': name} for i, name in enumerate('abcd')]
+  items = [{'image_id': 'abcd'.index(name)} for name in found]
+  content = json.dumps({'images': images, 'annotations': items})
+  (output / 'predictions.json').write_text(content)
+  (output / 'predictions.csv').write_text('\n'.join(['image', *found[:lines]]))
   (output / 'failures.csv').write_text('\n'.join(['image', *failed]))
   lab.results(output, 'ab', 'c', overlays=False)
   assert bool(lab.problems) != right
