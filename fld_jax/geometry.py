@@ -13,8 +13,6 @@ A Note on Coordinates
 Conversions between these frames happen in this file only.
 """
 
-from typing import Any
-
 import cv2
 import numpy as np
 
@@ -202,7 +200,7 @@ def cut(
   margin: float,
   *,
   surroundings: bool = False,
-  **jitter: Any,
+  **jitter: bool | float | tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
   """Cuts the crop of a box out of an image.
 
