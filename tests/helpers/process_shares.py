@@ -87,7 +87,12 @@ def predict(inputs: dict, which: int, shares: int) -> dict:
   builder = prepared_builder(config.dataset)
   parallel = Parallel()
   trainer = train_cascade._Trainer(
-    config, resolve(config), builder, pathlib.Path(), parallel
+    config,
+    resolve(config),
+    builder,
+    pathlib.Path(),
+    parallel,
+    lambda curves, is_last: None,
   )
   rows = {'before stage 1': trainer._rows(trainer.records, augment=True)}
   model = stage_lib.build_model(
