@@ -90,7 +90,7 @@ def predict(inputs: dict, which: int, shares: int) -> dict:
     config,
     resolve(config),
     builder,
-    pathlib.Path(),
+    pathlib.Path(config.dataset.data_dir),  # anywhere that goes with the test
     parallel,
     lambda curves, is_last: None,
   )

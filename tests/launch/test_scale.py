@@ -1,7 +1,6 @@
 """docs/scale.md says what benchmarks/scale.py computes, and that is right."""
 
 import math
-import pathlib
 import re
 import subprocess
 import sys
@@ -151,7 +150,7 @@ def test_network_is_as_large_as_stated():
   assert scale.FORWARD == pytest.approx(operations, rel=0.03)
 
 
-def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config):
+def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config, tmp_path):
   from fld_jax.cascade import pseudo_labels
   from fld_jax.cascade.setup import resolve
   from fld_jax.ops import kmeans
@@ -163,7 +162,7 @@ def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config):
     config,
     resolve(config),
     synthetic_builder,
-    pathlib.Path(),
+    tmp_path,
     Parallel(),
     lambda curves, is_last: None,
   )
