@@ -24,11 +24,11 @@ from fld_jax import defaults
 from fld_jax.config import parse_arg
 from fld_jax.datasets.catalog import DATASETS
 
-# Side of the crops, epochs, and blocks of the trunk that keep their weights.
+# Side of the crops, and epochs.
 SIZES = {
-  'small': (96, 20.0, 0),
-  'medium': (128, 24.0, 0),
-  'large': (224, 60.0, 0),
+  'small': (96, 20.0),
+  'medium': (128, 24.0),
+  'large': (224, 60.0),
 }
 
 
@@ -53,7 +53,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     pretrained='imagenet',
   )
   config = defaults.base(arg['dataset'])
-  side, epochs, frozen = SIZES[arg['size']]
+  side, epochs = SIZES[arg['size']]
   config.batch_size = 32
   config.input.size = side
   config.input.crop = 'bbox_wh'
@@ -64,7 +64,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     {'name': 'top_down', 'channels': 64, 'dtype': 'float32'}
   )
   defaults.set_backbone(config, arg['backbone'])
-  config.model.trunk.frozen = frozen
   config.flip_test = True
   config.augment.scale = 0.05
   config.augment.shift = 0.01
