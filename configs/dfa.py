@@ -10,7 +10,8 @@ Arguments after the colon:
   size     full: the paper's networks, for a GPU or TPU
            small: 5,000 images, at most an hour on 2 CPU cores
            tiny: the quickstart, some minutes on 2 CPU cores
-  stages   3; fewer cut the cascade short
+  stages   4: stage 1, 2, 3 and the branches of the third; fewer cut the
+           cascade short
   backbone  vgg16, the paper's; resnet18, resnet34, resnet50, resnet101 or
            resnet152
   pretrained  file of torchvision's weights of the backbone to start from, a
@@ -49,7 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     arg,
     dataset=tuple(DATASETS),
     size=('full', 'small', 'tiny'),
-    stages=3,
+    stages=4,
     backbone='vgg16',
     pretrained='',
   )
@@ -63,9 +64,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.stages = (
     _stage('stage1', space='absolute'),
     _stage('stage2', space='offset'),
-    _stage('stage3', space='context_offset', branches=True),
+    _stage('stage3', space='context_offset'),
+    _stage('branches', space='context_offset', branches=True),
   )
   {'full': _full, 'small': _small, 'tiny': _tiny}[arg['size']](config)
+  _scale_auxiliary(config)
+  _branches(config.stages[-1])
+  config.stages[1].pseudo_label.refit = 0.003  # they route to the branches
   config.stages = config.stages[: arg['stages']]
   defaults.start_pretrained(config, arg['pretrained'])
   config.lock()
@@ -79,6 +84,27 @@ def _stage(name: str, *, space: str, branches: bool = False) -> ConfigDict:
   return config
 
 
+def _scale_auxiliary(config: ConfigDict) -> None:
+  """Lets auxiliary losses of all stages weigh the same beside the landmarks'.
+
+  From the second stage on the loss of landmarks is in squares of scaled offsets
+  (docs/methods.md A3).
+  """
+  for each in config.stages[1:]:
+    each.weights.visibility *= config.offset_scale**2
+    each.weights.pseudo_label *= config.offset_scale**2
+
+
+def _branches(stage: ConfigDict) -> None:
+  """Lets the branches start from stage 3, and learn from all images.
+
+  They are trained for a short time, at a tenth of stage 3's rate.
+  """
+  stage.init = 'continue'
+  stage.branch_temperature = 0.05
+  stage.optimizer.learning_rate /= 10
+
+
 def _full(config: ConfigDict) -> None:
   """Sets the paper's networks, with batch normalisation for random weights."""
   config.model.dtype = 'bfloat16'
@@ -86,6 +112,9 @@ def _full(config: ConfigDict) -> None:
   for each in config.stages:
     if each.name != 'stage1':
       each.init, each.estimate_noise = 'previous', 0.2
+      # SGD's steps grow with the losses, see `_scale_auxiliary`.
+      each.optimizer.learning_rate /= config.offset_scale**2
+  config.stages[-1].train_steps = 2000
 
 
 def _small(config: ConfigDict) -> None:
@@ -114,15 +143,17 @@ def _small(config: ConfigDict) -> None:
   config.routing.quantile = 0.5
   for index, each in enumerate(config.stages):
     each.train_steps = each.eval_steps = 0
-    each.train_epochs = 24.0
-    each.eval_epochs = 2.0
-    each.min_steps = 600  # fewer than any stage has of 5,000 images
+    each.train_epochs = 4.0 if each.branches else 24.0
+    each.eval_epochs = 1.0 if each.branches else 2.0
+    # Fewer than any stage has of 5,000 images.
+    each.min_steps = 200 if each.branches else 600
     if index:
       each.init, each.estimate_noise = 'previous', 0.2
     each.weights.visibility = 0.03
     each.weights.pseudo_label = 0.1
+    each.visibility_floor = 0.1
     each.optimizer.name = 'adamw'
-    each.optimizer.learning_rate = 1e-3 if each.branches else 2e-3
+    each.optimizer.learning_rate = 2e-3
     each.optimizer.schedule = 'cosine'
     each.optimizer.warmup = 0.1
     each.optimizer.weight_decay = 0.01
@@ -143,7 +174,7 @@ def _tiny(config: ConfigDict) -> None:
   config.dataset.splits.train = 'train'
   config.dataset.splits.tune = 'val'
   for index, each in enumerate(config.stages):
-    each.train_epochs = (12.0, 6.0, 6.0)[index]
-    each.eval_epochs = 3.0
-    # What each has of the quickstart's 1,500 images, a branch of half of them.
-    each.min_steps = (360, 180, 90)[index]
+    each.train_epochs = (12.0, 6.0, 6.0, 2.0)[index]
+    each.eval_epochs = 1.0 if each.branches else 3.0
+    # What each has of the quickstart's 1,500 images.
+    each.min_steps = (360, 180, 180, 60)[index]

@@ -36,6 +36,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     InputError: If an argument is not valid.
   """
   config = dfa.get_config(arg)
+  with config.unlocked():
+    for stage in config.stages:  # as the paper has it
+      stage.pseudo_label.refit = stage.visibility_floor = 0.0
   rows = [
     _row('s1 direct regression', config, 1, label=False),
     _row('s1 - visibility', config, 1, label=False, visibility=False),
@@ -80,7 +83,8 @@ def _row(
     temperature: The temperature of the last stage's pseudo-labels, None for the
       default.
     space: The space of the last stage's pseudo-labels, None for the default.
-    branches: Whether the last stage may have branches.
+    branches: Whether stage 3 has branches, each from stage 2 and on its own
+      images.
     mode: The use of the branches, one of `setup.ROUTING_MODES`.
   """
   old, new = (
@@ -104,7 +108,7 @@ def _row(
     last.weights.visibility = 0.0
   last.pseudo_label.temperature = temperature or last.pseudo_label.temperature
   last.pseudo_label.space = space or last.pseudo_label.space
-  last.branches = last.branches and branches
+  last.branches = number == 3 and branches
   return ConfigDict(
     {
       'title': title,

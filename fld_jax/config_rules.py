@@ -267,16 +267,19 @@ STAGE = {
   'min_steps': COUNT,
   'eval_steps': COUNT,
   'eval_epochs': Number(0, 1e9),
-  'init': OneOf(('random', 'previous')),
+  'init': OneOf(('random', 'previous', 'continue')),
   'estimate_noise': Number(0, 10),
   'checkpoint': TEXT,
   'branches': FLAG,
+  'branch_temperature': FACTOR,
+  'whole_epochs': FLAG,
   'pseudo_label.num_clusters': whole(0, 65536),
   'pseudo_label.space': OneOf(('absolute', 'offset', 'context_offset')),
   'pseudo_label.temperature': POSITIVE,
   'pseudo_label.normalize': FLAG,
   'pseudo_label.context_transform': OneOf(('signed_sqrt', 'raw')),
   'pseudo_label.loss': OneOf(('euclidean', 'xent_soft', 'xent_hard')),
+  'pseudo_label.refit': FACTOR,
   'weights.landmarks': FACTOR,
   'weights.heatmaps': FACTOR,
   'weights.position_constraint': FACTOR,
@@ -289,6 +292,7 @@ STAGE = {
   ),
   'weight_t1': SHARE,
   'weight_t2': SHARE,
+  'visibility_floor': SHARE,
   'optimizer.name': OneOf(('sgd', 'adam', 'adamw')),
   'optimizer.momentum': SHARE,
   'optimizer.learning_rate': FACTOR,
@@ -457,6 +461,55 @@ def _check_stages(place: Place, stages: Any) -> None:
       raise place.error(
         f'{path}.branches',
         f'is True, and only the last of {len(stages)} stages can have branches',
+      )
+    _check_labels(place, path, stage)
+    if stage.get('init') == 'continue':
+      _check_continues(place, stages, i)
+
+
+def _check_labels(place: Place, path: str, stage: Mapping | ConfigDict) -> None:
+  """Refuses to fit again a head of pseudo-labels that there is not."""
+  label = stage.get('pseudo_label', {})
+  strength = label.get('refit', 0)
+  if not strength:
+    return
+  if stage.get('branches', False):
+    raise place.error(
+      f'{path}.pseudo_label.refit',
+      f'is {strength}, and pseudo-labels of branches route no image: must be 0',
+    )
+  if not label.get('num_clusters', 1):
+    raise place.error(
+      f'{path}.pseudo_label.refit',
+      f'is {strength}, and the stage has no pseudo-labels: must be 0',
+    )
+  if not label.get('normalize', True):
+    raise place.error(
+      f'{path}.pseudo_label.refit',
+      f'is {strength}, and must be 0 unless pseudo_label.normalize is True',
+    )
+
+
+# Of the pseudo-labels, what a stage that continues another one shares with it.
+SHARED_LABEL = ('num_clusters', 'space', 'normalize', 'context_transform')
+
+
+def _check_continues(place: Place, stages: Any, index: int) -> None:
+  """Refuses a stage that cannot come in the place of the one before it."""
+  path, stage = f'stages[{index}]', stages[index]
+  if not stage.get('branches', False) or index < 2:
+    raise place.error(
+      f'{path}.init',
+      "is 'continue', which is for branches of a stage that corrects another "
+      'one: valid for the last of at least 3 stages, with branches',
+    )
+  ours, theirs = (stages[i].get('pseudo_label', {}) for i in (index, index - 1))
+  for name in SHARED_LABEL:
+    if ours.get(name) != theirs.get(name):
+      raise place.error(
+        f'{path}.pseudo_label.{name}',
+        f"is {ours.get(name)!r}, and as its init is 'continue', it must be "
+        f'that of the stage before, {theirs.get(name)!r}',
       )
 
 

@@ -162,7 +162,8 @@ def base(dataset: str) -> ConfigDict:
   # Images with a routing score below it take the easy branch (Liu et al., DFA,
   # section 3.3; docs/methods.md A11).
   config.routing.epsilon = 0.3
-  # If above 0, epsilon is this quantile of the training images' scores.
+  # If above 0, epsilon is this quantile of the training images' scores. If 0,
+  # and epsilon leaves a branch less than 5 % of them, it is their quantile 0.7.
   config.routing.quantile = 0.0
 
   return config
@@ -317,7 +318,9 @@ def stage(name: str) -> ConfigDict:
   # are more evaluations, without a checkpoint, if there were fewer than ten.
   config.eval_steps = 500
   config.eval_epochs = 0.0  # epochs between two such evaluations
-  # Initial weights: 'random', or those of the 'previous' stage.
+  # Initial weights: 'random'; those of the 'previous' stage, whose landmarks
+  # the stage corrects; or, for branches, 'continue': those of the previous
+  # stage, in whose place they come, so that they see what it sees.
   config.init = 'random'
   # Standard deviation of the noise on the previous stage's landmarks in
   # training, in sides of the crop; the first stage has none.
@@ -325,6 +328,14 @@ def stage(name: str) -> ConfigDict:
   # Folder of a stage of another run, to take in place of training.
   config.checkpoint = ''
   config.branches = False  # whether it has an easy and a hard network
+  # What a branch learns from: 0 for the training images on its side of the
+  # routing threshold alone (Liu et al.); above 0 for all of them, an image
+  # weighing sigmoid(+-(epsilon - G) / branch_temperature), where G is the
+  # routing score of its crop, in sides of the crop.
+  config.branch_temperature = 0.0
+  # Whether an epoch of a branch has as many steps as one of all training
+  # images; otherwise it is of the branch's own images.
+  config.whole_epochs = True
   config.pseudo_label = ConfigDict()
   # Number of clusters, the length of a pseudo-label; 0 for none.
   config.pseudo_label.num_clusters = 20
@@ -340,6 +351,10 @@ def stage(name: str) -> ConfigDict:
   # Loss of pseudo-labels: euclidean, xent_soft or xent_hard
   # (docs/methods.md A6).
   config.pseudo_label.loss = 'euclidean'
+  # Weight decay with which the head of the pseudo-labels is fitted once more
+  # when the stage is trained; 0 leaves it as the training left it, which lets
+  # its weight fade while the network goes on changing.
+  config.pseudo_label.refit = 0.0
   config.weights = ConfigDict(
     {
       'landmarks': 1.0,  # weight of the landmarks' loss
@@ -359,8 +374,10 @@ def stage(name: str) -> ConfigDict:
   config.weight_schedule = 'ramp_down'
   # When the auxiliary losses begin to fade, as a share of the training.
   config.weight_t1 = 0.2
-  # When the auxiliary losses are gone, as a share of the training.
+  # When the auxiliary losses have faded, as a share of the training.
   config.weight_t2 = 0.4
+  # What 'ramp_down' leaves of the weight of the visibility; 0 in Liu et al.
+  config.visibility_floor = 0.0
   config.optimizer = ConfigDict()
   config.optimizer.name = 'sgd'  # rule of the updates: sgd, adam or adamw
   config.optimizer.momentum = 0.9  # momentum, of sgd alone
@@ -411,7 +428,8 @@ def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
   """A config for going on with a run that began before there was a field.
 
   Of a field that changes what is computed, the run keeps the value under which
-  it began: a stage without `min_steps` has no least length.
+  it began: a stage without `min_steps` has no least length, and one without
+  `whole_epochs` counts the epochs of a branch by the branch's own images.
 
   Args:
     config: The config of this start; it is left as it is.
@@ -428,6 +446,8 @@ def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
   for stage, begun in zip(config.stages, saved.get('stages', ()), strict=False):
     if 'min_steps' not in begun:
       stage.min_steps = 0
+    if 'whole_epochs' not in begun:
+      stage.whole_epochs = False
   weights = config.pretrained
   if weights and weights == saved.get('pretrained'):
     # A training that has begun no longer needs them.

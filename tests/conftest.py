@@ -26,11 +26,17 @@ from fld_jax.datasets.prepare import prepared_builder  # noqa: E402
 
 @pytest.fixture(scope='session')
 def tiny_config(tmp_path_factory):
-  """make(stages=3) -> a fresh config that trains in seconds."""
+  """make(stages=3) -> a fresh config that trains in seconds.
+
+  Of three stages the last has branches that start from the second; of four it
+  has those that continue the third.
+  """
   data_dir = str(tmp_path_factory.mktemp('data'))
 
   def make(stages: int = 3):
     config = dfa.get_config(f'dataset=synthetic,size=tiny,stages={stages}')
+    if stages == 3:  # as the paper has it: branches from stage 2
+      config.stages[2].branches = True
     config.batch_size = 8
     config.log_every_steps = 2
     config.dataset.data_dir = data_dir

@@ -16,11 +16,14 @@ from fld_jax.cascade.forward import (
   normalise_images,
 )
 from fld_jax.cascade.setup import Setup
-from fld_jax.cascade.stage import ALL, EASY, HARD, Stage
+from fld_jax.cascade.stage import ALL, EASY, HARD, Stage, before
 from fld_jax.errors import InputError
 from fld_jax.input_pipeline import Records
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
+
+# The outputs that a prediction consists of.
+OUTPUTS = ('estimate', 'visibility', 'pseudo_label', 'confidence')
 
 
 class Cascade:
@@ -34,18 +37,31 @@ class Cascade:
   run both branches and average their offsets; the visibility is that of the
   summed logits.
 
+  Branches that continue the stage before them see what it sees: the landmarks
+  and the pseudo-labels of the last stage but that one. It is run as well, so
+  that its own landmarks can be compared with theirs; `stage.needed` leaves it
+  out.
+
   Attributes:
     stages: The trained stages.
     setup: The objects that the run's config resolves to.
   """
 
-  def __init__(self, stages: list[Stage], setup: Setup, parallel: Parallel):
+  def __init__(
+    self,
+    stages: list[Stage],
+    setup: Setup,
+    parallel: Parallel,
+    extra: tuple[str, ...] = (),
+  ):
     """Compiles the networks and puts their variables on the devices.
 
     Args:
       stages: The trained stages, in their order.
       setup: The objects that the run's config resolves to.
       parallel: The devices; only this process's are used.
+      extra: Names of outputs of the networks that are kept beside those that a
+        prediction consists of, see `predict`.
 
     Raises:
       InputError: If images are to be routed, and the last stage has no
@@ -57,6 +73,9 @@ class Cascade:
     branched = bool(stages) and ALL not in stages[-1].networks
     self._chain = stages[:-1] if branched else stages
     self._last = last = stages[-1] if branched else None
+    # The stage that the branches see, and that routes to them.
+    self._router = before(self._chain, last.continues)[-1] if last else None
+    self._kept = (*OUTPUTS, *extra)
     if last and setup.routing == 'route' and last.epsilon is None:
       raise InputError(
         f"config.routing.mode is 'route', but stage '{last.name}' was "
@@ -94,7 +113,7 @@ class Cascade:
       batch,
       self.setup.forward,
     )
-    return [_select(out) for out in outputs]
+    return [self._select(out) for out in outputs]
 
   def _branch_fn(
     self, variables: Variables, batch: dict[str, jax.Array]
@@ -108,7 +127,11 @@ class Cascade:
       estimate,
       self.setup.forward,
     )
-    return _select(out)
+    return self._select(out)
+
+  def _select(self, outputs: dict) -> dict:
+    """Returns the outputs that are kept."""
+    return {key: outputs[key] for key in self._kept if key in outputs}
 
   def forward(self, images: jax.Array) -> dict[str, dict[str, jax.Array]]:
     """Runs the whole cascade as one pure function that holds the weights.
@@ -131,13 +154,14 @@ class Cascade:
       stage.name: out for stage, out in zip(self._chain, outputs, strict=True)
     }
     if self._last:
-      batch['estimate'] = outputs[-1]['estimate']
+      router = stages[self._router.name]
+      batch['estimate'] = router['estimate']
       branches = {
         name: self._branch_fn(variables, batch)
         for name, variables in self._last.networks.items()
       }
       if self.setup.routing == 'route':
-        easy = self.route_score(outputs[-1]) < self._last.epsilon
+        easy = self.route_score(router) < self._last.epsilon
         last = jax.tree.map(
           lambda a, b: jnp.where(jnp.expand_dims(easy, range(1, a.ndim)), a, b),
           branches[EASY],
@@ -168,7 +192,7 @@ class Cascade:
       * Every key of the batches but `image`.
       * `stages`, name -> {`estimate` (n, N, 2) in normalised coordinates, and
         if the network has them `visibility` (n, N, 3) logits, `pseudo_label`
-        (n, K) and `confidence` (n, N) in [0, 1]}.
+        (n, K), `confidence` (n, N) in [0, 1] and what `extra` names}.
       * In mode 'route' `route_score` (n,), and `is_hard` (n,) bool, True for
         the images of the hard branch.
       * `passes`, network -> the number of images that went through it.
@@ -209,7 +233,7 @@ class Cascade:
       for stage in self._chain:
         passes[stage.name] = passes.get(stage.name, 0) + int(valid.sum())
       if self._last:
-        estimate = outputs[-1]['estimate'][valid]
+        estimate = chunk['stages'][self._router.name]['estimate']
         for branch, takes in self._assign_branches(chunk).items():
           images.put(
             branch,
@@ -284,14 +308,15 @@ class Cascade:
     """Computes Liu et al.'s G, the error to expect before the last stage.
 
     Args:
-      outputs: The outputs of the last but one stage, with `pseudo_label`
-        (n, K).
+      outputs: The outputs of the stage that the branches see, with
+        `pseudo_label` (n, K); without branches of the last stage.
 
     Returns:
       (n,) scores, see `pseudo_labels.routing_score`.
     """
+    router = self._router or self._chain[-1]
     return pseudo_labels.routing_score(
-      outputs['pseudo_label'], self._chain[-1].clusters['errors']
+      outputs['pseudo_label'], router.clusters['errors']
     )
 
   def routes(self, rows: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -320,7 +345,7 @@ class Cascade:
     if self.setup.routing != 'route':
       everything = np.ones(len(chunk['mask']), bool)
       return dict.fromkeys(self._last.networks, everything)
-    outputs = chunk['stages'][self._chain[-1].name]
+    outputs = chunk['stages'][self._router.name]
     score = np.asarray(self.route_score(outputs))
     easy = score < self._last.epsilon
     chunk['route_score'], chunk['is_hard'] = score, ~easy
@@ -368,12 +393,6 @@ def _check_count(count: int) -> None:
   """Raises InputError if no example was predicted."""
   if not count:
     raise InputError('There is no valid example to predict.')
-
-
-def _select(outputs: dict) -> dict:
-  """Returns the outputs that a prediction consists of."""
-  keys = ('estimate', 'visibility', 'pseudo_label', 'confidence')
-  return {key: outputs[key] for key in keys if key in outputs}
 
 
 def _merge(branches: list[dict]) -> dict:

@@ -18,6 +18,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
+from scipy.optimize import minimize
+from scipy.special import logsumexp, softmax
 
 from fld_jax import schema
 from fld_jax.errors import InputError
@@ -229,6 +231,27 @@ def routing_score(
   return jnp.sum(weights * errors, axis=1)
 
 
+def easy_share(
+  score: Float[Array, ' b'], epsilon: float, temperature: float
+) -> Float[Array, ' b']:
+  """Computes how much samples belong to the easy branch.
+
+  Liu et al.'s r is 1 if G < epsilon and else 0 (section 3.3). Each branch then
+  learns from its own samples alone, and a sample near the threshold changes
+  sides with its augmentation. This is r with a soft edge, so that both branches
+  learn from all samples, most from their own.
+
+  Args:
+    score: (b,) scores of `routing_score`.
+    epsilon: The threshold.
+    temperature: The width of the edge, above 0, in the unit of the score.
+
+  Returns:
+    (b,) shares in [0, 1], sigmoid((epsilon - G) / temperature).
+  """
+  return jax.nn.sigmoid((epsilon - score) / temperature)
+
+
 def make_clusters(
   landmarks: Float[np.ndarray, 'n N 2'],
   visibility: Int[np.ndarray, 'n N'],
@@ -299,6 +322,57 @@ def make_clusters(
       np.concatenate(labels), np.concatenate(errors), label.num_clusters
     )
   return clusters
+
+
+def fit_head(
+  features: Float[np.ndarray, 'n h'],
+  labels: Float[np.ndarray, 'n k'],
+  decay: float,
+) -> dict[str, np.ndarray]:
+  """Fits the softmax layer that predicts pseudo-labels from features.
+
+  In training the weight of the pseudo-labels fades (Liu et al., equation 4)
+  while the features go on changing, so the layer is stale at the end, and the
+  routing score with it. This is the layer that suits the features as they are:
+  multinomial logistic regression to soft labels, with weight decay on features
+  of variance 1. The problem is convex, so the result does not depend on a
+  start.
+
+  Args:
+    features: (n, H) what the layer sees of n samples.
+    labels: (n, K) their labels, which sum to 1.
+    decay: The factor of half the sum of squared weights, beside the mean
+      cross-entropy; above 0.
+
+  Returns:
+    `kernel` (H, K) and `bias` (K,), float32.
+  """
+  labels = np.asarray(labels, np.float64)
+  mean, scale = features.mean(0, np.float64), features.std(0, np.float64)
+  # A unit that is always off, or always the same, is left without weight.
+  scale = np.where(scale > 1e-6 * np.abs(features).max(), scale, np.inf)
+  x = (features - mean) / scale
+  shape = (x.shape[1] + 1, labels.shape[1])
+
+  def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+    weights = flat.reshape(shape)
+    logits = x @ weights[1:] + weights[0]
+    entropy = logsumexp(logits, axis=1) - (labels * logits).sum(1)
+    gap = (softmax(logits, axis=1) - labels) / len(x)
+    gradient = np.vstack([gap.sum(0), x.T @ gap + decay * weights[1:]])
+    value = entropy.mean() + decay / 2 * np.sum(weights[1:] ** 2)
+    return value, gradient.ravel()
+
+  found = minimize(
+    loss,
+    np.zeros(shape).ravel(),
+    jac=True,
+    method='L-BFGS-B',
+    options={'maxiter': 500, 'gtol': 1e-6},
+  ).x.reshape(shape)
+  kernel = found[1:] / scale[:, None]
+  head = {'kernel': kernel, 'bias': found[0] - mean @ kernel}
+  return {name: array.astype(np.float32) for name, array in head.items()}
 
 
 def vector_length(label: ConfigDict, num_landmarks: int) -> int:

@@ -1,7 +1,7 @@
 """A stage of a cascade: its networks, and how they are made and initialised."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -29,6 +29,8 @@ class Stage:
       'easy' and 'hard' in a stage with branches.
     clusters: `centres` (K, D) and `errors` (K,), {} without pseudo-labels.
     epsilon: The routing threshold of a stage with branches, None in any other.
+    continues: Whether it comes in the place of the stage before it, whose
+      networks it started from: then it sees what that one sees.
   """
 
   name: str
@@ -36,6 +38,33 @@ class Stage:
   networks: dict[str, Any]
   clusters: dict[str, np.ndarray]
   epsilon: float | None = None
+  continues: bool = False
+
+
+def before(stages: Sequence[Any], continues: bool) -> list[Any]:
+  """The stages whose landmarks and pseudo-labels a stage sees.
+
+  Args:
+    stages: All that come before it in the config, in their order.
+    continues: Whether it comes in the place of the last of them.
+  """
+  return list(stages[:-1] if continues else stages)
+
+
+def needed(stages: list[Stage]) -> list[Stage]:
+  """The stages without which there is no final result.
+
+  Args:
+    stages: The trained stages, in their order.
+
+  Returns:
+    The stages, without one in whose place the last one comes: that one only
+    shows what the last one is worth.
+  """
+  *first, last = stages
+  if not last.continues:
+    return stages
+  return [*before(first, True), dataclasses.replace(last, continues=False)]
 
 
 def build_model(

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +14,7 @@ from fld_jax.cascade.pseudo_labels import check_clusters
 from fld_jax.cascade.setup import Setup
 from fld_jax.cascade.stage import ALL, Stage, build_model, variable_shapes
 from fld_jax.errors import InputError
+from fld_jax.files import npz
 from fld_jax.files.atomic import whole_folder
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
@@ -21,6 +23,10 @@ from fld_jax.runtime.manifest import (
   compare_configs,
   read_manifest,
 )
+
+# The head of the pseudo-labels in a network's parameters, and the file of the
+# one that was fitted when the network was trained.
+HEAD, HEAD_FILE = 'fc8_pseudo_label', 'refit.npz'
 
 
 def stage_directory(workdir: pathlib.Path, stage: ConfigDict) -> pathlib.Path:
@@ -97,24 +103,85 @@ def load_stage(
     clusters = _load_clusters(
       directory / 'clusters.npz', setup, stage.pseudo_label, index
     )
-  loaded = Stage(stage.name, model, networks, clusters, entry['epsilon'])
+  if entry['refitted']:
+    head = _trainable(lambda: load_head(directory, networks[ALL]))
+    put_head(networks[ALL], head)
+  loaded = Stage(
+    stage.name, model, networks, clusters, entry['epsilon'], entry['continues']
+  )
   return loaded, history
+
+
+def load_head(
+  directory: pathlib.Path, variables: dict[str, Any]
+) -> dict[str, np.ndarray]:
+  """Loads the head of pseudo-labels that was fitted to a trained network.
+
+  Args:
+    directory: The folder of the stage.
+    variables: The network's variables.
+
+  Returns:
+    `kernel` (hidden, K) and `bias` (K,).
+
+  Raises:
+    InputError: If the file is missing or does not fit the network.
+  """
+  path = directory / HEAD_FILE
+  found = checkpoint.load_arrays(path)
+  if found is None:
+    raise InputError(f'{path}: is missing')
+  check_head(path, found, variables)
+  return found
+
+
+def check_head(
+  path: pathlib.Path, found: dict[str, np.ndarray], variables: dict[str, Any]
+) -> None:
+  """Refuses a head of a file that does not fit the network.
+
+  Args:
+    path: The path of the file, for messages.
+    found: The arrays of the file.
+    variables: The network's variables.
+
+  Raises:
+    InputError: An array is missing, or has another shape or no finite numbers.
+  """
+  for name, array in variables['params'][HEAD].items():
+    npz.numbers(path, name, found.get(name), np.shape(array))
+
+
+def put_head(variables: dict[str, Any], head: dict[str, np.ndarray]) -> None:
+  """Gives a network the head of pseudo-labels of `load_head`, in place."""
+  variables['params'][HEAD] = {
+    name: head[name].astype(np.float32) for name in variables['params'][HEAD]
+  }
 
 
 def _load_clusters(
   path: pathlib.Path, setup: Setup, label: ConfigDict, index: int
 ) -> dict[str, np.ndarray]:
   """The clusters of a finished stage, which fit it."""
-  try:
+
+  def load() -> dict[str, np.ndarray]:
     clusters = checkpoint.load_arrays(path)
     if clusters is None:
       raise InputError(f'{path}: is missing')
     check_clusters(
       path, clusters, label, setup.landmarks.num_landmarks, index > 0
     )
+    return clusters
+
+  return _trainable(load)
+
+
+def _trainable(load: Callable[[], Any]) -> Any:
+  """Loads a file; an error says how it is made again."""
+  try:
+    return load()
   except InputError as error:
     raise InputError(f'{error}: --mode=train makes it again.') from None
-  return clusters
 
 
 def take_stage(
@@ -181,8 +248,9 @@ def copy_stage(
       for name in entry['networks']:
         saved = checkpoint.SavedNetwork(source / name)
         saved.copy_chosen(_template(model, setup.pipeline.size), folder / name)
-      if (source / 'clusters.npz').is_file():
-        shutil.copyfile(source / 'clusters.npz', folder / 'clusters.npz')
+      for name in ('clusters.npz', HEAD_FILE):
+        if (source / name).is_file():
+          shutil.copyfile(source / name, folder / name)
 
   processes.call_on_main(copy, processes.LONG_SECONDS)
 
@@ -240,6 +308,10 @@ def _check_fits(
   facts = {
     'being the first stage': (names[0] == directory.name, index == 0),
     'branches': (other['branches'], stage.branches),
+    'continuing the stage before': (
+      other['init'] == 'continue',
+      stage.init == 'continue',
+    ),
   }
   for field in ('num_clusters', 'normalize'):
     then, now = other['pseudo_label'][field], stage.pseudo_label[field]

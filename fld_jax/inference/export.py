@@ -126,6 +126,7 @@ def write_export(
       or the networks are too large.
     RuntimeError: The file's outputs differ from those of `Cascade.predict`.
   """
+  stages = stage_lib.needed(stages)
   weights = [stage.networks for stage in stages]
   size = sum(x.nbytes for x in jax.tree.leaves(weights))
   if size >= LIMIT and format == 'stablehlo':

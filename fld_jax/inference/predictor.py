@@ -65,7 +65,7 @@ class Predictor:
       on_corrupt='skip',
     )
     self._parallel = Parallel(config.parallel)
-    self._cascade = Cascade(stages, setup, self._parallel)
+    self._cascade = Cascade(stage_lib.needed(stages), setup, self._parallel)
 
   @classmethod
   def load(

@@ -65,7 +65,8 @@ class DFA(nn.Module):
       `landmarks`, (B, N, 2): coordinates in [-0.5, 0.5] for stage 1, else the
       scaled offset (the caller divides by `offset_scale` and subtracts it);
       `visibility`, (B, N, 3) logits; `pseudo_label`, (B, K), and its
-      `pseudo_label_logits`, if there is such a head.
+      `pseudo_label_logits`, if there is such a head, and `features`, (B,
+      hidden): what it sees.
     """
     dense = lambda features, name: nn.Dense(
       features, dtype=self.dtype, name=name
@@ -91,6 +92,7 @@ class DFA(nn.Module):
       'visibility': jnp.stack(visibility, axis=1),
     }
     if self.num_clusters:
+      outputs['features'] = x
       logits = head(self.num_clusters, 'fc8_pseudo_label')(x)
       outputs['pseudo_label_logits'] = logits
       outputs['pseudo_label'] = nn.softmax(logits) if self.softmax else logits

@@ -220,7 +220,8 @@ def read_run(
 
 def _dfa_config(folder: pathlib.Path, net: DfaNet) -> ConfigDict:
   """Returns the config of a run that has the release's networks."""
-  config = dfa.get_config('dataset=fld')
+  config = dfa.get_config('dataset=fld,stages=3')
+  config.stages[2].branches = True
   place = f'{folder}/stage1.prototxt, layer fc8_landmarks'
   config.dataset.clothes_type = clothes_type(place, net.num_landmarks)
   # docs/methods.md 1.3: padded to a square, mean subtracted, nothing divided.
@@ -233,5 +234,6 @@ def _dfa_config(folder: pathlib.Path, net: DfaNet) -> ConfigDict:
   config.routing.mode = 'average'
   for stage in config.stages:
     stage.pseudo_label.num_clusters, stage.weights.pseudo_label = 0, 0.0
+    stage.pseudo_label.refit = 0.0
     stage.init, stage.estimate_noise = 'random', 0.0
   return config

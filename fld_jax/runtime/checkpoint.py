@@ -218,20 +218,21 @@ class SavedNetwork:
     return str(error)
 
   def _figures(self, step: int) -> dict[str, float]:
-    """NE and standard error of a checkpoint."""
+    """The figures by which `chosen` chooses a checkpoint."""
     self._check(step, 'metrics')
     path = self._directory / str(step) / 'metrics' / 'metrics'
     found = _read_item(path)
-    # Older runs have no standard error.
-    figures = {'standard_error': 0.0, **found} if _is_dict(found) else {}
-    for name in ('ne', 'standard_error'):
+    # Older runs have no standard error, and of most starts no NE is known.
+    optional = {'standard_error': 0.0, 'start_ne': math.inf}
+    figures = {**optional, **found} if _is_dict(found) else {}
+    for name in ('ne', *optional):
       value = figures.get(name)
       is_number = isinstance(value, float) or _is_count(value)
       if not (is_number and value >= 0):
         raise InputError(
           f'{path}, {name}: is {shortened(value)}, must be a number from 0 on'
         )
-    return {name: float(figures[name]) for name in ('ne', 'standard_error')}
+    return {name: float(figures[name]) for name in ('ne', *optional)}
 
   def _variables(self, step: int, template: dict | None) -> dict:
     self._check(step, 'variables')
@@ -347,14 +348,18 @@ def chosen(figures: dict[int, dict[str, float]]) -> int:
 
   A difference within the standard error does not tell two checkpoints apart,
   and the later one has seen more images. An overfitted one is not chosen, since
-  its NE has risen again.
+  its NE has risen again. None is chosen that is worse than the start of the
+  training, where that is known: it is as good as the stage before.
 
   Args:
-    figures: Step -> `ne` and, but for older runs, `standard_error` of a
-      checkpoint, at least one.
+    figures: Step -> `ne` of a checkpoint, and some of `standard_error` and
+      `start_ne`, the NE of the training's start; at least one step.
   """
   lowest = min(figures.values(), key=lambda f: f['ne'])
   highest = lowest['ne'] + lowest.get('standard_error', 0.0)
+  # At the least the lowest, since the start itself may be damaged.
+  start = lowest.get('start_ne', math.inf)
+  highest = max(lowest['ne'], min(highest, start))
   return max(step for step in figures if figures[step]['ne'] <= highest)
 
 
@@ -463,6 +468,12 @@ class Checkpoints:
     """Returns the number of the last saved step, 0 if there is none."""
     return processes.call_on_main(lambda: self._manager.latest_step() or 0)
 
+  def has_steps(self) -> bool:
+    """Tells whether a step is saved, perhaps step 0: the start itself."""
+    return processes.call_on_main(
+      lambda: self._manager.latest_step() is not None
+    )
+
   def save(
     self,
     step: int,
@@ -471,6 +482,7 @@ class Checkpoints:
     history: list,
     ne: float,
     standard_error: float,
+    start_ne: float | None = None,
   ) -> None:
     """Starts to save a checkpoint, on the main process.
 
@@ -483,12 +495,16 @@ class Checkpoints:
       ne: The macro NE on the tune split, a fraction; infinite if it was not
         measured.
       standard_error: The standard error of the NE.
+      start_ne: The NE of step 0; None if it was not measured.
 
     Raises:
       InputError: If the disk is full; the last checkpoint stays whole.
     """
     if not processes.is_main():
       return
+    metrics = {'ne': ne, 'standard_error': standard_error}
+    if start_ne is not None:
+      metrics['start_ne'] = start_ne
     self._finish()
     shutil.rmtree(self._deleted, ignore_errors=True)
     with self._full_disk(step):
@@ -501,7 +517,7 @@ class Checkpoints:
           progress=ocp.args.JsonSave(copy.deepcopy(progress)),
           history=ocp.args.JsonSave(copy.deepcopy(history)),
         ),
-        metrics={'ne': ne, 'standard_error': standard_error},
+        metrics=metrics,
       )
     if not saved:
       raise RuntimeError(f'orbax did not save step {step}.')

@@ -41,6 +41,19 @@ NETWORK_FIELDS = (
 TOPOLOGY = {'devices': 1, 'processes': 1}
 PARTS = config_rules.whole(1, 10**6)
 EPSILON = config_rules.BASE['routing.epsilon']
+# Where a threshold of routing is from: `routing.epsilon`, `routing.quantile`,
+# or the quantile in place of an epsilon that leaves a branch too few images.
+THRESHOLDS = ('epsilon', 'quantile', 'fallback')
+# The fields of a finished stage, and what stands for those that an older run
+# lacks.
+ENTRY = {
+  'networks': None,  # the names of its networks, sorted
+  'epsilon': None,  # the threshold of its branches
+  'threshold': None,  # where that is from, one of THRESHOLDS
+  'easy_share': None,  # the share of the training images below it
+  'continues': False,  # see `cascade.stage.Stage`
+  'refitted': False,  # whether refit.npz holds its head of pseudo-labels
+}
 
 
 def _flatten(tree: Any, prefix: str = '') -> dict[str, Any]:
@@ -130,6 +143,16 @@ def check(manifest: Any, path: pathlib.Path) -> dict:
     epsilon = entry.get('epsilon')
     if epsilon is not None and not EPSILON.valid(epsilon):
       refuse(f'{field}.epsilon', epsilon, f'null or {EPSILON}')
+    for flag in ('continues', 'refitted'):
+      if not config_rules.FLAG.valid(entry.get(flag, False)):
+        refuse(f'{field}.{flag}', entry[flag], str(config_rules.FLAG))
+    threshold = entry.get('threshold')
+    if threshold is not None and threshold not in THRESHOLDS:
+      valid = ', '.join(map(repr, THRESHOLDS))
+      refuse(f'{field}.threshold', threshold, f'null or one of {valid}')
+    share = entry.get('easy_share')
+    if share is not None and not config_rules.SHARE.valid(share):
+      refuse(f'{field}.easy_share', share, f'null or {config_rules.SHARE}')
   return {
     **manifest,
     'config': config,
@@ -137,7 +160,7 @@ def check(manifest: Any, path: pathlib.Path) -> dict:
     'topology': topology,
     'landmarks': landmarks,
     'stages': {
-      name: {'networks': entry['networks'], 'epsilon': entry.get('epsilon')}
+      name: {key: entry.get(key, value) for key, value in ENTRY.items()}
       for name, entry in stages.items()
     },
   }

@@ -108,7 +108,10 @@ class Terms(NamedTuple):
     outputs: The network's outputs, with `landmarks`.
     truth: (b, N, 2) true landmarks, normalised.
     visibility: (b, N) true visibility codes.
-    estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
+    estimate: (b, N, 2) the previous stage's landmarks as the network sees them,
+      perhaps with noise; None for stage 1.
+    clean: (b, N, 2) the same without noise. Clusters and their errors are of
+      these, so pseudo-labels are as well.
     clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
     objective: The stage's settings.
   """
@@ -117,6 +120,7 @@ class Terms(NamedTuple):
   truth: Float[Array, 'b n 2']
   visibility: Int[Array, 'b n']
   estimate: Float[Array, 'b n 2'] | None
+  clean: Float[Array, 'b n 2'] | None
   clusters: dict[str, Any]
   objective: Objective
 
@@ -171,7 +175,7 @@ def _pseudo_label(terms: Terms) -> Values:
   vectors = pseudo_labels.label_vectors(
     terms.truth,
     terms.visibility,
-    terms.estimate,
+    terms.clean,
     space=label.space,
     context_transform=label.context_transform,
   )
@@ -220,16 +224,21 @@ def stage_losses(
   clusters: dict[str, Any],
   objective: Objective,
   names: Iterable[str] = tuple(LOSSES),
+  *,
+  clean: Float[Array, 'b n 2'] | None = None,
 ) -> dict[str, Values]:
   """Each loss of a stage, one value an example.
 
   Args:
     outputs: The network's outputs.
     batch: Holds `landmarks` and `visibility`.
-    estimate: (b, N, 2) the previous stage's landmarks, None for stage 1.
+    estimate: (b, N, 2) the previous stage's landmarks as the network sees them,
+      None for stage 1.
     clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
     objective: The stage's objective.
     names: The losses to compute, of LOSSES.
+    clean: (b, N, 2) the previous stage's landmarks without noise; None if
+      `estimate` has none.
 
   Returns:
     Name of the loss -> (values (b,), counts (b,) bool: the examples that its
@@ -247,6 +256,7 @@ def stage_losses(
     batch['landmarks'],
     batch['visibility'],
     estimate,
+    estimate if clean is None else clean,
     clusters,
     objective,
   )

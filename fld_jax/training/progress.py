@@ -129,6 +129,8 @@ class Progress:
   def _where(self, step: int) -> str:
     """The updates done and, from the time of this start's, the time left."""
     done = f'{step} of {self._total} updates'
+    if self._since is None:  # the start itself is evaluated
+      return done
     began, first = self._since
     if step in (first, self._total):
       return done

@@ -189,7 +189,9 @@ def loss_weights(
   Equation 4 of Liu et al. (2016) prints, for auxiliary losses, a weight of 1 up
   to t1, then a ramp that climbs from 0 back to 1 at t2, then 0. The readings
   (docs/methods.md A14):
-  * 'ramp_down': 1, then (t2 - t) / (t2 - t1), then 0. The likely intent.
+  * 'ramp_down': 1, then (t2 - t) / (t2 - t1), then 0. The likely intent. The
+    weight of the visibility may end at `visibility_floor` instead, since the
+    network goes on changing below a head that is no longer trained.
   * 'paper_literal': 1, then (t - t1) / (t2 - t1), then 0.
   * 'author_issue6': auxiliary losses stay at 1; positions 1 up to t1, then 20.
   * 'constant': all stay at their weights.
@@ -210,7 +212,10 @@ def loss_weights(
   """
   t1 = config.weight_t1 * total_steps
   t2 = config.weight_t2 * total_steps
-  ramp = optax.linear_schedule(1.0, 0.0, max(1, round(t2 - t1)), round(t1))
+  fade = lambda last: optax.linear_schedule(
+    1.0, last, max(1, round(t2 - t1)), round(t1)
+  )
+  ramp = fade(0.0)
   climb = optax.linear_schedule(0.0, 1.0, max(1, round(t2 - t1)))
   constant = optax.constant_schedule
   main, auxiliary = {
@@ -233,6 +238,8 @@ def loss_weights(
       "'ramp_down', 'paper_literal', 'author_issue6' and 'constant'."
     )
   scales = {'visibility': auxiliary, 'pseudo_label': auxiliary}
+  if config.weight_schedule == 'ramp_down':
+    scales['visibility'] = fade(config.visibility_floor)
   return lambda step: {
     name: weight * scales.get(name, main)(step)
     for name, weight in config.weights.items()

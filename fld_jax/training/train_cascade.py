@@ -37,16 +37,23 @@ from fld_jax.input_pipeline import Records
 from fld_jax.pretrained import start
 from fld_jax.runtime import checkpoint, processes
 from fld_jax.runtime.manifest import (
+  ENTRY,
   compare_configs,
   compare_landmarks,
   read_manifest,
   write_manifest,
 )
 from fld_jax.runtime.parallel import Parallel
-from fld_jax.training import train_network
+from fld_jax.training import train_network, train_step
 from fld_jax.training.objective import Objective
 
 logger = logging.getLogger('fld_jax')
+
+# The least share of the training images for a branch, and the quantile of their
+# scores that is the threshold if config.routing.epsilon leaves one less.
+LEAST_SHARE, FALLBACK = 0.05, 0.7
+# Of more images the fit of a head would need much memory and gain nothing.
+MAX_HEAD_IMAGES = 20_000
 
 
 def train_cascade(
@@ -230,25 +237,125 @@ class _Trainer:
     model = stage_lib.build_model(
       self.config.model, stage, index, self.setup.landmarks.num_landmarks
     )
-    rows = _Lazy(lambda: self._rows(self.records, augment=True))
+    seen = stage_lib.before(self.stages, stage.init == 'continue')
+    rows = _Lazy(lambda: self._rows(seen, self.records, augment=True))
     clusters = self._clusters(stage, directory, rows)
-    epsilon, subsets = self._routes(stage, directory, rows)
+    routing, subsets = self._routes(stage, seen, directory, rows)
     del rows  # frees their memory while the stage trains
     networks = {}
     for branch, subset in subsets.items():
-      job = self._job(index, directory, model, clusters, branch, subset)
+      job = self._job(
+        index, seen, directory, model, clusters, branch, subset, routing
+      )
       train_network.train_network(job, self.parallel, self.workdir)
       networks[branch], history = store.load_network(
         job.directory, model, self.setup.pipeline.size
       )
       self.history += [{**point, 'stage': job.name} for point in history]
-    self.stages.append(Stage(stage.name, model, networks, clusters, epsilon))
-    return {'networks': sorted(networks), 'epsilon': epsilon}
+    entry = {
+      **ENTRY,
+      **routing,
+      'networks': sorted(networks),
+      'continues': stage.init == 'continue',
+      'refitted': stage.pseudo_label.refit > 0,
+    }
+    trained = Stage(
+      stage.name,
+      model,
+      networks,
+      clusters,
+      entry['epsilon'],
+      entry['continues'],
+    )
+    if entry['refitted']:
+      store.put_head(networks[ALL], self._head(stage, directory, trained))
+    self.stages.append(trained)
+    return entry
 
-  def _rows(self, records: Records, *, augment: bool) -> dict[str, np.ndarray]:
+  def _head(
+    self, stage: ConfigDict, directory: pathlib.Path, trained: Stage
+  ) -> dict[str, np.ndarray]:
+    """Fits the head of a trained stage's pseudo-labels once more.
+
+    Labels and features are those of training images under augmentation, as they
+    are for the clusters (docs/methods.md A19).
+
+    Args:
+      stage: The stage's config.
+      directory: The stage's folder.
+      trained: The stage, with its chosen network.
+
+    Returns:
+      `kernel` and `bias` of the head; a start that is killed leaves the file of
+      them whole or none, and the next one makes the same.
+    """
+    variables, label = trained.networks[ALL], stage.pseudo_label
+    path = directory / store.HEAD_FILE
+    every = -(-len(self.records) // MAX_HEAD_IMAGES)
+    records = input_pipeline.Records(
+      self.builder,
+      self.records.split,
+      self.records.indices[::every],
+      self.setup.selected,
+    )
+
+    def keep(rows: dict[str, Any]) -> dict[str, np.ndarray]:
+      estimate = None
+      for previous in self.stages[-1:]:
+        estimate = rows['stages'][previous.name]['estimate']
+      vectors = pseudo_labels.label_vectors(
+        rows['landmarks'],
+        rows['visibility'],
+        estimate,
+        space=label.space,
+        context_transform=label.context_transform,
+      )
+      target = pseudo_labels.soft_labels(
+        *vectors, trained.clusters['centres'], temperature=label.temperature
+      )
+      features = rows['stages'][trained.name]['features']
+      return {
+        'index': rows['index'],
+        'features': features,
+        'target': np.asarray(target),
+      }
+
+    def make() -> dict[str, np.ndarray]:
+      cascade = Cascade(
+        [*self.stages, trained], self.setup, self.parallel, ('features',)
+      )
+      found = cascade.predict_records(records, augment=True, keep=keep)
+      names = ('index', 'features', 'target')
+      parts = processes.gather_to_main({name: found[name] for name in names})
+
+      def fit() -> dict[str, np.ndarray]:
+        index, features, target = (
+          np.concatenate([part[name] for part in parts]) for name in names
+        )
+        order = np.argsort(index)
+        return pseudo_labels.fit_head(
+          features[order], target[order], label.refit
+        )
+
+      return processes.call_on_main(fit, processes.LONG_SECONDS)
+
+    head = checkpoint.load_or_make_arrays(
+      path, lambda found: store.check_head(path, found, variables), make
+    )
+    logger.info(
+      '%s: the head of its pseudo-labels is fitted to %d training images.',
+      stage.name,
+      len(records),
+    )
+    return head
+
+  def _rows(
+    self, seen: list[Stage], records: Records, *, augment: bool
+  ) -> dict[str, np.ndarray]:
     """Predicts records and keeps what clustering and routing need.
 
     Args:
+      seen: The stages that the next one sees.
       records: The records, on n of which this process works.
       augment: Whether to augment the crops, as for the training set
         (docs/methods.md A19).
@@ -258,14 +365,14 @@ class _Trainer:
       second stage on the `estimate` (n, N, 2) of the stage before and, if its
       clusters have errors, `score` (n,), Liu et al.'s G.
     """
-    cascade = Cascade(self.stages, self.setup, self.parallel)
+    cascade = Cascade(seen, self.setup, self.parallel)
 
     def keep(rows: dict[str, Any]) -> dict[str, np.ndarray]:
       kept = {key: rows[key] for key in ('index', 'landmarks', 'visibility')}
-      for before in self.stages[-1:]:
-        outputs = rows['stages'][before.name]
+      for previous in seen[-1:]:
+        outputs = rows['stages'][previous.name]
         kept['estimate'] = outputs['estimate']
-        if 'errors' in before.clusters:
+        if 'errors' in previous.clusters:
           kept['score'] = np.asarray(cascade.route_score(outputs))
       return kept
 
@@ -277,6 +384,8 @@ class _Trainer:
     """Returns the stage's `centres` and `errors`, {} without pseudo-labels."""
     if not stage.pseudo_label.num_clusters:
       return {}
+    # Of the same landmarks and vectors: they are the same clusters.
+    continued = self.stages[-1].clusters if stage.init == 'continue' else None
     path = directory / 'clusters.npz'
     num_landmarks = self.setup.landmarks.num_landmarks
     return checkpoint.load_or_make_arrays(
@@ -284,27 +393,45 @@ class _Trainer:
       lambda found: pseudo_labels.check_clusters(
         path, found, stage.pseudo_label, num_landmarks, bool(self.stages)
       ),
-      lambda: pseudo_labels.make_clusters(
-        rows()['landmarks'],
-        rows()['visibility'],
-        rows().get('estimate'),
-        np.searchsorted(self.records.indices, rows()['index']),
-        stage.pseudo_label,
-        seed=self.config.seed,
-        parallel=self.parallel,
+      lambda: (
+        continued
+        or pseudo_labels.make_clusters(
+          rows()['landmarks'],
+          rows()['visibility'],
+          rows().get('estimate'),
+          np.searchsorted(self.records.indices, rows()['index']),
+          stage.pseudo_label,
+          seed=self.config.seed,
+          parallel=self.parallel,
+        )
       ),
     )
 
   def _routes(
-    self, stage: ConfigDict, directory: pathlib.Path, rows: '_Lazy'
-  ) -> tuple[float | None, dict[str, tuple[Records, Records]]]:
-    """Returns the threshold, and each network's (training, tuning) records."""
+    self,
+    stage: ConfigDict,
+    seen: list[Stage],
+    directory: pathlib.Path,
+    rows: '_Lazy',
+  ) -> tuple[dict[str, Any], dict[str, tuple[Records, Records]]]:
+    """Finds what images each network of a stage is trained on.
+
+    Args:
+      stage: The stage's config.
+      seen: The stages that it sees, of which the last one routes.
+      directory: The stage's folder.
+      rows: The training images as `_rows` returns them.
+
+    Returns:
+      The facts of the routing in the stage's entry in the manifest, and each
+      network's (training, tuning) records.
+    """
     everything = (self.records, self.tune)
     if not stage.branches:
-      return None, {ALL: everything}
+      return {}, {ALL: everything}
     if self.config.routing.mode == 'two_branch':
-      return None, {EASY: everything, HARD: everything}
-    if not self.stages or 'errors' not in self.stages[-1].clusters:
+      return {}, {EASY: everything, HARD: everything}
+    if not seen or 'errors' not in seen[-1].clusters:
       raise InputError(
         f"Stage '{stage.name}' has branches, so the stage before it needs "
         'pseudo-labels of offsets to route by (pseudo_label.num_clusters).'
@@ -313,41 +440,39 @@ class _Trainer:
     routes = checkpoint.load_or_make_arrays(
       path,
       lambda found: self._check_routes(path, found),
-      lambda: self._make_routes(rows()),
+      lambda: self._make_routes(seen, rows()),
     )
-    epsilon = float(routes['epsilon'])
-    return epsilon, {
-      EASY: self._subsets(routes, epsilon, easy=True),
-      HARD: self._subsets(routes, epsilon, easy=False),
+    epsilon, options = float(routes['epsilon']), self.config.routing
+    share = float(np.mean(routes['train_score'] < epsilon))
+    is_given = epsilon == options.epsilon
+    threshold = 'epsilon' if is_given else 'fallback'
+    routing = {
+      'epsilon': epsilon,
+      'threshold': 'quantile' if options.quantile else threshold,
+      'easy_share': share,
+    }
+    logger.info(
+      'Routing at epsilon %.4g: %.1f %% of the training images are easy.',
+      epsilon,
+      100 * share,
+    )
+    is_soft = stage.branch_temperature > 0
+    return routing, {
+      EASY: self._subsets(routes, epsilon, easy=True, takes_all=is_soft),
+      HARD: self._subsets(routes, epsilon, easy=False, takes_all=is_soft),
     }
 
   def _make_routes(
-    self, train_rows: dict[str, np.ndarray]
+    self, seen: list[Stage], train_rows: dict[str, np.ndarray]
   ) -> dict[str, np.ndarray]:
     """Returns the threshold and the score of each training and tuning image."""
-    tune_rows = self._rows(self.tune, augment=False)
+    tune_rows = self._rows(seen, self.tune, augment=False)
     routes = {}
     for part, rows in (('train', train_rows), ('tune', tune_rows)):
       score, index = joined_routes(rows['score'], rows['index'])
       routes[f'{part}_score'], routes[f'{part}_index'] = score, index
-    routing, score = self.config.routing, routes['train_score']
-    routes['epsilon'] = np.float64(
-      np.quantile(score, routing.quantile)
-      if routing.quantile
-      else routing.epsilon
-    )
-    share = np.mean(score < routes['epsilon'])
-    logger.info(
-      'Routing at epsilon %.4g: %.1f %% of the training images are easy.',
-      routes['epsilon'],
-      100 * share,
-    )
-    if not 0.05 <= share <= 0.95:
-      logger.warning(
-        'One branch gets less than 5 %% of the training images; '
-        'config.routing.quantile shares them out.'
-      )
-    return routes
+    epsilon = find_threshold(routes['train_score'], self.config.routing)
+    return {**routes, 'epsilon': np.float64(epsilon)}
 
   def _check_routes(
     self, path: pathlib.Path, routes: dict[str, np.ndarray]
@@ -365,21 +490,36 @@ class _Trainer:
       npz.numbers(path, name, routes.get(name), index.shape)
 
   def _subsets(
-    self, routes: dict[str, np.ndarray], epsilon: float, *, easy: bool
+    self,
+    routes: dict[str, np.ndarray],
+    epsilon: float,
+    *,
+    easy: bool,
+    takes_all: bool,
   ) -> tuple[Records, Records]:
-    """Returns the (training, tuning) records of one branch."""
+    """Returns the (training, tuning) records of one branch.
+
+    Args:
+      routes: The score of each training and tuning image.
+      epsilon: The threshold.
+      easy: Which branch it is.
+      takes_all: Whether it is trained on all images, with weights.
+    """
     splits, subsets = self.config.dataset.splits, []
     for part, split in (('train', splits.train), ('tune', splits.tune)):
       takes = (routes[f'{part}_score'] < epsilon) == easy
-      # A branch without tuning images is judged on all of them.
-      if part == 'tune' and not takes.any():
+      if part == 'train' and takes_all:
         takes[:] = True
       if not takes.any():
-        raise InputError(
-          f'No training image is routed to the branch '
-          f"'{EASY if easy else HARD}' at epsilon {epsilon:.4g}: set "
-          'config.routing.quantile to share the images out.'
+        # So it is as good as any for an image that does come its way.
+        logger.warning(
+          "No image of '%s' is routed to the branch '%s' at epsilon %.4g: it "
+          'gets all of them.',
+          split,
+          EASY if easy else HARD,
+          epsilon,
         )
+        takes[:] = True
       indices = routes[f'{part}_index'][takes]
       subsets.append(
         input_pipeline.Records(
@@ -391,25 +531,37 @@ class _Trainer:
   def _job(
     self,
     index: int,
+    seen: list[Stage],
     directory: pathlib.Path,
     model: nn.Module,
     clusters: dict[str, np.ndarray],
     branch: str,
     subset: tuple[Records, Records],
+    routing: dict[str, Any],
   ) -> train_network.Job:
     """Makes the job of one network of a stage.
 
     Args:
       index: The stage's place in `config.stages`, from 0 on.
+      seen: The stages that it sees.
       directory: The stage's folder.
       model: The stage's Linen module.
       clusters: Holds `centres` (K, D); {} without pseudo-labels.
       branch: The network: 'all', 'easy' or 'hard'.
       subset: The network's (training, tuning) records.
+      routing: The facts of the stage's routing, {} without it.
     """
     stage, (records, tune) = self.config.stages[index], subset
     candidate = Stage(stage.name, model, {ALL: {}}, clusters)
-    cascade = Cascade([*self.stages, candidate], self.setup, self.parallel)
+    cascade = Cascade([*seen, candidate], self.setup, self.parallel)
+    membership = None
+    if routing and stage.branch_temperature:
+      membership = train_step.Membership(
+        is_easy=branch == EASY,
+        errors=seen[-1].clusters['errors'],
+        epsilon=routing['epsilon'],
+        temperature=stage.branch_temperature,
+      )
 
     def tune_ne(variables: Variables) -> tuple[float, float]:
       candidate.networks[ALL] = variables
@@ -430,11 +582,14 @@ class _Trainer:
       model=model,
       stage=stage,
       records=records,
+      epoch=len(self.records if stage.whole_epochs else records),
+      has_known_start=stage.init != 'random' and bool(self.stages),
       pipeline=self.setup.pipeline,
       forward=self.setup.forward,
       objective=Objective.of(self.config, self.setup, index),
-      previous_models=tuple(s.model for s in self.stages),
-      previous=tuple(s.networks[ALL] for s in self.stages),
+      previous_models=tuple(s.model for s in seen),
+      previous=tuple(s.networks[ALL] for s in seen),
+      membership=membership,
       clusters={'centres': clusters['centres']} if clusters else {},
       initial=lambda begins: self._initial(index, branch, model, seed, begins),
       tune_ne=tune_ne,
@@ -464,6 +619,8 @@ class _Trainer:
         of the variables counts, and no file of weights is read.
     """
     stage, size = self.config.stages[index], self.setup.pipeline.size
+    if stage.init == 'continue':
+      return checkpoint.to_host(self.stages[-1].networks[ALL])
     variables = stage_lib.init_variables(model, size, seed)
     if stage.init == 'previous' and self.stages:
       return model.warm_start(
@@ -483,6 +640,42 @@ class _Trainer:
     name = stage.name if branch == ALL else f'{stage.name}/{branch}'
     logger.info('%s %s.', name, what)
     return variables
+
+
+def find_threshold(
+  score: Float[np.ndarray, ' n'], routing: ConfigDict
+) -> float:
+  """Chooses the threshold of the routing score.
+
+  Liu et al.'s 0.3 fits errors of about theirs. A run with others might have a
+  branch without images, after hours: then the threshold is a quantile.
+
+  Args:
+    score: (n,) the scores of the training images.
+    routing: The config's `routing`.
+
+  Returns:
+    `routing.quantile` of the scores if it is above 0; else `routing.epsilon` if
+    it leaves both branches LEAST_SHARE of the images; else FALLBACK of the
+    scores, which a warning says.
+  """
+  if routing.quantile:
+    return float(np.quantile(score, routing.quantile))
+  share = float(np.mean(score < routing.epsilon))
+  if LEAST_SHARE <= share <= 1 - LEAST_SHARE:
+    return float(routing.epsilon)
+  found = float(np.quantile(score, FALLBACK))
+  logger.warning(
+    'At config.routing.epsilon %.4g %.1f %% of the training images are easy, '
+    'which leaves a branch less than %.0f %%: epsilon is %.4g, the quantile %g '
+    'of their scores. config.routing.quantile chooses another one.',
+    routing.epsilon,
+    100 * share,
+    100 * LEAST_SHARE,
+    found,
+    FALLBACK,
+  )
+  return found
 
 
 def joined_routes(

@@ -38,11 +38,15 @@ class Job:
     model: The Linen module.
     stage: The stage's config.
     records: Its training images.
+    epoch: The number of images of an epoch, by which its length is counted.
+    has_known_start: Whether it starts as a network that was chosen before. Then
+      the start is evaluated, and is the first candidate of its checkpoints.
     pipeline: How they become batches.
     forward: How outputs become landmarks.
     objective: What the network is trained towards.
     previous_models: The modules of the stages before.
     previous: Their variables.
+    membership: The images' weights in its losses; None if all weigh the same.
     clusters: Holds `centres` of the pseudo-labels, or {}.
     initial: Makes the variables to start from. It is called with True if the
       training is begun, and with False if it is resumed, when their structure
@@ -63,11 +67,14 @@ class Job:
   model: nn.Module
   stage: ConfigDict
   records: Records
+  epoch: int
+  has_known_start: bool
   pipeline: Pipeline
   forward: Forward
   objective: Objective
   previous_models: tuple[nn.Module, ...]
   previous: tuple[Variables, ...]
+  membership: train_step.Membership | None
   clusters: dict[str, Any]
   initial: Callable[[bool], Variables]
   tune_ne: Callable[[Variables], tuple[float, float]]
@@ -86,7 +93,7 @@ class Job:
     return schedules.Plan.of(
       self.stage,
       batch_size=self.pipeline.batch_size,
-      num_examples=len(self.records),
+      num_examples=self.epoch,
     )
 
   def program(self, what: str) -> str:
@@ -131,10 +138,14 @@ def train_network(job: Job, parallel: Parallel, workdir: pathlib.Path) -> None:
       return
     _announce(job, plan, done)
     training = _Training(job, parallel, checkpoints, plan)
+    starts = job.has_known_start and not checkpoints.has_steps()
+    first = 0 if starts else done + 1
     with (
-      _curves(workdir / 'tensorboard' / job.name, done + 1) as curves,
+      _curves(workdir / 'tensorboard' / job.name, first) as curves,
       Progress(job.name, plan, done, job.guess) as progress,
     ):
+      if starts:
+        training.evaluate(0, {}, curves, progress, saves=True)
       for step in range(done + 1, total + 1):
         batch = next(training.iterator)
         # A process that is gone is noticed here, on the host: a collective of
@@ -224,8 +235,8 @@ class _Training:
     )
     self.step_log, self.history = StepLog(), []
     self._is_first_evaluation, self._last = True, total
-    done = checkpoints.last_step()
-    variables = job.initial(not done)
+    begun = checkpoints.has_steps()
+    variables = job.initial(not begun)
     optimizer = schedules.optimizer(
       job.stage.optimizer, total, job.model.backbone
     )
@@ -233,7 +244,7 @@ class _Training:
     state = checkpoint.to_host(
       train_step.TrainState.create(variables, optimizer, average)
     )
-    if done:
+    if begun:
       state, progress, self.history = checkpoints.restore_last(state)
       self.iterator.set_state(progress['iterator'])
       self.step_log.restore(progress['seen'])
@@ -248,6 +259,7 @@ class _Training:
         seed=job.seed,
         average=average,
         skip_nan=job.on_nan == 'skip',
+        membership=job.membership,
       ),
       parallel,
     )
@@ -305,8 +317,8 @@ class _Training:
     """Measures NE on held-out images, and adds to the curve.
 
     Args:
-      step: The number of the last step.
-      means: The means that `log` has returned for this step.
+      step: The number of the last step; 0 for the start.
+      means: The means that `log` has returned for this step; {} at the start.
       curves: The event file, None on all processes but the main one.
       progress: What the console shows.
       saves: Whether a checkpoint is saved; otherwise the next start, if this
@@ -322,10 +334,12 @@ class _Training:
       **{k: v for k, v in means.items() if 'image' not in k},
       'step': step,
       'images': step * job.pipeline.batch_size,
-      # Without the digits that float32 does not have.
-      'learning_rate': float(f'{float(self._rate(step - 1)):.6g}'),
       'tune_ne': ne,
     }
+    if step:
+      # Without the digits that float32 does not have.
+      rate = float(f'{float(self._rate(step - 1)):.6g}')
+      point['learning_rate'] = rate
     tune = {'ne': ne}
     if job.guess is not None:
       point['mean_position_ne'] = tune['mean_position_ne'] = job.guess
@@ -361,8 +375,15 @@ class _Training:
       'iterator': self.iterator.get_state(),
       'seen': self.step_log.to_json(),
     }
+    starts = [p['tune_ne'] for p in self.history[:1] if not p['step']]
     self._checkpoints.save(
-      step, state, progress, self.history, ne, standard_error
+      step,
+      state,
+      progress,
+      self.history,
+      ne,
+      standard_error,
+      *starts,
     )
 
 

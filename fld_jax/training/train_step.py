@@ -4,6 +4,7 @@ It reduces over `parallel.AXIS`. Sums are divided by global counts, so neither
 padding nor the number of devices changes a figure.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from fld_jax import schema
+from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.forward import (
   Forward,
   Variables,
@@ -73,6 +75,35 @@ class TrainState(flax.struct.PyTreeNode):
     return cls(np.zeros((), np.int32), variables, opt_state)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Membership:
+  """How much each image weighs in a branch that is trained on all of them.
+
+  Attributes:
+    is_easy: Whether the branch is the easy one.
+    errors: (K,) mean errors of the clusters of the stage that routes.
+    epsilon: The threshold of the routing score.
+    temperature: The distance from the threshold within which an image belongs
+      to both branches, above 0, in the unit of the score.
+  """
+
+  is_easy: bool
+  errors: np.ndarray
+  epsilon: float
+  temperature: float
+
+  def weights(self, pseudo_label: Float[Array, 'b k']) -> Float[Array, ' b']:
+    """The weights of images, from 0 to 1; those of both branches sum to 1.
+
+    Args:
+      pseudo_label: (b, K) what the stage that routes predicts for the very
+        crops.
+    """
+    score = pseudo_labels.routing_score(pseudo_label, self.errors)
+    easy = pseudo_labels.easy_share(score, self.epsilon, self.temperature)
+    return lax.stop_gradient(easy if self.is_easy else 1 - easy)
+
+
 def on_devices(step: Callable, parallel: Parallel) -> Callable:
   """Makes a train step run on all devices.
 
@@ -103,6 +134,7 @@ def make_train_step(
   seed: int,
   average: float = 0.0,
   skip_nan: bool = False,
+  membership: Membership | None = None,
 ) -> Callable:
   """Builds the per-device train step of one network.
 
@@ -125,6 +157,8 @@ def make_train_step(
     average: The decay of the average of variables, 0 for none.
     skip_nan: Whether to leave out an update whose loss or gradient is not
       finite.
+    membership: The weights of the images in the losses, of a branch that is
+      trained on all of them; None if all weigh the same.
 
   Returns:
     step(state, previous, clusters, batch) -> (state, metrics). `previous` holds
@@ -145,12 +179,16 @@ def make_train_step(
   ) -> tuple[TrainState, dict[str, Float[Array, '']]]:
     batch = normalise_images(batch, forward.mean, forward.std)
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    estimate = None
+    estimate = clean = None
+    shares = batch['mask']
     if previous_models:
       chain = apply_stages(previous_models, previous, batch, forward)
       noise = _noise(key, batch['example_index'], model.num_landmarks)
       noise = objective.stage.estimate_noise * noise
+      clean = lax.stop_gradient(chain[-1]['estimate'])
       estimate = lax.stop_gradient(chain[-1]['estimate'] + noise)
+      if membership:
+        shares *= membership.weights(chain[-1]['pseudo_label'])
     weights = weights_at(state.step)
     variables, opt_state = state.variables, state.opt_state
     if average:
@@ -164,8 +202,10 @@ def make_train_step(
         rngs={'dropout': key},
         mutable=['batch_stats'],
       )
-      values = stage_losses(outputs, batch, estimate, clusters, objective)
-      means = _means(values, batch['mask'])
+      values = stage_losses(
+        outputs, batch, estimate, clusters, objective, clean=clean
+      )
+      means = _means(values, shares)
       loss = sum(weights[name] * mean for name, mean in means.items())
       return loss, (means, mutated, outputs)
 
@@ -245,7 +285,7 @@ def _if_finite(
 
 
 def _means(
-  values: dict[str, Values], mask: Float[Array, ' b']
+  values: dict[str, Values], weights: Float[Array, ' b']
 ) -> dict[str, Float[Array, '']]:
   """Computes this device's share of each loss's mean over the global batch.
 
@@ -253,15 +293,16 @@ def _means(
 
   Args:
     values: The result of `stage_losses`.
-    mask: (b,) 1 for an example, 0 for padding.
+    weights: (b,) the weight of each example in the mean, 0 for padding.
 
   Returns:
     Name of the loss -> the share.
   """
   means = {}
   for name, (value, counts) in values.items():
-    count = lax.psum(jnp.sum(counts * mask), AXIS)
-    means[name] = jnp.sum(value * counts * mask) / jnp.maximum(count, 1)
+    total = lax.psum(jnp.sum(counts * weights), AXIS)
+    share = jnp.sum(value * counts * weights)
+    means[name] = share / jnp.where(total > 0, total, 1)
   return means
 
 

@@ -23,6 +23,7 @@ TINY = {
   'input.size': 32,
   'model.trunk.blocks': '((1,8),(1,8))',
   'model.hidden': 256,
+  'stages[2].branches': True,
   **{
     f'stages[{i}].{field}': value
     for i in range(3)
@@ -69,7 +70,7 @@ def started(
     sys.executable,
     '-m',
     'fld_jax.main',
-    '--config=configs/dfa.py:dataset=synthetic,size=tiny',
+    '--config=configs/dfa.py:dataset=synthetic,size=tiny,stages=3',
     f'--workdir={folder / "run"}',
     *(f'--config.{key}={value}' for key, value in fields.items()),
     *flags,
