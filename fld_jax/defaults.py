@@ -200,9 +200,7 @@ def set_backbone(
     trunk = {'blocks': blocks, 'batch_norm': batch_norm}
   else:
     trunk = {'width': width}
-    if name.startswith('efficientnet'):
-      trunk['frozen'] = 0
-  config.model.trunk = ConfigDict(trunk)
+  config.model.trunk = ConfigDict({**trunk, 'frozen': 0})
 
 
 # The fields of config.model, whose defaults are those of the network's class.
