@@ -134,12 +134,17 @@ def difference(
   Returns:
     Triples of path, old and new value, such as ('stages[0].train_epochs', 8.0,
     5.0). Parts that differ in their fields, or in the number of their entries,
-    count as one value.
+    count as one value, as do tuples of plain values, whose entries cannot be
+    set.
   """
   both = lambda kind: isinstance(old, kind) and isinstance(new, kind)
   if both(ConfigDict) and old.keys() == new.keys():
     inner = [(f'.{k}' if path else k, old[k], new[k]) for k in old]
-  elif both(tuple) and len(old) == len(new):
+  elif (
+    both(tuple)
+    and len(old) == len(new)
+    and all(isinstance(entry, ConfigDict) for entry in (*old, *new))
+  ):
     inner = [
       (f'[{i}]', *pair) for i, pair in enumerate(zip(old, new, strict=True))
     ]

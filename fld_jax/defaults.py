@@ -121,6 +121,15 @@ def base(dataset: str) -> ConfigDict:
   # Whether augmented crops show what lies around the box, as crops of boxes
   # that do not fit do; otherwise it is black, which shows where the box is.
   config.augment.surroundings = False
+  # How far boxes are off: the largest standard deviation of the noise on each
+  # of their sides, in their widths and heights.
+  config.augment.box_noise = 0.0
+  # Largest side of a square of each crop that is painted over, as a share of
+  # the crop's side.
+  config.augment.cutout = 0.0
+  # Share of the training, at its end, in which scale, rotation, shift and
+  # colour change half as much and nothing is painted over.
+  config.augment.mild_share = 0.0
 
   # What networks with random weights start from instead: 'imagenet', weights of
   # a package for the trunk; a file of torchvision's weights (.pth or
@@ -192,9 +201,7 @@ def set_backbone(
     trunk = {'blocks': blocks, 'batch_norm': batch_norm}
   else:
     trunk = {'width': width}
-    if name.startswith('efficientnet'):
-      trunk['frozen'] = 0
-  config.model.trunk = ConfigDict(trunk)
+  config.model.trunk = ConfigDict({**trunk, 'frozen': 0})
 
 
 # The fields of config.model, whose defaults are those of the network's class.

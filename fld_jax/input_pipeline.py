@@ -47,6 +47,11 @@ class Augmentation:
     shift: Largest shift, as a share of the crop's side.
     colour: Largest relative change of contrast, tint and brightness.
     surroundings: Show what lies around the box, in place of black.
+    box_noise: Largest standard deviation of the noise on a side of the box, in
+      the box's widths and heights.
+    cutout: Largest side of the square that is painted over, as a share of the
+      crop's side.
+    mild_share: Share of a training, at its end, in which `mild` is in force.
   """
 
   flip: bool
@@ -55,6 +60,24 @@ class Augmentation:
   shift: float
   colour: float
   surroundings: bool
+  box_noise: float
+  cutout: float
+  mild_share: float
+
+  def mild(self) -> 'Augmentation':
+    """The changes of a training's end: half as large, and no cutout.
+
+    Boxes stay as far off as they are, since that is not for the sake of
+    variety: a detector's boxes are so.
+    """
+    return dataclasses.replace(
+      self,
+      scale=self.scale / 2,
+      rotation=self.rotation / 2,
+      shift=self.shift / 2,
+      colour=self.colour / 2,
+      cutout=0.0,
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -305,26 +328,81 @@ def _recolour(
   return np.clip(recoloured, 0, 255).astype(np.uint8)
 
 
+def _move_sides(
+  box: np.ndarray, noise: float, rng: np.random.Generator
+) -> np.ndarray:
+  """Moves the sides of a box, as those of a detector's boxes are off.
+
+  The standard deviation is drawn for each box from 0 to `noise`, so that a
+  network sees boxes that fit as well as boxes that do not.
+
+  Args:
+    box: (4,) x1, y1, x2, y2 in image pixels.
+    noise: The largest standard deviation, in the box's widths and heights.
+    rng: The source of randomness.
+
+  Returns:
+    (4,) float32 box, at least a quarter as wide and high as it was.
+  """
+  size = np.tile(box[2:] - box[:2], 2)
+  moved = box + size * rng.uniform(0, noise) * rng.normal(size=4)
+  centre = (moved[:2] + moved[2:]) / 2
+  half = np.maximum((moved[2:] - moved[:2]) / 2, size[:2] / 8)
+  return np.concatenate([centre - half, centre + half]).astype(np.float32)
+
+
+def _cut_out(
+  crop: np.ndarray, largest: float, rng: np.random.Generator
+) -> np.ndarray:
+  """Paints a random square of a crop over with a random colour.
+
+  Cutout (DeVries and Taylor, 2017): what a landmark looks like must then be
+  told from the rest of the item.
+
+  Args:
+    crop: (S, S, 3) uint8 crop.
+    largest: The largest side of the square, in sides of the crop; the smallest
+      is half of it.
+    rng: The source of randomness.
+
+  Returns:
+    A new (S, S, 3) uint8 crop.
+  """
+  size = len(crop)
+  side = size * rng.uniform(largest / 2, largest)
+  x, y = rng.uniform(0, size, 2)
+  low = np.clip(np.round([x - side / 2, y - side / 2]), 0, size).astype(int)
+  high = np.clip(np.round([x + side / 2, y + side / 2]), 0, size).astype(int)
+  crop = crop.copy()
+  crop[low[1] : high[1], low[0] : high[0]] = rng.integers(0, 256, 3)
+  return crop
+
+
 class Example:
   """Makes an example of a record. A class, because Grain pickles it."""
 
   def __init__(self, pipeline: Pipeline, augment: bool):
     self._pipeline = pipeline
-    self._augmented = augment
+    self._augment = pipeline.augment if augment else None
 
   def __call__(self, record: dict, rng: np.random.Generator) -> dict:
     """The example of a record; all randomness is drawn from `rng`."""
-    how = self._pipeline
+    how, augment = self._pipeline, self._augment
     image, corrupt = self._decode(record)
-    jitter = _jitter(how.augment, rng) if self._augmented else {}
+    jitter = _jitter(augment, rng) if augment else {}
+    box = record['box']
+    if augment and augment.box_noise:
+      box = _move_sides(box, augment.box_noise, rng)
     crop, affine = geometry.cut(
-      image, record['box'], how.size, how.crop, how.margin, **jitter
+      image, box, how.size, how.crop, how.margin, **jitter
     )
     landmarks = geometry.transform(affine, record['landmarks'])
     landmarks = geometry.normalise(landmarks, how.size)
     visibility = np.array(record['visibility'], np.int32)
-    if self._augmented:
-      crop = _recolour(crop, how.augment.colour, rng)
+    if augment:
+      crop = _recolour(crop, augment.colour, rng)
+      if augment.cutout:
+        crop = _cut_out(crop, augment.cutout, rng)
       if jitter['flip']:
         landmarks, visibility = landmarks[how.flip], visibility[how.flip]
       # What the augmentation moved out of the crop is cut off, as in a photo.
@@ -371,6 +449,7 @@ def train_batches(
   pipeline: Pipeline,
   *,
   seed: int,
+  steps: int = 0,
   share: tuple[int, int] = (0, 1),
 ) -> Iterator[dict]:
   """An endless, shuffled, augmented stream of whole batches.
@@ -382,6 +461,8 @@ def train_batches(
     records: The source.
     pipeline: How examples and batches are made.
     seed: Seed of order and augmentation.
+    steps: The length of the training, for `Augmentation.mild_share`; the stream
+      itself has no end.
     share: (which, of how many): every so many'th example of each batch.
 
   Returns:
@@ -389,14 +470,14 @@ def train_batches(
     process.
   """
   which, shares = share
-  dataset = (
-    grain.MapDataset.source(records)
-    .seed(seed)
-    .shuffle()
-    .repeat()
-    .random_map(Example(pipeline, augment=True))[which::shares]
-    .batch(pipeline.batch_size // shares)
-  )
+  shuffled = grain.MapDataset.source(records).seed(seed).shuffle().repeat()
+  dataset = shuffled.random_map(Example(pipeline, augment=True))
+  if share_of_mild := pipeline.augment.mild_share:
+    mild = dataclasses.replace(pipeline, augment=pipeline.augment.mild())
+    end = shuffled.random_map(Example(mild, augment=True))
+    first = round(steps * (1 - share_of_mild)) * pipeline.batch_size
+    dataset = grain.MapDataset.concatenate([dataset[:first], end[first:]])
+  dataset = dataset[which::shares].batch(pipeline.batch_size // shares)
   return iter(_prefetch(dataset, pipeline))
 
 

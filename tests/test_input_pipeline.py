@@ -321,6 +321,115 @@ def test_augmentations_of_one_record_differ_and_stay_within_their_range(config):
   np.testing.assert_allclose([a[0, 1] for a in linear], 0, atol=1e-9)
 
 
+def test_noise_moves_each_side_of_the_box_on_its_own(config):
+  config.augment.update(
+    flip=False, scale=0.0, rotation=0.0, shift=0.0, colour=0.0, box_noise=0.1
+  )
+  config.input.update(size=16, crop='bbox_wh', margin=0.0)
+  crops = examples(config, dot_record(), 2000)
+  corners = np.array([[0, 0, 1], [16, 16, 1]])
+  boxes = np.array([corners @ e['affine'].T for e in crops]).reshape(-1, 4)
+  off = (boxes - BOX) / [100, 120, 100, 120]
+  # A standard deviation that is uniform in [0, s] gives one of s / sqrt(3), and
+  # more large ones than a normal distribution: E[x^4] = 3 s^4 / 5.
+  np.testing.assert_allclose(off.std(axis=0), 0.1 / np.sqrt(3), rtol=0.08)
+  np.testing.assert_allclose((off**4).mean(), 0.6 * 0.1**4, rtol=0.15)
+  np.testing.assert_allclose(off.mean(axis=0), 0, atol=0.005)
+  # Sides of one box share its deviation, but not their signs.
+  assert np.abs(np.corrcoef(off.T) - np.eye(4)).max() < 0.08
+  # Errors are still measured against the box as it is annotated.
+  np.testing.assert_array_equal(crops[0]['box'], BOX)
+
+
+def test_a_box_never_becomes_thin_or_turns_over(config):
+  config.augment.update(flip=False, scale=0.0, rotation=0.0, shift=0.0)
+  config.augment.update(box_noise=1.0)
+  config.input.update(size=16, crop='bbox_wh', margin=0.0)
+  linear = [e['affine'][:, :2] for e in examples(config, dot_record(), 200)]
+  sides = 16 * np.array([np.diag(a) for a in linear])
+  assert (sides >= [25 - 1e-3, 30 - 1e-3]).all()
+  assert (sides < [26, 31]).any()  # and some were held back
+
+
+def test_cutout_paints_one_square_with_one_colour(config):
+  config.input.size = 64
+  whole = examples(config, dot_record(), 300)
+  config.augment.cutout = 0.5
+  holed = examples(config, dot_record(), 300)
+  sides, colours = [], set()
+  for before, after in zip(whole, holed, strict=True):
+    for key in before.keys() - {'image'}:
+      np.testing.assert_array_equal(before[key], after[key], err_msg=key)
+    changed = (before['image'] != after['image']).any(axis=-1)
+    rows, columns = np.nonzero(changed.any(1))[0], np.nonzero(changed.any(0))[0]
+    part = after['image'][
+      rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1
+    ].reshape(-1, 3)
+    assert (part == part[0]).all()  # one colour, and nothing else is changed
+    colours.add(tuple(part[0]))
+    if 0 < rows[0] and rows[-1] < 63 and 0 < columns[0] and columns[-1] < 63:
+      sides.append((len(rows), len(columns)))
+  sides = np.array(sides)
+  # From a quarter to a half of 64 pixels; its ends are rounded.
+  assert 15 <= sides.min() < 18 and 30 < sides.max() <= 33
+  assert np.abs(sides[:, 0] - sides[:, 1]).max() <= 1
+  assert len(colours) > 290
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_the_end_of_a_training_is_augmented_half_as_much(
+  records, config, processes
+):
+  config.input.update(size=64, crop='bbox_wh')
+  config.augment.update(flip=False, scale=0.0, shift=0.0, rotation=20.0)
+  config.augment.update(cutout=0.5)
+  steps = 12  # of 8 images; 48 are an epoch
+
+  def stream(**changes):
+    config.augment.update(changes)
+    shares = [
+      input_pipeline.train_batches(
+        records,
+        resolve(config).pipeline,
+        seed=3,
+        steps=steps,
+        share=(which, processes),
+      )
+      for which in range(processes)
+    ]
+    return [
+      {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+      for parts in zip(*(take(i, steps) for i in shares), strict=True)
+    ]
+
+  angles = lambda b: np.arctan2(b['affine'][:, 1, 0], b['affine'][:, 0, 0])
+  strong, phased = stream(), stream(mild_share=0.25)
+  assert_same(phased[:9], strong[:9])
+  for before, after in zip(strong[9:], phased[9:], strict=True):
+    np.testing.assert_array_equal(after['index'], before['index'])
+    wide, high = (after['box'][:, 2:] - after['box'][:, :2]).T
+    # Boxes are stretched to squares after they are turned.
+    tangent = lambda b, w=wide, h=high: np.tan(angles(b)) * w / h
+    np.testing.assert_allclose(
+      np.arctan(tangent(after)), np.arctan(tangent(before)) / 2, atol=1e-6
+    )
+  # Nothing is painted over: all is as without cutout from the start.
+  assert_same(phased[9:], stream(cutout=0.0)[9:])
+
+
+def test_a_restored_iterator_goes_on_into_the_milder_end(records, config):
+  config.augment.update(mild_share=0.5, rotation=20.0, cutout=0.3)
+  start = lambda: input_pipeline.train_batches(
+    records, resolve(config).pipeline, seed=3, steps=6
+  )
+  iterator = start()
+  take(iterator, 2)
+  state = copy.deepcopy(iterator.get_state())
+  expected, fresh = take(iterator, 3), start()
+  fresh.set_state(state)
+  assert_same(take(fresh, 3), expected)
+
+
 def test_landmarks_moved_out_of_the_crop_are_truncated(config):
   config.input.update(size=96, crop='bbox_wh', margin=0.0)
   config.augment.update(scale=0.1, shift=0.1, flip=False)

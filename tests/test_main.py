@@ -18,6 +18,8 @@ from fld_jax import config_fields, defaults, experiment, main
 from fld_jax.config import XLA_CPU_FLAGS, did_you_mean
 from fld_jax.configs import (
   base,
+  detector,
+  detector_table,
   dfa,
   dfa_table2,
   pcloss,
@@ -243,6 +245,8 @@ CONFIGS = [
   base.get_config('dataset=coco'),
   *(dfa.get_config(f'size={size}') for size in ('full', 'tiny')),
   *(pcloss.get_config(f'model={model}') for model in pcloss.MODELS),
+  detector.get_config(),
+  detector_table.get_config(),
   dfa_table2.get_config(),
   pcloss_figure8.get_config(),
   pcloss_table1.get_config(),

@@ -137,7 +137,14 @@ def _build_trunk(name: str, options: dict, dtype: jnp.dtype) -> Trunk:
     f"the trunk '{name}'",
     f" The config file's argument backbone={name} sets the right ones.",
   )
-  return kind(**fixed, **options, dtype=dtype)
+  trunk = kind(**fixed, **options, dtype=dtype)
+  frozen = options.get('frozen', 0)
+  if frozen > trunk.num_blocks():
+    raise InputError(
+      f'config.model.trunk.frozen is {frozen}, and the trunk has '
+      f'{trunk.num_blocks()} blocks: give at most as many.'
+    )
+  return trunk
 
 
 def _fields(module: type[nn.Module]) -> set[str]:

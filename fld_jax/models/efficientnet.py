@@ -39,14 +39,12 @@ class EfficientNet(Trunk):
     size: 'lite0', 'lite1' or 'lite2'.
     width: The channels of all blocks are multiplied by width / 64; 64 is the
       published network.
-    frozen: 0, or the number of the first blocks that keep their weights and
-      statistics, together with the stem; see `Trunk`.
+    frozen: See `Trunk`; the stem is frozen with the first block.
     dtype: The type of the computation; parameters stay float32.
   """
 
   size: str = 'lite0'
   width: int = 64
-  frozen: int = 0
   dtype: jnp.dtype = jnp.float32
   tree_name: ClassVar[str] = 'efficientnet'
   batch_norm: ClassVar[bool] = True
@@ -94,6 +92,10 @@ class EfficientNet(Trunk):
         for j in range(count)
       ]
     return blocks
+
+  def num_blocks(self) -> int:
+    """See `Trunk`."""
+    return len(self.layout())
 
   def frozen_modules(self) -> tuple[str, ...]:
     """See `Trunk`."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from fld_jax.errors import InputError
 from fld_jax.models.layers import BatchNorm, Conv, max_pool_3x3, relu
@@ -32,6 +33,8 @@ class ResNet(Trunk):
     width: The number of channels of the stem and of the first stage's inner
       convolutions, 64 in the published network. Each later stage has twice as
       many.
+    frozen: See `Trunk`; blocks are the residual ones, and the stem is frozen
+      with the first.
     dtype: The type of the computation; parameters stay float32.
   """
 
@@ -71,9 +74,10 @@ class ResNet(Trunk):
       )
     blocks, bottleneck = LAYOUTS[self.depth]
     x = _conv(self.width, 7, 2, self.dtype, 'conv1')(image.astype(self.dtype))
-    x = relu(BatchNorm(self.dtype, name='bn1')(x, train))
+    norm = BatchNorm(self.dtype, name='bn1')
+    x = relu(norm(x, train and not self.frozen))
     x = max_pool_3x3(x)
-    maps = {}
+    maps, number = {}, 0
     for i, count in enumerate(blocks):
       for j in range(count):
         x = _Block(
@@ -82,9 +86,27 @@ class ResNet(Trunk):
           bottleneck=bottleneck,
           dtype=self.dtype,
           name=f'layer{i + 1}_{j}',
-        )(x, train)
+        )(x, train and number >= self.frozen)
+        if number < self.frozen:
+          x = lax.stop_gradient(x)
+        number += 1
       maps[f'c{i + 2}'] = x
     return maps
+
+  def num_blocks(self) -> int:
+    """See `Trunk`."""
+    return sum(LAYOUTS[self.depth][0])
+
+  def frozen_modules(self) -> tuple[str, ...]:
+    """See `Trunk`."""
+    if not self.frozen:
+      return ()
+    blocks = [
+      f'layer{i}_{j}'
+      for i, count in enumerate(LAYOUTS[self.depth][0], 1)
+      for j in range(count)
+    ]
+    return ('conv1', 'bn1', *blocks[: self.frozen])
 
 
 class _Block(nn.Module):

@@ -1,5 +1,6 @@
 """What a trunk is, and how a network takes feature maps from one."""
 
+import dataclasses
 from typing import ClassVar
 
 import flax.linen as nn
@@ -20,16 +21,19 @@ class Trunk(nn.Module):
   One of them is `width`, the channels of its first block, 64 in the published
   networks: by it the configs' smaller sizes narrow every trunk but a VGG.
 
-  Where it has a field `frozen` that is not 0, its first layers keep the weights
-  and statistics that they start with: no gradient gets there, so that training
-  needs neither the time nor the memory for one.
+  Where it is `frozen`, its first layers keep the weights and statistics that
+  they start with: no gradient gets there, so that training needs neither the
+  time nor the memory for one.
 
   Attributes:
+    frozen: The number of the first blocks that keep their weights, at most
+      `num_blocks()`.
     tree_name: The name that its parameters have in a network's parameter tree.
     batch_norm: Whether it normalises its maps. Layers of a network that can do
       either do as their trunk does.
   """
 
+  frozen: int = dataclasses.field(default=0, kw_only=True)
   tree_name: ClassVar[str]
 
   def __call__(self, image: Image, train: bool) -> dict[str, FeatureMap]:
@@ -52,6 +56,10 @@ class Trunk(nn.Module):
   def frozen_modules(self) -> tuple[str, ...]:
     """The names of the modules that keep their weights."""
     return ()
+
+  def num_blocks(self) -> int:
+    """The largest number that `frozen` may be; 0 if nothing can be frozen."""
+    return 0
 
 
 def feature_maps(

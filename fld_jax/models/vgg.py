@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from fld_jax.models.layers import BatchNorm, Conv, max_pool_2x2, relu
 from fld_jax.models.trunk import FeatureMap, Image, Trunk
@@ -20,6 +21,7 @@ class VGG(Trunk):
       the published network.
     batch_norm: Whether each convolution is normalised; it then has no bias. The
       published network is not, and training from random weights wants it.
+    frozen: See `Trunk`; blocks are those of `blocks`.
     dtype: The type of the computation; parameters stay float32.
   """
 
@@ -43,7 +45,25 @@ class VGG(Trunk):
           name=f'conv{i}_{j}',
         )(x)
         if self.batch_norm:
-          x = BatchNorm(self.dtype, name=f'bn{i}_{j}')(x, train)
+          norm = BatchNorm(self.dtype, name=f'bn{i}_{j}')
+          x = norm(x, train and i > self.frozen)
         x = relu(x)
-      maps[f'c{i}'] = x = max_pool_2x2(x)
+      x = max_pool_2x2(x)
+      if i <= self.frozen:
+        x = lax.stop_gradient(x)
+      maps[f'c{i}'] = x
     return maps
+
+  def num_blocks(self) -> int:
+    """See `Trunk`."""
+    return len(self.blocks)
+
+  def frozen_modules(self) -> tuple[str, ...]:
+    """See `Trunk`."""
+    kinds = ('conv', 'bn') if self.batch_norm else ('conv',)
+    return tuple(
+      f'{kind}{i}_{j}'
+      for i, (convolutions, _) in enumerate(self.blocks[: self.frozen], 1)
+      for j in range(1, convolutions + 1)
+      for kind in kinds
+    )

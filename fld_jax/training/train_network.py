@@ -231,7 +231,11 @@ class _Training:
     self._checkpoints = checkpoints
     self._share = (processes.index(), processes.count())
     self.iterator = input_pipeline.train_batches(
-      job.records, job.pipeline, seed=job.seed, share=self._share
+      job.records,
+      job.pipeline,
+      seed=job.seed,
+      steps=plan.total,
+      share=self._share,
     )
     self.step_log, self.history = StepLog(), []
     self._is_first_evaluation, self._last = True, total

@@ -1,12 +1,10 @@
-"""EfficientNet-Lite: its layers' counts and maps, and what is frozen."""
+"""EfficientNet-Lite: its layers' counts and maps."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from fld_jax.models.efficientnet import EfficientNet
-from fld_jax.runtime.parallel import AXIS
 
 # Parameters of the published classifiers, as their files hold them, and the
 # channels of the last map.
@@ -39,33 +37,3 @@ def test_half_the_width():
   """TensorFlow's rule: a multiple of 8, never less than nine tenths."""
   channels = [block[3] for block in EfficientNet(width=32).layout()]
   assert channels[:4] == [8, 16, 16, 24] and channels[-1] == 160
-
-
-@pytest.mark.parametrize('frozen', [0, 1, 3])
-def test_what_is_frozen_has_no_gradient_and_keeps_its_statistics(frozen):
-  trunk = EfficientNet(width=8, frozen=frozen)
-  x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
-  variables = trunk.init(jax.random.key(0), x, False)
-
-  def loss(params):
-    maps, mutated = trunk.apply(
-      {**variables, 'params': params}, x, True, mutable=['batch_stats']
-    )
-    total = sum(jnp.sum(jnp.sin(value)) for value in maps.values())
-    return total, mutated['batch_stats']
-
-  step = jax.vmap(
-    lambda _: jax.grad(loss, has_aux=True)(variables['params']),
-    axis_name=AXIS,
-  )
-  grads, stats = step(jnp.zeros(1))
-  names = trunk.frozen_modules()
-  assert len(names) == (frozen + 2 if frozen else 0)
-  for name, tree in grads.items():
-    is_zero = all(not np.any(leaf) for leaf in jax.tree.leaves(tree))
-    assert is_zero == (name in names), name
-  for name, tree in stats.items():
-    same = jax.tree.map(
-      lambda a, b: np.array_equal(a[0], b), tree, variables['batch_stats'][name]
-    )
-    assert all(jax.tree.leaves(same)) == (name in names), name
