@@ -255,7 +255,9 @@ MODEL = {
   'backbone': TEXT,
   'dtype': OneOf(DTYPES),
   'channels': SIDE,
-  'pool': whole(1, 256),
+  'pool': whole(0, 256),
+  'local_maps': Several(Text(plain=True), 0, 9),
+  'patch': whole(1, 64),
   'hidden': SIDE,
   'dropout': Number(0, 0.999),
   'trunk.blocks': Several(Pair(whole(1, 16), whole(1, 8192)), 1, 12),
@@ -272,6 +274,7 @@ STAGE = {
   'eval_epochs': Number(0, 1e9),
   'init': OneOf(('random', 'previous', 'continue')),
   'estimate_noise': Number(0, 10),
+  'input_size': COUNT,
   'checkpoint': TEXT,
   'branches': FLAG,
   'branch_temperature': FACTOR,
@@ -386,9 +389,10 @@ def check(config: Mapping | ConfigDict, file: str = '') -> None:
   _check_batch(place, config)
   if 'model' in config:
     _check_group(place, 'model', config['model'], MODEL)
-    _check_trunk(place, config)
   if 'stages' in config:
     _check_stages(place, config['stages'])
+  if 'model' in config:
+    _check_sides(place, config)
 
 
 def _check_group(
@@ -430,16 +434,26 @@ def _check_batch(place: Place, config: Mapping | ConfigDict) -> None:
     )
 
 
-def _check_trunk(place: Place, config: Mapping | ConfigDict) -> None:
-  """Refuses a VGG that halves the crop more often than there are pixels."""
+def _check_sides(place: Place, config: Mapping | ConfigDict) -> None:
+  """Refuses crops that a stage cannot see.
+
+  They are a whole part of those that are cut, and a VGG does not halve them
+  more often than there are pixels.
+  """
   blocks = len(config['model'].get('trunk', {}).get('blocks', ()))
   size = config.get('input', {}).get('size', 2**blocks)
+  least = f'at least {2**blocks}, as the trunk halves it {blocks} times'
   if size < 2**blocks:
-    raise place.error(
-      'input.size',
-      f'is {size}, must be at least {2**blocks}, as the trunk halves it '
-      f'{blocks} times',
-    )
+    raise place.error('input.size', f'is {size}, must be {least}')
+  for i, stage in enumerate(config.get('stages', ())):
+    side, path = stage.get('input_size', 0), f'stages[{i}].input_size'
+    if side and (side > size or size % side):
+      raise place.error(
+        path,
+        f'is {side}, must be 0 or divide config.input.size, which is {size}',
+      )
+    if 0 < side < 2**blocks:
+      raise place.error(path, f'is {side}, must be 0 or {least}')
 
 
 def _check_stages(place: Place, stages: Any) -> None:

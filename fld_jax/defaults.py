@@ -213,7 +213,11 @@ MODEL_FIELDS = {
   'frozen': 'number of the first blocks that keep their weights; 0 for none',
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the deconvolutions or of the feature pyramid',
-  'pool': 'side of the grid to which the last map is averaged, in cells',
+  'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
+  'the map as it is',
+  'local_maps': "names of the trunk's maps of which stages after the first see "
+  'a patch around each landmark of the estimate; () for none, as in the paper',
+  'patch': 'side of these patches, in cells of their maps',
   'hidden': 'width of the fully connected layers',
   'dropout': 'dropout rate behind the fully connected layers, from 0 to 1',
   'dtype': 'type that networks compute in; parameters are float32',
@@ -332,6 +336,9 @@ def stage(name: str) -> ConfigDict:
   # Standard deviation of the noise on the previous stage's landmarks in
   # training, in sides of the crop; the first stage has none.
   config.estimate_noise = 0.0
+  # Side of the crops that the stage's networks see, in pixels, to which those
+  # of config.input.size, a multiple of it, are averaged down; 0 leaves them.
+  config.input_size = 0
   # Folder of a stage of another run, to take in place of training.
   config.checkpoint = ''
   config.branches = False  # whether it has an easy and a hard network

@@ -101,6 +101,7 @@ def build_model(
     'use_estimate': index > 0,
     'num_clusters': stage.pseudo_label.num_clusters,
     'softmax': stage.pseudo_label.normalize,
+    'side': stage.get('input_size', 0),
   }
   if index and 'use_estimate' not in known:
     raise InputError(
@@ -112,6 +113,11 @@ def build_model(
       f'config.stages[{index}].pseudo_label.num_clusters is '
       f"{given['num_clusters']}, but config.model.name '{name}' has no "
       'pseudo-label: set it to 0.'
+    )
+  if given['side'] and 'side' not in known:
+    raise InputError(
+      f'config.stages[{index}].input_size is {given["side"]}, but '
+      f"config.model.name '{name}' sees crops as they are: set it to 0."
     )
   dtype = fields['dtype'] = jnp.dtype(fields['dtype'])
   trunk = _build_trunk(fields.pop('backbone'), fields.pop('trunk'), dtype)

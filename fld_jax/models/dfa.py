@@ -1,7 +1,9 @@
 """The stage networks of DFA (Liu et al., ECCV 2016).
 
 Layer by layer as the authors' release has them: `fc_pre` embeds the previous
-estimate and joins fc6 before its ReLU and dropout.
+estimate and joins fc6 before its ReLU and dropout. Beyond the paper, a stage
+after the first can look at the image where the estimate is (`local_maps`), as
+FashionNet does (Liu et al., CVPR 2016), and on crops of another size (`side`).
 """
 
 from typing import ClassVar
@@ -10,16 +12,25 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from fld_jax.errors import InputError
-from fld_jax.models.layers import Dropout
-from fld_jax.models.trunk import Trunk, last_map
+from fld_jax.models.layers import Conv, Dropout, adaptive_average_pool
+from fld_jax.models.trunk import (
+  LAST,
+  FeatureMap,
+  Image,
+  Trunk,
+  feature_maps,
+)
 from fld_jax.models.vgg import VGG
+from fld_jax.ops.sampling import patches
+
+# Features of each map, and of each landmark, that a stage sees at the estimate.
+LOCAL_CHANNELS, LOCAL_FEATURES = 32, 64
 
 
 class DFA(nn.Module):
-  """One network of the cascade: stage 1, stage 2 or a branch of stage 3.
+  """One network of the cascade: stage 1, stage 2, stage 3 or a branch of it.
 
   Attributes:
     num_landmarks: N, how many landmarks there are.
@@ -28,7 +39,15 @@ class DFA(nn.Module):
       others: they also see the previous stage's landmarks and predict offsets.
     softmax: Whether the pseudo-label head ends with a softmax, so that it is a
       distribution.
+    side: Side of the crops that the network sees, in pixels: larger ones are
+      averaged down to it. 0 for crops as they are.
     backbone: The trunk; fc6 sees its last map.
+    pool: Side of the grid, in cells, to which the last map is averaged; 0 for
+      the map as it is.
+    local_maps: Names of the trunk's maps of which a stage after the first sees
+      a patch around each landmark of the estimate; () for none, as in the
+      paper.
+    patch: Side of these patches, in cells of the maps.
     hidden: Width of fc6 and fc7; fc_pre has an eighth of it.
     dropout: Rate after fc6 and fc7, in [0, 1).
     dtype: The type of the computation; the heads and all parameters are
@@ -41,7 +60,11 @@ class DFA(nn.Module):
   num_clusters: int = 20
   use_estimate: bool = False
   softmax: bool = True
+  side: int = 0
   backbone: Trunk = VGG()
+  pool: int = 0
+  local_maps: tuple[str, ...] = ()
+  patch: int = 7
   hidden: int = 4096
   dropout: float = 0.5
   dtype: jnp.dtype = jnp.float32
@@ -75,20 +98,34 @@ class DFA(nn.Module):
       features, kernel_init=nn.initializers.normal(0.01), name=name
     )
     n = self.num_landmarks
-    x = last_map(self, batch['image'], train)
+    names = self.local_maps if self.use_estimate else ()
+    image = _shrink(batch['image'], self.side)
+    last, *maps = feature_maps(self, image, train, (LAST, *names))
+    x = adaptive_average_pool(last, self.pool) if self.pool else last
     x = dense(self.hidden, 'fc6')(x.reshape(x.shape[0], -1))
     if self.use_estimate:
       estimate = batch['estimate'].reshape(-1, 2 * n)
       x = jnp.concatenate(
         [x, dense(self.hidden // 8, 'fc_pre')(estimate)], axis=-1
       )
+    if names:
+      local = _Local(self.patch, self.dtype, name='local')(
+        maps, batch['estimate']
+      )
+      x = jnp.concatenate([x, local.reshape(len(x), -1)], axis=-1)
     x = Dropout(self.dropout)(nn.relu(x), batch['example_index'], train)
     x = nn.relu(dense(self.hidden, 'fc7')(x))
     x = Dropout(self.dropout)(x, batch['example_index'], train)
     x = x.astype(jnp.float32)
+    landmarks = head(2 * n, 'fc8_landmarks')(x).reshape(-1, n, 2)
+    if names:
+      offset = PerLandmark(
+        2, kernel_init=nn.initializers.zeros, name='fc8_local'
+      )
+      landmarks += offset(local.astype(jnp.float32))
     visibility = [head(3, f'fc8_visibility_{i}')(x) for i in range(1, n + 1)]
     outputs = {
-      'landmarks': head(2 * n, 'fc8_landmarks')(x).reshape(-1, n, 2),
+      'landmarks': landmarks,
       'visibility': jnp.stack(visibility, axis=1),
     }
     if self.num_clusters:
@@ -99,83 +136,103 @@ class DFA(nn.Module):
     return outputs
 
   @nn.nowrap
-  def warm_start(self, fresh: dict, source: dict, offset_scale: float) -> dict:
-    """Variables that start as the network of the stage before ended.
+  def warm_start(self, fresh: dict, source: dict) -> dict:
+    """Variables of a stage that starts as a correction of 0.
 
-    A residual to an estimate that is already good is hardly learned from heads
-    near zero: the trunk gets no gradient that tells of the pose. So the network
-    starts with one that does: as `offset_scale * (estimate - own)`, where `own`
-    are the landmarks that stage 1 sees. That is made of stage 1's landmark head
-    and of units that carry the estimate through fc7; they take the place of
-    those to which that head gives the least weight. A network that already
-    reads an estimate is taken over whole.
+    The trunk and the hidden layers are those of the stage before. The layers of
+    the offset are 0, so that the stage begins with the very landmarks that it
+    gets, and what it learns can only be a correction of them. Where fc7 sees
+    more than that of the stage before, it begins without it.
 
     The pseudo-label head starts afresh: another stage's clusters are others.
 
     Args:
       fresh: Random variables of this network.
       source: Trained variables of the network of the stage before.
-      offset_scale: How many times too large the predicted offsets are
-        (docs/methods.md A3).
 
     Returns:
       Variables with the structure and shapes of `fresh`.
     """
     new, old = dict(fresh['params']), source['params']
     for name in old.keys() & new.keys():
-      if name != 'fc8_pseudo_label':
-        new[name] = jax.tree.map(np.array, old[name])
-    if 'fc_pre' not in old:
-      _carry_estimate(new, old, offset_scale)
+      if name not in ('fc7', 'fc8_pseudo_label'):
+        new[name] = jax.tree.map(_taken, new[name], old[name])
+    kernel = np.zeros_like(new['fc7']['kernel'])
+    seen = old['fc7']['kernel']
+    kernel[: len(seen)] = seen
+    new['fc7'] = {**old['fc7'], 'kernel': kernel}
+    for name in ('fc8_landmarks', 'fc8_local'):
+      if name in new:
+        new[name] = jax.tree.map(np.zeros_like, new[name])
     return {**fresh, **source, 'params': new}
 
-  @nn.nowrap
-  def check_warm_start(self, stage: int) -> None:
-    """Refuses a network too narrow for `warm_start`.
+
+class _Local(nn.Module):
+  """What the image shows around each landmark of an estimate.
+
+  Attributes:
+    patch: Side of the patches, in cells.
+    dtype: The type of the computation.
+  """
+
+  patch: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(
+    self, maps: list[FeatureMap], estimate: Float[Array, 'b n 2']
+  ) -> Float[Array, 'b n features']:
+    """Computes features of patches of all maps, by a matrix a landmark.
 
     Args:
-      stage: The stage's place in config.stages, for the message.
+      maps: Maps of any sizes.
+      estimate: (B, N, 2) normalised coordinates, which get no gradient.
 
-    Raises:
-      InputError: fc_pre has too few units to carry the estimate.
+    Returns:
+      (B, N, LOCAL_FEATURES), from 0 on.
     """
-    units = 4 * self.num_landmarks  # two a coordinate
-    if self.hidden < 8 * units:
-      raise InputError(
-        f"config.stages[{stage}].init is 'previous', which takes {units} units "
-        f'of fc_pre to carry the estimate; it has {self.hidden // 8}, an '
-        f'eighth of config.model.hidden: raise that to {8 * units}.'
-      )
+    estimate, seen = jax.lax.stop_gradient(estimate), []
+    for i, x in enumerate(maps):
+      x = Conv(LOCAL_CHANNELS, (1, 1), dtype=self.dtype, name=f'map{i}')(x)
+      seen.append(patches(x, estimate, self.patch))
+    x = jnp.concatenate([y.reshape(*y.shape[:2], -1) for y in seen], axis=-1)
+    return nn.relu(PerLandmark(LOCAL_FEATURES, self.dtype, name='fc')(x))
 
 
-def _carry_estimate(new: dict, old: dict, offset_scale: float) -> None:
-  """Makes stage 1's parameters, in `new`, those of a later stage.
+class PerLandmark(nn.Module):
+  """A fully connected layer with weights of its own for each landmark.
 
-  A unit ends in a ReLU, so each coordinate takes two, for its positive and its
-  negative part. There are as many copies as fc_pre has room for, as the noise
-  of dropout averages out over them.
+  Attributes:
+    features: The number of outputs of each landmark.
+    dtype: The type of the computation; parameters are float32.
+    kernel_init: How the kernels, (N, inputs, features), are drawn.
   """
-  head = old['fc8_landmarks']['kernel']  # (hidden, 2N)
-  hidden, coordinates = head.shape
-  width = new['fc_pre']['bias'].size
-  copies = width // (2 * coordinates)
-  carriers = np.argsort(np.linalg.norm(head, axis=1), kind='stable')
-  carriers = carriers[: copies * 2 * coordinates]
-  eye = np.eye(coordinates, dtype=np.float32)
-  signs = np.tile(np.hstack([eye, -eye]), copies)  # (2N, carriers)
-  new['fc_pre'] = jax.tree.map(np.zeros_like, new['fc_pre'])
-  new['fc_pre']['kernel'][:, : len(carriers)] = signs
-  fc7 = new['fc7']
-  rows = np.zeros((width, hidden), np.float32)
-  rows[np.arange(len(carriers)), carriers] = 1
-  fc7['kernel'] = np.concatenate([fc7['kernel'], rows])
-  fc7['kernel'][:hidden, carriers] = 0
-  fc7['bias'][carriers] = 0
-  for name in new:
-    if name.startswith('fc8_visibility'):
-      new[name]['kernel'][carriers] = 0
-  new['fc8_landmarks'] = {
-    'kernel': -offset_scale * head,
-    'bias': -offset_scale * old['fc8_landmarks']['bias'],
-  }
-  new['fc8_landmarks']['kernel'][carriers] = offset_scale * signs.T / copies
+
+  features: int
+  dtype: jnp.dtype = jnp.float32
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal(
+    batch_axis=0
+  )
+
+  @nn.compact
+  def __call__(self, x: Float[Array, 'b n i']) -> Float[Array, 'b n o']:
+    """Computes (B, N, features) of (B, N, I)."""
+    _, n, width = x.shape
+    kernel = self.param('kernel', self.kernel_init, (n, width, self.features))
+    bias = self.param('bias', nn.initializers.zeros, (n, self.features))
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    return jnp.einsum('bni,nio->bno', x, kernel) + bias.astype(self.dtype)
+
+
+def _shrink(image: Image, side: int) -> Image:
+  """Averages crops down to a side that divides theirs; 0 leaves them."""
+  b, size, _, c = image.shape
+  if not side or side == size:
+    return image
+  factor = size // side
+  return image.reshape(b, side, factor, side, factor, c).mean(axis=(2, 4))
+
+
+def _taken(new: np.ndarray, old: np.ndarray) -> np.ndarray:
+  """The old array where it fits, else the new one."""
+  return np.array(old) if np.shape(new) == np.shape(old) else new

@@ -6,10 +6,9 @@ their regression model and do not describe its head (docs/methods.md 3.1).
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from fld_jax.models.layers import BatchNorm, Dropout
+from fld_jax.models.layers import BatchNorm, Dropout, adaptive_average_pool
 from fld_jax.models.trunk import FeatureMap, Trunk, last_map
 from fld_jax.models.vgg import VGG
 
@@ -21,7 +20,8 @@ class FashionNet(nn.Module):
     num_landmarks: N, how many landmarks there are.
     backbone: The trunk; its last map is what the branch sees. The two hidden
       layers are normalised if the trunk is.
-    pool: Side of the grid, in cells, to which the map is averaged.
+    pool: Side of the grid, in cells, to which the map is averaged; 0 for the
+      map as it is.
     hidden: Width of both hidden layers.
     dropout: Rate after each hidden layer, in [0, 1).
     dtype: The type of the computation; the outputs and all parameters are
@@ -73,7 +73,7 @@ class _PoseBranch(nn.Module):
 
   @nn.compact
   def __call__(self, x: FeatureMap, example_index: Array, train: bool) -> Array:
-    x = adaptive_average_pool(x, self.pool)
+    x = adaptive_average_pool(x, self.pool) if self.pool else x
     x = x.reshape(x.shape[0], -1)
     for i in (6, 7):
       x = nn.Dense(
@@ -92,29 +92,3 @@ class _PoseBranch(nn.Module):
       name=name,
     )(x).reshape(-1, self.num_landmarks, size)
     return {'landmarks': head(2, 'landmarks'), 'visibility': head(3, 'states')}
-
-
-def adaptive_average_pool(
-  x: FeatureMap, side: int
-) -> Float[Array, 'batch side side channels']:
-  """Averages a map to a grid of a fixed size, as PyTorch's layer does.
-
-  Cell i covers rows floor(i H / side) to ceil((i + 1) H / side).
-
-  Args:
-    x: Map of any height and width, (B, H, W, C).
-    side: Side of the grid, in cells.
-
-  Returns:
-    The grid of averages, (B, side, side, C).
-  """
-
-  def weights(length: int):
-    rows = np.arange(side)
-    first, last = rows * length // side, -(-(rows + 1) * length // side)
-    places = np.arange(length)
-    inside = (places >= first[:, None]) & (places < last[:, None])
-    return jnp.asarray(inside / inside.sum(1, keepdims=True), x.dtype)
-
-  _, h, w, _ = x.shape
-  return jnp.einsum('ih,jw,bhwc->bijc', weights(h), weights(w), x)

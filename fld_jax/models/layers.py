@@ -5,6 +5,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -305,3 +306,29 @@ def heatmap_head(
     kernel_init=nn.initializers.normal(0.001),
     name='heatmaps',
   )(x.astype(jnp.float32))
+
+
+def adaptive_average_pool(
+  x: Float[Array, 'batch height width channels'], side: int
+) -> Float[Array, 'batch side side channels']:
+  """Averages a map to a grid of a fixed size, as PyTorch's layer does.
+
+  Cell i covers rows floor(i H / side) to ceil((i + 1) H / side).
+
+  Args:
+    x: Map of any height and width, (B, H, W, C).
+    side: Side of the grid, in cells.
+
+  Returns:
+    The grid of averages, (B, side, side, C).
+  """
+
+  def weights(length: int):
+    rows = np.arange(side)
+    first, last = rows * length // side, -(-(rows + 1) * length // side)
+    places = np.arange(length)
+    inside = (places >= first[:, None]) & (places < last[:, None])
+    return jnp.asarray(inside / inside.sum(1, keepdims=True), x.dtype)
+
+  _, h, w, _ = x.shape
+  return jnp.einsum('ih,jw,bhwc->bijc', weights(h), weights(w), x)

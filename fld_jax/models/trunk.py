@@ -10,6 +10,7 @@ from fld_jax.errors import InputError
 
 Image = Float[Array, 'batch height width 3']
 FeatureMap = Float[Array, 'batch rows columns channels']
+LAST = 'last'
 
 
 class Trunk(nn.Module):
@@ -71,7 +72,8 @@ def feature_maps(
     network: The network, with a field `backbone`.
     image: Normalised images, (B, H, W, 3).
     train: Whether normalisation uses the batch's own statistics.
-    names: Names of the maps, such as 'c5'.
+    names: Names of the maps, such as 'c5'; LAST is that of the largest stride,
+      whatever its name and however its cells fit.
 
   Returns:
     The maps in the order of the names.
@@ -82,27 +84,31 @@ def feature_maps(
       other.
   """
   maps = _run(network, image, train)
+  maps[LAST] = maps[max(maps)]
+  known = ', '.join(sorted(maps.keys() - {LAST}))
   who, trunk = type(network).__name__, type(network.backbone).__name__
   for name in names:
     if name not in maps:
       raise InputError(
         f'{who} takes the maps {", ".join(names)} of its backbone, and {trunk} '
-        f'has {", ".join(sorted(maps))} with these options: give another '
-        'config.model.backbone, or other options of it in config.model.trunk.'
+        f'has {known} with these options: give another config.model.backbone, '
+        'or other options of it in config.model.trunk.'
       )
+    if name == LAST:
+      continue
     stride = 2 ** int(name[1:])
     if image.shape[1] % stride or image.shape[2] % stride:
       raise InputError(
-        f'config.input.size is {image.shape[1]}, and {who} takes the map '
-        f'{name} of {trunk}, for which it must be a multiple of {stride}.'
+        f"config.input.size, or a stage's input_size, is {image.shape[1]}, "
+        f'and {who} takes the map {name} of {trunk}, for which it must be a '
+        f'multiple of {stride}.'
       )
   return [maps[name] for name in names]
 
 
 def last_map(network: nn.Module, image: Image, train: bool) -> FeatureMap:
   """The trunk's map of the largest stride; see `feature_maps`."""
-  maps = _run(network, image, train)
-  return maps[max(maps)]
+  return feature_maps(network, image, train, (LAST,))[0]
 
 
 def _run(

@@ -47,19 +47,41 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
   n, size = landmarks.num_landmarks, setup.pipeline.size
   for index, stage in enumerate(config.stages):
     model = stage_lib.build_model(config.model, stage, index, n)
+    _check_halving(config, stage, size)
     shapes = stage_lib.output_shapes(model, size)
     towards = objective.Objective.of(config, setup, index)
     objective.check_outputs(shapes, towards)
     if 'heatmaps' in shapes:
       _check_heatmaps(stage, setup.forward.codec, side=shapes['heatmaps'][1])
-    if index and stage.init == 'previous':
-      if not hasattr(model, 'warm_start'):
-        raise InputError(
-          f"config.stages[{index}].init is 'previous', and the network "
-          f"'{config.model.name}' cannot start from the stage before: set it "
-          "to 'random'."
-        )
-      model.check_warm_start(index)
+    starts = index and stage.init == 'previous'
+    if starts and not hasattr(model, 'warm_start'):
+      raise InputError(
+        f"config.stages[{index}].init is 'previous', and the network "
+        f"'{config.model.name}' cannot start from the stage before: set it "
+        "to 'random'."
+      )
+
+
+def _check_halving(config: ConfigDict, stage: ConfigDict, size: int) -> None:
+  """Refuses a VGG that would leave out the right and lower edge of its maps.
+
+  A 2x2 pool of a map of odd side ignores its last row and column. Runs that
+  were trained so can be evaluated.
+
+  Args:
+    config: The run's config.
+    stage: One of its stages.
+    size: The side of the crops, in pixels.
+  """
+  blocks = len(config.model.trunk.get('blocks', ()))
+  side = stage.input_size or size
+  if side % 2**blocks:
+    raise InputError(
+      f'The networks of {stage.name} see crops of {side} pixels '
+      '(config.input.size, or input_size of the stage), which the trunk halves '
+      f'{blocks} times: give a multiple of {2**blocks}, or fewer '
+      'config.model.trunk.blocks.'
+    )
 
 
 def check_pretrained(config: ConfigDict, setup: Setup) -> None:

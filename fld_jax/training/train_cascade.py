@@ -623,11 +623,7 @@ class _Trainer:
       return checkpoint.to_host(self.stages[-1].networks[ALL])
     variables = stage_lib.init_variables(model, size, seed)
     if stage.init == 'previous' and self.stages:
-      return model.warm_start(
-        variables,
-        self.stages[-1].networks[ALL],
-        self.setup.forward.offset_scale,
-      )
+      return model.warm_start(variables, self.stages[-1].networks[ALL])
     if not (self.config.pretrained and begins):
       return variables
     variables, what = start.start_network(

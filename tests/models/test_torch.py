@@ -8,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fld_jax.models.fashionnet import adaptive_average_pool
-from fld_jax.models.layers import Deconv, max_pool_3x3
+from fld_jax.models.layers import (
+  Deconv,
+  adaptive_average_pool,
+  max_pool_3x3,
+)
 from fld_jax.models.resnet import ResNet
 from fld_jax.models.simple_baselines import SimpleBaselines
 from fld_jax.runtime.parallel import AXIS
