@@ -102,7 +102,7 @@ def _branches(stage: ConfigDict) -> None:
   weights of the losses that stage 3 had at its end.
   """
   stage.init = 'continue'
-  stage.branch_temperature = 0.05
+  stage.branch_temperature = 0.02
   stage.weight_t1 = stage.weight_t2 = 0.0
   stage.optimizer.learning_rate /= 10
 
