@@ -300,7 +300,7 @@ def restarts(arguments: argparse.Namespace) -> None:
   Args:
     arguments: The command line's arguments.
   """
-  # Of each network but those of stage 3, which have fewer images.
+  # Of each network half, of a branch a quarter.
   steps = int(arguments.epochs * 4750 / BATCH)
   parts = [
     (2, 2, ('stage1/all', steps // 2)),
@@ -314,11 +314,15 @@ def restarts(arguments: argparse.Namespace) -> None:
     fields |= {f'stages[{i}].train_epochs': arguments.epochs for i in range(3)}
     fields |= {f'stages[{i}].eval_epochs': 1.0 for i in range(3)}
     fields |= {f'stages[{i}].min_steps': 0 for i in range(3)}
+    fields |= {'stages[2].branches': True}
     row = []
     for name, plan in (('unbroken', [(1, 4, None)]), ('restarted', parts)):
       workdir = pathlib.Path(arguments.output) / f'{name}{seed}'
       options = command(
-        'dfa.py:dataset=deepfashion,size=small', arguments, workdir, fields
+        'dfa.py:dataset=deepfashion,size=small,stages=3',
+        arguments,
+        workdir,
+        fields,
       )
       row.append(100 * train(workdir, options, plan))
       print(f'seed {seed} {name}: NE {row[-1]:.2f}', flush=True)
@@ -373,7 +377,7 @@ def memory(arguments: argparse.Namespace) -> None:
     given = argparse.Namespace(manual_dir=folder)
     fields = {f'stages[{i}].train_steps': arguments.steps for i in range(3)}
     fields |= {'dataset.data_dir': output / 'data'}
-    config = 'dfa.py:dataset=deepfashion,size=tiny'
+    config = 'dfa.py:dataset=deepfashion,size=tiny,stages=3'
     for processes in (1, 2):
       workdir = output / f'run{times}-{processes}'
       options = command(config, given, workdir, fields)

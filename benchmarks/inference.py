@@ -103,8 +103,9 @@ def networks(arguments: argparse.Namespace) -> None:
   Args:
     arguments: The command line's arguments.
   """
-  config = dfa.get_config(f'dataset=synthetic,size={arguments.size}')
+  config = dfa.get_config(f'dataset=synthetic,size={arguments.size},stages=3')
   config.unlock()
+  config.stages[2].branches = True  # a prediction leaves the common stage out
   config.batch_size, config.model.dtype = BATCH, 'float32'
   stages, parallel = random_stages(config), Parallel(config.parallel)
   batches = make_batches(config.input.size, arguments.batches)

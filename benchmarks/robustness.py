@@ -35,7 +35,7 @@ from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-CONFIG = f'{ROOT}/configs/dfa.py:dataset=synthetic,size=tiny'
+CONFIG = f'{ROOT}/configs/dfa.py:dataset=synthetic,size=tiny,stages=3'
 LIMIT = 150  # seconds a call may take before it counts as one that hangs
 AFTER_SIGNAL = 20  # seconds that it may go on after a Ctrl-C
 VERDICTS = ('traceback', 'hang', 'touched outside', 'silent loss', 'status')

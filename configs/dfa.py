@@ -120,10 +120,12 @@ def _scale_auxiliary(config: ConfigDict) -> None:
 def _branches(stage: ConfigDict) -> None:
   """Lets the branches start from stage 3, and learn from all images.
 
-  They are trained for a short time, at a tenth of stage 3's rate.
+  They are trained for a short time, at a tenth of stage 3's rate, and with the
+  weights of the losses that stage 3 had at its end.
   """
   stage.init = 'continue'
-  stage.branch_temperature = 0.05
+  stage.branch_temperature = 0.02
+  stage.weight_t1 = stage.weight_t2 = 0.0
   stage.optimizer.learning_rate /= 10
 
 

@@ -29,7 +29,7 @@ from fld_jax.evaluation.facts import (
   SpreadEllipse,
   group_names,
 )
-from fld_jax.metrics import normalised_error
+from fld_jax.metrics import normalised_error, routing
 from fld_jax.metrics.predictions import corner_and_size, counted
 
 MAX_GALLERY_IMAGES = 240  # of all runs together
@@ -107,6 +107,7 @@ def _analyse_run(
     },
     confusion=confusion(run),
     branches=_branches(run, errors, mask),
+    routed_well=_routed_well(run, image_errors),
     kept=tuple(
       _kept_curve(name, final[mask], scores[mask])
       for name, scores in confidence_scores(run).items()
@@ -266,6 +267,19 @@ def _branches(
     )
     for name, mask in (('easy', ~hard), ('hard', hard))
   )
+
+
+def _routed_well(
+  run: EvaluatedRun, image_errors: dict[str, np.ndarray]
+) -> dict[str, float | None]:
+  """Rank correlation of the routing score with each stage's (n,) NE."""
+  score = run.predictions.route_score
+  if score is None:
+    return {}
+  return {
+    stage: routing.rank_correlation(score, errors)
+    for stage, errors in image_errors.items()
+  }
 
 
 def confidence_scores(run: EvaluatedRun) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from fld_jax import geometry, input_pipeline
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
-from fld_jax.metrics import mean_state, normalised_error
+from fld_jax.metrics import mean_state, normalised_error, routing
 from fld_jax.metrics.predictions import Predictions, counted
 from fld_jax.runtime import processes
 
@@ -74,8 +74,8 @@ def evaluate_split(
   Returns:
     The predictions, None except on the main process; and the metrics, a
     JSON-ready dict of the figures of `metrics.normalised_error.evaluate` and of
-    `split`, `num_corrupt` and `network_passes` (number of images that went
-    through each network).
+    `split`, `num_corrupt`, `network_passes` (number of images that went through
+    each network) and, of a routed cascade, `routing` (`metrics.routing`).
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -87,8 +87,11 @@ def evaluate_split(
     nonlocal predictions
     rows = _joined(parts)
     predictions = to_predictions(rows, setup)
+    figures = normalised_error.evaluate(predictions)
+    of_routing = routing.evaluate(predictions, figures['norm'])
     return {
-      **normalised_error.evaluate(predictions),
+      **figures,
+      **({'routing': of_routing} if of_routing else {}),
       'split': split,
       'num_corrupt': rows['num_corrupt'],
       'network_passes': rows['passes'],

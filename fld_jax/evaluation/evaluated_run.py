@@ -17,7 +17,7 @@ from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError, shortened
 from fld_jax.evaluation import results
 from fld_jax.files import images, json_files, npz
-from fld_jax.metrics import normalised_error
+from fld_jax.metrics import normalised_error, routing
 from fld_jax.metrics.predictions import Predictions
 
 logger = logging.getLogger('fld_jax')
@@ -206,6 +206,9 @@ def _read_figures(
   form = normalised_error.evaluate(evaluation.predictions)
   form |= {'split': evaluation.split, 'num_corrupt': 0}
   found = json_files.read_json(path)
+  # Older evaluations did not measure the routing.
+  if isinstance(found, dict) and 'routing' in found:
+    form['routing'] = routing.evaluate(evaluation.predictions, form['norm'])
   _check_form(path, '', found, json_files.rounded(form))
   passes = found.get('network_passes')
   if not isinstance(passes, dict) or not all(

@@ -187,6 +187,9 @@ class RunFacts:
     confusion: (3, 3) counts of the final stage, true by predicted visibility;
       None if no stage predicts it.
     branches: The easy and the hard branch; () without routing.
+    routed_well: Stage -> Spearman's rank correlation of the routing score with
+      the NE of the images by that stage, None where it is not defined; {}
+      without routing.
     kept: One curve for each value that may tell how good a landmark is, the
       network's own confidence first.
     kept_at_best: The curve of landmarks that are sorted by the error itself.
@@ -208,6 +211,7 @@ class RunFacts:
   groups: dict[str, list[Group]]
   confusion: np.ndarray | None
   branches: tuple[Branch, ...]
+  routed_well: dict[str, float | None]
   kept: tuple[KeptCurve, ...]
   kept_at_best: KeptCurve
   clusters: dict[str, list[Cluster]]

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from fld_jax import geometry, schema
 from fld_jax.cascade import pseudo_labels
+from fld_jax.cascade import stage as stage_lib
 from fld_jax.evaluation.evaluated_run import EvaluatedRun
 from fld_jax.metrics import mean_state
 
@@ -229,10 +230,13 @@ def nearest_clusters(run: EvaluatedRun, stage: str) -> np.ndarray:
   centres = run.evaluation.centres[stage]
   predictions = run.predictions
   truth = run.normalised(predictions.landmarks).astype(np.float32)
-  before, index = None, run.stages.index(stage)
-  if index:
-    before = predictions.estimates[run.stages[index - 1]]
-    before = run.normalised(before).astype(np.float32)
+  before = None
+  seen = stage_lib.before(
+    run.stages[: run.stages.index(stage)],
+    run.stage_config(stage).init == 'continue',
+  )
+  if seen:
+    before = run.normalised(predictions.estimates[seen[-1]]).astype(np.float32)
   labels, step = [], max(1, int(MAX_MEMORY / centres.size))
   for start in range(0, len(truth), step):
     part = slice(start, start + step)

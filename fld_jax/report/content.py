@@ -198,6 +198,7 @@ BLOCKS = (
     _each_run,
   ),
   Block('routing', sections.routing),
+  Block('routing', sections.branches_by_variation),
   Block('routing', sections.passes),
   Block(
     'clusters',

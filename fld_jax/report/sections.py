@@ -172,6 +172,29 @@ def routing(facts: Facts) -> Table | None:
   return _by_run(facts, 'routing', caption, columns, rows)
 
 
+def branches_by_variation(facts: Facts) -> Table | None:
+  """NE before and after the branches by variation; None without routing.
+
+  Liu et al. show in their Table 3 what branches are for: zoomed-in items and
+  large poses.
+  """
+  rows = []
+  for run in facts.runs:
+    if not run.branches:
+      continue
+    before, after = (
+      run.run.figures['stages'][stage]['ne_by_variation']
+      for stage in run.stages[-2:]
+    )
+    for found in run.groups['variation']:
+      ne = [stage[found.name]['macro'] for stage in (before, after)]
+      rows.append(Row((run.label, words(found.name), f'{found.count:,}', *ne)))
+  columns = ('run', 'variation', 'images')
+  columns += ('macro NE before the branch', 'macro NE after it')
+  caption = 'The branches by variation; NE in % of the box'
+  return _by_run(facts, 'branches_by_variation', caption, columns, rows)
+
+
 def passes(facts: Facts) -> Table | None:
   """Images that went through each network; None if no run is routed."""
   rows = [

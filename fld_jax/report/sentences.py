@@ -104,6 +104,7 @@ def findings(facts: Facts) -> list[str]:
     *_guesses(facts),
     *_by_stage(facts.first),
     *_hardest(facts.first),
+    *_routing(facts.first),
     *_sides(facts.first),
   ]
 
@@ -159,6 +160,20 @@ def _hardest(run: RunFacts) -> list[str]:
         f'the easiest {words(best)}, {with_sign(ne[best])}.'
       )
   return sentences
+
+
+def _routing(run: RunFacts) -> list[str]:
+  """How well the routing score orders the images, before the branches."""
+  if not run.routed_well:
+    return []
+  stage = run.stages[-2]
+  found = run.routed_well[stage]
+  if found is None:
+    return ['The routing score is the same for all images: it tells nothing.']
+  return [
+    f'The rank correlation of the routing score with the NE of {stage} is '
+    f'{found:.2f}; 1 would be the order of the errors, 0 is chance.'
+  ]
 
 
 def _best(facts: Facts) -> list[str]:

@@ -1,5 +1,7 @@
 """Applying a cascade: routing, batch sizes, devices, the way back to pixels."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from random_networks import random_variables
 from fld_jax import input_pipeline
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import resolve
-from fld_jax.cascade.stage import Stage, build_model
+from fld_jax.cascade.stage import Stage, build_model, needed
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
 from fld_jax.metrics import normalised_error
@@ -126,6 +128,53 @@ def predict(tiny_config, records, networks, direct):
     return rows, counting.calls
 
   return run
+
+
+def test_branches_in_the_place_of_a_common_stage(
+  tiny_config, records, networks, direct
+):
+  """They see what that stage sees; without it the result is the same."""
+  models, variables = networks
+  config = tiny_config()
+  config.batch_size = 7
+  branches = {name: variables[name] for name in ('easy', 'hard')}
+  stages = [
+    Stage('stage1', models[0], {'all': variables['stage1']}, {}),
+    Stage(
+      'stage2', models[1], {'all': variables['stage2']}, {'errors': ERRORS}
+    ),
+    # With errors of its own, which must not route.
+    Stage(
+      'common', models[2], {'all': variables['hard']}, {'errors': ERRORS[::-1]}
+    ),
+    Stage('stage3', models[2], branches, {}, direct['epsilon'], continues=True),
+  ]
+  setup = resolve(config)
+  found = {}
+  for name, chosen in {'all': stages, 'needed': needed(stages)}.items():
+    cascade = Cascade(chosen, setup, Parallel('shard_map', jax.devices()[:1]))
+    found[name] = cascade.predict(
+      input_pipeline.eval_batches(records, setup.pipeline)
+    )
+    check_against(found[name], direct)
+    (batch,) = input_pipeline.eval_batches(
+      records, dataclasses.replace(setup.pipeline, batch_size=16)
+    )
+    # What is exported is the same function.
+    graph = jax.jit(cascade.forward)(batch['image'])
+    np.testing.assert_allclose(
+      graph['stage3']['estimate'],
+      found[name]['stages']['stage3']['estimate'],
+      atol=1e-5,
+    )
+    np.testing.assert_array_equal(graph['stage3']['route'], ~direct['is_easy'])
+  np.testing.assert_allclose(
+    found['all']['stages']['common']['estimate'], direct['hard'], atol=1e-5
+  )
+  assert found['all']['passes']['common'] == 16
+  assert 'common' not in found['needed']['passes']
+  assert sum(found['needed']['passes'].values()) == 3 * 16, 'as in the paper'
+  assert needed(stages[:2]) == stages[:2]
 
 
 def check_against(rows, direct, keep=slice(None)):

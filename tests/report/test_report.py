@@ -163,6 +163,37 @@ def test_routing(run, facts):
   )
 
 
+def test_branches_by_variation(run, facts):
+  rows = read_csv(sections.branches_by_variation(facts))
+  codes = run.predictions.variation
+  for row, code in zip(rows[1:], (1, 2, 3), strict=True):
+    mask = codes == code
+    before, after = (
+      of(loop_errors(run, stage), mask) for stage in ('stage2', 'stage3')
+    )
+    name = schema.VARIATIONS[code].replace('_', ' ')
+    assert row == [name, str(mask.sum()), before, after]
+  plain = analyse([make_run(cascade=False, num_stages=1)])
+  assert sections.branches_by_variation(plain) is None
+
+
+def test_what_is_said_of_the_routing_score(run, facts):
+  errors = [row[np.isfinite(row)] for row in loop_errors(run, 'stage2')]
+  known = [i for i, row in enumerate(errors) if row.size]
+  order = lambda values: np.argsort(np.argsort(values))
+  expected = np.corrcoef(
+    order(run.predictions.route_score[known]),
+    order([errors[i].mean() for i in known]),
+  )[0, 1]
+  said = ' '.join(sentences.findings(facts))
+  assert f'routing score with the NE of stage2 is {expected:.2f};' in said
+  alike = make_run()
+  alike.predictions.route_score[:] = 0.3
+  assert 'it tells nothing' in ' '.join(sentences.findings(analyse([alike])))
+  plain = analyse([make_run(cascade=False, num_stages=1)])
+  assert 'routing' not in ' '.join(sentences.findings(plain))
+
+
 def test_visibility(run, facts):
   p = run.predictions
   counts = np.zeros((3, 3), int)

@@ -91,6 +91,7 @@ def test_losses(runs, layout, network):
   [
     'stage1/clusters.npz',
     'stage2/clusters.npz',
+    'stage2/refit.npz',
     'stage3/clusters.npz',
     'stage3/routes.npz',
   ],

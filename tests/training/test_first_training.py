@@ -43,13 +43,14 @@ def published():
     tiny = pcloss.get_config(f'model={name},size=tiny').stages[0]
     yield tiny, 1500, 180, [90, 180]
   small = dfa.get_config('dataset=deepfashion,size=small').stages
-  for stage in small:
+  for stage in small[:3]:
     yield stage, 4750, 2280, range(190, 2281, 190)
-  yield small[2], 2375, 1140, range(95, 1141, 95)  # a branch
+  yield small[3], 4750, 380, range(95, 381, 95)  # the branches
   tiny = dfa.get_config('dataset=synthetic,size=tiny').stages
   yield tiny[0], 1500, 360, [90, 180, 270, 360]
   yield tiny[1], 1500, 180, [90, 180]
-  yield tiny[2], 750, 90, [45, 90]
+  yield tiny[2], 1500, 180, [90, 180]
+  yield tiny[3], 1500, 60, [30, 60]
   for config in (dfa, pcloss):
     for stage in config.get_config('dataset=deepfashion').stages:
       every = stage.eval_steps

@@ -217,6 +217,27 @@ def test_which_checkpoint_is_used(tmp_path, errors, standard_error, chosen):
   assert restored['a'].tolist() == [chosen] * 3
 
 
+@pytest.mark.parametrize(
+  ('errors', 'start', 'chosen'),
+  [
+    ({0: 5.0, 1: 4.0, 2: 3.5}, 5.0, 2),
+    # Within a standard error of the lowest, and worse than the start.
+    ({0: 5.0, 1: 4.9, 2: 5.1}, 5.0, 1),
+    ({0: 5.0, 1: 5.1, 2: 5.2}, 5.0, 0),
+    ({1: 4.9, 2: 5.1}, 5.0, 1),  # the start itself is not kept
+    ({1: 5.2, 2: 5.3}, 5.0, 1),  # and is damaged: as good as it gets
+    ({0: 5.0, 1: 4.9, 2: 5.1}, None, 2),  # a run that did not measure it
+  ],
+)
+def test_none_worse_than_the_start_is_used(errors, start, chosen):
+  known = {} if start is None else {'start_ne': start}
+  figures = {
+    step: {'ne': ne, 'standard_error': 0.5, **known}
+    for step, ne in errors.items()
+  }
+  assert checkpoint.chosen(figures) == chosen
+
+
 def test_killed_before_the_sums_were_written(tmp_path):
   state = train_step.TrainState(np.int32(1), {'a': np.ones(3)}, ())
   with checkpoint.Checkpoints(tmp_path) as checkpoints:

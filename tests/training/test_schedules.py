@@ -91,6 +91,26 @@ def test_unknown_rate_schedule():
     schedules.learning_rate(fields, 100)
 
 
+def test_visibility_floor():
+  """Of the visibility alone, and of 'ramp_down': from 1 to 0.2 in 2000."""
+  config = defaults.stage('s')
+  config.visibility_floor = 0.2
+  config.weights.update(visibility=0.5, pseudo_label=0.1)
+  for name, expected in (
+    ('ramp_down', [1, 1, 1, 0.8, 0.6, 0.2004, 0.2, 0.2]),
+    ('paper_literal', [1, 1, 0, 0.25, 0.5, 0.9995, 0, 0]),
+  ):
+    config.weight_schedule = name
+    weights_at = schedules.loss_weights(config, 10_000)
+    found = [weights_at(step) for step in STEPS]
+    np.testing.assert_allclose(
+      [float(w['visibility']) for w in found],
+      0.5 * np.array(expected),
+      atol=1e-6,
+    )
+    assert float(found[-1]['pseudo_label']) == 0
+
+
 # Loss weights: Liu et al.'s 10,000 iterations with t1 = 2000 and t2 = 4000.
 
 STEPS = (0, 1999, 2000, 2500, 3000, 3999, 4000, 9999)

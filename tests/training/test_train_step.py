@@ -85,6 +85,7 @@ class Setup:
     model=None,
     optimizer=None,
     weights=None,
+    membership=None,
   ):
     stage = config.stages[index]
     self.parallel = parallel
@@ -104,6 +105,7 @@ class Setup:
       weights or schedules.loss_weights(stage, STEPS),
       optimizer,
       seed=3,
+      membership=membership,
     )
     self.step = parallel.compile(
       self.of_share,
@@ -445,6 +447,91 @@ def test_estimate_noise(config, clusters):
   # Each from about 64 x 8 coordinates.
   np.testing.assert_allclose(variance, 0.09, atol=0.03)
   assert len(set(variance)) == 8, 'the same noise at each step'
+
+
+def test_labels_are_of_the_clean_estimate(config, clusters):
+  """As the clusters are: noise changes landmark targets, and no label's."""
+  batch = make_batch(0, rows=16, masked=())
+
+  def losses(noise):
+    """Those of a network whose heads say the same to everything."""
+    changed = copy.deepcopy(config)
+    changed.stages[1].estimate_noise = noise
+    one = Parallel('shard_map', jax.devices()[:1])
+    model = make_model(use_estimate=True)
+    setup = Setup(changed, 1, one, model, optax.set_to_zero())
+    params = setup.state.variables['params']
+    for head in ('fc8_landmarks', 'fc8_pseudo_label'):
+      params[head] = jax.tree.map(np.zeros_like, params[head])
+    _, (metrics,) = setup.run([batch], clusters)
+    return setup, metrics
+
+  (setup, clean), (_, noisy) = losses(0.0), losses(0.3)
+  assert noisy['landmarks'] > 2 * clean['landmarks']
+  np.testing.assert_allclose(
+    noisy['pseudo_label'], clean['pseudo_label'], rtol=1e-6
+  )
+  # And they are those of the estimate, written out.
+  first = jax.jit(
+    lambda variables: whole_batch(
+      setup.before[0], variables, batch, None, train=False
+    )
+  )(setup.previous[0])[0]
+  offset = np.asarray(first['landmarks']) - batch['landmarks']
+  offset = 224 * np.where(
+    schema.has_position(batch['visibility'])[..., None], offset, 0
+  )
+  gaps = offset.reshape(16, 1, -1) - clusters['centres']
+  label = np.exp(-np.linalg.norm(gaps, axis=-1) / 20)
+  label /= label.sum(axis=1, keepdims=True)
+  expected = 0.5 * ((1 / CLUSTERS - label) ** 2).sum(axis=1).mean()
+  np.testing.assert_allclose(clean['pseudo_label'], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(('is_easy', 'devices'), [(True, 1), (False, 4)])
+def test_a_branch_weighs_images_by_their_score(
+  config, clusters, is_easy, devices
+):
+  """The loss is the weighted mean of the examples' own, one by one."""
+  rng = np.random.default_rng(2)
+  errors = rng.uniform(0.1, 0.9, CLUSTERS).astype(np.float32)
+  batch = make_batch(33, rows=8, masked=(2, 7))
+  model = make_model(use_estimate=True, noisy=False)
+  membership = train_step.Membership(is_easy, errors, 0.5, 0.02)
+  setup = Setup(
+    config,
+    1,
+    Parallel('shard_map', jax.devices()[:devices]),
+    model,
+    optax.sgd(0.1),
+    constant_weights,
+    membership,
+  )
+  # Labels that differ from one example to the next.
+  head = setup.previous[0]['params']['fc8_pseudo_label']
+  head['kernel'] = np.asarray(100 * head['kernel'])
+  _, (metrics,) = setup.run([batch], clusters)
+  first, _ = jax.jit(
+    lambda variables: whole_batch(
+      setup.before[0], variables, batch, None, train=False
+    )
+  )(setup.previous[0])
+  estimate = np.asarray(first['landmarks'])
+  outputs, _ = jax.jit(
+    lambda variables: whole_batch(model, variables, batch, estimate, train=True)
+  )(setup.state.variables)
+  total, shares = 0.0, []
+  for i in np.flatnonzero(batch['mask']):
+    score = float(np.asarray(first['pseudo_label'])[i] @ errors)
+    sign = 1 if is_easy else -1
+    share = 1 / (1 + np.exp(-sign * (0.5 - score) / 0.02))
+    alone = {**batch, 'mask': np.float32(np.arange(8) == i)}
+    total += share * written_out_loss(
+      outputs, alone, estimate, clusters['centres']
+    )
+    shares.append(share)
+  assert np.ptp(shares) > 0.3, 'all weigh the same'
+  np.testing.assert_allclose(metrics['loss'], total / sum(shares), rtol=1e-4)
 
 
 def test_average_of_weights(config, clusters):
