@@ -41,9 +41,10 @@ def tiny_config(tmp_path_factory):
     config.log_every_steps = 2
     config.dataset.data_dir = data_dir
     config.dataset.sizes = {'train': 48, 'val': 16, 'test': 16}
-    config.input.size = 32
+    config.input.size, config.stages[0].input_size = 32, 16
     config.model.trunk.blocks = ((1, 8), (1, 8))
-    config.model.hidden = 256  # fc_pre's eighth just carries an estimate
+    config.model.pool, config.model.hidden = 4, 64
+    config.model.local_maps, config.model.patch = ('c1', 'c2'), 3
     for stage in config.stages:
       stage.train_steps, stage.eval_steps = 6, 3
       stage.pseudo_label.num_clusters = 4

@@ -388,50 +388,81 @@ def run_network(model, variables, batch):
   return jax.jit(lambda v: model.apply(v, batch, train=False))(variables)
 
 
-def test_stage_2_starts_with_the_landmarks_of_stage_1(three_networks):
-  models, (source, fresh, _), batch = three_networks
-  hidden = source['params']['fc7']['bias'].size
-  # The weakest units are those that make room for the estimate. With no weight
-  # at all their loss changes nothing, and the start is exact.
-  weak = np.random.default_rng(1).permutation(hidden)[: hidden // 8]
-  source['params']['fc8_landmarks']['kernel'][weak] = 0
-  for i in range(1, 9):
-    source['params'][f'fc8_visibility_{i}']['kernel'][weak] = 0
-  new = models[1].warm_start(fresh, source, offset_scale=5.0)
-  old = run_network(models[0], source, batch)
-  assert np.std(old['landmarks']) > 0.1
-  outputs = run_network(models[1], new, batch)
-  np.testing.assert_allclose(
-    outputs['landmarks'],
-    5 * (batch['estimate'] - old['landmarks']),
-    rtol=1e-4,
-    atol=1e-5,
-  )
-  np.testing.assert_allclose(
-    outputs['visibility'], old['visibility'], rtol=1e-4, atol=1e-5
-  )
-  assert_same(
-    new['params']['fc8_pseudo_label'], fresh['params']['fc8_pseudo_label']
-  )
+@pytest.mark.parametrize('index', [1, 2])
+def test_a_stage_starts_as_a_correction_of_0(three_networks, index):
+  models, variables, batch = three_networks
+  source, fresh = variables[index - 1], variables[index]
+  new = models[index].warm_start(fresh, source)
+  outputs = run_network(models[index], new, batch)
+  # To the last bit: so its landmarks are those of the stage before.
+  np.testing.assert_array_equal(outputs['landmarks'], 0)
   assert_same(jax.tree.map(np.shape, new), jax.tree.map(np.shape, fresh))
-
-
-def test_stage_3_starts_as_stage_2_but_for_the_pseudo_labels(three_networks):
-  models, (_, source, fresh), batch = three_networks
-  new = models[2].warm_start(fresh, source, offset_scale=5.0)
-  old = run_network(models[1], source, batch)
-  outputs = run_network(models[2], new, batch)
-  for name in ('landmarks', 'visibility'):
-    np.testing.assert_array_equal(outputs[name], old[name])
+  # Another stage's clusters are others.
   assert_same(
     new['params']['fc8_pseudo_label'], fresh['params']['fc8_pseudo_label']
   )
+
+
+def test_a_stage_starts_with_what_the_one_before_sees(three_networks):
+  """On the same crops, fc7's features are those of stage 1."""
+  models, (source, fresh, _), batch = three_networks
+  new = models[1].warm_start(fresh, source)
+  second = models[1].clone(side=16)
+  for name in ('features', 'visibility'):
+    np.testing.assert_allclose(
+      run_network(second, new, batch)[name],
+      run_network(models[0], source, batch)[name],
+      rtol=1e-5,
+      atol=1e-5,
+    )
+
+
+def test_the_first_stage_sees_averages_of_the_crop(three_networks):
+  models, (variables, *_), batch = three_networks
+  assert models[0].side == 16
+  expected = np.zeros((4, 16, 16, 3), np.float32)
+  for row in range(16):
+    for column in range(16):
+      part = batch['image'][
+        :, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2
+      ]
+      expected[:, row, column] = part.mean(axis=(1, 2))
+  found = run_network(models[0], variables, batch)
+  wanted = run_network(models[0], variables, {**batch, 'image': expected})
+  np.testing.assert_allclose(
+    found['landmarks'], wanted['landmarks'], rtol=1e-5, atol=1e-6
+  )
+
+
+def test_an_offset_depends_on_the_image_at_the_landmark(three_networks):
+  """The local layers tell one landmark's estimate from another place."""
+  models, (_, variables, _), batch = three_networks
+  rng = np.random.default_rng(3)
+  params = dict(variables['params'])
+  kernel = params['fc8_local']['kernel']
+  params['fc8_local'] = {
+    'kernel': rng.normal(size=kernel.shape).astype(np.float32),
+    'bias': params['fc8_local']['bias'],
+  }
+  # Nothing but the local layers: the whole image and fc_pre say nothing.
+  params['fc8_landmarks'] = jax.tree.map(np.zeros_like, params['fc8_landmarks'])
+  variables = {**variables, 'params': params}
+  estimate = np.zeros((4, 8, 2), np.float32)
+  moved = estimate.copy()
+  moved[:, 5] += 0.2
+  run = lambda points: run_network(
+    models[1], variables, {**batch, 'estimate': points}
+  )['landmarks']
+  change = np.abs(run(moved) - run(estimate)).max(axis=(0, 2))
+  assert change[5] > 1e-3
+  np.testing.assert_allclose(np.delete(change, 5), 0, atol=1e-5)
 
 
 def test_the_cascade_on_a_resnet(tiny_config, tmp_path):
   """Two stages, the second of which starts as the first ended."""
   config = tiny_config(stages=2)
-  config.model.backbone = 'resnet18'
+  config.model.backbone, config.stages[0].input_size = 'resnet18', 0
+  config.model.pool, config.model.local_maps = 1, ('c2', 'c3')
   with config.unlocked():
     config.model.trunk = {'width': 4}
   for stage in config.stages:
