@@ -70,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   {'full': _full, 'small': _small, 'tiny': _tiny}[arg['size']](config)
   _scale_auxiliary(config)
   _branches(config.stages[-1])
-  config.stages[1].pseudo_label.refit = 0.003  # they route to the branches
+  config.stages[1].pseudo_label.refit = 0.01  # they route to the branches
   config.stages = config.stages[: arg['stages']]
   defaults.start_pretrained(config, arg['pretrained'])
   config.lock()
