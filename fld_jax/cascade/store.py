@@ -24,9 +24,8 @@ from fld_jax.runtime.manifest import (
   read_manifest,
 )
 
-# The head of the pseudo-labels in a network's parameters, and the file of the
-# one that was fitted when the network was trained.
-HEAD, HEAD_FILE = 'fc8_pseudo_label', 'refit.npz'
+# The file of the head of pseudo-labels that was fitted to a trained network.
+HEAD_FILE = 'refit.npz'
 
 
 def stage_directory(workdir: pathlib.Path, stage: ConfigDict) -> pathlib.Path:
@@ -104,8 +103,8 @@ def load_stage(
       directory / 'clusters.npz', setup, stage.pseudo_label, index
     )
   if entry['refitted']:
-    head = _trainable(lambda: load_head(directory, networks[ALL]))
-    put_head(networks[ALL], head)
+    head = _trainable(lambda: load_head(directory, model, networks[ALL]))
+    put_head(model, networks[ALL], head)
   loaded = Stage(
     stage.name, model, networks, clusters, entry['epsilon'], entry['continues']
   )
@@ -113,12 +112,13 @@ def load_stage(
 
 
 def load_head(
-  directory: pathlib.Path, variables: dict[str, Any]
+  directory: pathlib.Path, model: nn.Module, variables: dict[str, Any]
 ) -> dict[str, np.ndarray]:
   """Loads the head of pseudo-labels that was fitted to a trained network.
 
   Args:
     directory: The folder of the stage.
+    model: The Linen module.
     variables: The network's variables.
 
   Returns:
@@ -131,31 +131,44 @@ def load_head(
   found = checkpoint.load_arrays(path)
   if found is None:
     raise InputError(f'{path}: is missing')
-  check_head(path, found, variables)
+  check_head(path, found, model, variables)
   return found
 
 
 def check_head(
-  path: pathlib.Path, found: dict[str, np.ndarray], variables: dict[str, Any]
+  path: pathlib.Path,
+  found: dict[str, np.ndarray],
+  model: nn.Module,
+  variables: dict[str, Any],
 ) -> None:
   """Refuses a head of a file that does not fit the network.
 
   Args:
     path: The path of the file, for messages.
     found: The arrays of the file.
+    model: The Linen module.
     variables: The network's variables.
 
   Raises:
     InputError: An array is missing, or has another shape or no finite numbers.
   """
-  for name, array in variables['params'][HEAD].items():
+  for name, array in variables['params'][model.label_head].items():
     npz.numbers(path, name, found.get(name), np.shape(array))
 
 
-def put_head(variables: dict[str, Any], head: dict[str, np.ndarray]) -> None:
-  """Gives a network the head of pseudo-labels of `load_head`, in place."""
-  variables['params'][HEAD] = {
-    name: head[name].astype(np.float32) for name in variables['params'][HEAD]
+def put_head(
+  model: nn.Module, variables: dict[str, Any], head: dict[str, np.ndarray]
+) -> None:
+  """Gives a network a head of pseudo-labels, in place.
+
+  Args:
+    model: The Linen module.
+    variables: The network's variables.
+    head: What `load_head` returned.
+  """
+  params = variables['params']
+  params[model.label_head] = {
+    name: head[name].astype(np.float32) for name in params[model.label_head]
   }
 
 

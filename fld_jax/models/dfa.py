@@ -52,6 +52,7 @@ class DFA(nn.Module):
     dropout: Rate after fc6 and fc7, in [0, 1).
     dtype: The type of the computation; the heads and all parameters are
       float32.
+    label_head: The layer that predicts the pseudo-label.
     imagenet_layers: Layers that VGG-16 for ImageNet has too: our name of each
       -> torchvision's. The first of them takes the flattened map.
   """
@@ -68,6 +69,7 @@ class DFA(nn.Module):
   hidden: int = 4096
   dropout: float = 0.5
   dtype: jnp.dtype = jnp.float32
+  label_head: ClassVar[str] = 'fc8_pseudo_label'
   imagenet_layers: ClassVar[dict[str, str]] = {
     'fc6': 'classifier.0',
     'fc7': 'classifier.3',
@@ -130,7 +132,7 @@ class DFA(nn.Module):
     }
     if self.num_clusters:
       outputs['features'] = x
-      logits = head(self.num_clusters, 'fc8_pseudo_label')(x)
+      logits = head(self.num_clusters, self.label_head)(x)
       outputs['pseudo_label_logits'] = logits
       outputs['pseudo_label'] = nn.softmax(logits) if self.softmax else logits
     return outputs
@@ -155,7 +157,7 @@ class DFA(nn.Module):
     """
     new, old = dict(fresh['params']), source['params']
     for name in old.keys() & new.keys():
-      if name not in ('fc7', 'fc8_pseudo_label'):
+      if name not in ('fc7', self.label_head):
         new[name] = jax.tree.map(_taken, new[name], old[name])
     kernel = np.zeros_like(new['fc7']['kernel'])
     seen = old['fc7']['kernel']

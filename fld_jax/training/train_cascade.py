@@ -268,7 +268,8 @@ class _Trainer:
       entry['continues'],
     )
     if entry['refitted']:
-      store.put_head(networks[ALL], self._head(stage, directory, trained))
+      head = self._head(stage, directory, trained)
+      store.put_head(model, networks[ALL], head)
     self.stages.append(trained)
     return entry
 
@@ -340,7 +341,9 @@ class _Trainer:
       return processes.call_on_main(fit, processes.LONG_SECONDS)
 
     head = checkpoint.load_or_make_arrays(
-      path, lambda found: store.check_head(path, found, variables), make
+      path,
+      lambda found: store.check_head(path, found, trained.model, variables),
+      make,
     )
     logger.info(
       '%s: the head of its pseudo-labels is fitted to %d training images.',
