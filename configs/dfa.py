@@ -139,9 +139,6 @@ def _tiny(config: ConfigDict) -> None:
     width=16,
   )
   config.model.hidden = 256
-  config.eval_splits = ('test',)
-  config.dataset.splits.train = 'train'
-  config.dataset.splits.tune = 'val'
   for index, each in enumerate(config.stages):
     each.train_epochs = (12.0, 6.0, 6.0)[index]
     each.eval_epochs = 3.0

@@ -260,8 +260,5 @@ def _small(config: ConfigDict, stage: ConfigDict, name: str) -> None:
 def _tiny(config: ConfigDict, stage: ConfigDict, name: str) -> None:
   """Sets the small networks, for the rendered garments."""
   _small(config, stage, name)
-  config.eval_splits = ('test',)
-  config.dataset.splits.train = 'train'
-  config.dataset.splits.tune = 'val'
   stage.train_epochs = 6.0
   stage.min_steps = 180  # what 1,500 rendered garments have

@@ -8,7 +8,10 @@ It draws W/sweep.png. Arguments after the colon, beside `dataset`, `size` and
 `model` of configs/pcloss.py:
   seeds  1: how many
 The best weight depends on the unit and the other loss (docs/methods.md 4.3), so
-choose it on held-out training images: "--config.eval_splits=('train[95%:]',)".
+choose it on training images that no run saw or chose a checkpoint by:
+  --config.dataset.splits.train=train[:90%]
+  --config.dataset.splits.tune=train[90%:95%]
+  "--config.eval_splits=('train[95%:]',)"
 
 Expected for model=simple_baselines, seed 0, on 250 held-out training images, NE
 in per cent in the order of BETAS: 10.47, 10.94, 10.54, 10.98, 11.20, 12.66
