@@ -13,7 +13,8 @@ PCLoss and the same seed. The paper's FashionNet without PCLoss is the figure of
 
 Expected for size=small, 3 to 4 minutes a run on 1 CPU core; NE on val in per
 cent without and with PCLoss: fashionnet 12.62 and 12.58, simple_baselines 11.66
-and 11.62 (docs/results/pcloss.md); fpn and integral not measured by it.
+and 11.62 (docs/results/pcloss.md; with --config.augment.surroundings=False);
+fpn and integral not measured by it.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,8 @@ of configs/pcloss.py:
 Expected for size=small, 3 to 4 minutes a run on 1 CPU core; NE on val in per
 cent: fashionnet 12.62 without PCLoss, 12.54 with the skeleton, 12.72 with the
 whole; fpn 10.65 without, 10.71 with the skeleton, 0.04 more than without for
-top_bottom and 0.15 more for the whole (docs/results/pcloss.md).
+top_bottom and 0.15 more for the whole (docs/results/pcloss.md; with
+--config.augment.surroundings=False).
 """
 
 from ml_collections import ConfigDict

@@ -64,6 +64,9 @@ DATASETS = {
     landmarks=landmark_sets.FASHION_8,
     builder='fld_jax.datasets.synthetic.builder:Synthetic',
     settings=('sizes', 'seed'),
+    eval_splits=('test',),
+    # As many as are wished for can be rendered.
+    overrides={'splits': {'train': 'train', 'tune': 'val'}},
   ),
   'deepfashion': Dataset(
     landmarks=landmark_sets.FASHION_8,
@@ -172,7 +175,9 @@ DATASETS = {
     landmarks=landmark_sets.LSP_14,
     builder='fld_jax.datasets.pose.builders:Lspet',
     settings=('manual_dir', 'centric'),
-    eval_splits=('train[95%:]',),  # there is only train
+    # There is only train.
+    eval_splits=('train[95%:]',),
+    overrides={'splits': {'train': 'train[:90%]', 'tune': 'train[90%:95%]'}},
     source=Source(
       'http://sam.johnson.io/research/lspet.html',
       """

@@ -304,7 +304,7 @@ STAGE = {
   'optimizer.learning_rate': FACTOR,
   'optimizer.trunk_rate': FACTOR,
   'optimizer.schedule': OneOf(('step', 'cosine', 'constant')),
-  'optimizer.step_at': Several(SHARE, 0, 64),
+  'optimizer.step_at': Several(Number(0, 1e12), 0, 64),
   'optimizer.step_factor': FACTOR,
   'optimizer.warmup': SHARE,
   'optimizer.weight_decay': FACTOR,

@@ -400,7 +400,8 @@ def stage(name: str) -> ConfigDict:
   config.optimizer.trunk_rate = 1.0
   # How the learning rate falls: step, cosine (to 0) or constant.
   config.optimizer.schedule = 'step'
-  # When schedule=step lowers the learning rate, as shares of the training.
+  # When schedule=step lowers the learning rate: up to 1 a share of the
+  # training, above 1 a step.
   config.optimizer.step_at = (0.8,)
   # What the learning rate is multiplied by at each of step_at.
   config.optimizer.step_factor = 0.1

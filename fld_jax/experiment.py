@@ -102,6 +102,9 @@ def run(
     # An unknown split is refused before anything is trained.
     field = 'config.eval_splits' if split in config.eval_splits else '--split'
     input_pipeline.Records(builder, split, only=setup.selected, field=field)
+  if mode == 'train' and processes.is_main():
+    for line in _shared_images(config, builder, splits):
+      logger.warning('%s', line)
   with contextlib.ExitStack() as stack:
     processes.call_on_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
@@ -121,6 +124,35 @@ def run(
       )
       for split in splits
     }
+
+
+def _shared_images(
+  config: ConfigDict,
+  builder: tfds.core.DatasetBuilder,
+  reported: Sequence[str],
+) -> list[str]:
+  """Sentences on splits with common images, whose figures say too much.
+
+  Args:
+    config: The run's config.
+    builder: The builder of the prepared data set.
+    reported: The splits that the run reports on.
+  """
+  train, tune = config.dataset.splits.train, config.dataset.splits.tune
+  pairs = [(tune, train, 'on which networks are trained')]
+  for split in reported:
+    pairs.append((split, train, 'on which networks are trained'))
+    pairs.append((split, tune, 'by which checkpoints are chosen'))
+  lines = []
+  for split, other, why in pairs:
+    count = input_pipeline.num_shared(builder, split, other)
+    if count:
+      lines.append(
+        f"{count} images of '{split}' are also in '{other}', {why}: figures of "
+        f"'{split}' look better than those of new images. The splits are "
+        'config.dataset.splits and config.eval_splits.'
+      )
+  return lines
 
 
 def _keep_compiled_programs() -> None:

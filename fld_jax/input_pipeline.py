@@ -249,10 +249,53 @@ def _remedy(
   is_whole = '[' not in split
   value = others[0] if is_whole and others else f'{base}[{share}%:]'
   if field == 'config.eval_splits':
-    return f'Set \'--config.eval_splits=("{value}",)\''
+    return f'Set \'--config.eval_splits=("{value}",)\'{_apart(splits, value)}'
   if field:
     return f"Set '{field}={value}'"
   return f"'{value}' would work."
+
+
+def _apart(splits: tfds.core.splits.SplitDict, value: str) -> str:
+  """Splits for training that leave out what is reported, if they have images.
+
+  Args:
+    splits: The splits of the data set.
+    value: The split that is reported, of the form 'train[80%:]' if it is a part
+      of train.
+
+  Returns:
+    The end of a sentence that names the split; '' if nothing is to be added.
+  """
+  if not value.startswith('train['):
+    return ''
+  share = int(value.removeprefix('train[').removesuffix('%:]'))
+  train = f'train[:{2 * share - 100}%]'
+  tune = f'train[{2 * share - 100}%:{share}%]'
+  if not (splits[train].num_examples and splits[tune].num_examples):
+    return ''
+  return (
+    f" with '--config.dataset.splits.train={train}' and "
+    f"'--config.dataset.splits.tune={tune}', which leave it out"
+  )
+
+
+def num_shared(
+  builder: tfds.core.DatasetBuilder, first: str, second: str
+) -> int:
+  """Counts the records that two splits share.
+
+  Args:
+    builder: The builder of the prepared data set.
+    first: Name of a split with images, for example 'train[:95%]'.
+    second: Name of another one.
+  """
+  count = 0
+  for a in builder.info.splits[first].file_instructions:
+    for b in builder.info.splits[second].file_instructions:
+      if a.filename == b.filename:
+        end = min(a.skip + a.take, b.skip + b.take)
+        count += max(0, end - max(a.skip, b.skip))
+  return count
 
 
 def _working_share(splits: tfds.core.splits.SplitDict, base: str) -> int | None:

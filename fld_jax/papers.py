@@ -6,6 +6,8 @@ Landmark Detection in the Wild", ECCV 2016; "PCLoss" is Song et al., Pattern
 Recognition 2021. A table is named by its paper and its number there.
 """
 
+from typing import NamedTuple
+
 # DFA, Table 2: NE on FLD. The paper does not show the waist's columns, so the
 # printed average is close to, but not, the mean of the six that it shows.
 FASHION_8_ORDER = (
@@ -36,6 +38,29 @@ DFA_STAGES = {
   'stage 1': 's1 + plabels (T=20)',
   'stage 2': 's2 + plabels (offset)',
   'stage 3': 's3 + plabels (c. offset)',
+}
+
+
+class PCLossSettings(NamedTuple):
+  """What PCLoss's section 4.2 sets by data set.
+
+  Attributes:
+    k: How many landmarks of a part count.
+    beta: The weight of PCLoss.
+    steps: The length of the training.
+  """
+
+  k: int
+  beta: float
+  steps: int
+
+
+# By the argument `dataset` of configs; '' are DeepFashion's and FLD's, which
+# all others have. For COCO the paper gives none (docs/methods.md 4.4).
+PCLOSS_SETTINGS = {
+  '': PCLossSettings(k=4, beta=1e-5, steps=150_000),
+  'fashion_ai': PCLossSettings(k=8, beta=2e-4, steps=100_000),
+  'coco': PCLossSettings(k=8, beta=1e-5, steps=150_000),
 }
 # PCLoss, Table 1: model -> PCLoss -> NE in per cent on DeepFashion; left and
 # right of collar, sleeve, waist and hem, then the average. `integral` is ours

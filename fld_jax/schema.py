@@ -141,7 +141,8 @@ class LandmarkSet:
   def partitions(self) -> dict[str, tuple[np.ndarray, ...]]:
     """The slots of the parts that PCLoss compares within (docs/methods.md 4.4).
 
-    `whole`; `skeleton`: left and right, a landmark without a side is in both;
+    `whole`; `skeleton`: left and right, a landmark without a side is in both,
+    or one part if no landmark has a side;
     `top_bottom`, if the upper body's landmarks are known; and those of `parts`.
 
     Raises:
@@ -154,6 +155,8 @@ class LandmarkSet:
       'whole': slots(np.full(self.num_landmarks, True)),
       'skeleton': slots(sides != 'right', sides != 'left'),
     }
+    if not self.pairs.size:  # both would be the whole set, counted twice
+      partitions['skeleton'] = partitions['whole']
     if top.any():
       partitions['top_bottom'] = slots(top, ~top)
     for name, parts in self.parts.items():

@@ -11,8 +11,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from fld_jax import input_pipeline, schema
+from fld_jax import experiment, input_pipeline, schema
 from fld_jax.cascade.setup import resolve
+from fld_jax.configs import pcloss
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
@@ -228,6 +229,54 @@ def test_a_missing_split_is_answered_with_one_that_works(
   _, found = remedies(builder, split, field)
   value = found[field if field.startswith('--') else f'--{field}']
   assert value == expected and builder.info.splits[value].num_examples
+
+
+@pytest.mark.parametrize('count', [8, 12, 30, 300])
+def test_the_splits_proposed_for_a_report_share_no_image(count):
+  builder = info(train=count)
+  _, found = remedies(builder, 'val', 'config.eval_splits')
+  assert len(found) == 3
+  parts = [set(members(split, train=count)) for split in found.values()]
+  assert all(parts) and sum(map(len, parts)) == len(set.union(*parts)) == count
+
+
+def members(split, **sizes):
+  """The records of a split: (name, index), as TFDS rounds shares."""
+  for part in split.split('+'):
+    name, _, share = part.partition('[')
+    edges = share.removesuffix(']').split(':') if share else ['', '']
+    low, high = (
+      round(float(edge.removesuffix('%')) / 100 * sizes[name]) if edge else end
+      for edge, end in zip(edges, (0, sizes[name]), strict=True)
+    )
+    yield from ((name, i) for i in range(low, high))
+
+
+@pytest.mark.parametrize(
+  'first', ['train', 'train[:95%]', 'train[40%:60%]+val']
+)
+@pytest.mark.parametrize('second', ['val', 'train[95%:]', 'train[50%:]+test'])
+def test_images_that_two_splits_share_are_counted(first, second):
+  sizes = {'train': 200, 'val': 7, 'test': 9}
+  builder = info(**sizes)
+  expected = {*members(first, **sizes)} & {*members(second, **sizes)}
+  for pair in ((first, second), (second, first)):
+    assert input_pipeline.num_shared(builder, *pair) == len(expected)
+
+
+def test_a_start_says_which_splits_share_images():
+  config = pcloss.get_config('dataset=lspet')
+  builder = info(train=200, val=20)
+  warnings = lambda reported: experiment._shared_images(
+    config, builder, reported
+  )
+  assert warnings(config.eval_splits) == []
+  config.dataset.splits.tune = 'train[85%:95%]'
+  of_tune, of_report = warnings(('val', 'train[92.5%:]'))
+  assert of_tune.startswith("10 images of 'train[85%:95%]'")
+  assert "'train[:90%]', on which networks are trained" in of_tune
+  assert of_report.startswith("5 images of 'train[92.5%:]'")
+  assert "'train[85%:95%]', by which checkpoints are chosen" in of_report
 
 
 def test_no_two_images_have_no_remedy():

@@ -40,6 +40,13 @@ def test_sides_of_declared_pairs():
   assert half.pairs.tolist() == [[1, 0]]
 
 
+@pytest.mark.parametrize('swaps', [None, ()])
+def test_a_skeleton_without_sides_is_counted_once(swaps):
+  landmarks = LandmarkSet(('tip', 'neck', 'hem'), swaps=swaps)
+  parts = landmarks.partitions['skeleton']
+  assert [part.tolist() for part in parts] == [[0, 1, 2]]
+
+
 def test_a_landmark_without_a_partner_is_refused():
   with pytest.raises(InputError, match="'left_cup' has no partner 'right_cup'"):
     LandmarkSet(('left_cup', 'tip')).flip  # noqa: B018

@@ -9,11 +9,12 @@ Any number of the released folders below one, each with its CSV and Images/:
 A CSV counts if any landmark stands at its beginning, or nothing at all, and
 then must have all 24 columns; its image paths are looked for beside it, one
 folder up, and beside every Images/ of the whole folder. A path with the word
-`test` holds test rows; of the others the first 2,100 blouses, 1,900 outwears,
-1,900 dresses, 2,100 skirts and 2,000 trousers are val, as in the PCLoss paper,
-in the order of paths and lines, and of a small folder at most a fifth of each.
-Cells are x_y_v; v is 1 for visible, 0 for occluded, -1 for absent. There are no
-boxes: a row's box is its whole image, as in the paper.
+`test` (test_a, testA; not latest) holds test rows; of the others the first
+2,100 blouses, 1,900 outwears, 1,900 dresses, 2,100 skirts and 2,000 trousers
+are val, as in the PCLoss paper, in the order of paths and lines, and of a small
+folder at most a fifth of each. Cells are x_y_v; v is 1 for visible, 0 for
+occluded, -1 for absent. There are no boxes: a row's box is its whole image, as
+in the paper.
 """
 
 import csv
@@ -37,6 +38,8 @@ from fld_jax.files.inside import inside
 
 LANDMARKS = landmark_sets.FASHION_AI_24
 COLUMNS = ['image_id', 'image_category', *LANDMARKS.names]
+# Words end where letters do, and in camelCase before a capital letter.
+_WORD = re.compile('[A-Z]+(?![a-z])|[A-Z]?[a-z]+')
 CATEGORIES = {name: code for code, name in LANDMARKS.types.items()}
 VISIBILITY = {1: schema.VISIBLE, 0: schema.OCCLUDED, -1: schema.ABSENT}
 NUM_VAL = {  # Song et al., 2021, section 4.1
@@ -380,8 +383,9 @@ def digest(manual_dir: str | Path) -> str:
 
 
 def _is_test(manual_dir: str | Path, path: Path) -> bool:
-  """Whether a CSV holds test rows."""
-  return 'test' in str(path.relative_to(manual_dir)).lower()
+  """Whether a CSV holds test rows: 'test' is a word of its path."""
+  words = _WORD.findall(str(path.relative_to(manual_dir)))
+  return 'test' in map(str.lower, words)
 
 
 def _image_roots(manual_dir: str | Path) -> list[Path]:

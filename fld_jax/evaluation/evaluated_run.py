@@ -205,11 +205,14 @@ def _read_figures(
   """
   form = normalised_error.evaluate(evaluation.predictions)
   form |= {'split': evaluation.split, 'num_corrupt': 0}
+  form = json_files.rounded(form)
   found = json_files.read_json(path)
   # Older evaluations did not measure the routing.
   if isinstance(found, dict) and 'routing' in found:
-    form['routing'] = routing.evaluate(evaluation.predictions, form['norm'])
-  _check_form(path, '', found, json_files.rounded(form))
+    measured = routing.evaluate(evaluation.predictions, form['norm'])
+    form['routing'] = json_files.rounded(measured)
+  _add_newer_figures(found, form)
+  _check_form(path, '', found, form)
   passes = found.get('network_passes')
   if not isinstance(passes, dict) or not all(
     isinstance(number, int) and 0 <= number < 2**63
@@ -220,6 +223,20 @@ def _read_figures(
       'images by network: evaluate again.'
     )
   return found
+
+
+def _add_newer_figures(found: Any, form: dict[str, Any]) -> None:
+  """Gives the stages of an older metrics.json the figures it had not yet.
+
+  Args:
+    found: The content of metrics.json, of any type.
+    form: The figures of the same evaluation.
+  """
+  stages = found.get('stages') if isinstance(found, dict) else None
+  for name, figures in form['stages'].items():
+    stage = stages.get(name) if isinstance(stages, dict) else None
+    if isinstance(stage, dict):
+      stage.setdefault('signed_error', figures['signed_error'])
 
 
 def _check_form(path: pathlib.Path, place: str, found: Any, form: Any) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
-from fld_jax.metrics.mean_state import MeanState
+from fld_jax.metrics.mean_state import MeanState, macro_mean
 from fld_jax.metrics.predictions import Predictions, corner_and_size, counted
 
 NORMS = (
@@ -247,6 +247,37 @@ def duplicate_rate(predictions: Predictions, stage: str) -> float | None:
   return float((found < DUPLICATE_FOUND).mean())
 
 
+def signed_error(predictions: Predictions, stage: str) -> dict[str, Any]:
+  """Computes the mean error to the right and down, in pixels of the images.
+
+  It is near 0 if errors have no common direction. If labels are indices of
+  pixels, whose middles are at i + 0.5 here (`fld_jax.geometry`), a landmark
+  lies half a pixel to the right of its label, and in the mirror image half a
+  pixel to the left: a network that is trained on both learns the middle, and
+  its error in x is half a pixel. The shift in y it learns from the labels.
+
+  Args:
+    predictions: The examples; their visible landmarks count.
+    stage: The stage's name.
+
+  Returns:
+    `x` and `y`, each what `MeanState.summary` returns of estimate minus truth,
+    and `standard_error`, that of its `macro`; None if a single example or none
+    counts.
+  """
+  visible = counted(predictions.visibility)
+  error = np.asarray(predictions.estimates[stage], np.float64)
+  error = error - np.asarray(predictions.landmarks, np.float64)
+  names, found = predictions.landmark_set.names, {}
+  for axis, values in zip('xy', np.moveaxis(error, -1, 0), strict=True):
+    spread = macro_mean(values, visible)[1] if visible.any() else np.inf
+    found[axis] = {
+      **MeanState.from_values(values, visible).summary(names),
+      'standard_error': float(spread) if np.isfinite(spread) else None,
+    }
+  return found
+
+
 def visibility_accuracy(
   probs: Float[np.ndarray, 'n N 3'] | None, visibility: Int[np.ndarray, 'n N']
 ) -> dict[str, Any]:
@@ -298,7 +329,8 @@ def evaluate(
     `ne_annotated` (of visible and occluded ones), `ne_by_clothes_type` and
     `ne_by_variation` (of visible ones, for each group that has examples),
     `pdl_at_15`, `pdl_curve` (at 0 to 50 pixels of 224), `outlier_rate`,
-    `duplicate_rate` and `visibility_accuracy`.
+    `duplicate_rate`, `visibility_accuracy` and `signed_error`. PDL is of the
+    box's sides whatever `norm` is: only they are 224 pixels of a crop.
 
   Raises:
     InputError: If `normaliser` or `normalised_errors` fails.
@@ -312,7 +344,10 @@ def evaluate(
   slots, stages = landmarks.names, {}
   for stage in predictions.estimates:
     errors = normalised_errors(predictions, stage, norm)
-    curve = pdl(errors * CROP_PIXELS, visible, PDL_THRESHOLDS)
+    in_box = normalised_errors(predictions, stage, 'bbox_wh')
+    curve = pdl(
+      in_box * CROP_PIXELS, counted(predictions.visibility), PDL_THRESHOLDS
+    )
     curve = [None if np.isnan(share) else float(share) for share in curve]
 
     def by_group(
@@ -339,6 +374,7 @@ def evaluate(
       'visibility_accuracy': visibility_accuracy(
         predictions.visibility_probs.get(stage), predictions.visibility
       ),
+      'signed_error': signed_error(predictions, stage),
     }
   return {
     'num_examples': len(predictions.ids),

@@ -34,7 +34,7 @@ def portable() -> Iterator[None]:
     _PORTABLE.reset(token)
 
 
-def _for_cpu() -> bool:
+def for_cpu() -> bool:
   """Tells whether the forms for CPUs are to be used."""
   return jax.default_backend() == 'cpu' and not _PORTABLE.get()
 
@@ -54,7 +54,7 @@ def store(x: Float[Array, '...']) -> Float[Array, '...']:
   Returns:
     The array with the same values.
   """
-  return lax.optimization_barrier(x) if _for_cpu() else x
+  return lax.optimization_barrier(x) if for_cpu() else x
 
 
 def convolve(
@@ -88,7 +88,7 @@ def convolve(
     precision=precision,
     **options,
   )
-  if not _for_cpu():
+  if not for_cpu():
     return direct(x, kernel)
   if options.get('feature_group_count', 1) > 1:
     return _depthwise(

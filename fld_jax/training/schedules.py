@@ -150,8 +150,8 @@ def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
   Args:
     config: The optimiser's config. `learning_rate` is the peak, above 0.
       `schedule` is 'constant', 'cosine' (to 0) or 'step' (times `step_factor`
-      at each of `step_at`, fractions of the run). `warmup` is a fraction of the
-      run in [0, 1].
+      at each of `step_at`: fractions of the run, or above 1 steps). `warmup` is
+      a fraction of the run in [0, 1].
     total_steps: The number of steps of the run.
 
   Returns:
@@ -167,10 +167,9 @@ def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
   elif config.schedule == 'cosine':
     decay = optax.cosine_decay_schedule(peak, max(1, total_steps - warmup))
   elif config.schedule == 'step':
-    boundaries = {
-      round(share * total_steps) - warmup: config.step_factor
-      for share in config.step_at
-    }
+    # Above 1 an entry is a step, of which a longer training has no other.
+    steps = [x if x > 1 else x * total_steps for x in config.step_at]
+    boundaries = {round(step) - warmup: config.step_factor for step in steps}
     decay = optax.piecewise_constant_schedule(peak, boundaries)
   else:
     raise InputError(

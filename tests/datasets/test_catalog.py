@@ -10,7 +10,7 @@ from deepfashion_folders import write_folder
 from places import ROOT
 
 from fld_jax import defaults
-from fld_jax.configs import base, dfa
+from fld_jax.configs import base, detector, dfa, pcloss
 from fld_jax.datasets import catalog, prepare
 from fld_jax.datasets.catalog import DATASETS, Dataset, Source
 from fld_jax.errors import InputError
@@ -31,6 +31,43 @@ def test_every_row_names_what_there_is(name):
   assert ('manual_dir' in row.settings) == (row.source is not None)
   # Its name among the prepared data, which tells old runs what they saw.
   assert builder.name == config.dataset.name
+
+
+@pytest.mark.parametrize('name', DATASETS)
+@pytest.mark.parametrize(
+  'config_of',
+  [
+    lambda name: base.get_config(f'dataset={name}'),
+    *(
+      lambda name, size=size, file=file: file.get_config(
+        f'dataset={name},size={size}'
+      )
+      for file, sizes in (
+        (dfa, ('full', 'small', 'tiny')),
+        (pcloss, ('full', 'medium', 'small', 'tiny')),
+        (detector, ('small', 'medium', 'large')),
+      )
+      for size in sizes
+    ),
+  ],
+)
+def test_no_image_is_trained_on_and_chooses_or_is_reported(name, config_of):
+  """A split as the set of its hundredths."""
+
+  def hundredths(split):
+    whole, _, share = split.partition('[')
+    low, high = (share.removesuffix(']') or ':').split(':')
+    number = lambda edge, end: int(edge.removesuffix('%')) if edge else end
+    return {(whole, i) for i in range(number(low, 0), number(high, 100))}
+
+  config = config_of(name)
+  splits = (config.dataset.splits.train, config.dataset.splits.tune)
+  parts = [hundredths(split) for split in (*splits, *config.eval_splits)]
+  assert all(parts)
+  assert sum(map(len, parts)) == len(set.union(*parts))
+  # What there is of it: only the rendered garments are sure to have val.
+  if name != 'synthetic':
+    assert 'val' not in splits and 'test' not in splits
 
 
 @pytest.mark.parametrize('name', ['coco', 'nothing'])

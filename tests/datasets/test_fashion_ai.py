@@ -62,6 +62,28 @@ def test_folders_are_joined(folder):
   assert {row.clothes_type for row in rows} == {3, 5}
 
 
+@pytest.mark.parametrize(
+  ('path', 'split'),
+  [
+    ('latest/labels.csv', 'train'),
+    ('contest_round1/Annotations/fastest.csv', 'train'),
+    ('attestation.csv', 'train'),
+    ('test/a.csv', 'test'),
+    ('round2_test_a/answers.csv', 'test'),
+    ('fashionAI_key_points_test_b_answer_20180426.csv', 'test'),
+    ('TEST.csv', 'test'),
+    ('testA.csv', 'test'),
+    ('fashionAITest/answers.csv', 'test'),
+    ('round1-test2.csv', 'test'),
+  ],
+)
+def test_only_the_word_test_makes_test_rows(path, split, tmp_path):
+  images(tmp_path, 'Images/skirt/t.jpg')
+  (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+  write(tmp_path, path, [line('Images/skirt/t.jpg')])
+  assert [row.split for row in read(tmp_path)] == [split]
+
+
 def test_the_paper_takes_its_val_from_the_first(folder, monkeypatch):
   monkeypatch.setitem(NUM_VAL, 'skirt', 1)
   rows = list(read(folder))

@@ -12,8 +12,10 @@ from fld_jax.cascade.setup import resolve
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate, text_tables
 from fld_jax.evaluation.results import coco_results
+from fld_jax.landmark_sets import FASHION_8
 from fld_jax.metrics import mean_state, normalised_error
 from fld_jax.metrics.predictions import Predictions
+from fld_jax.schema import LandmarkSet
 
 V, O, T, A = schema.VISIBLE, schema.OCCLUDED, schema.TRUNCATED, schema.ABSENT  # noqa: E741
 DEEPFASHION = SHARED / 'deepfashion'
@@ -189,6 +191,79 @@ def test_pdl_of_evaluate():
   assert curve[12] == stage['pdl_at_15'] == pytest.approx(4 / 7)
   assert curve[50] == pytest.approx(5 / 7)
   assert curve == sorted(curve)
+
+
+def test_pdl_is_of_the_box_whatever_the_norm_is():
+  """A key pair's length, here 10 of a box of 100, is no side of a crop."""
+  landmarks = LandmarkSet(
+    ('left', 'right', 'tip'), norm='keypair', norm_pairs={1: ('left', 'right')}
+  )
+  truth = np.array([[[40.0, 50], [50, 50], [60, 60]]] * 2)
+  codes = np.full((2, 3), V)
+  codes[1, 0] = T  # without a known key pair, and still in a box
+  shifted = truth + [3.0, 0]  # 0.03 of the box, 0.3 of the key pair
+  shifted[1, 1] += [0, 40]
+  predictions = dataclasses.replace(
+    two_examples(),
+    boxes=np.array([[0, 0, 100, 200]] * 2),
+    landmarks=truth,
+    visibility=codes,
+    clothes_type=np.array([1, 1]),
+    estimates={'one': shifted},
+    landmark_set=landmarks,
+  )
+  result = normalised_error.evaluate(predictions)
+  assert result['norm'] == 'keypair' and result['num_without_norm'] == 1
+  assert result['ne']['macro'] == pytest.approx(0.3)
+  curve = result['stages']['one']['pdl_curve']
+  # 0.03 * 224 = 6.7 pixels of four landmarks; one has sqrt(.03^2 + .2^2) * 224.
+  assert curve[6] == 0 and curve[7] == pytest.approx(4 / 5) == curve[45]
+  assert curve[46] == 1
+
+
+def test_signed_errors_of_labels_that_are_half_a_pixel_off():
+  """Eight landmarks of 400 images, errors of 3 pixels, shift of x by 0.5."""
+  rng = np.random.default_rng(0)
+  truth = rng.uniform(0, 99, (400, 8, 2))
+  estimate = truth + [0.5, 0.0] + rng.normal(0, 3, truth.shape)
+  codes = rng.choice([V, O, T, A], truth.shape[:2])
+  estimate[codes == O] += 50
+  estimate[codes == T] = np.nan
+  predictions = dataclasses.replace(
+    two_examples(),
+    landmarks=truth,
+    visibility=codes,
+    estimates={'one': estimate},
+  )
+  found = normalised_error.signed_error(predictions, 'one')
+  for axis, (values, expected) in enumerate(
+    zip(found.values(), (0.5, 0), strict=True)
+  ):
+    columns = [
+      (estimate - truth)[codes[:, n] == V, n, axis].mean() for n in range(8)
+    ]
+    assert values['per_landmark'] == pytest.approx(
+      dict(zip(FASHION_8.names, columns, strict=True))
+    )
+    assert values['macro'] == pytest.approx(np.mean(columns))
+    # 800 errors of deviation 3: 0.106.
+    assert values['standard_error'] == pytest.approx(0.106, rel=0.1)
+    assert abs(values['macro'] - expected) < 3 * values['standard_error']
+
+
+def test_signed_errors_of_nothing_and_by_hand():
+  found = normalised_error.signed_error(two_examples(), 'two')
+  names = FASHION_8.names
+  assert found['x']['per_landmark'][names[0]] == 3
+  assert found['y']['per_landmark'][names[6]] == -7.5
+  assert found['x']['per_landmark'][names[1]] is None  # occluded
+  empty = two_examples()
+  empty.visibility[:] = T
+  found = normalised_error.signed_error(empty, 'two')['y']
+  assert found['macro'] is found['standard_error'] is None
+  text = text_tables.format_table(normalised_error.evaluate(two_examples()))
+  (line,) = [x for x in text.splitlines() if x.startswith('two y')]
+  assert line.split()[2:4] == ['8.00', '-']
 
 
 def test_visibility_accuracy():

@@ -1,5 +1,7 @@
 """Networks: golden sizes, shapes, dropout. Large ones are never allocated."""
 
+import contextlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from fld_jax.models.layers import (
 )
 from fld_jax.models.resnet import ResNet
 from fld_jax.models.vgg import VGG
+from fld_jax.ops import cpu_kernels
 from fld_jax.runtime.parallel import AXIS
 
 # All convolutions of VGG-16 with biases, and its 13 layers' channels in sum.
@@ -393,8 +396,11 @@ def test_max_pool_is_that_of_linen_in_value_and_gradient():
 @pytest.mark.parametrize('devices', [1, 2])
 @pytest.mark.parametrize('shape', [(4, 5, 6, 3), (8, 3)])
 @pytest.mark.parametrize('train', [False, True])
+@pytest.mark.parametrize(
+  'forms', [contextlib.nullcontext, cpu_kernels.portable], ids=['cpu', 'other']
+)
 def test_batch_norm_is_that_of_linen_in_value_and_gradient(
-  shape, train, devices
+  shape, train, devices, forms
 ):
   """Shares of devices, against the whole batch in Linen."""
   rng = np.random.default_rng(0)
@@ -434,13 +440,54 @@ def test_batch_norm_is_that_of_linen_in_value_and_gradient(
     weight,
   )
   split = lambda x: x.reshape(devices, -1, *shape[1:])
-  found = jax.vmap(share, axis_name=AXIS)(split(x), split(weight))
+  with forms():
+    found = jax.vmap(share, axis_name=AXIS)(split(x), split(weight))
   whole = [y.reshape(shape) for y in found[:2]]
   same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
   jax.tree.map(same, whole, list(expected[:2]))
   for device in range(devices):
     own = jax.tree.map(lambda y: y[device], found[2:])  # noqa: B023
     jax.tree.map(same, own, expected[2:])
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_batch_norm_of_half_precision_keeps_no_float32_for_the_gradient(dtype):
+  """As exact as Linen's, of arrays that are half as large."""
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(2, 3, (512, 8)), dtype)
+  weight = rng.normal(size=x.shape).astype(np.float32)
+  layer = BatchNorm(dtype)
+  stats = {'mean': np.zeros(8), 'var': np.ones(8)}
+  params = {'scale': rng.uniform(0.5, 1.5, 8), 'bias': rng.normal(size=8)}
+  params, stats = jax.tree.map(np.float32, (params, stats))
+
+  def outcome(layer, x, **options):
+    def loss(params, x):
+      variables = {'params': params, 'batch_stats': stats}
+      out, _ = layer.apply(variables, x, mutable=['batch_stats'], **options)
+      return jnp.sum(out * weight)
+
+    return jax.grad(loss, argnums=(0, 1))(params, x)
+
+  with cpu_kernels.portable():
+    apply = lambda x: layer.apply(
+      {'params': params, 'batch_stats': stats}, x, True, mutable=['batch_stats']
+    )[0]
+    alone = lambda f: jax.vmap(f, axis_name=AXIS)(x[None])
+    kept = alone(lambda x: jax.tree.leaves(jax.vjp(apply, x)[1]))
+    large = [y.dtype for y in kept if y.size == x.size]
+    assert large and set(large) == {jnp.dtype(dtype)}
+    found = alone(lambda x: outcome(layer, x, train=True))
+  linen = nn.BatchNorm(use_running_average=False, use_fast_variance=False)
+  expected = outcome(linen, x.astype(jnp.float32))
+  assert found[1].dtype == dtype
+  close = lambda a, b, **tolerance: np.testing.assert_allclose(
+    np.float32(a[0]), b, **tolerance
+  )
+  # The rounding of gradients of size 1 to 8 bits.
+  close(found[1], expected[1], atol=0.01)
+  for name in ('scale', 'bias'):
+    close(found[0][name], expected[0][name], rtol=1e-2, atol=0.3)
 
 
 @pytest.mark.parametrize('devices', [1, 4])

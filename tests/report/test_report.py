@@ -621,6 +621,22 @@ def test_garbled_metrics(tmp_path, change, words):
     report.report([tmp_path / 'run'], tmp_path / 'out', None)
 
 
+def test_metrics_from_before_there_were_signed_errors(tmp_path):
+  run = make_run(count=6)
+  place = tmp_path / 'run/eval/val'
+  run.evaluation.save(place / 'evaluation.npz')
+  for stage in run.figures['stages'].values():
+    assert stage.pop('signed_error')
+  results.write_evaluation(place, run.predictions, run.figures)
+  (found,) = evaluated_run.read_runs([tmp_path / 'run'], None)
+  whole = normalised_error.evaluate(run.predictions)
+  for name, stage in found.figures['stages'].items():
+    expected = whole['stages'][name]['signed_error']
+    assert stage['signed_error']['x']['macro'] == pytest.approx(
+      expected['x']['macro'], rel=1e-4
+    )
+
+
 def test_other_landmarks_are_not_compared(trained_workdir, monkeypatch):
   read = evaluated_run._read_run
 

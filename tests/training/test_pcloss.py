@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 from random_networks import random_variables
 
-from fld_jax import ablation, experiment, landmark_sets, papers
+from fld_jax import ablation, experiment, geometry, landmark_sets, papers
 from fld_jax.cascade import forward
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.setup import resolve
@@ -84,6 +84,63 @@ def test_heatmap_presets():
     stage = pcloss.get_config(arg).stages[0]
     assert stage.weights.heatmaps == pytest.approx(weight)
     assert stage.weights.landmarks == 1
+
+
+# The paper's section 4.2: k, beta, steps; for COCO docs/methods.md 4.4.
+@pytest.mark.parametrize(
+  ('dataset', 'k', 'beta', 'steps'),
+  [
+    ('deepfashion', 4, 1e-5, 150_000),
+    ('fld', 4, 1e-5, 150_000),
+    ('fashion_ai', 8, 2e-4, 100_000),
+    ('coco', 8, 1e-5, 150_000),
+  ],
+)
+def test_the_paper_recipe_by_data_set(dataset, k, beta, steps):
+  config = pcloss.get_config(f'dataset={dataset},model=fpn')
+  (stage,) = config.stages
+  assert config.position_constraint.k == k
+  assert stage.weights.position_constraint == beta
+  assert stage.train_steps == steps
+  rate = schedules.learning_rate(stage.optimizer, steps)
+  found = [float(rate(step)) for step in (29_999, 30_000, 49_999, 50_000)]
+  expected = [3e-4, 1e-4, 1e-4, 1e-4 / 3]
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
+  # The paper's choice is marked in its figure.
+  rows = pcloss_figure8.get_config(f'dataset={dataset}').rows.values()
+  assert [row.beta for row in rows if row.chosen] == [beta]
+  # Weights that are good in small heatmaps are others.
+  small = pcloss.get_config(f'dataset={dataset},model=fpn,size=small')
+  assert small.stages[0].weights.position_constraint == 1e-5
+  assert small.position_constraint.k == k
+
+
+@pytest.mark.parametrize('size', ['full', 'medium', 'small', 'tiny'])
+def test_training_crops_have_no_black_where_the_photo_goes_on(size):
+  """A white photo: an augmented crop of a box in its middle is all white."""
+  config = pcloss.get_config(f'size={size}')
+  pipeline = resolve(config).pipeline
+  image = np.full((400, 400, 3), 255, np.uint8)
+  box = np.array([150.0, 120.0, 250.0, 280.0])
+  largest = dataclasses.asdict(pipeline.augment)
+  for sign in (-1, 1):
+    crop, affine = geometry.cut(
+      image,
+      box,
+      pipeline.size,
+      pipeline.crop,
+      pipeline.margin,
+      surroundings=largest['surroundings'],
+      scale=float(np.exp(-largest['scale'])),
+      rotation=sign * np.deg2rad(largest['rotation']),
+      shift=(sign * largest['shift'], -sign * largest['shift']),
+    )
+    assert crop.min() == 255
+  # The plain crop stretches the box's two sides to those of the square.
+  _, affine = geometry.cut(image, box, pipeline.size, pipeline.crop, 0.0)
+  np.testing.assert_allclose(
+    np.diag(affine[:, :2]), pipeline.size / np.array([100, 160])
+  )
 
 
 def test_the_paper_recipe():

@@ -15,7 +15,7 @@ from fld_jax.training import schedules
 
 def rates(total=100, steps=range(101), **fields):
   config = defaults.stage('s').optimizer
-  config.update(learning_rate=2.0, schedule='constant', **fields)
+  config.update({'learning_rate': 2.0, 'schedule': 'constant', **fields})
   schedule = schedules.learning_rate(config, total)
   return [float(schedule(step)) for step in steps]
 
@@ -55,6 +55,18 @@ def test_is_time_at_multiples_and_at_the_end():
 
 
 # Learning rates.
+
+
+def test_a_rate_that_falls_at_steps_falls_there_in_a_run_of_any_length():
+  fields = {'schedule': 'step', 'step_at': (30.0, 50.0), 'step_factor': 0.5}
+  for total in (100, 150, 1000):
+    found = rates(total, [0, 29, 30, 49, 50, total], warmup=0.0, **fields)
+    assert found[1:] == [2.0, 1.0, 1.0, 0.5, 0.5]
+  # After a warm-up as well; 1 is still a share.
+  found = rates(100, [29, 30], warmup=0.2, **fields)
+  assert found == [2.0, 1.0]
+  fields['step_at'] = (1.0,)
+  assert rates(100, [99, 100], warmup=0.0, **fields) == [2.0, 1.0]
 
 
 def test_constant_rate_after_a_linear_warmup():
