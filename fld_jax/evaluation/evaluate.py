@@ -11,6 +11,7 @@ from fld_jax import geometry, input_pipeline
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
+from fld_jax.evaluation.calibration import Calibration
 from fld_jax.metrics import mean_state, normalised_error
 from fld_jax.metrics.predictions import Predictions, counted
 from fld_jax.runtime import processes
@@ -62,7 +63,10 @@ def _each(rows: dict, key: str) -> dict[str, np.ndarray]:
 
 
 def evaluate_split(
-  cascade: Cascade, builder: tfds.core.DatasetBuilder, split: str
+  cascade: Cascade,
+  builder: tfds.core.DatasetBuilder,
+  split: str,
+  calibration: Calibration | None = None,
 ) -> tuple[Predictions | None, dict]:
   """Predicts and measures every example of a split once.
 
@@ -70,12 +74,14 @@ def evaluate_split(
     cascade: The trained stages.
     builder: The builder of the data set.
     split: Name of the split, for example 'val' or 'train[95%:]'.
+    calibration: How far estimates may be off, to be measured too; None if it is
+      not known.
 
   Returns:
     The predictions, None except on the main process; and the metrics, a
     JSON-ready dict of the figures of `metrics.normalised_error.evaluate` and of
     `split`, `num_corrupt` and `network_passes` (number of images that went
-    through each network).
+    through each network); with a calibration its figures, `calibration`.
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -87,7 +93,11 @@ def evaluate_split(
     nonlocal predictions
     rows = _joined(parts)
     predictions = to_predictions(rows, setup)
+    more = {}
+    if calibration:
+      more['calibration'] = calibration.figures(predictions)
     return {
+      **more,
       **normalised_error.evaluate(predictions),
       'split': split,
       'num_corrupt': rows['num_corrupt'],
