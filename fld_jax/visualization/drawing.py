@@ -596,6 +596,7 @@ def legend(
   truth: bool,
   estimate: bool,
   confidence: bool = False,
+  reach: bool = False,
 ) -> np.ndarray:
   """Draws the meaning of colours and marks.
 
@@ -605,6 +606,7 @@ def legend(
     truth: Whether there are rings.
     estimate: Whether there are discs.
     confidence: Whether unsure estimates are faint.
+    reach: Whether there are circles of error_50.
 
   Returns:
     (H, width, 3) uint8 RGB.
@@ -623,6 +625,8 @@ def legend(
   entries.append([sample(BLACK, ring=not estimate), 'occluded'])
   if confidence:
     entries.append([sample(opacity=FAINT), f'unsure: below {UNSURE}'])
+  if reach:
+    entries.append(['circle: error_50'])
   return _table(entries, width)
 
 
