@@ -211,7 +211,7 @@ FIRST = ('calibrations', 0)
     ),
     (
       put(*FIRST, 'own', 'hem_left', 'quantiles', 0, 3, -0.1),
-      r'own.hem_left.quantiles\[0\]: is .*must be 10 numbers from 0 on, or null',
+      r'own.hem_left.quantiles\[0\]: is .*be 10 numbers from 0 on, or null',
     ),
     (
       put(*FIRST, 'own', 'hem_left', 'quantiles', 0, 3, float('nan')),
