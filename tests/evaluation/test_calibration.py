@@ -14,6 +14,7 @@ from made_up_runs import make_run
 from predicted import results_of
 
 from fld_jax import experiment, input_pipeline
+from fld_jax.cascade.stage import Stage
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.evaluation import calibration
@@ -170,6 +171,28 @@ def test_a_file_has_what_holds_for_the_same_networks(tmp_path):
   Calibration.fit(p, 'tune', Identity('others', {})).save(tmp_path)
   assert Calibration.read(tmp_path, names, ME) is None
   assert Calibration.read(tmp_path / 'elsewhere', names, ME) is None
+
+
+@pytest.mark.parametrize(
+  'change', ['weight', 'epsilon', 'flip_test', 'decoder', None]
+)
+def test_what_it_holds_for(tiny_config, change):
+  """It changes with every weight and with what inference may be changed to."""
+
+  def identity(change=None):
+    weights = {'params': {'kernel': np.arange(6.0).reshape(2, 3)}}
+    if change == 'weight':
+      weights['params']['kernel'][1, 2] += 1e-6
+    epsilon = 0.4 if change == 'epsilon' else 0.3
+    config = tiny_config()
+    config.flip_test = change == 'flip_test'
+    if change == 'decoder':
+      config.heatmap.decoder = 'dark'
+    config.batch_size = 4 if change else 8
+    stage = Stage('stage1', None, {'all': weights}, {}, epsilon)
+    return Identity.of(config, [stage])
+
+  assert (identity(change) == identity()) == (change is None)
 
 
 def put(*path):
