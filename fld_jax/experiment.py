@@ -17,6 +17,7 @@ from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.datasets.catalog import whole_set
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 from fld_jax.datasets.prepare import (
+  content_id,
   describe,
   make_builder,
   prepared_builder,
@@ -29,7 +30,9 @@ from fld_jax.evaluation import (
   results,
   text_tables,
 )
+from fld_jax.evaluation import calibration as calibration_lib
 from fld_jax.evaluation.baseline import MeanPosition
+from fld_jax.evaluation.calibration import Calibration, Identity
 from fld_jax.files import atomic, json_files
 from fld_jax.report import report
 from fld_jax.runtime import manifest, processes
@@ -118,9 +121,10 @@ def run(
       )
     stages, history = store.load_cascade(config, setup, workdir)
     trained = Cascade(stages, setup, parallel)
+    calibration = _calibrate(trained, builder, config, workdir)
     return {
       split: _evaluate_and_report(
-        trained, builder, split, config, workdir, history
+        trained, builder, split, config, workdir, history, calibration
       )
       for split in splits
     }
@@ -275,6 +279,47 @@ def _lock(
     atomic.remove_unfinished(workdir)
 
 
+def _calibrate(
+  trained: Cascade,
+  builder: tfds.core.DatasetBuilder,
+  config: ConfigDict,
+  workdir: pathlib.Path,
+) -> Calibration | None:
+  """Reads how far estimates may be off, or measures it on held-out images.
+
+  Args:
+    trained: The trained cascade.
+    builder: The builder of the data set.
+    config: The run's config.
+    workdir: The run's folder.
+
+  Returns:
+    The calibration; None if there is none, and the data are not those that the
+    run was trained on, whose held-out images it is measured on.
+  """
+  names = trained.setup.landmarks.names
+  seconds = processes.LONG_SECONDS
+
+  def read() -> tuple[Identity, Calibration | None]:
+    identity = Identity.of(config, trained.stages)
+    return identity, Calibration.read(workdir, names, identity)
+
+  identity, found = processes.call_on_main(read, seconds)
+  own = manifest.read_manifest(workdir)['data'] == content_id(builder)
+  if found or not own:
+    return found
+  split = config.dataset.splits.tune
+  logger.info('How far estimates may be off is measured on %s.', split)
+  predictions, _ = evaluate.evaluate_split(trained, builder, split)
+
+  def fit() -> Calibration:
+    Calibration.fit(predictions, split, identity).save(workdir)
+    # As the file has it, rounded, so that a later start has the same figures.
+    return Calibration.read(workdir, names, identity)
+
+  return processes.call_on_main(fit, seconds)
+
+
 def _evaluate_and_report(
   trained: Cascade,
   builder: tfds.core.DatasetBuilder,
@@ -282,6 +327,7 @@ def _evaluate_and_report(
   config: ConfigDict,
   workdir: pathlib.Path,
   history: list[dict],
+  calibration: Calibration | None,
 ) -> dict:
   """Evaluates a split, writes its files and prints its table.
 
@@ -292,11 +338,14 @@ def _evaluate_and_report(
     config: The run's config.
     workdir: The run's folder.
     history: The curves of the training, for the report.
+    calibration: How far estimates may be off; None if it is not known.
 
   Returns:
     The metrics.
   """
-  predictions, metrics = evaluate.evaluate_split(trained, builder, split)
+  predictions, metrics = evaluate.evaluate_split(
+    trained, builder, split, calibration
+  )
   if not processes.is_main():
     return metrics
   directory = workdir / 'eval' / split
@@ -380,6 +429,8 @@ def _print(
   if guess:
     macro = guess['ne']['macro']
     print(f'{baseline.compare(metrics["ne"]["macro"], macro)}\n')
+  if 'calibration' in metrics:
+    print(f'{calibration_lib.describe(metrics["calibration"])}\n')
   print(
     f'Figures: {directory}/metrics.json\n'
     f'Predictions: {directory}/predictions.json\n'

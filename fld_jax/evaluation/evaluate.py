@@ -11,6 +11,7 @@ from fld_jax import geometry, input_pipeline
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
+from fld_jax.evaluation.calibration import Calibration
 from fld_jax.metrics import mean_state, normalised_error, routing
 from fld_jax.metrics.predictions import Predictions, counted
 from fld_jax.runtime import processes
@@ -62,7 +63,10 @@ def _each(rows: dict, key: str) -> dict[str, np.ndarray]:
 
 
 def evaluate_split(
-  cascade: Cascade, builder: tfds.core.DatasetBuilder, split: str
+  cascade: Cascade,
+  builder: tfds.core.DatasetBuilder,
+  split: str,
+  calibration: Calibration | None = None,
 ) -> tuple[Predictions | None, dict]:
   """Predicts and measures every example of a split once.
 
@@ -70,12 +74,15 @@ def evaluate_split(
     cascade: The trained stages.
     builder: The builder of the data set.
     split: Name of the split, for example 'val' or 'train[95%:]'.
+    calibration: How far estimates may be off, to be measured too; None if it is
+      not known.
 
   Returns:
     The predictions, None except on the main process; and the metrics, a
     JSON-ready dict of the figures of `metrics.normalised_error.evaluate` and of
-    `split`, `num_corrupt`, `network_passes` (number of images that went through
-    each network) and, of a routed cascade, `routing` (`metrics.routing`).
+    `split`, `num_corrupt` and `network_passes` (number of images that went
+    through each network); of a routed cascade `routing` (`metrics.routing`);
+    with a calibration its figures, `calibration`.
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -88,10 +95,14 @@ def evaluate_split(
     rows = _joined(parts)
     predictions = to_predictions(rows, setup)
     figures = normalised_error.evaluate(predictions)
-    of_routing = routing.evaluate(predictions, figures['norm'])
+    more = {}
+    if of_routing := routing.evaluate(predictions, figures['norm']):
+      more['routing'] = of_routing
+    if calibration:
+      more['calibration'] = calibration.figures(predictions)
     return {
+      **more,
       **figures,
-      **({'routing': of_routing} if of_routing else {}),
       'split': split,
       'num_corrupt': rows['num_corrupt'],
       'network_passes': rows['passes'],

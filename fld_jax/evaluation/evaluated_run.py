@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from fld_jax import geometry, input_pipeline
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError, shortened
-from fld_jax.evaluation import results
+from fld_jax.evaluation import calibration, results
 from fld_jax.files import images, json_files, npz
 from fld_jax.metrics import normalised_error, routing
 from fld_jax.metrics.predictions import Predictions
@@ -222,6 +222,9 @@ def _read_figures(
       f'{path}, network_passes: is {shortened(passes)}, must be numbers of '
       'images by network: evaluate again.'
     )
+  if 'calibration' in found:  # runs of older versions have none
+    names = evaluation.predictions.landmark_set.names
+    calibration.check_figures(path, found['calibration'], names)
   return found
 
 

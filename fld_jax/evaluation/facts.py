@@ -239,6 +239,11 @@ class RunFacts:
     return self.run.guess['ne']['macro'] if self.run.guess else None
 
   @property
+  def calibration(self) -> dict | None:
+    """What metrics.json holds of the calibration; None without one."""
+    return self.run.figures.get('calibration')
+
+  @property
   def final_figures(self) -> dict:
     """What metrics.json holds of the final stage."""
     return self.run.figures['stages'][self.final]

@@ -7,7 +7,7 @@
                segmentation [], iscrowd 0, keypoints [x, y, v, ...],
                num_keypoints, score; and of our own, each with one entry for
                each landmark of the category: keypoint_scores, visibility,
-               visibility_probs; and route
+               visibility_probs, error_50, error_90; and route
 
 v is 2 for a visible landmark; 1 for one that is occluded or of which the
 network is unsure, its confidence below UNSURE; 0 for one that is not in the
@@ -22,6 +22,7 @@ import collections
 import dataclasses
 import importlib.metadata
 import json
+import math
 import pathlib
 from collections.abc import Iterable
 from typing import Any, BinaryIO
@@ -264,6 +265,11 @@ class Document:
       annotation['visibility'] = pick(found.visibility, None)
       probs = found.visibility_probs.tolist()
       annotation['visibility_probs'] = pick(probs, None)
+    for name in ('error_50', 'error_90'):
+      values = getattr(found, name)
+      if values is not None:
+        known = [v if math.isfinite(v) else None for v in values.tolist()]
+        annotation[name] = pick(known, None)
     return annotation
 
   def _category(self, found: Landmarks, given: dict) -> Category:

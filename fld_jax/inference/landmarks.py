@@ -39,6 +39,10 @@ class Landmarks:
       known.
     image_size: (width, height) of the image as it is shown; None if it is not
       known.
+    error_50: (N,) pixels within which a landmark that is visible truly lies
+      with a chance of 50 %, infinite where the run does not know it; None if it
+      has no calibration, see `evaluation.calibration`.
+    error_90: (N,) the same with a chance of 90 %.
   """
 
   landmark_set: schema.LandmarkSet
@@ -53,6 +57,8 @@ class Landmarks:
   stages: dict[str, np.ndarray]
   category: str = ''
   image_size: tuple[int, int] | None = None
+  error_50: np.ndarray | None = None
+  error_90: np.ndarray | None = None
 
   @property
   def codes(self) -> np.ndarray:
@@ -75,6 +81,7 @@ class Landmarks:
       estimate=self.positions,
       confidence=self.confidence,
       box=self.box,
+      reach=self.error_50,
     )
 
   def is_finite(self) -> bool:

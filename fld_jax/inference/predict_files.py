@@ -24,6 +24,7 @@ import io
 import itertools
 import os
 import pathlib
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -90,6 +91,7 @@ def predict_files(
   check_output(output)
   found = photos.find(images, output)
   predictor = Predictor.load(workdir, config)
+  _say_what_errors_are_known(predictor, workdir)
   if found.left_out:
     print(f'Left out: {photos.describe(found.left_out)}.')
   failures, export = list(found.failures), None
@@ -146,6 +148,22 @@ def predict_files(
   for line in [*notes, f'Predictions: {output}/{", ".join(formats.files)}']:
     print(line, flush=True)
   return {'ok': not failures, 'num_items': len(items), 'failures': failures}
+
+
+def _say_what_errors_are_known(
+  predictor: Predictor, workdir: pathlib.Path
+) -> None:
+  """Says which of error_50 and error_90 the results do not have, and why."""
+  if predictor.calibration:
+    unknown = predictor.calibration.unknown()
+  else:
+    unknown = (
+      'The results have no error_50 and error_90: the run has not measured '
+      'them with these settings. To have them, first --mode=evaluate '
+      f'--workdir={shlex.quote(str(workdir))} with the same settings.'
+    )
+  if unknown:
+    print(unknown, flush=True)
 
 
 def check_output(output: pathlib.Path) -> None:

@@ -24,6 +24,7 @@ from fld_jax.config import check_field, set_xla_cpu_flags
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.evaluation import evaluate
+from fld_jax.evaluation.calibration import MAIN, Calibration, Identity
 from fld_jax.inference import photos
 from fld_jax.inference.landmarks import Landmarks
 from fld_jax.metrics.predictions import confidences
@@ -44,10 +45,16 @@ class Predictor:
   Attributes:
     config: The config that the run was trained with, and `load`'s fields.
     landmark_set: The landmarks that it finds, a schema.LandmarkSet.
+    calibration: How far they may be off; None if the run does not tell it of
+      these networks and settings.
   """
 
   def __init__(
-    self, config: ConfigDict, setup: Setup, stages: list[stage_lib.Stage]
+    self,
+    config: ConfigDict,
+    setup: Setup,
+    stages: list[stage_lib.Stage],
+    calibration: Calibration | None = None,
   ):
     """Keeps the networks of a cascade.
 
@@ -55,8 +62,9 @@ class Predictor:
       config: The run's config.
       setup: The objects that the config resolves to.
       stages: The trained stages, in their order.
+      calibration: How far landmarks may be off; None if it is not known.
     """
-    self.config = config
+    self.config, self.calibration = config, calibration
     self.landmark_set = setup.landmarks
     self._pipeline = dataclasses.replace(
       setup.pipeline,
@@ -100,7 +108,9 @@ class Predictor:
         raise InputError(f'config.{path} is {value!r}: {error}.') from error
     setup = resolve(config, read_manifest(workdir).get('landmarks'))
     stages, _ = store.load_cascade(config, setup, workdir)
-    return cls(config, setup, stages)
+    names, identity = setup.landmarks.names, Identity.of(config, stages)
+    calibration = Calibration.read(workdir, names, identity)
+    return cls(config, setup, stages, calibration)
 
   def __call__(
     self, images: Sequence[photos.Photo], boxes: Sequence | None = None
@@ -143,6 +153,8 @@ class Predictor:
     config = self.config.to_json_best_effort(sort_keys=True)
     digest.update(config.encode())
     digest.update(repr(self.landmark_set).encode())
+    if self.calibration:
+      digest.update(repr(self.calibration.to_json()).encode())
     for stage in self._cascade.stages:
       arrays = (stage.networks, stage.clusters, stage.epsilon)
       for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
@@ -216,6 +228,14 @@ class Predictor:
     final = list(predictions.estimates)[-1]
     slots = self.landmark_set.slots
     confidence = confidences(predictions, final)
+    errors = {}
+    if self.calibration:
+      errors = {
+        f'error_{level}': self.calibration.of_level(
+          level, confidence, predictions.boxes
+        )
+        for level in MAIN
+      }
     probs = predictions.visibility_probs.get(final)
     every = np.arange(self.landmark_set.num_landmarks)
     for i, index in enumerate(predictions.image_ids.tolist()):
@@ -240,6 +260,7 @@ class Predictor:
         },
         category=self._category(kind),
         image_size=tuple(predictions.image_sizes[i].astype(int).tolist()),
+        **{name: values[i] for name, values in errors.items()},
       )
       if found.is_finite():
         yield index, found

@@ -9,6 +9,7 @@ label_studio.json, label_studio.xml, cvat.json
 import contextlib
 import dataclasses
 import itertools
+import math
 import pathlib
 from collections.abc import Iterable
 
@@ -26,7 +27,8 @@ OF_TOOLS = {
   'cvat': ('cvat.json',),
 }
 FILES = (*RESULTS, *itertools.chain(*OF_TOOLS.values()))
-_FIELDS = ('x', 'y', 'visibility', 'probability', 'confidence')
+_ERRORS = ('error_50', 'error_90')
+_FIELDS = ('x', 'y', 'visibility', 'probability', 'confidence', *_ERRORS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,4 +180,8 @@ def _cells(name: str, found: Landmarks) -> list[str]:
     else:
       cells += ['', '']
     cells.append(number(found.confidence[i]))
+    for name in _ERRORS:
+      values = getattr(found, name)
+      known = values is not None and math.isfinite(values[i])
+      cells.append(f'{values[i]:.2f}' if known else '')
   return cells

@@ -3,7 +3,7 @@
 While `--mode=predict` works, what it has found stands in one file of the output
 folder, NAME, a JSON object a line:
 
-  {"format": 2, "run": "...", "settings": {...}}        the first line
+  {"format": 3, "run": "...", "settings": {...}}        the first line
   {"item": "...", "image": "a.jpg", "found": {...}}     an item
   {"item": "...", "image": "b.jpg", "failure": "..."}   one that cannot be used
 
@@ -29,7 +29,7 @@ from fld_jax.inference.landmarks import Landmarks
 from fld_jax.schema import LandmarkSet
 
 NAME = 'predictions.partial.jsonl'
-FORMAT = 2  # of the file; one of another format counts for nothing
+FORMAT = 3  # of the file; one of another format counts for nothing
 _NONE = -1  # the place of an item that has no line
 
 
@@ -247,6 +247,8 @@ _FIELDS = {
   'route',
   'category',
   'image_size',
+  'error_50',
+  'error_90',
 }
 
 
@@ -259,17 +261,20 @@ def _to_json(found: Landmarks) -> dict[str, Any]:
 def _from_json(entry: dict[str, Any], landmark_set: LandmarkSet) -> Landmarks:
   """The landmarks that `_to_json` made an object of, without their stages."""
   probs = entry['visibility_probs']
+  array = lambda value: None if value is None else np.array(value)
   return Landmarks(
     landmark_set=landmark_set,
     box=np.array(entry['box']),
     positions=np.array(entry['positions']).reshape(-1, 2),
     present=np.array(entry['present'], bool),
     visibility=entry['visibility'] and tuple(entry['visibility']),
-    visibility_probs=None if probs is None else np.array(probs),
+    visibility_probs=array(probs),
     confidence=np.array(entry['confidence']),
     score=entry['score'],
     route=tuple(entry['route']),
     stages={},
     category=entry['category'],
     image_size=entry['image_size'] and tuple(entry['image_size']),
+    error_50=array(entry['error_50']),
+    error_90=array(entry['error_90']),
   )

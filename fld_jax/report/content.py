@@ -172,6 +172,19 @@ BLOCKS = (
   ),
   Block('trust', sections.trust),
   Block(
+    'trust',
+    error_plots.plot_reliability,
+    'reliability',
+    lambda facts: (
+      'Share of the visible landmarks within the distances that are stated for '
+      'each chance. On the dotted line a stated chance is the true one; above '
+      'it the distances are larger than need be, below it too small.'
+    ),
+    'Curves of the share within, over the stated chance; figures for 50 and '
+    '90 % are in the table below.',
+  ),
+  Block('trust', sections.calibration),
+  Block(
     'stages',
     pictures.overlays,
     'overlays',

@@ -279,6 +279,28 @@ def trust(facts: Facts) -> Table | None:
   return _by_run(facts, 'trust', caption, columns, rows)
 
 
+def calibration(facts: Facts) -> Table | None:
+  """How far landmarks may be off, and how often that holds, by landmark."""
+  rows = []
+  for run in facts.runs:
+    found = run.calibration
+    if not found:
+      continue
+    figures = [
+      f'{kind}_{n}' for n in (50, 90) for kind in ('typical', 'within')
+    ]
+    for name in facts.landmarks.names:
+      values = [found[figure]['per_landmark'][name] for figure in figures]
+      rows.append(Row((run.label, words(name), *values)))
+    values = [found[figure]['overall'] for figure in figures]
+    rows.append(Row((run.label, 'all', *values), 'final'))
+  columns = ('run', 'landmark', 'typical error_50', 'within error_50')
+  columns += ('typical error_90', 'within error_90')
+  caption = 'How far visible landmarks may be off, the median in % of the root '
+  caption += 'of the box’s area, and the share in % that are within'
+  return _by_run(facts, 'calibration', caption, columns, rows)
+
+
 def difference(facts: Facts) -> Table | None:
   """Each run against the first, on the images that both have."""
   rows = [

@@ -1,6 +1,7 @@
 """The sentences of a report, as functions of its facts."""
 
 from fld_jax.evaluation.baseline import compare
+from fld_jax.evaluation.calibration import describe
 from fld_jax.evaluation.facts import Facts, RunFacts
 from fld_jax.evaluation.text_tables import percent, words
 
@@ -106,6 +107,7 @@ def findings(facts: Facts) -> list[str]:
     *_hardest(facts.first),
     *_routing(facts.first),
     *_sides(facts.first),
+    *_reliability(facts.first),
   ]
 
 
@@ -193,6 +195,11 @@ def _best(facts: Facts) -> list[str]:
       label = best(found, key=found.get)
       sentences.append(f'{name}: {label}, {with_sign(found[label])}.')
   return sentences
+
+
+def _reliability(run: RunFacts) -> list[str]:
+  """How often landmarks are within error_50 and error_90."""
+  return [describe(run.calibration)] if run.calibration else []
 
 
 def _sides(run: RunFacts) -> list[str]:

@@ -55,6 +55,8 @@ class Marks:
     truth: (N, 2) x, y of the true positions; None if they are not shown.
     confidence: (N,) in [0, 1]; None if it is not known.
     box: (4,) x1, y1, x2, y2 of the item; None if it is not shown.
+    reach: (N,) radii of circles around the estimates; None for none. Infinite
+      ones are not drawn.
   """
 
   visibility: np.ndarray
@@ -62,6 +64,7 @@ class Marks:
   truth: np.ndarray | None = None
   confidence: np.ndarray | None = None
   box: np.ndarray | None = None
+  reach: np.ndarray | None = None
 
   @property
   def shown(self) -> np.ndarray:
@@ -93,8 +96,13 @@ class Marks:
     box = self.box
     if box is not None:
       box = place(np.reshape(box, (2, 2))).ravel()
+    reach = None if self.reach is None else self.reach * np.sqrt(scale.prod())
     return dataclasses.replace(
-      self, estimate=place(self.estimate), truth=place(self.truth), box=box
+      self,
+      estimate=place(self.estimate),
+      truth=place(self.truth),
+      box=box,
+      reach=reach,
     )
 
 
@@ -370,6 +378,20 @@ def _draw_estimate(
           picture, truth[slot], places[slot], colour, width, cv2.LINE_AA, 4
         )
   for slot in slots:
+    reach = np.inf if item.reach is None else float(item.reach[slot])
+    # A circle beyond the picture says nothing, nor one below its disc.
+    if radius < reach < side:
+      for colour, width in ((WHITE, 3), (_colour(landmarks, slot), 1)):
+        cv2.circle(
+          picture,
+          places[slot],
+          round(16 * reach),
+          colour,
+          width,
+          cv2.LINE_AA,
+          4,
+        )
+  for slot in slots:
     _disc(picture, places[slot], radius, *_look(item, landmarks, slot))
 
 
@@ -574,6 +596,7 @@ def legend(
   truth: bool,
   estimate: bool,
   confidence: bool = False,
+  reach: bool = False,
 ) -> np.ndarray:
   """Draws the meaning of colours and marks.
 
@@ -583,6 +606,7 @@ def legend(
     truth: Whether there are rings.
     estimate: Whether there are discs.
     confidence: Whether unsure estimates are faint.
+    reach: Whether there are circles of error_50.
 
   Returns:
     (H, width, 3) uint8 RGB.
@@ -601,6 +625,8 @@ def legend(
   entries.append([sample(BLACK, ring=not estimate), 'occluded'])
   if confidence:
     entries.append([sample(opacity=FAINT), f'unsure: below {UNSURE}'])
+  if reach:
+    entries.append(['circle: error_50'])
   return _table(entries, width)
 
 

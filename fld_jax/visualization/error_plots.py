@@ -290,6 +290,39 @@ def plot_trust(facts: Facts) -> Figure | None:
   return figure
 
 
+def plot_reliability(facts: Facts) -> Figure | None:
+  """Share of the truth within the distances of each level.
+
+  Args:
+    facts: The report's facts.
+
+  Returns:
+    The figure; None if no run has a calibration.
+  """
+  runs = [run for run in facts.runs if run.calibration]
+  if not runs:
+    return None
+  figure = Figure(figsize=(4.6, 4.4))
+  axes = figure.add_subplot()
+  axes.plot([0, 100], [0, 100], color=GREY, linestyle=':', label='as stated')
+  for run in runs:
+    shares = [
+      np.nan if share is None else 100 * share
+      for share in run.calibration['shares']
+    ]
+    levels = 100 * np.array(run.calibration['levels'])
+    axes.plot(levels, shares, marker='o', markersize=4, label=run.label)
+  axes.set(
+    xlabel='stated chance that the truth is within (%)',
+    ylabel='visible landmarks that are within (%)',
+    xlim=(0, 100),
+    ylim=(0, 100),
+    aspect='equal',
+  )
+  curves.legend(figure, axes, 'upper left')
+  return figure
+
+
 def plot_difference(facts: Facts) -> Figure | None:
   """Each image's NE by the first run and by the others; None if none shared."""
   shared = [found for found in facts.comparisons if found.first.size]

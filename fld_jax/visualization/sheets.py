@@ -60,7 +60,7 @@ def contact_sheet(
     (H, W, 3) uint8 RGB.
   """
   pictures, captions, slots = [], [], set()
-  truth = estimate = confidence = False
+  truth = estimate = confidence = reach = False
   for entry in entries:
     items = []
     if entry.marks is not None:
@@ -69,6 +69,7 @@ def contact_sheet(
       truth |= entry.marks.truth is not None
       estimate |= entry.marks.estimate is not None
       confidence |= entry.marks.confidence is not None
+      reach |= entry.marks.reach is not None
     pictures.append(_draw_item(entry.image, entry.box, items, landmarks))
     captions.append(entry.caption)
   columns = min(columns, len(pictures))
@@ -78,7 +79,7 @@ def contact_sheet(
     lines.insert(0, _heads([title], width))
   if slots:
     lines.append(
-      _keys(landmarks, slots, width, pairs, truth, estimate, confidence)
+      _keys(landmarks, slots, width, pairs, truth, estimate, confidence, reach)
     )
   return np.concatenate(lines)
 
@@ -251,11 +252,17 @@ def _keys(
   truth: bool,
   estimate: bool,
   confidence: bool,
+  reach: bool = False,
 ) -> np.ndarray:
   """Makes the key of a sheet: colours and marks, then the numbers."""
   parts = [
     drawing.legend(
-      landmarks, width, truth=truth, estimate=estimate, confidence=confidence
+      landmarks,
+      width,
+      truth=truth,
+      estimate=estimate,
+      confidence=confidence,
+      reach=reach,
     ),
     drawing.key(landmarks, sorted(slots), width, pairs=pairs),
   ]

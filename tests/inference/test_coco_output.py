@@ -1,6 +1,7 @@
 """Predictions as COCO files, read by pycocotools and by our own readers."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import xml.etree.ElementTree as ET
@@ -161,6 +162,33 @@ def test_landmarks_outside_of_the_image(position, v):
   item.confidence[:] = 1
   item.positions[2] = position
   assert coco_output.marks(item, SIZE)[2] == v
+
+
+def test_how_far_landmarks_may_be_off(tmp_path):
+  """Null for a landmark that the item lacks, and where it cannot be told."""
+  fashion = landmark_sets.FASHION_8
+  item = made_up(fashion, np.random.default_rng(0), code=2)
+  far = np.arange(8.0)
+  far[6] = np.inf
+  item = dataclasses.replace(item, error_50=far, error_90=2 * far)
+  document = coco_output.Document(fashion)
+  path = write(
+    tmp_path / 'a.json', document, [document.add('a.jpg', SIZE, item)]
+  )
+  (found,) = json.loads(path.read_text())['annotations']
+  # Trousers have the landmarks 4 to 7.
+  assert found['error_50'] == [4, 5, None, 7]
+  assert found['error_90'] == [8, 10, None, 14]
+  full = made_up(fashion, np.random.default_rng(0))
+  full = dataclasses.replace(
+    full, present=item.present, error_50=far, error_90=far
+  )
+  found = document.add('a.jpg', SIZE, full)
+  assert found['error_50'] == [None] * 4 + [4, 5, None, 7]
+  plain = document.add(
+    'a.jpg', SIZE, made_up(fashion, np.random.default_rng(0))
+  )
+  assert 'error_50' not in plain and 'error_90' not in plain
 
 
 def export_data(rng=None, **changes):

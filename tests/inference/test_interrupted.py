@@ -40,6 +40,8 @@ def made_up(i):
     score=float(rng.uniform()),
     route=('stage1', 'stage2'),
     stages={'stage1': np.zeros((2, 2))},
+    error_50=rng.uniform(size=2) if i % 2 else None,
+    error_90=np.array([3.5, np.inf]) if i % 2 else None,
   )
 
 
@@ -48,7 +50,10 @@ def same(one, other):
     return one == other
   return all(
     np.array_equal(getattr(one, field), getattr(other, field))
-    for field in ('box', 'positions', 'present', 'confidence', 'score', 'route')
+    for field in (
+      *('box', 'positions', 'present', 'confidence', 'score', 'route'),
+      *('error_50', 'error_90'),
+    )
   ) and (one.visibility, one.names) == (other.visibility, other.names)
 
 

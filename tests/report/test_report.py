@@ -19,6 +19,7 @@ from fld_jax import landmark_sets, schema
 from fld_jax.errors import InputError
 from fld_jax.evaluation import analysis, evaluated_run, mean_images, results
 from fld_jax.evaluation.analysis import analyse, confusion, kept_ne
+from fld_jax.evaluation.calibration import Calibration, Identity
 from fld_jax.metrics import normalised_error
 from fld_jax.papers import published
 from fld_jax.report import content, gallery, report, sections, sentences
@@ -250,6 +251,32 @@ def test_trust(run, facts):
   moves = np.hypot(*np.moveaxis(moves / box[:, None], -1, 0))[mask]
   half = errors[mask][np.argsort(moves)][: round(mask.sum() / 2)]
   assert rows[2][5] == percent(half)
+
+
+def test_calibration():
+  p = make_run(seed=3).predictions
+  fitted = Calibration.fit(p, 'tune', Identity('', {}))
+  run = make_run()
+  assert sections.calibration(analyse([run])) is None
+  run.figures['calibration'] = fitted.figures(run.predictions)
+  rows = read_csv(sections.calibration(analyse([run])))
+  names = [name.replace('_', ' ') for name in p.landmark_set.names]
+  assert [row[0] for row in rows[1:]] == [*names, 'all']
+  # Forty images: all landmarks share a table, of whose own errors each bin of n
+  # holds ceil((n + 1) 0.9), n at least 50.
+  shares = [
+    np.linalg.norm(gap) / np.sqrt(np.prod(box[2:] - box[:2]))
+    for gaps, codes, box in zip(
+      p.estimates['stage3'] - p.landmarks, p.visibility, p.boxes, strict=True
+    )
+    for gap, code in zip(gaps, codes, strict=True)
+    if code == 0
+  ]
+  assert len(fitted.own) == 0 and fitted.pooled.count == len(shares)
+  hits = fitted.figures(p)['within_90']['overall'] * len(shares)
+  assert 0.9 * len(shares) <= hits <= 0.93 * len(shares)
+  found = run.figures['calibration']['within_90']['overall']
+  assert rows[-1][4] == f'{100 * found:.2f}'
 
 
 def test_difference_is_of_the_same_images(run):

@@ -194,6 +194,28 @@ def test_skeleton_lies_under_the_dots_and_needs_both_ends():
   )
 
 
+@pytest.mark.parametrize('scale', [1, (1.5, 1.5)])
+def test_a_circle_has_the_radius_that_is_stated(scale):
+  """Of three landmarks one is known to 20 pixels, and one not at all."""
+  marks = Marks(
+    np.zeros(3, int),
+    estimate=np.array([[60.5, 60.5], [20.5, 20.5], [60.5, 100.5]]),
+    reach=np.array([20.0, np.inf, 1e9]),
+  ).moved(scale, (0, 0))
+  factor = np.ravel(scale)[0]
+  landmarks = SETS['none']
+  image = np.zeros((200, 200, 3), np.uint8)
+  drawn = drawing.draw(image, [marks], landmarks)
+  plain = drawing.draw(
+    image, [dataclasses.replace(marks, reach=None)], landmarks
+  )
+  y, x = np.nonzero((drawn != plain).any(axis=-1))
+  away = np.hypot(x + 0.5 - 60.5 * factor, y + 0.5 - 60.5 * factor)
+  assert len(away) > 2 * np.pi * 20 * factor
+  assert away.mean() == pytest.approx(20 * factor, abs=0.5)
+  np.testing.assert_allclose(away, 20 * factor, atol=4)  # with its white rim
+
+
 def test_box_is_a_thin_line():
   box = np.array([30.0, 40, 120, 150])
   marks = Marks(np.full(3, -1), truth=np.zeros((3, 2)), box=box)
@@ -540,6 +562,14 @@ def test_curves_hold_the_numbers():
   for line in axes.lines[:2]:
     shares = run.figures['stages'][line.get_label()]['pdl_curve']
     np.testing.assert_allclose(line.get_ydata(), 100 * np.array(shares))
+  assert error_plots.plot_reliability(facts) is None  # without a calibration
+  run.figures['calibration'] = {
+    'levels': [0.1, 0.5, 0.95],
+    'shares': [0.125, 0.5, None],
+  }
+  _, line = error_plots.plot_reliability(facts).axes[0].lines
+  np.testing.assert_allclose(line.get_xdata(), [10, 50, 95])
+  np.testing.assert_allclose(line.get_ydata(), [12.5, 50, np.nan])
   loss, ne = curves.plot_training(facts).axes
   assert [line.get_label() for line in loss.lines] == ['one', 'two']
   np.testing.assert_allclose(loss.lines[0].get_xdata(), [8, 16, 24])
