@@ -194,7 +194,7 @@ def test_parts_of_a_manifest(path, words):
     (lambda c: c['model'].pop('trunk'), 'config.model.trunk: is missing'),
     (lambda c: c['stages'][0].pop('name'), r'stages\[0\].name: is missing'),
     (lambda c: c['stages'][1].update(name='stage1'), 'an earlier stage has'),
-    (lambda c: c['stages'][0].update(branches=True), 'only the last of 3'),
+    (lambda c: c['stages'][0].update(branches=True), 'only the last of 4'),
     (lambda c: c['stages'].clear(), 'must be a list of 1 to 64'),
     (lambda c: c['dataset'].update(name='fdl'), "mean 'fld'"),
     (
@@ -295,8 +295,20 @@ def test_files_that_are_no_manifest(tmp_path, content):
       "stages.stage1.networks: is .'../x'., must be .'all'",
     ),
     (
-      *('stages', {'stage3': {'networks': ['all'], 'epsilon': None}}),
-      "stages.stage3.networks: is .'all'., must be .'easy', 'hard'.",
+      *('stages', {'branches': {'networks': ['all'], 'epsilon': None}}),
+      "stages.branches.networks: is .'all'., must be .'easy', 'hard'.",
+    ),
+    (
+      *('stages', {'stage1': {'networks': ['all'], 'threshold': 'luck'}}),
+      "stages.stage1.threshold: is 'luck', must be null or one of 'epsilon'",
+    ),
+    (
+      *('stages', {'stage1': {'networks': ['all'], 'easy_share': 1.5}}),
+      'stages.stage1.easy_share: is 1.5, must be null or a number from 0 to 1',
+    ),
+    (
+      *('stages', {'stage1': {'networks': ['all'], 'refitted': 'no'}}),
+      "stages.stage1.refitted: is 'no', must be true or false",
     ),
     (
       *('stages', {'stage1': {'networks': ['all'], 'epsilon': 'x'}}),

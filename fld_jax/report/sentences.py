@@ -171,7 +171,10 @@ def _routing(run: RunFacts) -> list[str]:
   stage = run.stages[-2]
   found = run.routed_well[stage]
   if found is None:
-    return ['The routing score is the same for all images: it tells nothing.']
+    return [
+      f'The routing score has no rank correlation with the NE of {stage}: one '
+      'of them is the same for all images, or was not measured.'
+    ]
   return [
     f'The rank correlation of the routing score with the NE of {stage} is '
     f'{found:.2f}; 1 would be the order of the errors, 0 is chance.'
