@@ -26,8 +26,8 @@ Arguments after the colon:
            the same size, of which is taken what fits
 
 Expected NE after each stage, in per cent (docs/results/dfa.md), of version
-0.1.0, whose stage 3 was two branches of stage 2; the present recipes are not
-measured yet:
+0.1.0, whose stages all saw crops of 48 pixels and whose stage 3 was two
+branches of stage 2; the present recipes are not measured yet:
   dataset=deepfashion,size=small  44 minutes on 1 CPU core; on val 10.14, 9.70
            and 9.68, mean of seeds 0 and 1; with --config.flip_test 9.87, 9.41
            and 9.33

@@ -143,8 +143,8 @@ def make_train_step(
   augmentation, which generalise better than estimates of the plain training
   images (docs/methods.md A19), and nothing needs to be stored between stages.
   Noise on them (`stage.estimate_noise`; DeepPose's jitter, docs/methods.md 2.1,
-  of a fixed size) makes the network look at the image: an estimate that the
-  same trunk could have made tells it nothing of where the landmarks are.
+  of a fixed size) makes up for errors that are smaller on training images than
+  on others.
 
   Args:
     model: The network to train.
