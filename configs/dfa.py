@@ -181,7 +181,7 @@ def _small(config: ConfigDict) -> None:
     each.train_epochs = (24.0, 8.0, 8.0, 2.0)[index]
     each.eval_epochs = (2.0, 1.0, 1.0, 1.0)[index]
     # Fewer than any stage has of 5,000 images.
-    each.min_steps = (600, 400, 400, 200)[index]
+    each.min_steps = (600, 400, 400, 150)[index]
     each.weights.visibility = 0.03
     each.weights.pseudo_label = 0.1
     each.visibility_floor = 0.1

@@ -502,7 +502,7 @@ def test_landmarks_moved_out_of_the_crop_are_truncated(config):
 
 
 def test_evaluation_keeps_a_landmark_outside_the_box(config):
-  config.input.update(size=100, crop='bbox_wh', margin=0.0)
+  config.input.update(size=96, crop='bbox_wh', margin=0.0)
   (example,) = examples(config, dot_record(left=(40, 100)), 1, augment=False)
   np.testing.assert_allclose(example['landmarks'][0], [-0.6, 0.0], atol=1e-6)
   assert example['visibility'][0] == VISIBLE

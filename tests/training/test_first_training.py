@@ -43,9 +43,10 @@ def published():
     tiny = pcloss.get_config(f'model={name},size=tiny').stages[0]
     yield tiny, 1500, 180, [90, 180]
   small = dfa.get_config('dataset=deepfashion,size=small').stages
-  for stage in small[:3]:
-    yield stage, 4750, 2280, range(190, 2281, 190)
-  yield small[3], 4750, 380, range(95, 381, 95)  # the branches
+  yield small[0], 4750, 2280, range(190, 2281, 190)
+  for stage in small[1:3]:
+    yield stage, 4750, 760, range(95, 761, 95)
+  yield small[3], 4750, 190, [95, 190]  # the branches
   tiny = dfa.get_config('dataset=synthetic,size=tiny').stages
   yield tiny[0], 1500, 360, [90, 180, 270, 360]
   yield tiny[1], 1500, 180, [90, 180]
