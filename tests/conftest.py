@@ -11,8 +11,11 @@ os.environ['XLA_FLAGS'] = (
 )
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Not the users' own cache: theirs is of programs for another device count.
+# Each of pytest-xdist's workers has its own, since JAX writes into it without a
+# lock, and a half-written program is a warning, which is an error here.
+_worker = os.environ.get('PYTEST_XDIST_WORKER', '')
 os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.expanduser(
-  '~/.cache/fld_jax/xla-tests'
+  f'~/.cache/fld_jax/xla-tests{_worker and f"-{_worker}"}'
 )
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 

@@ -103,6 +103,48 @@ def test_scripts_are_shellcheck_clean():
   assert done.returncode == 0, done.stdout + done.stderr
 
 
+# --- the tests ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'expected'),
+  [
+    ((), '-n 2 --dist=loadfile'),
+    (('-q', '-k', 'name'), '-n 2 --dist=loadfile -q -k name'),
+    (
+      ('--deselect=tests/test_a.py::test_b',),
+      '-n 2 --dist=loadfile --deselect=tests/test_a.py::test_b',
+    ),
+    (('-n', '8'), '-n 2 --dist=loadfile -n 8'),  # the last one counts
+    (('tests', '-q'), '-n 0 tests -q'),
+    (
+      ('-q', 'tests/test_a.py::test_b[1]'),
+      '-n 0 -q tests/test_a.py::test_b[1]',
+    ),
+    (('--pdb',), '-n 0 --pdb'),
+    (('-s',), '-n 0 -s'),
+    (('tests', '-n', '8'), '-n 0 tests -n 8'),
+  ],
+)
+def test_all_tests_run_in_two_processes_and_named_ones_in_one(
+  checkout, arguments, expected
+):
+  for name in ('pyproject.toml', 'constraints.txt'):
+    shutil.copy(ROOT / name, checkout)
+  for tool in ('python', 'ruff'):
+    write_script(
+      checkout / '.venv/bin' / tool, f'#!/bin/bash\necho {tool} "$@"\n'
+    )
+  (checkout / 'tests').mkdir()
+  (checkout / 'tests/test_a.py').touch()
+  lines = call(checkout / 'launch/test.sh', *arguments).stdout.splitlines()
+  assert lines[-3:] == [
+    'ruff check .',
+    'ruff format --check .',
+    f'python -m pytest {expected}',
+  ]
+
+
 # --- the environment ----------------------------------------------------------
 
 # Like Python as far as environment.sh asks: its version, or that it can make no
