@@ -66,7 +66,8 @@ def heatmaps(
 
   Returns:
     (B,) losses: the mean over the cells and over an example's landmarks, 0 for
-    an example in which no landmark has a position.
+    an example in which no landmark has a position. The usual loss divides by N
+    in place of the example's number (docs/methods.md 3.6).
   """
   mask = schema.has_position(visibility)
   of_map = jnp.mean((prediction - target) ** 2, axis=(1, 2))

@@ -43,7 +43,7 @@ from fld_jax.runtime.manifest import (
   write_manifest,
 )
 from fld_jax.runtime.parallel import Parallel
-from fld_jax.training import train_network
+from fld_jax.training import checks, train_network
 from fld_jax.training.objective import Objective
 
 logger = logging.getLogger('fld_jax')
@@ -182,6 +182,9 @@ class _Trainer:
       len(self.tune),
       self.tune.split,
     )
+    for line in checks.doubts(self.config, len(self.records)):
+      if processes.is_main():
+        logger.warning('%s', line)
     if batch > len(self.records) and processes.is_main():
       logger.warning(
         'config.batch_size is %d, and there are %d training images: a batch '
