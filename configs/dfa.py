@@ -84,7 +84,7 @@ def _full(config: ConfigDict) -> None:
   config.model.dtype = 'bfloat16'
   config.input.std = (58.4, 57.1, 57.4)
   for each in config.stages:
-    # Far above what gradients have but for a start from random weights.
+    # Against jumps in the first steps; the norms of gradients are not measured.
     each.optimizer.clip_norm = 100.0
     if each.name != 'stage1':
       each.init, each.estimate_noise = 'previous', 0.2
