@@ -137,7 +137,7 @@ def _full(config: ConfigDict) -> None:
   config.input.std = (58.4, 57.1, 57.4)
   config.model.local_maps = ('c2', 'c3')
   for index, each in enumerate(config.stages):
-    # Far above what gradients have but for a start from random weights.
+    # Against jumps in the first steps; the norms of gradients are not measured.
     each.optimizer.clip_norm = 100.0
     if not index:
       continue
