@@ -130,52 +130,6 @@ def doubts(config: ConfigDict, num_images: int) -> list[str]:
   return lines
 
 
-# What SGD's rate can be if positions weigh 20 times (docs/methods.md A14).
-ISSUE6_RATE = 1e-4
-
-
-def doubts(config: ConfigDict, num_images: int) -> list[str]:
-  """Sentences on what is allowed and will hardly end well.
-
-  Args:
-    config: The run's config.
-    num_images: The number of training images.
-  """
-  lines = []
-  trunk = config.model.trunk
-  is_published = trunk.get('blocks') == defaults.VGG16
-  is_published = is_published or trunk.get('width') == 64
-  first = config.stages[0]
-  if is_published and not config.pretrained and not first.checkpoint:
-    plan = schedules.Plan.of(
-      first, batch_size=config.batch_size, num_examples=num_images
-    )
-    epochs = plan.total * config.batch_size / num_images
-    lines.append(
-      f'{first.name} starts from random weights, with '
-      f"'{config.model.backbone}' in its published size, and sees each of "
-      f'{num_images:,} training images '
-      f'{epochs:.1f} times. The papers start from weights for ImageNet: '
-      "pretrained=FILE behind the config file's colon, or pretrained=imagenet "
-      '(docs/training.md).'
-    )
-  for index, stage in enumerate(config.stages):
-    rule = stage.optimizer
-    if (
-      stage.weight_schedule == 'author_issue6'
-      and rule.name == 'sgd'
-      and rule.learning_rate > ISSUE6_RATE
-    ):
-      lines.append(
-        f"config.stages[{index}].weight_schedule is 'author_issue6', by which "
-        'positions weigh 20 times, and '
-        f'config.stages[{index}].optimizer.learning_rate is '
-        f'{rule.learning_rate:g}: SGD can diverge. 5e-5 takes the steps that '
-        '1e-3 takes with the other schedules.'
-      )
-  return lines
-
-
 def check_pretrained(config: ConfigDict, setup: Setup) -> None:
   """Refuses a `config.pretrained` that some network cannot start from.
 
