@@ -493,7 +493,7 @@ def test_a_run_from_before_there_were_backbones(
   model = manifest['config']['model']
   for stage in manifest['config']['stages']:
     assert stage.pop('whole_epochs'), 'there was no such field yet'
-    del stage['branch_temperature'], stage['visibility_floor']
+    del stage['branch_temperature']
   for name, entry in manifest['stages'].items():
     for field in ('continues', 'easy_share', 'threshold'):
       assert field in entry, name
