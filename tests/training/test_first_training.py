@@ -178,8 +178,10 @@ def test_what_the_console_says(trained):
   for (_, ne, guess), row in zip(lines, rows(workdir), strict=True):
     assert ne == f'{100 * float(row["tune_ne"]):.2f}'
     assert guess == f'{100 * float(row["mean_position_ne"]):.2f}'
-  # One unit, and no table of shapes.
-  assert 'error' not in shown and 'kernel' not in shown + log
+  # One unit (error_50 and error_90 are names), and no table of shapes.
+  assert not re.search('error(?!_[59]0)', shown)
+  assert 'kernel' not in shown + log
+  assert shown.count('within error_50') == 1
   table = (workdir / 'parameters.txt').read_text()
   assert 'vgg/conv1_1/kernel' in table and 'stage1' in table
   total = re.search(r'Total: ([\d,]+)', table)[1]
