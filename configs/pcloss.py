@@ -120,7 +120,7 @@ def _model(
   config: ConfigDict, stage: ConfigDict, name: str, backbone: str
 ) -> None:
   """Sets the network, in its published size, and its losses."""
-  head = {'channels': 256}
+  head = {'channels': 256, 'visibility': False}
   if name == 'fashionnet':
     head = {'pool': 7, 'hidden': 1024, 'dropout': 0.5}
   config.model = ConfigDict(
@@ -184,7 +184,12 @@ def _from_scratch(
   config.input.std = (60.0, 60.0, 60.0)
   config.input.num_threads = 2
   config.model.dtype = 'float32'
-  if name == 'fashionnet':
+  # FashionNet's weight. The heads of the other networks learn beside them, so
+  # that it changes nothing of their landmarks.
+  stage.weights.visibility = 0.03
+  if name != 'fashionnet':
+    config.model.visibility = True
+  else:
     config.model.dropout = 0.1
     config.model.pool = 2
     config.model.hidden = 512

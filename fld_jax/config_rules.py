@@ -252,6 +252,7 @@ MODEL = {
   'backbone': TEXT,
   'dtype': OneOf(DTYPES),
   'channels': SIDE,
+  'visibility': FLAG,
   'pool': whole(1, 256),
   'hidden': SIDE,
   'dropout': Number(0, 0.999),

@@ -205,6 +205,7 @@ MODEL_FIELDS = {
   'frozen': 'number of the first blocks that keep their weights; 0 for none',
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the deconvolutions or of the feature pyramid',
+  'visibility': 'whether a network with heatmaps predicts visibility too',
   'pool': 'side of the grid to which the last map is averaged, in cells',
   'hidden': 'width of the fully connected layers',
   'dropout': 'dropout rate behind the fully connected layers, from 0 to 1',
@@ -411,7 +412,8 @@ def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
   """A config for going on with a run that began before there was a field.
 
   Of a field that changes what is computed, the run keeps the value under which
-  it began: a stage without `min_steps` has no least length.
+  it began: a stage without `min_steps` has no least length, and a network with
+  heatmaps without `visibility` predicts none.
 
   Args:
     config: The config of this start; it is left as it is.
@@ -428,6 +430,11 @@ def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
   for stage, begun in zip(config.stages, saved.get('stages', ()), strict=False):
     if 'min_steps' not in begun:
       stage.min_steps = 0
+  model = saved.get('model', {})
+  if 'visibility' in config.model and 'visibility' not in model and model:
+    config.model.visibility = False
+    for stage, begun in zip(config.stages, saved['stages'], strict=True):
+      stage.weights.visibility = begun['weights']['visibility']
   weights = config.pretrained
   if weights and weights == saved.get('pretrained'):
     # A training that has begun no longer needs them.
