@@ -61,7 +61,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.input.std = (58.4, 57.1, 57.4)
   config.input.num_threads = 2
   config.model = ConfigDict(
-    {'name': 'top_down', 'channels': 64, 'dtype': 'float32'}
+    {
+      'name': 'top_down',
+      'channels': 64,
+      'visibility': True,
+      'dtype': 'float32',
+    }
   )
   defaults.set_backbone(config, arg['backbone'])
   config.flip_test = True
@@ -74,7 +79,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.heatmap.sigma = min(2.0, 1 + side / 128)
   stage = defaults.stage('stage1')
   stage.pseudo_label.num_clusters = 0
-  stage.weights.pseudo_label = stage.weights.visibility = 0.0
+  stage.weights.pseudo_label = 0.0
+  stage.weights.visibility = 0.03
   stage.weights.heatmaps = 100.0
   stage.landmark_loss = 'l1'
   stage.weight_schedule = 'constant'

@@ -122,7 +122,7 @@ def _model(
   config: ConfigDict, stage: ConfigDict, name: str, backbone: str
 ) -> None:
   """Sets the network, in its published size, and its losses."""
-  head = {'channels': 256}
+  head = {'channels': 256, 'visibility': False}
   if name == 'fashionnet':
     head = {'pool': 7, 'hidden': 1024, 'dropout': 0.5}
   config.model = ConfigDict(
@@ -196,7 +196,12 @@ def _from_scratch(
   config.model.dtype = 'float32'
   # On DeepFashion; the paper's weights are for its heatmaps of height 100.
   stage.weights.position_constraint = 1e-5
-  if name == 'fashionnet':
+  # FashionNet's weight. The heads of the other networks learn beside them, so
+  # that it changes nothing of their landmarks.
+  stage.weights.visibility = 0.03
+  if name != 'fashionnet':
+    config.model.visibility = True
+  else:
     config.model.dropout = 0.1
     config.model.pool = 2
     config.model.hidden = 512

@@ -255,6 +255,7 @@ MODEL = {
   'backbone': TEXT,
   'dtype': OneOf(DTYPES),
   'channels': SIDE,
+  'visibility': FLAG,
   'pool': whole(0, 256),
   'local_maps': Several(Text(plain=True), 0, 9),
   'patch': whole(1, 64),

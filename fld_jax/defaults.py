@@ -213,6 +213,7 @@ MODEL_FIELDS = {
   'frozen': 'number of the first blocks that keep their weights; 0 for none',
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the deconvolutions or of the feature pyramid',
+  'visibility': 'whether a network with heatmaps predicts visibility too',
   'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
   'the map as it is',
   'local_maps': "names of the trunk's maps of which stages after the first see "
@@ -443,8 +444,9 @@ def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
   """A config for going on with a run that began before there was a field.
 
   Of a field that changes what is computed, the run keeps the value under which
-  it began: a stage without `min_steps` has no least length, and one without
-  `whole_epochs` counts the epochs of a branch by the branch's own images.
+  it began: a stage without `min_steps` has no least length, one without
+  `whole_epochs` counts the epochs of a branch by the branch's own images, and a
+  network with heatmaps without `visibility` predicts none.
 
   Args:
     config: The config of this start; it is left as it is.
@@ -463,6 +465,11 @@ def as_begun(config: ConfigDict, saved: dict) -> ConfigDict:
       stage.min_steps = 0
     if 'whole_epochs' not in begun:
       stage.whole_epochs = False
+  model = saved.get('model', {})
+  if 'visibility' in config.model and 'visibility' not in model and model:
+    config.model.visibility = False
+    for stage, begun in zip(config.stages, saved['stages'], strict=True):
+      stage.weights.visibility = begun['weights']['visibility']
   weights = config.pretrained
   if weights and weights == saved.get('pretrained'):
     # A training that has begun no longer needs them.

@@ -8,10 +8,12 @@ import pytest
 from places import ROOT
 
 from fld_jax import defaults
+from fld_jax.cascade.setup import resolve
 from fld_jax.config import explain_overrides, find_config, parse_arg
 from fld_jax.configs import dfa, pcloss, trained
 from fld_jax.errors import InputError
 from fld_jax.runtime import manifest
+from fld_jax.training import checks
 
 CONFIG = 'configs/dfa.py:dataset=synthetic,size=tiny'
 
@@ -168,6 +170,9 @@ def test_config_of_a_run_before_there_were_backbones(file, arg):
     if file == 'dfa':
       for field in ('pool', 'local_maps', 'patch'):
         del config.model[field]
+    # Nor was there visibility beside heatmaps: what does not name it has none.
+    if 'visibility' in config.model:
+      del config.model.visibility
   saved = manifest.to_dict(config)
   old = {**saved, 'model': OLD_MODELS[file, arg]}
   before = json.dumps(old)
@@ -175,6 +180,26 @@ def test_config_of_a_run_before_there_were_backbones(file, arg):
   assert defaults.restore(old, 'file').to_dict() == config.to_dict()
   assert json.dumps(old) == before
   assert defaults.translate(saved, 'file') == saved  # once is enough
+
+
+def test_a_run_goes_on_without_visibility_that_it_began_without():
+  now = pcloss.get_config('size=tiny')
+  assert now.model.visibility and now.stages[0].weights.visibility
+  assert defaults.as_begun(now, manifest.to_dict(now)) == now
+  saved = manifest.to_dict(now)
+  del saved['model']['visibility']
+  saved['stages'][0]['weights']['visibility'] = 0.0
+  begun = defaults.as_begun(now, saved)
+  assert not begun.model.visibility
+  assert begun.stages[0].weights.visibility == 0
+  assert now.model.visibility and now.stages[0].weights.visibility
+
+
+def test_a_head_without_a_weight_is_refused():
+  config = pcloss.get_config('size=tiny')
+  config.stages[0].weights.visibility = 0.0
+  with pytest.raises(InputError, match=r'config.model.visibility=False, or'):
+    checks.check_config(config, resolve(config))
 
 
 @pytest.mark.parametrize('arg', [None, 'nowhere'])

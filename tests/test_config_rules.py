@@ -123,7 +123,7 @@ ALL_RULES = [
 def test_each_field_of_a_manifest(part, name):
   """File, field and value are named, whatever stands there."""
   arg = 'size=tiny'
-  file = 'pcloss' if name == 'channels' else 'dfa'
+  file = 'pcloss' if name in ('channels', 'visibility') else 'dfa'
   if name == 'trunk.width':
     arg += ',backbone=resnet18'
   if name == 'trunk.frozen':

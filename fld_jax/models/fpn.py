@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.image import resize
 from jaxtyping import Array
 
-from fld_jax.models.layers import BatchNorm, Conv, heatmap_head, relu
+from fld_jax.models.layers import BatchNorm, Conv, heatmap_outputs, relu
 from fld_jax.models.resnet import ResNet
 from fld_jax.models.trunk import FeatureMap, Trunk, feature_maps
 
@@ -23,12 +23,14 @@ class FPN(nn.Module):
     num_landmarks: N, how many landmarks there are.
     backbone: The trunk, with maps c2 to c5.
     channels: Channels of the pyramid.
+    visibility: Whether the network predicts visibility too.
     dtype: The type of the computation; heatmaps and all parameters are float32.
   """
 
   num_landmarks: int = 8
   backbone: Trunk = ResNet()
   channels: int = 256
+  visibility: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -40,7 +42,8 @@ class FPN(nn.Module):
       train: Whether normalisation uses the batch's own statistics.
 
     Returns:
-      `heatmaps`, (B, S / 4, S / 4, N), of any range.
+      `heatmaps`, (B, S / 4, S / 4, N), of any range; `visibility`, (B, N, 3)
+      logits, if there is such a head.
 
     Raises:
       InputError: The trunk lacks one of the maps, or S is no multiple of 32.
@@ -62,7 +65,7 @@ class FPN(nn.Module):
       total += _resize(x, 2 ** (level - 2), 'bilinear')
     x = conv(3, 'head')(total)
     x = relu(BatchNorm(self.dtype, name='head_bn')(x, train))
-    return {'heatmaps': heatmap_head(x, self.num_landmarks)}
+    return heatmap_outputs(self, x, maps[0])
 
 
 def _resize(x: FeatureMap, factor: int, method: str = 'nearest') -> FeatureMap:

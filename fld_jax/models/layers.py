@@ -12,6 +12,9 @@ from jaxtyping import Array, Float, Int
 from fld_jax.ops import cpu_kernels
 from fld_jax.runtime.parallel import AXIS
 
+# The name of `VisibilityHead` in a network's parameter tree.
+VISIBILITY_HEAD = 'visibility'
+
 
 class Dropout(nn.Module):
   """Dropout whose mask depends on an example's place in the global batch.
@@ -313,6 +316,78 @@ class Deconv(nn.Module):
     init = nn.initializers.variance_scaling(8.0, 'fan_in', 'normal')
     kernel = self.param('kernel', init, shape).astype(self.dtype)
     return cpu_kernels.deconvolve(x.astype(self.dtype), kernel)
+
+
+class VisibilityHead(nn.Module):
+  """Visibility from what a heatmap network has found, without changing it.
+
+  The logits of a landmark are linear in the features at the peak of its
+  heatmap, among which the height of the peak is one, and in the mean of the
+  trunk's last map. No gradient leaves the head, so that the landmarks are those
+  of a network without it; `schedules.optimizer` clips the others' gradients
+  without its own for the same reason.
+
+  Attributes:
+    num_landmarks: N, how many landmarks there are.
+  """
+
+  num_landmarks: int
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, 'batch height width channels'],
+    heatmaps: Float[Array, 'batch height width landmarks'],
+    last: Float[Array, 'batch rows columns features'],
+  ) -> Float[Array, 'batch landmarks 3']:
+    """Computes the logits of the states of `schema.VISIBILITY_NAMES`.
+
+    Args:
+      x: (B, H, W, C) maps that the heatmaps are made of.
+      heatmaps: (B, H, W, N) heatmaps.
+      last: (B, R, S, F) the trunk's map of the largest stride.
+
+    Returns:
+      (B, N, 3) float32 logits.
+    """
+    x, heatmaps, last = (
+      lax.stop_gradient(maps.astype(jnp.float32))
+      for maps in (x, heatmaps, last)
+    )
+    n, (b, height, width, channels) = self.num_landmarks, x.shape
+    cells = x.reshape(b, height * width, channels)
+    maps = heatmaps.reshape(b, height * width, n)
+    peak = jnp.argmax(maps, axis=1)
+    found = jnp.take_along_axis(cells, peak[..., None], axis=1)
+    init = nn.initializers.normal(0.01)
+    own = self.param('peak_kernel', init, (n, channels, 3))
+    whole = nn.Dense(3 * n, kernel_init=init, name='mean')
+    logits = whole(last.mean(axis=(1, 2))).reshape(-1, n, 3)
+    return logits + jnp.einsum('bnc,ncs->bns', found, own)
+
+
+def heatmap_outputs(
+  network: nn.Module,
+  x: Float[Array, 'batch height width channels'],
+  last: Float[Array, 'batch rows columns features'],
+) -> dict[str, Array]:
+  """Computes the outputs of a heatmap network, within its `__call__`.
+
+  Args:
+    network: The network, with the fields `num_landmarks` and `visibility`, and
+      no other module of the names 'heatmaps' and 'visibility'.
+    x: (B, H, W, C) maps that the heatmaps are made of.
+    last: (B, R, S, F) the trunk's map of the largest stride.
+
+  Returns:
+    `heatmaps` (B, H, W, N) float32, of any range; with `network.visibility`
+    also `visibility` (B, N, 3) logits.
+  """
+  outputs = {'heatmaps': heatmap_head(x, network.num_landmarks)}
+  if network.visibility:
+    head = VisibilityHead(network.num_landmarks, name=VISIBILITY_HEAD)
+    outputs['visibility'] = head(x, outputs['heatmaps'], last)
+  return outputs
 
 
 def heatmap_head(

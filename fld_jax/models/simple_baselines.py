@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fld_jax.models.layers import BatchNorm, Deconv, heatmap_head, relu
+from fld_jax.models.layers import BatchNorm, Deconv, heatmap_outputs, relu
 from fld_jax.models.resnet import ResNet
 from fld_jax.models.trunk import Trunk, feature_maps
 
@@ -20,12 +20,14 @@ class SimpleBaselines(nn.Module):
     num_landmarks: N, how many landmarks there are.
     backbone: The trunk, with a map c5.
     channels: Channels of each of the deconvolutions.
+    visibility: Whether the network predicts visibility too.
     dtype: The type of the computation; heatmaps and all parameters are float32.
   """
 
   num_landmarks: int = 8
   backbone: Trunk = ResNet()
   channels: int = 256
+  visibility: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -37,13 +39,15 @@ class SimpleBaselines(nn.Module):
       train: Whether normalisation uses the batch's own statistics.
 
     Returns:
-      `heatmaps`, (B, S / 4, S / 4, N), of any range.
+      `heatmaps`, (B, S / 4, S / 4, N), of any range; `visibility`, (B, N, 3)
+      logits, if there is such a head.
 
     Raises:
       InputError: The trunk lacks that map, or S is no multiple of 32.
     """
-    (x,) = feature_maps(self, batch['image'], train, ('c5',))
+    (last,) = feature_maps(self, batch['image'], train, ('c5',))
+    x = last
     for i in range(1, 4):
       x = Deconv(self.channels, self.dtype, name=f'deconv{i}')(x)
       x = relu(BatchNorm(self.dtype, name=f'deconv_bn{i}')(x, train))
-    return {'heatmaps': heatmap_head(x, self.num_landmarks)}
+    return heatmap_outputs(self, x, last)

@@ -10,7 +10,7 @@ from jax.image import resize
 from jaxtyping import Array
 
 from fld_jax.models.efficientnet import EfficientNet
-from fld_jax.models.layers import BatchNorm, Conv, heatmap_head, relu
+from fld_jax.models.layers import BatchNorm, Conv, heatmap_outputs, relu
 from fld_jax.models.trunk import Trunk, feature_maps
 
 
@@ -21,12 +21,14 @@ class TopDown(nn.Module):
     num_landmarks: N, how many landmarks there are.
     backbone: The trunk, with maps c2 to c5.
     channels: Channels of the decoder.
+    visibility: Whether the network predicts visibility too.
     dtype: The type of the computation; heatmaps and all parameters are float32.
   """
 
   num_landmarks: int = 8
   backbone: Trunk = EfficientNet()
   channels: int = 64
+  visibility: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -38,7 +40,8 @@ class TopDown(nn.Module):
       train: Whether normalisation uses the batch's own statistics.
 
     Returns:
-      `heatmaps`, (B, S / 4, S / 4, N), of any range.
+      `heatmaps`, (B, S / 4, S / 4, N), of any range; `visibility`, (B, N, 3)
+      logits, if there is such a head.
 
     Raises:
       InputError: The trunk lacks one of the maps, or S is no multiple of 32.
@@ -62,4 +65,4 @@ class TopDown(nn.Module):
         name=f'smooth{level}',
       )(x + lateral(finer, level))
       x = relu(BatchNorm(self.dtype, name=f'bn{level}')(x, train))
-    return {'heatmaps': heatmap_head(x, self.num_landmarks)}
+    return heatmap_outputs(self, x, maps[0])

@@ -51,6 +51,13 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
     shapes = stage_lib.output_shapes(model, size)
     towards = objective.Objective.of(config, setup, index)
     objective.check_outputs(shapes, towards)
+    if config.model.get('visibility', False) and not stage.weights.visibility:
+      raise InputError(
+        f'config.stages[{index}].weights.visibility is 0, and '
+        'config.model.visibility is True: the network would predict visibility '
+        'without having learnt it. Set config.model.visibility=False, or the '
+        'weight above 0.'
+      )
     if 'heatmaps' in shapes:
       _check_heatmaps(stage, setup.forward.codec, side=shapes['heatmaps'][1])
     starts = index and stage.init == 'previous'

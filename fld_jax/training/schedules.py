@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
+from fld_jax.models.layers import VISIBILITY_HEAD
 from fld_jax.models.trunk import Trunk
 
 # Evaluations of a network in training, at the least: a curve of fewer points
@@ -255,8 +256,8 @@ def optimizer(
   Args:
     config: The optimiser's config. `name` is 'sgd', 'adam' or 'adamw';
       `momentum` is in [0, 1); `weight_decay` is at least 0; `clip_norm` is the
-      largest global norm of the gradient, 0 for no clipping. It also has the
-      fields that `learning_rate` reads.
+      largest global norm of the gradient, 0 for no clipping, see `_clip`. It
+      also has the fields that `learning_rate` reads.
     total_steps: The number of steps of the run.
     trunk: The network's trunk, whose learning rate is multiplied by the field
       `trunk_rate` and whose frozen modules get no updates.
@@ -283,12 +284,35 @@ def optimizer(
       "'adam' and 'adamw'."
     )
   clip = config.clip_norm
-  first = optax.clip_by_global_norm(clip) if clip else optax.identity()
+  first = _clip(clip) if clip else optax.identity()
   rules = [first, *rule, optax.scale_by_learning_rate(rate)]
   frozen = trunk.frozen_modules()
   if config.trunk_rate != 1 or frozen:
     rules.append(_scale_trunk(trunk.tree_name, config.trunk_rate, frozen))
   return optax.chain(*rules)
+
+
+def _clip(norm: float) -> optax.GradientTransformation:
+  """Clips gradients by their global norm, a visibility head's by its own.
+
+  The head of a heatmap network learns beside the others (`VisibilityHead`): its
+  gradient must not shorten theirs.
+
+  Args:
+    norm: The largest norm, above 0.
+  """
+  rule = optax.clip_by_global_norm(norm)
+
+  def clipped(updates: dict, params: dict) -> dict:
+    head = updates.keys() & {VISIBILITY_HEAD}
+    parts = (updates.keys() - head, head)
+    clipped = {}
+    for names in parts:
+      part = {name: updates[name] for name in names}
+      clipped |= rule.update(part, optax.EmptyState())[0]
+    return clipped
+
+  return optax.stateless(clipped)
 
 
 def _scale_trunk(

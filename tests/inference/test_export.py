@@ -356,7 +356,7 @@ def predicted(stages, config, crops):
   if 'visibility' in last:
     outputs['visibility'] = scipy.special.softmax(last['visibility'], axis=-1)
     outputs['confidence'] = outputs['visibility'][..., :2].sum(-1)
-  else:
+  if 'confidence' in last:  # the heatmaps' own
     outputs['confidence'] = last['confidence']
   return outputs
 
@@ -408,6 +408,7 @@ def test_networks(format, model, decoder, flip, tmp_path):
   expected = predicted(stages, config, noise(config))
   # Not the same for every image.
   assert expected['landmarks'].std(axis=0).mean() > 1e-2
+  assert expected['visibility'].std(axis=0).mean() > 1e-2
   check_export(stages, config, format, tmp_path / 'x', expected)
 
 

@@ -16,6 +16,7 @@ from fld_jax.models.fashionnet import FashionNet
 from fld_jax.models.layers import (
   BatchNorm,
   Dropout,
+  VisibilityHead,
   max_pool_2x2,
 )
 from fld_jax.models.resnet import ResNet
@@ -136,9 +137,9 @@ NARROW = {'vgg16': {'blocks': ((1, 4), (1, 8), (1, 8), (1, 8), (1, 8))}}
 OWN = {
   'dfa': {'hidden': 16, 'use_estimate': True},
   'fashionnet': {'hidden': 8},
-  'fpn': {'channels': 8},
-  'simple_baselines': {'channels': 8},
-  'top_down': {'channels': 8},
+  'fpn': {'channels': 8, 'visibility': True},
+  'simple_baselines': {'channels': 8, 'visibility': True},
+  'top_down': {'channels': 8, 'visibility': True},
 }
 
 
@@ -162,7 +163,7 @@ def test_every_network_on_every_trunk(trunk):
       ),
       inputs,
     )
-    expected = {'heatmaps': (2, 16, 16, 5)}
+    expected = {'heatmaps': (2, 16, 16, 5), 'visibility': (2, 5, 3)}
     if name in ('dfa', 'fashionnet'):
       expected = {'landmarks': (2, 5, 2), 'visibility': (2, 5, 3)}
     assert {k: v.shape for k, v in outputs.items() if k in expected} == expected
@@ -505,3 +506,41 @@ def test_batch_norm_of_a_large_mean_is_exact(devices):
   )(x.reshape(devices, -1, 3))
   expected = (wide - wide.mean(0)) / np.sqrt(wide.var(0) + 1e-5)
   np.testing.assert_allclose(found.reshape(-1, 3), expected, atol=2e-3)
+
+
+def test_visibility_is_read_at_the_peak_and_from_the_mean():
+  """In NumPy, landmark by landmark; no gradient leaves the head."""
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+  x, maps, last = draw(2, 4, 4, 6), draw(2, 4, 4, 3), draw(2, 2, 3, 5)
+  head = VisibilityHead(3)
+  params = {
+    'peak_kernel': draw(3, 6, 3),
+    'mean': {'kernel': draw(5, 9), 'bias': draw(9)},
+  }
+  found = head.apply({'params': params}, x, maps, last)
+  for b in range(2):
+    mean = last[b].reshape(-1, 5).mean(axis=0)
+    whole = (mean @ params['mean']['kernel'] + params['mean']['bias']).reshape(
+      3, 3
+    )
+    for n in range(3):
+      row, column = np.unravel_index(maps[b, :, :, n].argmax(), (4, 4))
+      own = x[b, row, column] @ params['peak_kernel'][n]
+      np.testing.assert_allclose(found[b, n], whole[n] + own, rtol=1e-5)
+  total = lambda *inputs: jnp.sum(head.apply({'params': params}, *inputs) ** 2)
+  for gradient in jax.grad(total, argnums=(0, 1, 2))(x, maps, last):
+    assert not np.any(gradient)
+
+
+@pytest.mark.parametrize('name', ['simple_baselines', 'top_down'])
+def test_the_head_of_visibility_changes_no_first_weight(name):
+  draw = lambda visibility: NETWORKS[name](
+    num_landmarks=5,
+    backbone=ResNet(18, width=4),
+    channels=4,
+    visibility=visibility,
+  ).init(jax.random.key(0), {'image': jnp.zeros((1, 32, 32, 3))}, train=False)
+  params = draw(True)['params']
+  assert params.pop('visibility')
+  jax.tree.map(np.testing.assert_array_equal, params, draw(False)['params'])

@@ -12,9 +12,12 @@ from random_networks import random_variables
 
 from fld_jax import schema
 from fld_jax.cascade import forward
+from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.setup import resolve
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
+from fld_jax.models.resnet import ResNet
+from fld_jax.models.simple_baselines import SimpleBaselines
 from fld_jax.models.vgg import VGG
 from fld_jax.runtime.parallel import AXIS, Parallel
 from fld_jax.training import objective, schedules, train_step
@@ -368,6 +371,55 @@ def test_weight_without_output(config, clusters, missing):
   assert f"loss '{missing}' of stage '{stage.name}'" in message
   assert f"no output '{missing}'" in message
   assert ', '.join(outputs) in message
+
+
+def test_visibility_leaves_heatmaps_as_they_are(tiny_config):
+  """The same updates to the bit, though the gradients are clipped."""
+  config = tiny_config()
+  config.input.size = 32
+  config.heatmap.decoder = 'soft_argmax'
+  fields = config.stages[0]
+  fields.weights.update(heatmaps=100.0, pseudo_label=0.0)
+  fields.optimizer.update(name='adamw', clip_norm=1e-3)
+  trained = {}
+  for weight in (0.0, 50.0):
+    fields.weights.visibility = weight
+    model = SimpleBaselines(
+      num_landmarks=N,
+      backbone=ResNet(18, width=4),
+      channels=4,
+      visibility=weight > 0,
+    )
+    variables = stage_lib.init_variables(model, 32, 0)
+    optimizer = schedules.optimizer(fields.optimizer, STEPS, model.backbone)
+    step = train_step.on_devices(
+      train_step.make_train_step(
+        model,
+        (),
+        resolve(config).forward,
+        Objective.of(config, resolve(config), 0),
+        schedules.loss_weights(fields, STEPS),
+        optimizer,
+        seed=3,
+      ),
+      parallel := Parallel('shard_map', jax.devices()[:1]),
+    )
+    state = parallel.replicate(
+      train_step.TrainState.create(variables, optimizer)
+    )
+    batch = make_batch(5)
+    batch['image'] = batch['image'].repeat(2, axis=1).repeat(2, axis=2)
+    losses = []
+    for _ in range(3):
+      state, metrics = step(
+        state, parallel.replicate(()), {}, parallel.shard(batch)
+      )
+      losses.append(jax.device_get(metrics))
+    trained[weight] = jax.device_get(state.variables)
+  assert losses[2]['visibility'] < losses[0]['visibility']
+  head = trained[50.0]['params'].pop('visibility')
+  assert np.abs(head['mean']['bias']).max() > 0
+  jax.tree.map(np.testing.assert_array_equal, trained[0.0], trained[50.0])
 
 
 def test_losses_without_weight_are_left_out(config):
