@@ -1,19 +1,27 @@
-"""A comparison with the same network in PyTorch: images/s, peak memory, NE.
+"""A comparison with the same network in PyTorch: ms/image, peak memory, NE.
 
     pip install -c constraints.txt '.[dev,torch]'
-    python benchmarks/pytorch.py speed
+    python benchmarks/pytorch.py speed --network=detector --threads=2
     python benchmarks/pytorch.py train --manual_dir=FOLDER --data_dir=D
 
-`speed` times forward passes and whole train steps (loss, gradient, AdamW) of
-SimpleBaselines in turns, each in a process of its own, and prints the ratio of
-ours to PyTorch's. Both use float32 with channels last. It also times our steps
-with PCLoss and without, in turns.
+`speed` times forward passes and whole train steps (loss, gradient, AdamW) of a
+network: `detector` is that of configs/detector.py, EfficientNet-Lite0 with a
+top-down decoder, and `simple_baselines` the small one of configs/pcloss.py.
+Ours and PyTorch's run in processes of their own on the same `--threads` cores,
+and take turns of `--seconds`, so that what else the machine does meets both. It
+prints medians, and median and quartiles of the turns' ratios: PyTorch's time
+over ours, so above 1 ours is faster. Before that it checks that both compute
+the same heatmaps and the same loss from the same weights. Both use float32 with
+channels last; neither has a head of visibility or averages its weights. With
+`--csv` it also appends a row for docs/results/speed_pytorch.csv. For
+SimpleBaselines it also times our steps with PCLoss and without, in turns.
 `train` trains configs/pcloss.py's small SimpleBaselines with both, on the same
 batches from the same first weights, and prints macro NE on val. Everything runs
 on a CPU.
 """
 
 import argparse
+import csv
 import dataclasses
 import json
 import os
@@ -30,7 +38,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 ROOT = pathlib.Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'helpers')]
 from fld_jax.config import XLA_CPU_FLAGS  # noqa: E402
 
 os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)  # as fld_jax.main sets it
@@ -38,46 +46,52 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 
 
 def make_config(arguments: argparse.Namespace) -> ConfigDict:
-  """Makes the config of the small SimpleBaselines.
+  """Makes the config of the network.
 
   Args:
     arguments: The command line's arguments, which change some fields.
   """
-  from fld_jax.configs import pcloss
+  from fld_jax.configs import detector, pcloss
 
-  config = pcloss.get_config(
-    'dataset=deepfashion,size=small,model=simple_baselines,pcloss=none'
-  )
+  if arguments.network == 'detector':
+    config = detector.get_config(
+      'dataset=deepfashion,size=medium,pretrained=none'
+    )
+  else:
+    config = pcloss.get_config(
+      'dataset=deepfashion,size=small,model=simple_baselines,pcloss=none,'
+      f'backbone=resnet{arguments.depth}'
+    )
+    config.model.trunk.width = arguments.width
+    config.model.channels = arguments.channels
+    config.stages[0].train_epochs = arguments.epochs
+    # One evaluation, so that the best checkpoint is the last.
+    config.stages[0].eval_epochs = arguments.epochs
+    config.stages[0].min_steps = 0
   config.seed = arguments.seed
-  config.batch_size = arguments.batch_size
-  config.input.size = arguments.size
-  config.model.backbone = f'resnet{arguments.depth}'
-  config.model.trunk.width = arguments.width
-  config.model.channels = arguments.channels
+  config.batch_size = arguments.batch_size or config.batch_size
+  config.input.size = arguments.size or config.input.size
+  config.model.visibility = False
+  config.stages[0].weights.visibility = 0.0
+  config.stages[0].average = 0.0
   config.dataset.manual_dir = arguments.manual_dir
   config.dataset.data_dir = arguments.data_dir
-  config.stages[0].train_epochs = arguments.epochs
-  # One evaluation, so that the best checkpoint is the last.
-  config.stages[0].eval_epochs = arguments.epochs
-  config.stages[0].min_steps = 0
   return config
 
 
-def rate(call: Callable[[], Any], batch_size: int, seconds: float) -> float:
-  """Measures the images/s of the median call, after two that do not count.
+def median_time(call: Callable[[], Any], seconds: float) -> float:
+  """Measures the time of the median call, in seconds.
 
   Args:
-    call: The function to call.
-    batch_size: The number of images that a call processes.
+    call: The function to call, at least three times.
     seconds: The time to measure for, in seconds.
   """
-  call(), call()
   times, start = [], time.perf_counter()
-  while time.perf_counter() - start < seconds or len(times) < 5:
+  while time.perf_counter() - start < seconds or len(times) < 3:
     before = time.perf_counter()
     call()
     times.append(time.perf_counter() - before)
-  return batch_size / float(np.median(times))
+  return float(np.median(times))
 
 
 def in_turns(
@@ -125,86 +139,97 @@ def example_batch(count: int, side: int) -> dict[str, np.ndarray]:
 # --- ours ---------------------------------------------------------------------
 
 
-def speed_of_ours(config: ConfigDict, seconds: float) -> dict[str, Any]:
-  """Measures our forward passes and train steps.
+class Ours:
+  """Our network, its train step and its forward pass.
 
-  Args:
-    config: The config of the network.
-    seconds: The time to measure each of them for, in seconds.
-
-  Returns:
-    The images/s of `forward` and `train`, and `PCLoss`, the quartiles of the
-    relative increase of a train step's time by PCLoss.
+  Attributes:
+    batch: The batch on the device.
+    variables: The variables that the forward pass takes.
   """
-  import jax
 
-  from fld_jax.cascade import stage as stage_lib
-  from fld_jax.cascade.forward import normalise_images
-  from fld_jax.cascade.setup import resolve
-  from fld_jax.runtime import checkpoint
-  from fld_jax.runtime.parallel import Parallel
-  from fld_jax.training import schedules, train_step
-  from fld_jax.training.objective import Objective
+  def __init__(
+    self, config: ConfigDict, variables: dict[str, Any] | None = None
+  ):
+    """Compiles nothing yet.
 
-  (stage,), parallel = config.stages, Parallel('shard_map')
-  model = stage_lib.build_model(
-    config.model, stage, 0, resolve(config).landmarks.num_landmarks
-  )
-  variables = stage_lib.init_variables(model, config.input.size, 0)
-  optimizer = schedules.optimizer(stage.optimizer, 1000, model.backbone)
-  batch = parallel.shard(example_batch(config.batch_size, config.input.size))
-  mean, std = config.input.mean, config.input.std
+    Args:
+      config: The config of the network.
+      variables: The variables to start from, None for random ones.
+    """
+    from fld_jax.cascade import stage as stage_lib
+    from fld_jax.cascade.forward import normalise_images
+    from fld_jax.cascade.setup import resolve
+    from fld_jax.runtime.parallel import Parallel
 
-  def forward(
-    variables: dict[str, Any], batch: dict[str, jax.Array]
-  ) -> jax.Array:
-    batch = normalise_images(batch, mean, std)
-    return model.apply(variables, batch, train=False)['heatmaps']
+    self._config, self._setup = config, resolve(config)
+    self._parallel = parallel = Parallel('shard_map')
+    self._model = model = stage_lib.build_model(
+      config.model, config.stages[0], 0, self._setup.landmarks.num_landmarks
+    )
+    self.variables = variables or stage_lib.init_variables(
+      model, config.input.size, 0
+    )
+    self.batch = parallel.shard(
+      example_batch(config.batch_size, config.input.size)
+    )
+    self._placed = parallel.replicate(self.variables)
+    mean, std = config.input.mean, config.input.std
 
-  forward = parallel.compile(
-    forward, sharded_in=(False, True), sharded_out=True
-  )
-  placed = parallel.replicate(variables)
+    def run(variables: dict[str, Any], batch: dict[str, Any]) -> Any:
+      batch = normalise_images(batch, mean, std)
+      return model.apply(variables, batch, train=False)['heatmaps']
 
-  setup = resolve(config)
+    self._run = parallel.compile(
+      run, sharded_in=(False, True), sharded_out=True
+    )
 
-  def trainer(weight: float) -> Callable[[], None]:
-    """Returns a function that makes a train step with this PCLoss weight."""
-    ours = stage.copy_and_resolve_references()
-    ours.weights.position_constraint = weight
-    weights = schedules.loss_weights(ours, 1000)
+  def forward(self) -> np.ndarray:
+    """Computes the heatmaps (B, W, W, N) of the batch, in evaluation mode."""
+    return np.asarray(self._run(self._placed, self.batch))
+
+  def trainer(self, pcloss: float = 0.0) -> Callable[[], float]:
+    """Returns a function that makes a train step and returns its loss.
+
+    Args:
+      pcloss: The weight of PCLoss.
+    """
+    import jax
+
+    from fld_jax.runtime import checkpoint
+    from fld_jax.training import schedules, train_step
+    from fld_jax.training.objective import Objective
+
+    parallel = self._parallel
+    (stage,) = self._config.stages
+    stage = stage.copy_and_resolve_references()
+    stage.weights.position_constraint = pcloss
+    optimizer = schedules.optimizer(stage.optimizer, 1000, self._model.backbone)
+    objective = Objective.of(self._config, self._setup, 0)
     step = train_step.on_devices(
       train_step.make_train_step(
-        model,
+        self._model,
         (),
-        setup.forward,
-        dataclasses.replace(Objective.of(config, setup, 0), stage=ours),
-        weights,
+        self._setup.forward,
+        dataclasses.replace(objective, stage=stage),
+        schedules.loss_weights(stage, 1000),
         optimizer,
         seed=0,
       ),
       parallel,
     )
     state = parallel.replicate(
-      checkpoint.to_host(train_step.TrainState.create(variables, optimizer))
+      checkpoint.to_host(
+        train_step.TrainState.create(self.variables, optimizer)
+      )
     )
 
-    def train() -> None:
+    def train() -> float:
       nonlocal state
-      state, metrics = step(state, parallel.replicate(()), {}, batch)
+      state, metrics = step(state, parallel.replicate(()), {}, self.batch)
       jax.block_until_ready((state, metrics))
+      return float(metrics['loss'])
 
     return train
-
-  calls = {
-    'forward': lambda: jax.block_until_ready(forward(placed, batch)),
-    'train': trainer(0.0),
-  }
-  rates = {
-    name: rate(call, config.batch_size, seconds) for name, call in calls.items()
-  }
-  more = in_turns(calls['train'], trainer(1e-5), seconds)
-  return {**rates, 'PCLoss': more}
 
 
 def train_ours(config: ConfigDict, workdir: pathlib.Path) -> dict[str, float]:
@@ -258,9 +283,13 @@ class Torch:
 
     self.torch, self.config = torch, config
     fields = config.model
-    network = torch_networks.SimpleBaselines(
-      fields.depth, fields.width, fields.channels
-    )
+    if fields.name == 'top_down':
+      network = torch_networks.TopDown(fields.channels)
+    else:
+      depth = int(fields.backbone.removeprefix('resnet'))
+      network = torch_networks.SimpleBaselines(
+        depth, fields.trunk.width, fields.channels
+      )
     if variables is not None:
       torch_networks.load_variables(network, variables)
     self.network = network.to(memory_format=torch.channels_last)
@@ -306,36 +335,60 @@ class Torch:
     with self.torch.no_grad():
       return self.network(self.images(batch))['heatmaps']
 
-  def train(self, batch: dict[str, np.ndarray]) -> None:
-    """Makes a step: masked squared error of the heatmaps, clipping, AdamW.
+  def train(self, batch: dict[str, np.ndarray]) -> float:
+    """Makes a step: the stage's losses, clipping, AdamW.
 
     Args:
       batch: A batch of the input pipeline.
+
+    Returns:
+      The loss: the heatmaps' masked squared error and the l1 of the soft-argmax
+      with their weights.
     """
-    torch, options = self.torch, self.config.heatmap
+    torch, (stage,) = self.torch, self.config.stages
     self.network.train()
     maps = self.network(self.images(batch))['heatmaps']
-    side = maps.shape[-1]
-    centre = (torch.from_numpy(batch['landmarks']) + 0.5) * side - 0.5
-    cells = torch.arange(side)
-    x = cells[None, None] - centre[..., 0, None]
-    y = cells[None, None] - centre[..., 1, None]
-    squared = x[:, :, None] ** 2 + y[:, :, :, None] ** 2
-    target = options.amplitude * torch.exp(-squared / (2 * options.sigma**2))
+    truth = torch.from_numpy(batch['landmarks'])
     known = torch.from_numpy(np.isin(batch['visibility'], (0, 1))).float()
-    of_map = ((maps - target) ** 2).mean((2, 3))
-    of_image = (of_map * known).sum(1) / known.sum(1).clamp(min=1)
+    of_image = stage.weights.heatmaps * self._heatmaps(maps, truth, known)
+    if stage.weights.landmarks:
+      error = (self._soft_argmax(maps) - truth).abs().sum(2) * known
+      of_image = of_image + stage.weights.landmarks * error.sum(1)
     mask = torch.from_numpy(batch['mask'])
     loss = (of_image * mask).sum() / mask.sum().clamp(min=1)
     self.optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(
-      self.network.parameters(), self.config.stages[0].optimizer.clip_norm
+      self.network.parameters(), stage.optimizer.clip_norm
     )
     for group in self.optimizer.param_groups:
       group['lr'] = float(self.rate_at(self.steps))
     self.optimizer.step()
     self.steps += 1
+    return float(loss.detach())
+
+  def _heatmaps(self, maps: Any, truth: Any, known: Any) -> Any:
+    """Mean squared error to Gaussians, one value an image."""
+    torch, options = self.torch, self.config.heatmap
+    side = maps.shape[-1]
+    centre = (truth + 0.5) * side - 0.5
+    cells = torch.arange(side)
+    x = cells[None, None] - centre[..., 0, None]
+    y = cells[None, None] - centre[..., 1, None]
+    squared = x[:, :, None] ** 2 + y[:, :, :, None] ** 2
+    target = options.amplitude * torch.exp(-squared / (2 * options.sigma**2))
+    of_map = ((maps - target) ** 2).mean((2, 3))
+    return (of_map * known).sum(1) / known.sum(1).clamp(min=1)
+
+  def _soft_argmax(self, maps: Any) -> Any:
+    """Landmarks (B, N, 2) in [-0.5, 0.5]."""
+    torch, side = self.torch, maps.shape[-1]
+    share = (self.config.heatmap.alpha * maps).flatten(2).softmax(2)
+    share = share.unflatten(2, (side, side))
+    place = (torch.arange(side) + 0.5) / side - 0.5
+    x = (share.sum(2) * place).sum(2)
+    y = (share.sum(3) * place).sum(2)
+    return torch.stack([x, y], dim=2)
 
 
 def first_variables(config: ConfigDict, seed: int) -> dict[str, Any]:
@@ -352,27 +405,6 @@ def first_variables(config: ConfigDict, seed: int) -> dict[str, Any]:
     config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
   )
   return stage_lib.init_variables(model, config.input.size, seed)
-
-
-def speed_of_torch(config: ConfigDict, seconds: float) -> dict[str, float]:
-  """Measures PyTorch's forward passes and train steps.
-
-  Args:
-    config: The config of the network.
-    seconds: The time to measure each of them for, in seconds.
-
-  Returns:
-    The images/s of `forward` and `train`.
-  """
-  network = Torch(config)
-  batch = example_batch(config.batch_size, config.input.size)
-  calls = {
-    'forward': lambda: network.forward(batch),
-    'train': lambda: network.train(batch),
-  }
-  return {
-    name: rate(call, config.batch_size, seconds) for name, call in calls.items()
-  }
 
 
 def train_torch(config: ConfigDict) -> dict[str, float]:
@@ -428,18 +460,131 @@ def train_torch(config: ConfigDict) -> dict[str, float]:
 # --- both ---------------------------------------------------------------------
 
 
-def run_alone(arguments: argparse.Namespace, what: str) -> dict[str, Any]:
-  """Runs one measurement in a process of its own.
+def check_equal(config: ConfigDict) -> dict[str, float]:
+  """Compares both networks, on the same weights and images.
+
+  Args:
+    config: The config of the network.
+
+  Returns:
+    The largest difference of `heatmaps`, and the relative one of the `loss` of
+    a train step.
+
+  Raises:
+    SystemExit: A difference is above 1e-4, so that the speeds would not be
+      those of the same network.
+  """
+  import torch_networks
+
+  theirs = Torch(config)
+  torch_networks.randomise(theirs.network, 1)
+  ours = Ours(config, torch_networks.to_variables(theirs.network))
+  batch = example_batch(config.batch_size, config.input.size)
+  maps = np.moveaxis(theirs.forward(batch).numpy(), 1, -1)
+  expected = theirs.train(batch)
+  found = {
+    'heatmaps': float(np.abs(ours.forward() - maps).max()),
+    'loss': abs(ours.trainer()() / expected - 1),
+  }
+  if max(found.values()) > 1e-4:
+    raise SystemExit(f'The networks differ: {found}')
+  return found
+
+
+def answer(arguments: argparse.Namespace) -> None:
+  """Measures what the lines of standard input ask for, until they end.
+
+  A line is 'forward', 'train' or 'PCLoss'. The first answer is 'ready', each
+  other one a number of seconds, or PCLoss's quartiles; the last is the peak
+  memory of this process in MiB.
+
+  Args:
+    arguments: The command line's arguments; `only` is 'ours' or 'torch'.
+  """
+  config = make_config(arguments)
+  if arguments.only == 'ours':
+    ours = Ours(config)
+    calls = {'forward': ours.forward, 'train': ours.trainer()}
+  else:
+    network = Torch(config)
+    network.torch.set_num_threads(arguments.threads)
+    batch = example_batch(config.batch_size, config.input.size)
+    calls = {
+      'forward': lambda: network.forward(batch),
+      'train': lambda: network.train(batch),
+    }
+  for call in calls.values():
+    call(), call()
+  # With PCLoss another step is compiled: the peak is that without.
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  print('ready', flush=True)
+  for line in sys.stdin:
+    what = line.strip()
+    if what == 'PCLoss':
+      found = in_turns(
+        calls['train'], ours.trainer(1e-5), 2 * arguments.seconds
+      )
+    else:
+      found = median_time(calls[what], arguments.seconds)
+      peak = max(
+        peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+      )
+    print(json.dumps(found), flush=True)
+  print(json.dumps(peak), flush=True)
+
+
+class Worker:
+  """A process that measures one of the two networks."""
+
+  def __init__(self, what: str):
+    """Starts it, and waits until everything is compiled.
+
+    Args:
+      what: The network to measure: 'ours' or 'torch'.
+    """
+    command = [sys.executable, __file__, *sys.argv[1:], f'--only={what}']
+    # Both use the allocator that launch/environment.sh sets.
+    script = f'source {ROOT}/launch/environment.sh; exec "$@"'
+    self._process = subprocess.Popen(
+      ['bash', '-c', script, 'bash', *command],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    while self._read() != 'ready':
+      pass
+
+  def _read(self) -> str:
+    line = self._process.stdout.readline()
+    if not line:
+      raise SystemExit('A process of the benchmark has ended early.')
+    return line.strip()
+
+  def ask(self, what: str) -> Any:
+    """Measures 'forward', 'train' or 'PCLoss', see `answer`."""
+    self._process.stdin.write(f'{what}\n')
+    self._process.stdin.flush()
+    return json.loads(self._read())
+
+  def end(self) -> float:
+    """Ends the process; returns its peak memory in MiB."""
+    self._process.stdin.close()
+    peak = json.loads(self._read())
+    self._process.wait()
+    return peak
+
+
+def run_once(arguments: argparse.Namespace, what: str) -> dict[str, Any]:
+  """Runs one training, or the check, in a process of its own.
 
   Args:
     arguments: The command line's arguments.
-    what: The network to measure: 'ours' or 'torch'.
+    what: 'ours', 'torch' or 'check'.
 
   Returns:
-    The result of `measure`.
+    The figures that it prints.
   """
   command = [sys.executable, __file__, *sys.argv[1:], f'--only={what}']
-  # Both use the allocator that launch/environment.sh sets.
   script = f'source {ROOT}/launch/environment.sh; exec "$@"'
   output = subprocess.run(
     ['bash', '-c', script, 'bash', *command],
@@ -451,65 +596,167 @@ def run_alone(arguments: argparse.Namespace, what: str) -> dict[str, Any]:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-  """Makes the measurement that `--only` names.
+  """Makes the training, or the check, that `--only` names.
 
   Args:
     arguments: The command line's arguments.
 
   Returns:
-    The measured numbers, and `MiB`, the peak memory of this process.
+    The figures; of a training with `MiB`, the peak memory of this process.
   """
   config = make_config(arguments)
-  if arguments.mode == 'train':
-    with tempfile.TemporaryDirectory() as workdir:
-      result = (
-        train_torch(config)
-        if arguments.only == 'torch'
-        else train_ours(config, pathlib.Path(workdir))
-      )
-  else:
-    measured = speed_of_torch if arguments.only == 'torch' else speed_of_ours
-    result = measured(config, arguments.seconds)
+  if arguments.only == 'check':
+    return check_equal(config)
+  with tempfile.TemporaryDirectory() as workdir:
+    result = (
+      train_torch(config)
+      if arguments.only == 'torch'
+      else train_ours(config, pathlib.Path(workdir))
+    )
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
   return {**result, 'MiB': peak}
 
 
+def compare_speed(arguments: argparse.Namespace) -> None:
+  """Prints the speeds of both networks, measured in turns.
+
+  Args:
+    arguments: The command line's arguments.
+  """
+  config = make_config(arguments)
+  side, count = config.input.size, config.batch_size
+  print(f'{arguments.network}, {side} pixels, batches of {count}, ', end='')
+  print(f'{arguments.threads} threads', flush=True)
+  print('differences:', run_once(arguments, 'check'), flush=True)
+  workers = {what: Worker(what) for what in ('torch', 'ours')}
+  medians = {}
+  for name in ('forward', 'train'):
+    times = []
+    for turn in range(arguments.pairs):
+      order = ('torch', 'ours') if turn % 2 else ('ours', 'torch')
+      taken = {what: workers[what].ask(name) for what in order}
+      times.append((taken['torch'], taken['ours']))
+    theirs, ours = 1000 / count * np.median(times, axis=0)
+    ratios = [a / b for a, b in times]
+    low, medians[name], high = np.quantile(ratios, (0.25, 0.5, 0.75))
+    print(
+      f'{name:8} ms/image: PyTorch {theirs:.2f}, ours {ours:.2f}; ratio '
+      f'{medians[name]:.2f} (quartiles {low:.2f}, {high:.2f}; '
+      f'{arguments.pairs} turns)',
+      flush=True,
+    )
+  added = ''
+  if arguments.network == 'simple_baselines':
+    low, median, high = (100 * x for x in workers['ours'].ask('PCLoss'))
+    added = f'{median:+.2f}'
+    print(
+      f'A train step with PCLoss takes {added} % (median of the pairs; '
+      f'quartiles {low:+.2f}, {high:+.2f})'
+    )
+  theirs, ours = workers['torch'].end(), workers['ours'].end()
+  print(f'MiB      PyTorch {theirs:.0f}, ours {ours:.0f}; {ours / theirs:.2f}')
+  if arguments.csv:
+    append_row(arguments, config, medians, ours / theirs, added)
+
+
+def append_row(
+  arguments: argparse.Namespace,
+  config: ConfigDict,
+  ratios: dict[str, float],
+  memory: float,
+  pcloss: str,
+) -> None:
+  """Appends a row to `--csv`, in the columns that it has.
+
+  Args:
+    arguments: The command line's arguments.
+    config: The config of the network.
+    ratios: The ratios of `forward` and `train`.
+    memory: Our peak memory over PyTorch's.
+    pcloss: What PCLoss adds, in per cent; '' if it was not measured.
+  """
+  path = pathlib.Path(arguments.csv)
+  with path.open(newline='') as file:
+    table = csv.DictReader(file)
+    columns, before = table.fieldnames, list(table)
+  side = config.input.size
+  series = f'detector: EfficientNet-Lite0, {side} pixels'
+  if arguments.network == 'simple_baselines':
+    width, channels = config.model.trunk.width, config.model.channels
+    series = f'{width} and {channels} channels, {side} pixels'
+  alike = lambda row: (
+    (row['series'], row['cores'])
+    == (
+      series,
+      str(arguments.threads),
+    )
+  )
+  row = {
+    'series': series,
+    'command': (
+      'python benchmarks/pytorch.py speed '
+      f'--network={arguments.network} --threads={arguments.threads}'
+    ),
+    'commit': arguments.commit,
+    'device': arguments.device,
+    'cores': arguments.threads,
+    'pair': 1 + sum(map(alike, before)),
+    'forward': f'{ratios["forward"]:.2f}',
+    'train_step': f'{ratios["train"]:.2f}',
+    'peak_memory': f'{memory:.2f}',
+    'pcloss_percent': pcloss,
+  }
+  with path.open('a', newline='') as file:
+    csv.DictWriter(file, columns, lineterminator='\n').writerow(row)
+
+
 def main() -> None:
-  """Reads the arguments, and prints each pair of numbers and its ratio."""
+  """Reads the arguments, measures, and prints the figures."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('mode', choices=['speed', 'train'])
+  parser.add_argument(
+    '--network',
+    choices=['simple_baselines', 'detector'],
+    default='simple_baselines',
+  )
+  parser.add_argument('--threads', type=int, choices=[1, 2], default=2)
   parser.add_argument('--manual_dir', default='')
   parser.add_argument('--data_dir', default='~/tensorflow_datasets')
-  parser.add_argument('--size', type=int, default=64)
+  parser.add_argument('--size', type=int, default=0)
   parser.add_argument('--depth', type=int, default=18)
   parser.add_argument('--width', type=int, default=24)
   parser.add_argument('--channels', type=int, default=48)
-  parser.add_argument('--batch_size', type=int, default=50)
+  parser.add_argument('--batch_size', type=int, default=0)
   parser.add_argument('--epochs', type=float, default=8)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--pairs', type=int, default=3)
-  parser.add_argument('--seconds', type=float, default=10)
-  parser.add_argument('--only', choices=['ours', 'torch'])
+  parser.add_argument('--pairs', type=int, default=7)
+  parser.add_argument('--seconds', type=float, default=5)
+  parser.add_argument('--csv', default='')
+  parser.add_argument('--commit', default='')
+  parser.add_argument('--device', default='')
+  parser.add_argument('--only', choices=['ours', 'torch', 'check'])
   arguments = parser.parse_args()
+  if arguments.mode == 'train' and arguments.network != 'simple_baselines':
+    parser.error('train is for --network=simple_baselines.')
+  if arguments.mode == 'speed':
+    # Both libraries take as many threads as they are allowed cores.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[: arguments.threads])
   if arguments.only:
-    print(json.dumps(measure(arguments)))
+    if arguments.mode == 'speed' and arguments.only != 'check':
+      answer(arguments)
+    else:
+      print(json.dumps(measure(arguments)))
     return
-  pairs = arguments.pairs if arguments.mode == 'speed' else 1
-  for _ in range(pairs):
-    theirs = run_alone(arguments, 'torch')
-    ours = run_alone(arguments, 'ours')
-    for name, value in theirs.items():
-      print(
-        f'{name:8} PyTorch {value:10.4g}  ours {ours[name]:10.4g}  '
-        f'ratio {ours[name] / value:.2f}'
-      )
-    if 'PCLoss' in ours:
-      low, median, high = (100 * x for x in ours['PCLoss'])
-      print(
-        f'A train step with PCLoss takes {median:+.2f} % (median of the pairs; '
-        f'quartiles {low:+.2f}, {high:+.2f})'
-      )
-    print(flush=True)
+  if arguments.mode == 'speed':
+    compare_speed(arguments)
+    return
+  theirs, ours = run_once(arguments, 'torch'), run_once(arguments, 'ours')
+  for name, value in theirs.items():
+    print(
+      f'{name:8} PyTorch {value:10.4g}  ours {ours[name]:10.4g}  '
+      f'ratio {ours[name] / value:.2f}'
+    )
 
 
 if __name__ == '__main__':

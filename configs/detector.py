@@ -14,6 +14,8 @@ Arguments after the colon:
   size     small, medium or large: crops of 96, 128 and 224 pixels
   backbone  efficientnet_lite0, efficientnet_lite1, efficientnet_lite2, or
            another trunk
+  head     heatmaps; or simcc: bins of x and of y from the trunk's last map (Li
+           et al., ECCV 2022)
   pretrained  imagenet: weights of a package (docs/installation.md); none; a
            file of torchvision's weights of the backbone; or a run's folder
 """
@@ -50,6 +52,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     dataset=tuple(DATASETS),
     size=tuple(SIZES),
     backbone='efficientnet_lite0',
+    head=('heatmaps', 'simcc'),
     pretrained='imagenet',
   )
   config = defaults.base(arg['dataset'])
@@ -60,14 +63,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.input.margin = 0.075
   config.input.std = (58.4, 57.1, 57.4)
   config.input.num_threads = 2
-  config.model = ConfigDict(
-    {
-      'name': 'top_down',
-      'channels': 64,
-      'visibility': True,
-      'dtype': 'float32',
-    }
-  )
+  simcc = arg['head'] == 'simcc'
+  network = {'name': 'top_down', 'channels': 64}
+  if simcc:
+    network = {'name': 'simcc', 'channels': 16, 'hidden': 256, 'split': 2}
+  config.model = ConfigDict({**network, 'visibility': True, 'dtype': 'float32'})
   defaults.set_backbone(config, arg['backbone'])
   config.flip_test = True
   config.augment.scale = 0.05
@@ -82,6 +82,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   stage.weights.pseudo_label = 0.0
   stage.weights.visibility = 0.03
   stage.weights.heatmaps = 100.0
+  if simcc:
+    stage.weights.heatmaps, stage.weights.bins = 0.0, 1.0
+    # RTMPose's share of the side: 5.66 of 512 bins, 4.9 of 384.
+    config.heatmap.sigma = config.model.split * side / 80
   stage.landmark_loss = 'l1'
   stage.weight_schedule = 'constant'
   stage.average = 0.999

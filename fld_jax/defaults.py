@@ -143,7 +143,8 @@ def base(dataset: str) -> ConfigDict:
   config.heatmap = ConfigDict()
   # How a heatmap becomes a position: quarter, soft_argmax or dark.
   config.heatmap.decoder = 'quarter'
-  # Standard deviation of the target's Gaussian, in cells.
+  # Standard deviation of the target's Gaussian, in cells of the heatmap or in
+  # SimCC's bins.
   config.heatmap.sigma = 2.0
   config.heatmap.amplitude = 1.0  # height of the target's Gaussian
   # Cells by which peaks lie to the right of and below the landmarks; not 0 for
@@ -212,8 +213,9 @@ MODEL_FIELDS = {
   'batch_norm': "whether VGG's convolutions are followed by batch norm",
   'frozen': 'number of the first blocks that keep their weights; 0 for none',
   'width': "channels of ResNet's first block; 64 is the published width",
-  'channels': 'channels of the deconvolutions or of the feature pyramid',
-  'visibility': 'whether a network with heatmaps predicts visibility too',
+  'channels': 'channels of the decoder; of SimCC those of each landmark',
+  'visibility': 'whether networks of heatmaps or bins predict visibility too',
+  'split': "SimCC's bins of x and of y a pixel",
   'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
   'the map as it is',
   'local_maps': "names of the trunk's maps of which stages after the first see "
@@ -374,6 +376,7 @@ def stage(name: str) -> ConfigDict:
     {
       'landmarks': 1.0,  # weight of the landmarks' loss
       'heatmaps': 0.0,  # weight of the heatmaps' loss
+      'bins': 0.0,  # weight of the loss of SimCC's bins
       # Weight of PCLoss; Song et al. take 1e-5 at 512 pixels.
       'position_constraint': 0.0,
       'visibility': 1.0,  # weight of the visibility's loss

@@ -126,6 +126,8 @@ def test_each_field_of_a_manifest(part, name):
   file = 'pcloss' if name in ('channels', 'visibility') else 'dfa'
   if name == 'trunk.width':
     arg += ',backbone=resnet18'
+  if name == 'split':
+    file, arg = 'detector', 'size=small,head=simcc'
   if name == 'trunk.frozen':
     file, arg = 'detector', 'size=small'
   if name == 'pool':

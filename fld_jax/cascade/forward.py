@@ -9,8 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fld_jax.ops import bins
 from fld_jax.ops.heatmaps import Codec
 
+# Outputs that landmarks are read from -> what reads them, with the methods
+# `decode` and `confidence`, of the settings config.heatmap.
+READERS = {
+  'heatmaps': lambda codec: codec,
+  'bins': lambda codec: bins.Bins(codec.sigma),
+}
 Variables = dict[str, Any]  # {'params': ..., 'batch_stats': ...} of one network
 
 
@@ -25,7 +32,7 @@ class Forward:
       images are then divided by.
     offset_scale: The factor that a network's offsets are too large by
       (docs/methods.md A3).
-    codec: The heatmaps' decoder.
+    codec: The settings of what landmarks are read from, see READERS.
     flip: (N,) each landmark's partner in the mirrored image, to average
       predictions with those of the mirrored image; None for the image alone.
   """
@@ -134,6 +141,7 @@ def apply_stage(
     other = run(mirrored, None if estimate is None else mirror(estimate, flip))
     back = {
       'heatmaps': lambda x: x[:, :, ::-1, flip],
+      'bins': lambda x: bins.mirrored(x, flip),
       'landmarks': lambda x: mirror(x, flip),
       'visibility': lambda x: x[:, flip],
     }
@@ -152,21 +160,21 @@ def decode_outputs(
     views: The outputs of a network for the same examples: of the images, and
       perhaps of the mirrored images, mirrored back. An output that the last
       view lacks is taken from the first.
-    codec: The decoder that reads `landmarks` from `heatmaps`, if the network
-      has them.
+    codec: The settings of the decoder that reads `landmarks` from `heatmaps` or
+      `bins`, if the network has them.
 
   Returns:
-    The outputs, with `landmarks` (B, N, 2); for a network with heatmaps also
-    with `confidence` (B, N) in [0, 1].
+    The outputs, with `landmarks` (B, N, 2); for a network with heatmaps or bins
+    also with `confidence` (B, N) in [0, 1].
   """
   outputs = dict(views[0])
   if len(views) > 1:
     mean = lambda name: sum(view[name] for view in views) / len(views)
     outputs |= {name: mean(name) for name in views[-1]}
-  if 'heatmaps' in outputs:
-    maps = [view['heatmaps'] for view in views]
-    outputs['landmarks'] = codec.decode(maps)
-    outputs['confidence'] = codec.confidence(maps)
+  for name in READERS.keys() & outputs.keys():
+    maps, reader = [view[name] for view in views], READERS[name](codec)
+    outputs['landmarks'] = reader.decode(maps)
+    outputs['confidence'] = reader.confidence(maps)
   return outputs
 
 

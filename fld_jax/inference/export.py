@@ -232,8 +232,9 @@ def _meaning(name: str) -> str:
   return {
     'visibility': 'probabilities of visible, occluded, truncated',
     'confidence': (
-      '0 to 1: the height of the heatmap over that of its target; of networks '
-      'without heatmaps the probability of not being truncated'
+      "0 to 1: the height of the heatmap, or of SimCC's distributions, over "
+      'that of its target; of other networks the probability of not being '
+      'truncated'
     ),
     'route': 'branch of the last stage: 0 easy, 1 hard',
   }[name]

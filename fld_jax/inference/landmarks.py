@@ -29,9 +29,9 @@ class Landmarks:
       None if the network does not estimate visibility.
     visibility_probs: (N, 3) probabilities of these three kinds; None if the
       network does not estimate visibility.
-    confidence: (N,) in [0, 1]: the height of the landmark's heatmap; for a
-      network without heatmaps the probability that the landmark is in the
-      image; 1 if it estimates neither.
+    confidence: (N,) in [0, 1]: the height of the landmark's heatmap or
+      distributions (SimCC); for another network the probability that the
+      landmark is in the image; 1 if it estimates neither.
     score: The mean confidence of the landmarks that are present, in [0, 1].
     route: The names of the networks that the image passed.
     stages: Stage name -> (N, 2) positions that this stage estimated.

@@ -6,6 +6,7 @@ from fld_jax.models import (
   fashionnet,
   fpn,
   resnet,
+  simcc,
   simple_baselines,
   top_down,
   vgg,
@@ -16,6 +17,7 @@ NETWORKS = {
   'dfa': dfa.DFA,
   'fashionnet': fashionnet.FashionNet,
   'fpn': fpn.FPN,
+  'simcc': simcc.SimCC,
   'simple_baselines': simple_baselines.SimpleBaselines,
   'top_down': top_down.TopDown,
 }

@@ -319,10 +319,9 @@ class Deconv(nn.Module):
 
 
 class VisibilityHead(nn.Module):
-  """Visibility from what a heatmap network has found, without changing it.
+  """Visibility from what a network has found, without changing it.
 
-  The logits of a landmark are linear in the features at the peak of its
-  heatmap, among which the height of the peak is one, and in the mean of the
+  The logits of a landmark are linear in its own features and in the mean of the
   trunk's last map. No gradient leaves the head, so that the landmarks are those
   of a network without it; `schedules.optimizer` clips the others' gradients
   without its own for the same reason.
@@ -336,34 +335,46 @@ class VisibilityHead(nn.Module):
   @nn.compact
   def __call__(
     self,
-    x: Float[Array, 'batch height width channels'],
-    heatmaps: Float[Array, 'batch height width landmarks'],
+    found: Float[Array, 'batch landmarks channels'],
     last: Float[Array, 'batch rows columns features'],
   ) -> Float[Array, 'batch landmarks 3']:
     """Computes the logits of the states of `schema.VISIBILITY_NAMES`.
 
     Args:
-      x: (B, H, W, C) maps that the heatmaps are made of.
-      heatmaps: (B, H, W, N) heatmaps.
+      found: (B, N, C) features of each landmark.
       last: (B, R, S, F) the trunk's map of the largest stride.
 
     Returns:
       (B, N, 3) float32 logits.
     """
-    x, heatmaps, last = (
-      lax.stop_gradient(maps.astype(jnp.float32))
-      for maps in (x, heatmaps, last)
+    found, last = (
+      lax.stop_gradient(x.astype(jnp.float32)) for x in (found, last)
     )
-    n, (b, height, width, channels) = self.num_landmarks, x.shape
-    cells = x.reshape(b, height * width, channels)
-    maps = heatmaps.reshape(b, height * width, n)
-    peak = jnp.argmax(maps, axis=1)
-    found = jnp.take_along_axis(cells, peak[..., None], axis=1)
+    n = self.num_landmarks
     init = nn.initializers.normal(0.01)
-    own = self.param('peak_kernel', init, (n, channels, 3))
+    own = self.param('own_kernel', init, (n, found.shape[-1], 3))
     whole = nn.Dense(3 * n, kernel_init=init, name='mean')
     logits = whole(last.mean(axis=(1, 2))).reshape(-1, n, 3)
     return logits + jnp.einsum('bnc,ncs->bns', found, own)
+
+
+def at_peaks(
+  x: Float[Array, 'batch height width channels'],
+  heatmaps: Float[Array, 'batch height width landmarks'],
+) -> Float[Array, 'batch landmarks channels']:
+  """Takes a map's features at the highest cell of each heatmap.
+
+  Args:
+    x: (B, H, W, C) maps.
+    heatmaps: (B, H, W, N) heatmaps.
+
+  Returns:
+    (B, N, C) features.
+  """
+  (b, height, width, channels), n = x.shape, heatmaps.shape[-1]
+  cells = x.reshape(b, height * width, channels)
+  peak = jnp.argmax(heatmaps.reshape(b, height * width, n), axis=1)
+  return jnp.take_along_axis(cells, peak[..., None], axis=1)
 
 
 def heatmap_outputs(
@@ -381,12 +392,14 @@ def heatmap_outputs(
 
   Returns:
     `heatmaps` (B, H, W, N) float32, of any range; with `network.visibility`
-    also `visibility` (B, N, 3) logits.
+    also `visibility` (B, N, 3) logits, for which the landmarks' features are
+    those at the peaks, among which the height of the peak is one.
   """
   outputs = {'heatmaps': heatmap_head(x, network.num_landmarks)}
   if network.visibility:
     head = VisibilityHead(network.num_landmarks, name=VISIBILITY_HEAD)
-    outputs['visibility'] = head(x, outputs['heatmaps'], last)
+    found = at_peaks(x, outputs['heatmaps'])
+    outputs['visibility'] = head(found, last)
   return outputs
 
 

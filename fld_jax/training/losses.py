@@ -6,6 +6,7 @@ padding, device count and batch size weigh nothing.
 
 from collections.abc import Mapping, Sequence
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
@@ -73,6 +74,32 @@ def heatmaps(
   of_map = jnp.mean((prediction - target) ** 2, axis=(1, 2))
   count = jnp.maximum(jnp.sum(mask, axis=-1), 1)
   return jnp.sum(jnp.where(mask, of_map, 0.0), axis=-1) / count
+
+
+def bins(
+  logits: Float[Array, 'b n 2 k'],
+  labels: Float[Array, 'b n 2 k'],
+  visibility: Int[Array, 'b n'],
+) -> Float[Array, ' b']:
+  """Computes the Kullback-Leibler divergence of labels from predicted bins.
+
+  It is the loss of SimCC (Li et al., ECCV 2022) with smoothed labels.
+
+  Args:
+    logits: (B, N, 2, K) predicted logits of x and y.
+    labels: (B, N, 2, K) label distributions, made by `ops.bins`.
+    visibility: (B, N) visibility codes of `schema`.
+
+  Returns:
+    (B,) losses: the sum over both axes, averaged over an example's landmarks
+    with a position; 0 for an example without one.
+  """
+  mask = schema.has_position(visibility)
+  known = jnp.where(mask[..., None, None], labels, 0.0)
+  entropy = -jnp.sum(jax.scipy.special.xlogy(known, known), axis=(2, 3))
+  crossed = -jnp.sum(known * jax.nn.log_softmax(logits), axis=(2, 3))
+  count = jnp.maximum(jnp.sum(mask, axis=-1), 1)
+  return jnp.sum(crossed - entropy, axis=-1) / count
 
 
 def has_pair(

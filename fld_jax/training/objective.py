@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 
 from fld_jax import schema
 from fld_jax.cascade import pseudo_labels
-from fld_jax.cascade.forward import new_estimate
+from fld_jax.cascade.forward import READERS, new_estimate
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
+from fld_jax.ops.bins import Bins
 from fld_jax.ops.heatmaps import Codec
 from fld_jax.training import losses
 
@@ -144,6 +145,15 @@ def _heatmaps(terms: Terms) -> Values:
   return losses.heatmaps(maps, target, terms.visibility), _everyone(terms)
 
 
+def _bins(terms: Terms) -> Values:
+  """Divergence of the labels of x and y from the bins."""
+  logits = terms.outputs['bins']
+  labels = Bins(terms.objective.codec.sigma).labels(
+    terms.truth, logits.shape[-1]
+  )
+  return losses.bins(logits, labels, terms.visibility), _everyone(terms)
+
+
 def _position_constraint(terms: Terms) -> Values:
   """PCLoss of the landmarks; examples without a pair don't count."""
   options = terms.objective.position_constraint
@@ -209,12 +219,13 @@ class Loss(NamedTuple):
 LOSSES = {
   'landmarks': Loss('landmarks', _landmarks),
   'heatmaps': Loss('heatmaps', _heatmaps),
+  'bins': Loss('bins', _bins),
   'position_constraint': Loss('landmarks', _position_constraint),
   'visibility': Loss('visibility', _visibility),
   'pseudo_label': Loss('pseudo_label', _pseudo_label),
 }
 # Those that say where landmarks are, as PCLoss does.
-PLACE_LOSSES = ('landmarks', 'heatmaps', 'position_constraint')
+PLACE_LOSSES = ('landmarks', 'heatmaps', 'bins', 'position_constraint')
 
 
 def stage_losses(
@@ -247,9 +258,9 @@ def stage_losses(
   Raises:
     InputError: If a weight is not 0 and the network lacks the output.
   """
-  if 'heatmaps' in outputs:
+  for name in READERS.keys() & outputs.keys():
     # Both losses on coordinates want a decoder with a gradient.
-    landmarks = objective.codec.decode([outputs['heatmaps']])
+    landmarks = READERS[name](objective.codec).decode([outputs[name]])
     outputs = {**outputs, 'landmarks': landmarks}
   terms = Terms(
     outputs,
@@ -269,8 +280,8 @@ def check_outputs(outputs: Iterable[str], objective: Objective) -> None:
   """Refuses losses on what the network does not predict.
 
   Args:
-    outputs: Names of the network's outputs; a network with `heatmaps` has
-      `landmarks` too.
+    outputs: Names of the network's outputs; a network with `heatmaps` or
+      `bins` has `landmarks` too.
     objective: The stage's objective.
 
   Raises:
@@ -284,7 +295,7 @@ def _check(
   outputs: Iterable[str], objective: Objective, names: Iterable[str]
 ) -> None:
   there = list(outputs)
-  if 'heatmaps' in there and 'landmarks' not in there:
+  if READERS.keys() & set(there) and 'landmarks' not in there:
     there.append('landmarks')
   for name in names:
     output = LOSSES[name].output

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from fld_jax import schema
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.forward import (
+  READERS,
   Forward,
   Variables,
   apply_stages,
@@ -316,7 +317,7 @@ def _gradient_ratio(
   """Computes the weight of PCLoss beside the other losses of places.
 
   It is the norm of the gradient of PCLoss at the network's outputs, divided by
-  that of the landmark and heatmap losses together, each loss with its weight
+  that of the other losses of PLACE_LOSSES together, each loss with its weight
   (docs/methods.md 4.3). It is 0 if the others have no gradient.
 
   Args:
@@ -329,7 +330,8 @@ def _gradient_ratio(
   Returns:
     The ratio, at least 0.
   """
-  places = {k: outputs[k] for k in ('heatmaps', 'landmarks') if k in outputs}
+  read = {'landmarks', *READERS}
+  places = {k: v for k, v in outputs.items() if k in read}
 
   def norm(*names: str) -> Float[Array, '']:
     def total(places: dict[str, Float[Array, 'b ...']]) -> Float[Array, '']:
@@ -343,7 +345,7 @@ def _gradient_ratio(
     squares = jax.tree.map(lambda g: jnp.sum(g**2), jax.grad(total)(places))
     return jnp.sqrt(lax.psum(sum(jax.tree.leaves(squares)), AXIS))
 
-  others = norm('landmarks', 'heatmaps')
+  others = norm('landmarks', 'heatmaps', 'bins')
   ratio = norm('position_constraint') / jnp.maximum(others, 1e-30)
   return jnp.where(others > 0, ratio, 0.0)
 

@@ -91,6 +91,105 @@ class SimpleBaselines(nn.Module):
     return {'heatmaps': self.heatmaps(x)}
 
 
+class Same(nn.Conv2d):
+  """TensorFlow's padding: what is odd stands on the right and below."""
+
+  def forward(self, x):
+    (side, _), (stride, _) = self.kernel_size, self.stride
+    pads = []
+    for length in (x.shape[-1], x.shape[-2]):
+      total = max((-(-length // stride) - 1) * stride + side - length, 0)
+      pads += [total // 2, total - total // 2]
+    return super().forward(nn.functional.pad(x, pads) if any(pads) else x)
+
+
+class InvertedResidual(nn.Module):
+  def __init__(self, before, side, stride, expansion, channels):
+    super().__init__()
+    inner = before * expansion
+    norm = lambda channels: nn.BatchNorm2d(channels, eps=1e-3)
+    self.expands = expansion > 1
+    if self.expands:
+      self.expand_conv = nn.Conv2d(before, inner, 1, bias=False)
+      self.expand_bn = norm(inner)
+    self.depthwise_conv = Same(
+      inner, inner, side, stride, groups=inner, bias=False
+    )
+    self.depthwise_bn = norm(inner)
+    self.project_conv = nn.Conv2d(inner, channels, 1, bias=False)
+    self.project_bn = norm(channels)
+    self.skips = stride == 1 and before == channels
+
+  def forward(self, x):
+    y = x
+    if self.expands:
+      y = nn.functional.relu6(self.expand_bn(self.expand_conv(y)))
+    y = nn.functional.relu6(self.depthwise_bn(self.depthwise_conv(y)))
+    y = self.project_bn(self.project_conv(y))
+    return x + y if self.skips else y
+
+
+class EfficientNetLite0(nn.Module):
+  # (blocks, side of the kernel, stride, expansion, channels) of each stage
+  STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+  )
+
+  def __init__(self):
+    super().__init__()
+    self.stem_conv = Same(3, 32, 3, 2, bias=False)
+    self.stem_bn = nn.BatchNorm2d(32, eps=1e-3)
+    self.blocks, before = [], 32
+    for count, side, stride, expansion, channels in self.STAGES:
+      for i in range(count):
+        name = f'block{len(self.blocks)}'
+        first = 1 if i else stride
+        block = InvertedResidual(before, side, first, expansion, channels)
+        self.add_module(name, block)
+        self.blocks.append((name, first))
+        before = channels
+
+  def forward(self, x):
+    x = nn.functional.relu6(self.stem_bn(self.stem_conv(x)))
+    maps, level = {}, 1
+    for name, stride in self.blocks:
+      level += stride == 2
+      x = maps[f'c{level}'] = getattr(self, name)(x)
+    return maps
+
+
+class TopDown(nn.Module):
+  def __init__(self, channels=64, num_landmarks=8):
+    super().__init__()
+    self.efficientnet = EfficientNetLite0()
+    for level, before in ((5, 320), (4, 112), (3, 40), (2, 24)):
+      setattr(self, f'lateral{level}', nn.Conv2d(before, channels, 1))
+      if level < 5:
+        conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        setattr(self, f'smooth{level}', conv)
+        setattr(self, f'bn{level}', nn.BatchNorm2d(channels))
+    self.heatmaps = nn.Conv2d(channels, num_landmarks, 1)
+
+  def forward(self, x):
+    maps = self.efficientnet(x)
+    x = self.lateral5(maps['c5'])
+    for level in (4, 3, 2):
+      finer = maps[f'c{level}']
+      x = nn.functional.interpolate(
+        x, size=finer.shape[2:], mode='bilinear', align_corners=False
+      )
+      x = x + getattr(self, f'lateral{level}')(finer)
+      x = getattr(self, f'bn{level}')(getattr(self, f'smooth{level}')(x))
+      x = torch.relu(x)
+    return {'heatmaps': self.heatmaps(x)}
+
+
 def randomise(network, seed):
   """Batch statistics and scales that are not 0 and 1."""
   generator = torch.Generator().manual_seed(seed)

@@ -22,7 +22,7 @@ from fld_jax import input_pipeline, landmark_sets, schema
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import resolve
 from fld_jax.cascade.stage import Stage, build_model
-from fld_jax.configs import pcloss, trained
+from fld_jax.configs import detector, pcloss, trained
 from fld_jax.errors import InputError
 from fld_jax.files import images
 from fld_jax.inference import export, export_formats, export_templates
@@ -398,6 +398,17 @@ def test_networks(format, model, decoder, flip, tmp_path):
   config = pcloss.get_config(
     f'dataset=synthetic,size=tiny,model={model},pcloss=none'
   )
+  check_network(config, format, decoder, flip, tmp_path / 'x')
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_simcc(format, tmp_path):
+  config = detector.get_config('head=simcc,size=small,pretrained=none')
+  config.model.trunk.width = 16
+  check_network(config, format, 'quarter', True, tmp_path / 'x')
+
+
+def check_network(config, format, decoder, flip, folder):
   config.input.size = 64
   config.flip_test = flip
   config.heatmap.decoder = decoder
@@ -409,7 +420,7 @@ def test_networks(format, model, decoder, flip, tmp_path):
   # Not the same for every image.
   assert expected['landmarks'].std(axis=0).mean() > 1e-2
   assert expected['visibility'].std(axis=0).mean() > 1e-2
-  check_export(stages, config, format, tmp_path / 'x', expected)
+  check_export(stages, config, format, folder, expected)
 
 
 @pytest.mark.parametrize(

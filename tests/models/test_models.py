@@ -17,6 +17,7 @@ from fld_jax.models.layers import (
   BatchNorm,
   Dropout,
   VisibilityHead,
+  at_peaks,
   max_pool_2x2,
 )
 from fld_jax.models.resnet import ResNet
@@ -64,6 +65,9 @@ PYRAMID = 256 * (256 + 512 + 1024 + 2048 + 4) + 9 * (9 * 256 + 1) * 256
 PYRAMID += 5 * 2 * 256 + 257 * 8
 # The counts of the published EfficientNet-Lites.
 LITE = (4_652_008, 5_416_680, 6_092_072)
+LITE_HEAD = 320 * 1280 + 2 * 1280 + 1281 * 1000
+# 16 channels a landmark at 7x7 cells, 256 hidden, two bins a pixel of 224.
+SIMCC = (9 * 320 + 2) * 128 + (49 * 16 + 1) * 256 + 257 * 2 * 448
 # Laterals from 24, 40, 112 and 320 channels to 64, three 3x3 convolutions with
 # normalisation, and the output.
 TOP_DOWN = (24 + 40 + 112 + 320 + 4) * 64 + 3 * (9 * 64 * 64 + 2 * 64) + 65 * 8
@@ -73,7 +77,8 @@ GOLDEN = {
   'fpn': RESNET50 + PYRAMID,
   'simple_baselines': RESNET50 + DECONVS,
   # Without the classifier's 1x1 convolution, normalisation and matrix.
-  'top_down': LITE[0] - (320 * 1280 + 2 * 1280 + 1281 * 1000) + TOP_DOWN,
+  'simcc': LITE[0] - LITE_HEAD + SIMCC,
+  'top_down': LITE[0] - LITE_HEAD + TOP_DOWN,
 }
 
 
@@ -138,6 +143,7 @@ OWN = {
   'dfa': {'hidden': 16, 'use_estimate': True},
   'fashionnet': {'hidden': 8},
   'fpn': {'channels': 8, 'visibility': True},
+  'simcc': {'channels': 4, 'hidden': 8, 'visibility': True},
   'simple_baselines': {'channels': 8, 'visibility': True},
   'top_down': {'channels': 8, 'visibility': True},
 }
@@ -164,6 +170,8 @@ def test_every_network_on_every_trunk(trunk):
       inputs,
     )
     expected = {'heatmaps': (2, 16, 16, 5), 'visibility': (2, 5, 3)}
+    if name == 'simcc':
+      expected = {'bins': (2, 5, 2, 128), 'visibility': (2, 5, 3)}
     if name in ('dfa', 'fashionnet'):
       expected = {'landmarks': (2, 5, 2), 'visibility': (2, 5, 3)}
     assert {k: v.shape for k, v in outputs.items() if k in expected} == expected
@@ -514,11 +522,12 @@ def test_visibility_is_read_at_the_peak_and_from_the_mean():
   draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
   x, maps, last = draw(2, 4, 4, 6), draw(2, 4, 4, 3), draw(2, 2, 3, 5)
   head = VisibilityHead(3)
+  found = at_peaks(x, maps)
   params = {
-    'peak_kernel': draw(3, 6, 3),
+    'own_kernel': draw(3, 6, 3),
     'mean': {'kernel': draw(5, 9), 'bias': draw(9)},
   }
-  found = head.apply({'params': params}, x, maps, last)
+  logits = head.apply({'params': params}, found, last)
   for b in range(2):
     mean = last[b].reshape(-1, 5).mean(axis=0)
     whole = (mean @ params['mean']['kernel'] + params['mean']['bias']).reshape(
@@ -526,10 +535,10 @@ def test_visibility_is_read_at_the_peak_and_from_the_mean():
     )
     for n in range(3):
       row, column = np.unravel_index(maps[b, :, :, n].argmax(), (4, 4))
-      own = x[b, row, column] @ params['peak_kernel'][n]
-      np.testing.assert_allclose(found[b, n], whole[n] + own, rtol=1e-5)
+      own = x[b, row, column] @ params['own_kernel'][n]
+      np.testing.assert_allclose(logits[b, n], whole[n] + own, rtol=1e-5)
   total = lambda *inputs: jnp.sum(head.apply({'params': params}, *inputs) ** 2)
-  for gradient in jax.grad(total, argnums=(0, 1, 2))(x, maps, last):
+  for gradient in jax.grad(total, argnums=(0, 1))(found, last):
     assert not np.any(gradient)
 
 

@@ -15,6 +15,7 @@ from fld_jax.models.layers import (
 )
 from fld_jax.models.resnet import ResNet
 from fld_jax.models.simple_baselines import SimpleBaselines
+from fld_jax.models.top_down import TopDown
 from fld_jax.runtime.parallel import AXIS
 
 torch = pytest.importorskip('torch', reason='PyTorch is not installed')
@@ -39,6 +40,14 @@ def test_simple_baselines(depth, train):
   torch_networks.randomise(theirs, 1)
   model = SimpleBaselines(backbone=ResNet(depth, 16), channels=24)
   compare(theirs, model, train, depth, lambda x: {'image': x})
+
+
+@pytest.mark.parametrize('train', [False, True])
+def test_top_down_on_lite0(train):
+  torch.manual_seed(0)
+  theirs = torch_networks.randomise(torch_networks.TopDown(24), 1)
+  model = TopDown(channels=24)
+  compare(theirs, model, train, 0, lambda x: {'image': x})
 
 
 def compare(theirs, model, train, depth, as_input):
