@@ -251,6 +251,7 @@ def test_dfa_that_sees_an_estimate():
   assert {k: v.shape for k, v in outputs.items()} == {
     'landmarks': (2, 8, 2),
     'visibility': (2, 8, 3),
+    'features': (2, 4096),
     'pseudo_label': (2, 20),
     'pseudo_label_logits': (2, 20),
   }

@@ -27,6 +27,8 @@ def tiny(tiny_config, path, stages=1, batch_norm=False, blocks=SLIM, hidden=32):
   config = tiny_config(stages)
   config.model.trunk.update(blocks=blocks, batch_norm=batch_norm)
   config.model.hidden = hidden
+  # As the published network: fc6 sees the whole map of the whole crop.
+  config.model.pool = config.stages[0].input_size = 0
   config.pretrained = str(path)
   config.input.mean = (123.675, 116.28, 103.53)
   config.input.std = (58.395, 57.12, 57.375)
