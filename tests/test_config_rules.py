@@ -32,6 +32,7 @@ CONFIGS = [
     for name in ('fashionnet', 'simple_baselines', 'fpn', 'integral')
   ),
   *(('detector', f'size={size}') for size in ('small', 'medium', 'large')),
+  ('detector', 'size=small,head=simcc'),
 ]
 
 

@@ -17,6 +17,7 @@ from fld_jax.cascade.setup import resolve
 from fld_jax.errors import InputError
 from fld_jax.models.dfa import DFA
 from fld_jax.models.resnet import ResNet
+from fld_jax.models.simcc import SimCC
 from fld_jax.models.simple_baselines import SimpleBaselines
 from fld_jax.models.vgg import VGG
 from fld_jax.runtime.parallel import AXIS, Parallel
@@ -373,18 +374,21 @@ def test_weight_without_output(config, clusters, missing):
   assert ', '.join(outputs) in message
 
 
-def test_visibility_leaves_heatmaps_as_they_are(tiny_config):
+@pytest.mark.parametrize(
+  ('network', 'loss'), [(SimpleBaselines, 'heatmaps'), (SimCC, 'bins')]
+)
+def test_visibility_leaves_landmarks_as_they_are(tiny_config, network, loss):
   """The same updates to the bit, though the gradients are clipped."""
   config = tiny_config()
   config.input.size = 32
   config.heatmap.decoder = 'soft_argmax'
   fields = config.stages[0]
-  fields.weights.update(heatmaps=100.0, pseudo_label=0.0)
+  fields.weights.update({loss: 10.0, 'pseudo_label': 0.0})
   fields.optimizer.update(name='adamw', clip_norm=1e-3)
   trained = {}
   for weight in (0.0, 50.0):
     fields.weights.visibility = weight
-    model = SimpleBaselines(
+    model = network(
       num_landmarks=N,
       backbone=ResNet(18, width=4),
       channels=4,
@@ -416,7 +420,8 @@ def test_visibility_leaves_heatmaps_as_they_are(tiny_config):
       )
       losses.append(jax.device_get(metrics))
     trained[weight] = jax.device_get(state.variables)
-  assert losses[2]['visibility'] < losses[0]['visibility']
+  for name in (loss, 'visibility'):
+    assert losses[2][name] < losses[0][name]
   head = trained[50.0]['params'].pop('visibility')
   assert np.abs(head['mean']['bias']).max() > 0
   jax.tree.map(np.testing.assert_array_equal, trained[0.0], trained[50.0])
