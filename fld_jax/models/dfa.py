@@ -114,7 +114,7 @@ class DFA(nn.Module):
       local = _Local(self.patch, self.dtype, name='local')(
         maps, batch['estimate']
       )
-      x = jnp.concatenate([x, local.reshape(len(x), -1)], axis=-1)
+      x = jnp.concatenate([x, local.reshape(local.shape[0], -1)], axis=-1)
     x = Dropout(self.dropout)(nn.relu(x), batch['example_index'], train)
     x = nn.relu(dense(self.hidden, 'fc7')(x))
     x = Dropout(self.dropout)(x, batch['example_index'], train)

@@ -223,6 +223,7 @@ def test_crops_are_equal_to_the_pixel(
 ):
   config = tiny_config()
   config.input.crop, config.input.margin, config.input.size = mode, 0.1, 57
+  config.stages[0].input_size = 0
   path = tmp_path / f'crop_{mode}.py'
   path.write_text(export_templates.crop_module(config.input))
   assert 'fld_jax' not in path.read_text().partition('"""\n\nimport')[2]
