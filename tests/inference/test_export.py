@@ -524,6 +524,7 @@ def test_large_networks(tiny_config, tmp_path, monkeypatch):
   for module in (export, export_formats):
     monkeypatch.setattr(module, 'LIMIT', 2**17)
   config = tiny_config(stages=1)
+  config.model.hidden = 256
   stages = random_stages(config)
   with pytest.raises(InputError, match='GiB, .*: take --format=onnx'):
     check_export(stages, config, 'stablehlo', tmp_path / 'x', {})

@@ -111,7 +111,7 @@ def test_heatmaps_of_other_landmarks_are_new(tiny_config):
   shapes = stage_lib.variable_shapes(model, config.input.size)
   flat = traverse_util.flatten_dict(shapes)
   places = start.own_run.places_of_landmarks(config, setup, 0, flat)
-  assert {place[1] for place in places} == {'heatmaps'}
+  assert {place[1] for place in places} == {'heatmaps', 'visibility'}
 
 
 def test_a_training_starts_from_a_run_and_leaves_it_as_it_was(
@@ -200,6 +200,7 @@ def test_another_trunk_is_refused(run, tiny_config):
     checks.check_pretrained(config, resolve(config))
   with config.unlocked():
     config.model.backbone, config.model.trunk = 'resnet18', {'width': 4}
+    config.stages[0].input_size, config.model.pool = 0, 1
   with pytest.raises(InputError, match="fits: 'vgg16' .*, 'resnet18' .width 4"):
     checks.check_pretrained(config, resolve(config))
 
