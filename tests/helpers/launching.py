@@ -21,8 +21,12 @@ TINY = {
   'dataset.sizes.val': 16,
   'dataset.sizes.test': 16,
   'input.size': 32,
+  'stages[0].input_size': 16,
   'model.trunk.blocks': '((1,8),(1,8))',
-  'model.hidden': 256,
+  'model.pool': 4,
+  'model.local_maps': "('c1','c2')",
+  'model.patch': 3,
+  'model.hidden': 64,
   'stages[2].branches': True,
   **{
     f'stages[{i}].{field}': value

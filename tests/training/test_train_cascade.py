@@ -499,7 +499,9 @@ def test_a_run_from_before_there_were_backbones(
       assert field in entry, name
       del entry[field]
   assert model.pop('backbone') == 'vgg16'
-  model.update(model.pop('trunk'))
+  trunk = model.pop('trunk')
+  assert trunk.pop('frozen') == 0, 'there was no such field yet'
+  model.update(trunk)
   path.write_text(json.dumps(manifest))
   figures = (workdir / 'eval/test/metrics.json').read_text()
   shutil.rmtree(workdir / 'eval')
@@ -524,7 +526,8 @@ def test_a_run_from_before_there_were_backbones(
   [
     ('stages.1.init', 'before', "'before', valid .* 'random', 'previous'"),
     ('stages.0.branches', True, 'only the last of 3 stages'),
-    ('model.hidden', 248, 'takes 32 units of fc_pre .* has 31.* to 256'),
+    ('stages.0.input_size', 12, 'is 12, must be 0 or divide .* which is 32'),
+    ('model.local_maps', ('c3',), 'c3 of its backbone, and VGG has c1, c2 '),
     ('position_constraint.space', 'cm', "'cm', valid .* 'input_px'"),
     ('position_constraint.mask', 'all', "'all', valid .* 'visible'"),
     ('heatmap.decoder', 'max', "'max', valid .* 'dark'"),
