@@ -9,7 +9,7 @@ of those for ImageNet, or a part of the training images. Arguments after the
 colon, beside `dataset`, `size` and `backbone` of configs/detector.py:
   seeds  2: how many, from config.seed on
 
-Expected: docs/results/detector.md.
+Expected: not measured; neither is the time.
 """
 
 from ml_collections import ConfigDict

@@ -49,6 +49,13 @@ from fld_jax.datasets.catalog import DATASETS
 # With noise that is much larger than that (0.2) a network learns that the
 # estimate tells it nothing, and finds the landmarks anew.
 ESTIMATE_NOISE = 0.03
+# Of the stages after the first: epochs, epochs between two evaluations, and
+# least number of steps, which is no more than what they have of 5,000 images
+# (tiny: of 1,500).
+LATER = {
+  'small': ((8.0, 1.0, 400), (8.0, 1.0, 400), (2.0, 1.0, 150)),
+  'tiny': ((6.0, 3.0, 180), (6.0, 3.0, 180), (2.0, 1.0, 60)),
+}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -82,22 +89,32 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.model.hidden = 4096
   config.model.dropout = 0.5
   config.model.dtype = 'float32'
+  size, imagenet = arg['size'], arg['pretrained'] == 'imagenet'
+  cascade = arg['cascade']
+  if cascade == 'auto':
+    cascade = 'paper' if size == 'full' else 'local'
   config.stages = (
     _stage('stage1', space='absolute'),
     _stage('stage2', space='offset'),
-    _stage('stage3', space='context_offset'),
-    _stage('branches', space='context_offset', branches=True),
+    _stage('stage3', space='context_offset', branches=cascade == 'paper'),
   )
-  {'full': _full, 'small': _small, 'tiny': _tiny}[arg['size']](config)
-  if arg['pretrained'] == 'imagenet' and arg['size'] != 'full':
+  if cascade == 'local':
+    branches = _stage('branches', space='context_offset', branches=True)
+    config.stages = (*config.stages, branches)
+  {'full': _full, 'small': _small, 'tiny': _tiny}[size](config)
+  if imagenet and size != 'full':
     _from_imagenet(config)
   _scale_auxiliary(config)
-  _branches(config.stages[-1])
-  config.stages[1].pseudo_label.refit = 0.01  # they route to the branches
-  if arg['cascade'] == 'auto':
-    arg['cascade'] = 'paper' if arg['size'] == 'full' else 'local'
-  if arg['cascade'] == 'paper':
-    _as_in_the_paper(config)
+  if cascade == 'local':
+    _local(config)
+    if size != 'full':
+      _coarse_to_fine(config, LATER[size])
+      if imagenet:
+        for each, epochs in zip(
+          config.stages[1:], (4.0, 4.0, 1.0), strict=True
+        ):
+          each.train_epochs, each.eval_epochs = epochs, 1.0
+    config.stages[-1].optimizer.learning_rate /= 10
   config.stages = config.stages[: arg['stages']]
   defaults.start_pretrained(config, arg['pretrained'])
   config.lock()
@@ -122,44 +139,70 @@ def _scale_auxiliary(config: ConfigDict) -> None:
     each.weights.pseudo_label *= config.offset_scale**2
 
 
-def _branches(stage: ConfigDict) -> None:
-  """Lets the branches start from stage 3, and learn from all images.
+def _local(config: ConfigDict) -> None:
+  """Lets later stages correct the one before, where its estimate is.
 
-  They are trained for a short time, at a tenth of stage 3's rate, and with the
-  weights of the losses that stage 3 had at its end.
+  The branches start from stage 3 and learn from all images, for a short time,
+  and with the weights of the losses that stage 3 had at its end.
   """
-  stage.init = 'continue'
-  stage.branch_temperature = 0.02
-  stage.weight_t1 = stage.weight_t2 = 0.0
-  stage.optimizer.learning_rate /= 10
+  config.model.local_maps = ('c2', 'c3')
+  for each in config.stages[1:]:
+    each.init, each.estimate_noise = 'previous', ESTIMATE_NOISE
+  config.stages[1].pseudo_label.refit = 0.01  # they route to the branches
+  branches = config.stages[-1]
+  branches.init = 'continue'
+  branches.branch_temperature = 0.02
+  branches.weight_t1 = branches.weight_t2 = 0.0
+  branches.train_steps = 2000
+
+
+def _coarse_to_fine(
+  config: ConfigDict, lengths: tuple[tuple[float, float, int], ...]
+) -> None:
+  """Lets stages after the first see twice the resolution.
+
+  They change the trunk of the stage before at a tenth of the rate.
+
+  Args:
+    config: The config to change, whose crops become those of later stages.
+    lengths: Epochs, epochs between two evaluations and least number of steps of
+      each later stage.
+  """
+  first, *later = config.stages
+  first.input_size = config.input.size
+  config.input.size *= 2
+  for each in config.stages:
+    each.visibility_floor = 0.1
+  for each, length in zip(later, lengths, strict=True):
+    each.train_steps = 0
+    each.train_epochs, each.eval_epochs, each.min_steps = length
+    each.optimizer.learning_rate, each.optimizer.trunk_rate = 1e-3, 0.1
 
 
 def _full(config: ConfigDict) -> None:
   """Sets the paper's networks, with batch normalisation for random weights."""
   config.model.dtype = 'bfloat16'
   config.input.std = (58.4, 57.1, 57.4)
-  config.model.local_maps = ('c2', 'c3')
   for index, each in enumerate(config.stages):
     # Against jumps in the first steps; the norms of gradients are not measured.
     each.optimizer.clip_norm = 100.0
     if not index:
       continue
-    each.init, each.estimate_noise = 'previous', ESTIMATE_NOISE
     # The head is trained towards 5 times the error, so what the trunk gets is
     # up to 25 times stage 1's: at stage 1's rate of 1e-3 a network of this size
     # can diverge. At a tenth of it the Euclidean loss of pseudo-labels is too
     # slow (docs/methods.md A6).
     each.optimizer.learning_rate = 1e-4
     each.pseudo_label.loss = 'xent_soft'
-  config.stages[-1].train_steps = 2000
 
 
 def _small(config: ConfigDict) -> None:
-  """Sets a narrow trunk, on crops of 64 pixels and then of 128.
+  """Sets a narrow trunk, on crops of 64 pixels.
 
   The VGG has a quarter of the paper's channels, and half in its last block.
   """
   config.batch_size = 50
+  config.input.size, config.model.pool = 64, 2
   config.input.crop = 'bbox_wh'
   config.input.margin = 0.15
   config.input.std = (60.0, 60.0, 60.0)
@@ -175,46 +218,21 @@ def _small(config: ConfigDict) -> None:
     blocks=((1, 16), (1, 32), (2, 64), (2, 128), (2, 256)),
     width=24,
   )
-  _coarse_to_fine(config, 64, 2)
   config.model.hidden = 512
   config.model.dropout = 0.0
   config.routing.quantile = 0.5
-  for index, each in enumerate(config.stages):
+  for each in config.stages:
     each.train_steps = each.eval_steps = 0
-    each.train_epochs = (24.0, 8.0, 8.0, 2.0)[index]
-    each.eval_epochs = (2.0, 1.0, 1.0, 1.0)[index]
-    # Fewer than any stage has of 5,000 images.
-    each.min_steps = (600, 400, 400, 150)[index]
+    each.train_epochs, each.eval_epochs = 24.0, 2.0
+    each.min_steps = 600  # fewer than any stage has of 5,000 images
     each.weights.visibility = 0.03
     each.weights.pseudo_label = 0.1
-    each.visibility_floor = 0.1
     each.optimizer.name = 'adamw'
-    each.optimizer.learning_rate = 1e-3 if index else 2e-3
+    each.optimizer.learning_rate = 2e-3
     each.optimizer.schedule = 'cosine'
     each.optimizer.warmup = 0.1
     each.optimizer.weight_decay = 0.01
     each.optimizer.clip_norm = 5.0
-
-
-def _coarse_to_fine(config: ConfigDict, side: int, pool: int) -> None:
-  """Lets stages after the first see twice the resolution, and the estimate.
-
-  They start from the stage before, whose trunk they change at a tenth of the
-  rate.
-
-  Args:
-    config: The config to change.
-    side: The side of the first stage's crops, in pixels.
-    pool: Side of the grid that fc6 sees, in cells: the first stage's last map.
-  """
-  config.input.size = 2 * side
-  config.model.pool = pool
-  config.model.local_maps = ('c2', 'c3')
-  first, *later = config.stages
-  first.input_size = side
-  for each in later:
-    each.init, each.estimate_noise = 'previous', ESTIMATE_NOISE
-    each.optimizer.trunk_rate = 0.1
 
 
 def _from_imagenet(config: ConfigDict) -> None:
@@ -222,14 +240,10 @@ def _from_imagenet(config: ConfigDict) -> None:
   defaults.set_backbone(config, config.model.backbone)
   if config.model.backbone == 'vgg16':
     config.model.trunk.frozen = 2
-  for index, each in enumerate(config.stages):
-    each.train_epochs = (8.0, 4.0, 4.0, 1.0)[index]
-    each.eval_epochs = 1.0
+  for each in config.stages:
+    each.train_epochs, each.eval_epochs = 8.0, 1.0
     each.optimizer.learning_rate = 1e-3
-    if not index:
-      each.optimizer.trunk_rate = (
-        0.3 if 'lite' in config.model.backbone else 0.1
-      )
+    each.optimizer.trunk_rate = 0.3 if 'lite' in config.model.backbone else 0.1
 
 
 def _tiny(config: ConfigDict) -> None:
@@ -242,31 +256,8 @@ def _tiny(config: ConfigDict) -> None:
     width=16,
   )
   if config.model.backbone == 'vgg16':
-    _coarse_to_fine(config, 48, 3)
+    config.input.size, config.model.pool = 48, 3
   config.model.hidden = 256
-  for index, each in enumerate(config.stages):
-    each.train_epochs = (12.0, 6.0, 6.0, 2.0)[index]
-    each.eval_epochs = 1.0 if each.branches else 3.0
-    # What each has of the quickstart's 1,500 images.
-    each.min_steps = (360, 180, 180, 60)[index]
-
-
-def _as_in_the_paper(config: ConfigDict) -> None:
-  """Takes back what the paper does not have.
-
-  Each stage starts by itself, from ImageNet or random weights, on the same
-  crops; the branches are the third stage, each on its own images.
-  """
-  first, second, third, _ = config.stages
-  size = first.input_size or config.input.size
-  config.input.size, config.model.local_maps = size, ()
-  third.branches = True
-  for each in (first, second, third):
-    each.input_size, each.init, each.estimate_noise = 0, 'random', 0.0
-    each.pseudo_label.refit = each.visibility_floor = 0.0
-    each.train_epochs = first.train_epochs
-    each.eval_epochs, each.min_steps = first.eval_epochs, first.min_steps
-    each.optimizer.trunk_rate = first.optimizer.trunk_rate
-    if each.optimizer.name != 'sgd':
-      each.optimizer.learning_rate = first.optimizer.learning_rate
-  config.stages = (first, second, third)
+  for each in config.stages:
+    each.train_epochs, each.eval_epochs = 12.0, 3.0
+    each.min_steps = 360  # what it has of the quickstart's 1,500 images

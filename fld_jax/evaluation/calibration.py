@@ -174,8 +174,7 @@ class Calibration:
       self.own.get(name, self.pooled).at(scores[:, slot])
       for slot, name in enumerate(self.names)
     ]
-    side = np.sqrt(corner_and_size(boxes)[1].prod(axis=-1))
-    return np.stack(shares, axis=1) * side[..., None]
+    return np.stack(shares, axis=1) * _sides(boxes)[..., None]
 
   def of_level(
     self,
@@ -203,7 +202,7 @@ class Calibration:
     """
     scores = _final_scores(predictions)
     distances = self.distances(scores, predictions.boxes)
-    side = np.sqrt(corner_and_size(predictions.boxes)[1].prod(axis=-1))
+    side = _sides(predictions.boxes)
     errors = _errors(predictions) * side
     visible = counted(predictions.visibility)
     annotated = counted(predictions.visibility, 'annotated')
@@ -294,6 +293,11 @@ def _errors(predictions: Predictions) -> Float[np.ndarray, 'n N']:
   """The (n, N) errors of the final stage, over the root of the box's area."""
   final = list(predictions.estimates)[-1]
   return normalised_error.normalised_errors(predictions, final, _NORM)
+
+
+def _sides(boxes: Float[np.ndarray, 'n 4']) -> Float[np.ndarray, 'n 1']:
+  """The (n, 1) square roots of the boxes' areas, in pixels."""
+  return np.sqrt(corner_and_size(boxes)[1].prod(axis=-1))
 
 
 def _final_scores(predictions: Predictions) -> Float[np.ndarray, 'n N']:

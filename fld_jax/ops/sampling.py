@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fld_jax.ops.heatmaps import to_index
+
 
 def patches(
   x: Float[Array, 'b h w c'], points: Float[Array, 'b n 2'], side: int
@@ -27,8 +29,7 @@ def patches(
   grid = jnp.arange(side) - (side - 1) / 2
 
   def weights(along: Float[Array, 'b n'], length: int) -> Array:
-    centre = (along + 0.5) * length - 0.5  # cell i's centre is at i + 0.5
-    places = centre[..., None] + grid
+    places = to_index(along, length)[..., None] + grid
     distance = jnp.abs(places[..., None] - jnp.arange(length))
     return jnp.maximum(1 - distance, 0).astype(x.dtype)  # (B, N, side, length)
 

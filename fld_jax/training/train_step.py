@@ -345,8 +345,9 @@ def _gradient_ratio(
     squares = jax.tree.map(lambda g: jnp.sum(g**2), jax.grad(total)(places))
     return jnp.sqrt(lax.psum(sum(jax.tree.leaves(squares)), AXIS))
 
-  others = norm('landmarks', 'heatmaps', 'bins')
-  ratio = norm('position_constraint') / jnp.maximum(others, 1e-30)
+  pcloss = 'position_constraint'
+  others = norm(*(name for name in PLACE_LOSSES if name != pcloss))
+  ratio = norm(pcloss) / jnp.maximum(others, 1e-30)
   return jnp.where(others > 0, ratio, 0.0)
 
 
