@@ -456,10 +456,15 @@ def _measure_input(config: Any, builder: Any) -> None:
   print('EXAMPLE', _seconds(lambda: run(small)) / len(small))
   print('CATALOGUE', _seconds(lambda: run(large)) / len(large))
   trainer = train_cascade._Trainer(
-    config, resolve(config), builder, pathlib.Path(), Parallel()
+    config,
+    resolve(config),
+    builder,
+    pathlib.Path(),
+    Parallel(),
+    lambda curves, is_last: None,
   )
   some = input_pipeline.Records(builder, 'train', np.arange(64))
-  rows = trainer._rows(some, augment=True)
+  rows = trainer._rows(trainer.stages, some, augment=True)
   size = sum(getattr(x, 'nbytes', 0) for x in rows.values()) / len(some)
   # A stage adds its estimate, (8, 2) float32; the second one also a score.
   print('ROWS', size, size + 64, size + 64 + 4)

@@ -94,7 +94,11 @@ def predict(inputs: dict, which: int, shares: int) -> dict:
     parallel,
     lambda curves, is_last: None,
   )
-  rows = {'before stage 1': trainer._rows(trainer.records, augment=True)}
+  rows = {
+    'before stage 1': trainer._rows(
+      trainer.stages, trainer.records, augment=True
+    )
+  }
   model = stage_lib.build_model(
     config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
   )
@@ -103,8 +107,10 @@ def predict(inputs: dict, which: int, shares: int) -> dict:
   trainer.stages.append(stage)
   trained = Cascade([stage], resolve(config), parallel)
   one = Records(builder, 'val', [3])
-  rows['before stage 2'] = trainer._rows(trainer.records, augment=True)
-  rows['of one image'] = trainer._rows(one, augment=True)
+  rows['before stage 2'] = trainer._rows(
+    trainer.stages, trainer.records, augment=True
+  )
+  rows['of one image'] = trainer._rows(trainer.stages, one, augment=True)
   ne = {
     name: evaluate.macro_ne(
       trained.predict_records(some), 'stage1', resolve(config)
@@ -113,7 +119,7 @@ def predict(inputs: dict, which: int, shares: int) -> dict:
   }
   predictions, results = evaluate.evaluate_split(trained, builder, 'val')
   return {
-    'routes': trainer._make_routes(rows['before stage 2']),
+    'routes': trainer._make_routes(trainer.stages, rows['before stage 2']),
     'rows': rows,
     'ne': ne,
     'results': results,

@@ -166,7 +166,7 @@ def test_a_row_is_as_large_as_stated(synthetic_builder, tiny_config, tmp_path):
     Parallel(),
     lambda curves, is_last: None,
   )
-  rows = trainer._rows(trainer.tune, augment=True)
+  rows = trainer._rows(trainer.stages, trainer.tune, augment=True)
   size = sum(x.nbytes for x in rows.values() if hasattr(x, 'nbytes'))
   assert size == 16 * scale.ROWS[1]
   # estimate (8, 2) float32, and after stage 2 a score
