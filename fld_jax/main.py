@@ -96,6 +96,19 @@ _IMAGE_PREFIX = flags.DEFINE_string(
   '/data/local-files/?d=',
   "What stands before an image's name in Label Studio's tasks.",
 )
+_MEASURE = flags.DEFINE_list(
+  'measure',
+  None,
+  'Lengths to measure, NAME=LANDMARK:LANDMARK with a comma between two, for '
+  'example hem=hem_left:hem_right; A+B is the point between two landmarks.',
+)
+_SCALE = flags.DEFINE_string(
+  'scale',
+  None,
+  'What makes centimetres of the lengths: centimetres a pixel; FILE.csv with '
+  'columns image and cm_per_pixel; NAME=CM, a measure that is known; or '
+  'marker=CM, the side of the printed marker of --mode=card.',
+)
 _OVERLAYS = flags.DEFINE_bool(
   'overlays', True, 'Whether to draw the predicted landmarks on the images.'
 )
@@ -193,6 +206,8 @@ def _predict() -> int:
     tuple(dict.fromkeys(name.strip() for name in _PRE_ANNOTATIONS.value or ())),
     _IMAGE_PREFIX.value,
     workdir.resolve().name,
+    tuple(_MEASURE.value or ()),
+    _SCALE.value or '',
   )
   from fld_jax.inference import predict_files
 
@@ -206,6 +221,13 @@ def _predict() -> int:
     formats,
   )
   return 0 if found['ok'] else 1
+
+
+def _card() -> None:
+  from fld_jax.inference import scales
+
+  scales.write_card(_path(_OUTPUT))
+  print(f'Marker card: {_path(_OUTPUT)}/marker_card.pdf')
 
 
 def _export() -> None:
@@ -308,11 +330,20 @@ MODES = {
       'boxes',
       'pre_annotations',
       'image_prefix',
+      'measure',
+      'scale',
       'overlays',
     ),
     '--workdir=W --images=photo.jpg --output=FOLDER',
     _predict,
     config_from=('workdir',),
+  ),
+  'card': Mode(
+    'Writes the marker card that gives photos their scale, to be printed.',
+    ('output',),
+    (),
+    '--output=FOLDER',
+    _card,
   ),
   'export': Mode(
     'Writes a trained run as a file that runs without fld_jax.',

@@ -11,6 +11,10 @@ landmarks of images, and of boxes, like those that they were fitted on.
 
 Errors are distances in pixels over the square root of the box's area, so that
 one circle around the estimate has the stated chance whatever the box's shape.
+
+The file also holds where truth and estimates lie on some of these images: what
+is computed from several landmarks, a length for example, can be calibrated from
+them (`inference.measures`).
 """
 
 import dataclasses
@@ -29,6 +33,7 @@ from fld_jax.evaluation.text_tables import percent
 from fld_jax.files import json_files
 from fld_jax.metrics import normalised_error
 from fld_jax.metrics.conformal import LEVELS, MIN_COUNT, Table
+from fld_jax.metrics.held_out import HeldOut
 from fld_jax.metrics.predictions import (
   Predictions,
   confidences,
@@ -36,7 +41,7 @@ from fld_jax.metrics.predictions import (
   counted,
 )
 
-VERSION = 1  # of the file's form
+VERSION = 2  # of the file's form
 MAIN = (50, 90)  # the levels that predictions have
 _NORM = 'bbox_sqrt_area'
 
@@ -54,6 +59,7 @@ class Calibration:
     own: Name of a landmark -> its table; a landmark with fewer than MIN_COUNT
       visible examples has none.
     pooled: The table of all landmarks together, for the others.
+    held_out: The landmarks of some of these images.
   """
 
   networks: str
@@ -63,6 +69,7 @@ class Calibration:
   num_images: int
   own: dict[str, Table]
   pooled: Table
+  held_out: HeldOut
 
   @classmethod
   def fit(
@@ -88,6 +95,8 @@ class Calibration:
       for slot, name in enumerate(names)
       if np.sum(rows := visible[:, slot]) >= MIN_COUNT
     }
+    pooled = Table.fit(errors[visible], scores[visible])
+    radius = _shares(own, pooled, names, scores)[..., LEVELS.index(50)]
     return cls(
       networks=identity.networks,
       settings=identity.settings,
@@ -95,7 +104,8 @@ class Calibration:
       split=split,
       num_images=len(predictions.ids),
       own=own,
-      pooled=Table.fit(errors[visible], scores[visible]),
+      pooled=pooled,
+      held_out=HeldOut.of(predictions, radius),
     )
 
   @classmethod
@@ -156,6 +166,7 @@ class Calibration:
       'num_images': self.num_images,
       'own': {name: _to_json(table) for name, table in self.own.items()},
       'pooled': _to_json(self.pooled),
+      'held_out': self.held_out.to_json(),
     }
 
   def distances(
@@ -170,11 +181,8 @@ class Calibration:
     Returns:
       (n, N, L) pixels, infinite where a level has too few errors.
     """
-    shares = [
-      self.own.get(name, self.pooled).at(scores[:, slot])
-      for slot, name in enumerate(self.names)
-    ]
-    return np.stack(shares, axis=1) * _sides(boxes)[..., None]
+    shares = _shares(self.own, self.pooled, self.names, scores)
+    return shares * _sides(boxes)[..., None]
 
   def of_level(
     self,
@@ -287,6 +295,19 @@ class Identity:
       'routing.mode': config.routing.mode,
     }
     return cls(digest.hexdigest(), settings)
+
+
+def _shares(
+  own: dict[str, Table],
+  pooled: Table,
+  names: tuple[str, ...],
+  scores: Float[np.ndarray, 'n N'],
+) -> Float[np.ndarray, 'n N L']:
+  """Looks up the (n, N, L) quantiles, in square roots of the box's area."""
+  columns = [
+    own.get(name, pooled).at(scores[:, slot]) for slot, name in enumerate(names)
+  ]
+  return np.stack(columns, axis=1)
 
 
 def _errors(predictions: Predictions) -> Float[np.ndarray, 'n N']:
@@ -426,6 +447,22 @@ def _parsed(path: pathlib.Path, place: str, entry: Any) -> Calibration:
       for name, table in entry['own'].items()
     },
     pooled=_parsed_table(path, f'{place}.pooled', entry.get('pooled')),
+    held_out=_parsed_held_out(path, f'{place}.held_out', entry),
+  )
+
+
+def _parsed_held_out(
+  path: pathlib.Path, place: str, entry: dict[str, Any]
+) -> HeldOut:
+  """Checks what `HeldOut.to_json` made."""
+  found = entry.get('held_out')
+  if not isinstance(found, dict):
+    _refuse(path, place, found, 'an object')
+  return HeldOut.from_json(
+    found,
+    tuple(entry['landmarks']),
+    entry['num_images'],
+    lambda field, *why: _refuse(path, f'{place}.{field}', *why),
   )
 
 

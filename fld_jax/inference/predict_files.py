@@ -5,6 +5,8 @@
   DIR/predictions.csv    the same, one line an item
   DIR/label_studio.json, label_studio.xml, cvat.json
                          to start from in these tools; if asked for
+  DIR/measures.csv, size_chart.csv
+                         lengths of the items; if asked for
   DIR/overlays/NAME      the landmarks drawn on the images
   DIR/overlays/contact_sheet.png
                          some of the items on one sheet, the least sure first
@@ -37,9 +39,11 @@ from fld_jax.files import atomic, file_names
 from fld_jax.files.images import read
 from fld_jax.inference import (
   item_boxes,
+  measures,
   photos,
   prediction_sheet,
   result_files,
+  scales,
 )
 from fld_jax.inference.coco_output import Export
 from fld_jax.inference.landmarks import Landmarks, overlay
@@ -91,6 +95,7 @@ def predict_files(
   check_output(output)
   found = photos.find(images, output)
   predictor = Predictor.load(workdir, config)
+  measuring = _measures(formats, predictor, found.root)
   _say_what_errors_are_known(predictor, workdir)
   if found.left_out:
     print(f'Left out: {photos.describe(found.left_out)}.')
@@ -137,6 +142,7 @@ def predict_files(
       predictor.landmark_set,
       export,
       formats,
+      measuring,
       sheet,
     )
     failures += failed
@@ -148,6 +154,21 @@ def predict_files(
   for line in [*notes, f'Predictions: {output}/{", ".join(formats.files)}']:
     print(line, flush=True)
   return {'ok': not failures, 'num_items': len(items), 'failures': failures}
+
+
+def _measures(
+  formats: Formats, predictor: Predictor, root: pathlib.Path
+) -> measures.Measures | None:
+  """What is measured on the items; None if nothing is."""
+  if not formats.measures:
+    return None
+  found = measures.parse(formats.measures)
+  measures.check_names(found, predictor.landmark_set)
+  scale = None
+  if formats.scale:
+    scale = scales.parse(formats.scale, tuple(m.name for m in found), root)
+  held_out = predictor.calibration and predictor.calibration.held_out
+  return measures.Measures(found, scale, held_out)
 
 
 def _say_what_errors_are_known(
@@ -325,6 +346,7 @@ def _assemble(
   landmark_set: LandmarkSet,
   export: Export | None,
   formats: Formats,
+  measuring: measures.Measures | None,
   sheet: prediction_sheet.PredictionSheet,
 ) -> tuple[list[tuple[str, str]], list[str]]:
   """Writes the files of results in the order of the items.
@@ -339,6 +361,7 @@ def _assemble(
     export: The COCO file that the boxes come from; None if they come from
       elsewhere.
     formats: The files of results that are written.
+    measuring: What is measured on the items; None if nothing is.
     sheet: The sheet, which every result is added to.
 
   Returns:
@@ -346,7 +369,7 @@ def _assemble(
     files do not hold.
   """
   failures = []
-  with ResultFiles(output, landmark_set, export, formats) as files:
+  with ResultFiles(output, landmark_set, export, formats, measuring) as files:
     for name, group in itertools.groupby(range(len(items)), names.__getitem__):
       on_image = []
       for i in group:

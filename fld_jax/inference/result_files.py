@@ -4,6 +4,8 @@ predictions.json    a whole COCO file, see `coco_output`
 predictions.csv     one line an item
 label_studio.json, label_studio.xml, cvat.json
                     if asked for, see `labelling_tools`
+measures.csv, size_chart.csv
+                    if asked for, see `measures`
 """
 
 import contextlib
@@ -17,7 +19,7 @@ from fld_jax import schema
 from fld_jax.errors import InputError
 from fld_jax.files import atomic, file_names
 from fld_jax.files.json_files import ListWriter
-from fld_jax.inference import coco_output, labelling_tools
+from fld_jax.inference import coco_output, labelling_tools, measures
 from fld_jax.inference.item_boxes import Item
 from fld_jax.inference.landmarks import Landmarks
 
@@ -26,7 +28,8 @@ OF_TOOLS = {
   'label_studio': ('label_studio.json', 'label_studio.xml'),
   'cvat': ('cvat.json',),
 }
-FILES = (*RESULTS, *itertools.chain(*OF_TOOLS.values()))
+OF_MEASURES = ('measures.csv', 'size_chart.csv')
+FILES = (*RESULTS, *itertools.chain(*OF_TOOLS.values()), *OF_MEASURES)
 _ERRORS = ('error_50', 'error_90')
 _FIELDS = ('x', 'y', 'visibility', 'probability', 'confidence', *_ERRORS)
 
@@ -40,11 +43,15 @@ class Formats:
       `labelling_tools.TOOLS`.
     image_prefix: What stands before an image's name in Label Studio's tasks.
     model: The name of the model in Label Studio's tasks.
+    measures: The lengths to be measured, see `measures.parse`.
+    scale: How centimetres are known, see `scales`; '' if they are not.
   """
 
   tools: tuple[str, ...] = ()
   image_prefix: str = labelling_tools.IMAGE_PREFIX
   model: str = ''
+  measures: tuple[str, ...] = ()
+  scale: str = ''
 
   def __post_init__(self):
     for tool in self.tools:
@@ -53,11 +60,15 @@ class Formats:
           f"--pre_annotations is '{tool}', must be of "
           f'{", ".join(labelling_tools.TOOLS)}'
         )
+    if self.scale and not self.measures:
+      raise InputError('--scale is given without --measure')
+    measures.parse(self.measures)
 
   @property
   def files(self) -> tuple[str, ...]:
     """The names of all files of results."""
-    return (*RESULTS, *itertools.chain(*map(OF_TOOLS.get, self.tools)))
+    of_tools = itertools.chain(*map(OF_TOOLS.get, self.tools))
+    return (*RESULTS, *of_tools, *(OF_MEASURES if self.measures else ()))
 
 
 class ResultFiles(contextlib.ExitStack):
@@ -69,6 +80,7 @@ class ResultFiles(contextlib.ExitStack):
     landmarks: schema.LandmarkSet,
     export: coco_output.Export | None,
     formats: Formats,
+    measuring: measures.Measures | None = None,
   ):
     """Opens the files.
 
@@ -78,9 +90,11 @@ class ResultFiles(contextlib.ExitStack):
       export: The COCO file that the boxes come from; None if they come from
         elsewhere.
       formats: The files of results that are written.
+      measuring: What is measured on the items; None if nothing is.
     """
     super().__init__()
     self._output, self._formats = output, formats
+    self._measuring = measuring
     self._document = coco_output.Document(landmarks, export)
     self._json = coco_output.Writer(self._open('predictions.json'))
     self._csv = self._open('predictions.csv')
@@ -96,6 +110,10 @@ class ResultFiles(contextlib.ExitStack):
     if 'cvat' in formats.tools:
       self._cvat_json = coco_output.Writer(self._open('cvat.json'))
       self._cvat = labelling_tools.CvatAnnotations(coco_output.UNKNOWN)
+
+    if measuring:
+      self._lengths = self._open('measures.csv')
+      self._lengths.write(file_names.csv_line(measuring.header()))
 
   def _open(self, name: str):
     return self.enter_context(atomic.whole_file(self._output / name))
@@ -119,6 +137,8 @@ class ResultFiles(contextlib.ExitStack):
       self._json.write(annotation)
       cells = _cells(file_names.encoded(name), landmarks)
       self._csv.write(file_names.csv_line(cells))
+      if self._measuring:
+        self._lengths.write(self._measuring.line(name, landmarks))
     categories = self._document.by_id
     if self._tasks and annotations:
       self._tasks.write(
@@ -144,6 +164,9 @@ class ResultFiles(contextlib.ExitStack):
     document = self._document
     self._json.close(document.rest())
     notes = document.notes()
+    if self._measuring:
+      self._measuring.write_chart(self._open('size_chart.csv'))
+      notes += self._measuring.notes()
     if self._tasks:
       self._tasks.close()
       self._tasks_file.write(b'\n')
