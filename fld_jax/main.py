@@ -198,16 +198,18 @@ def _report() -> None:
   report.report(workdirs, _path(_OUTPUT), _SPLIT.value)
 
 
-def _predict() -> int:
+def _predict(tools: tuple[str, ...] = (), ranked: bool = False) -> int:
   from fld_jax.inference.result_files import Formats
 
   workdir = _path(_WORKDIR)
+  given = tuple(name.strip() for name in _PRE_ANNOTATIONS.value or ())
   formats = Formats(
-    tuple(dict.fromkeys(name.strip() for name in _PRE_ANNOTATIONS.value or ())),
+    tuple(dict.fromkeys(given or tools)),
     _IMAGE_PREFIX.value,
     workdir.resolve().name,
     tuple(_MEASURE.value or ()),
     _SCALE.value or '',
+    ranked,
   )
   from fld_jax.inference import predict_files
 
@@ -336,6 +338,22 @@ MODES = {
     ),
     '--workdir=W --images=photo.jpg --output=FOLDER',
     _predict,
+    config_from=('workdir',),
+  ),
+  'annotate': Mode(
+    'Predicts landmarks to be corrected in a labelling tool, those first that '
+    'teach most.',
+    ('workdir', 'images', 'output'),
+    (
+      'config',
+      'dataset',
+      'boxes',
+      'pre_annotations',
+      'image_prefix',
+      'overlays',
+    ),
+    '--workdir=W --images=FOLDER --output=FOLDER',
+    functools.partial(_predict, ('label_studio', 'cvat'), ranked=True),
     config_from=('workdir',),
   ),
   'card': Mode(

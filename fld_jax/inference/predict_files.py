@@ -7,6 +7,7 @@
                          to start from in these tools; if asked for
   DIR/measures.csv, size_chart.csv
                          lengths of the items; if asked for
+  DIR/ranking.csv        which images to label first; if asked for
   DIR/overlays/NAME      the landmarks drawn on the images
   DIR/overlays/contact_sheet.png
                          some of the items on one sheet, the least sure first
@@ -27,7 +28,7 @@ import itertools
 import os
 import pathlib
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -42,6 +43,7 @@ from fld_jax.inference import (
   measures,
   photos,
   prediction_sheet,
+  ranking,
   result_files,
   scales,
 )
@@ -349,7 +351,7 @@ def _assemble(
   measuring: measures.Measures | None,
   sheet: prediction_sheet.PredictionSheet,
 ) -> tuple[list[tuple[str, str]], list[str]]:
-  """Writes the files of results in the order of the items.
+  """Writes the files of results in the order of the items, or ranked.
 
   Args:
     output: The folder of the files.
@@ -369,10 +371,23 @@ def _assemble(
     files do not hold.
   """
   failures = []
+  of_image: dict[str, list[int]] = {}
+  for i, name in enumerate(names):
+    of_image.setdefault(name, []).append(i)
+  order: Iterable[str] = of_image
+  if formats.ranked:
+    images = ranking.Images()
+    for i, name in enumerate(names):
+      found = work.read(i, landmark_set)
+      if not isinstance(found, str):
+        images.add(name, found)
+    first, table = images.ranked()
+    order = ranking.in_order(names, first)
+    atomic.write_file(output / ranking.NAME, table)
   with ResultFiles(output, landmark_set, export, formats, measuring) as files:
-    for name, group in itertools.groupby(range(len(items)), names.__getitem__):
+    for name in order:
       on_image = []
-      for i in group:
+      for i in of_image[name]:
         found = work.read(i, landmark_set)
         if isinstance(found, str):
           failures.append((items[i].image, found))

@@ -6,6 +6,7 @@ label_studio.json, label_studio.xml, cvat.json
                     if asked for, see `labelling_tools`
 measures.csv, size_chart.csv
                     if asked for, see `measures`
+ranking.csv         if asked for, see `ranking`; the others have its order
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from fld_jax import schema
 from fld_jax.errors import InputError
 from fld_jax.files import atomic, file_names
 from fld_jax.files.json_files import ListWriter
-from fld_jax.inference import coco_output, labelling_tools, measures
+from fld_jax.inference import coco_output, labelling_tools, measures, ranking
 from fld_jax.inference.item_boxes import Item
 from fld_jax.inference.landmarks import Landmarks
 
@@ -29,7 +30,12 @@ OF_TOOLS = {
   'cvat': ('cvat.json',),
 }
 OF_MEASURES = ('measures.csv', 'size_chart.csv')
-FILES = (*RESULTS, *itertools.chain(*OF_TOOLS.values()), *OF_MEASURES)
+FILES = (
+  *RESULTS,
+  *itertools.chain(*OF_TOOLS.values()),
+  *OF_MEASURES,
+  ranking.NAME,
+)
 _ERRORS = ('error_50', 'error_90')
 _FIELDS = ('x', 'y', 'visibility', 'probability', 'confidence', *_ERRORS)
 
@@ -45,6 +51,7 @@ class Formats:
     model: The name of the model in Label Studio's tasks.
     measures: The lengths to be measured, see `measures.parse`.
     scale: How centimetres are known, see `scales`; '' if they are not.
+    ranked: Whether the images stand in the order of `ranking`.
   """
 
   tools: tuple[str, ...] = ()
@@ -52,6 +59,7 @@ class Formats:
   model: str = ''
   measures: tuple[str, ...] = ()
   scale: str = ''
+  ranked: bool = False
 
   def __post_init__(self):
     for tool in self.tools:
@@ -68,7 +76,10 @@ class Formats:
   def files(self) -> tuple[str, ...]:
     """The names of all files of results."""
     of_tools = itertools.chain(*map(OF_TOOLS.get, self.tools))
-    return (*RESULTS, *of_tools, *(OF_MEASURES if self.measures else ()))
+    names = [*RESULTS, *of_tools]
+    names += OF_MEASURES if self.measures else ()
+    names += (ranking.NAME,) if self.ranked else ()
+    return tuple(names)
 
 
 class ResultFiles(contextlib.ExitStack):
