@@ -203,7 +203,7 @@ def find_marker(image: UInt8[np.ndarray, 'h w 3'], side: float) -> Ruler | None:
     if ids is None
     else [
       square.reshape(4, 2).astype(np.float64)
-      for square, (number,) in zip(corners, ids, strict=True)
+      for square, number in zip(corners, np.ravel(ids), strict=True)
       if number == MARKER_ID
     ]
   )

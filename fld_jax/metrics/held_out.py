@@ -49,8 +49,8 @@ class HeldOut:
       np.linspace(0, count - 1, min(count, MAX_HELD_OUT)).round().astype(int)
     )
     corner, size = corner_and_size(predictions.boxes)
-    centre = (corner + size / 2)[rows, None]
-    side = np.sqrt(size.prod(axis=-1))[rows, None, None]
+    centre = (corner + size / 2)[rows]
+    side = np.sqrt(size.prod(axis=-1, keepdims=True))[rows]
     visible = counted(predictions.visibility)[rows]
     final = list(predictions.estimates)[-1]
     relative = lambda x: ((x[rows] - centre) / side).round(_DECIMALS)

@@ -238,14 +238,14 @@ def test_the_marker_gives_lengths_in_centimetres(homography):
   # OpenCV's positions are from the centre of the first pixel.
   pixels = mapped[:, :2] / mapped[:, 2:] + 0.5
   found = ruler.to_cm(pixels)
-  assert math.dist(*found) == pytest.approx(20, rel=0.01)
+  assert math.dist(*found) == pytest.approx(20, rel=0.02)
   np.testing.assert_allclose(found, (ends - 200) / 100, atol=0.3)
 
 
 def test_photos_without_our_marker_have_no_scale():
   photo = marker_photo(FRONT)
   assert scales.find_marker(np.full_like(photo, 200), 5.0) is None
-  assert scales.find_marker(marker_photo(0.05 * FRONT), 5.0) is None
+  assert scales.find_marker(marker_photo(FRONT * [[0.05], [0.05], [1]]), 5.0) is None
 
 
 def test_centimetres_a_pixel_are_measured_in_the_middle_of_the_landmarks():
