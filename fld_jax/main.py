@@ -232,6 +232,12 @@ def _card() -> None:
   print(f'Marker card: {_path(_OUTPUT)}/marker_card.pdf')
 
 
+def _demo() -> None:
+  from fld_jax.inference import demo_page
+
+  demo_page.write_demo(_CONFIG.value, _path(_WORKDIR), _path(_OUTPUT))
+
+
 def _export() -> None:
   from fld_jax.inference import export
 
@@ -369,6 +375,14 @@ MODES = {
     ('config', 'dataset', 'manual_dir', 'format'),
     '--workdir=W --output=FOLDER --format=onnx',
     _export,
+    config_from=('workdir',),
+  ),
+  'demo': Mode(
+    'Writes a page that finds landmarks on photos in the browser.',
+    ('workdir', 'output'),
+    ('config', 'dataset', 'manual_dir'),
+    '--workdir=W --output=FOLDER',
+    _demo,
     config_from=('workdir',),
   ),
   'score': Mode(

@@ -250,6 +250,7 @@ def _landmarks(landmarks: LandmarkSet, dataset: str) -> dict:
     'dataset': dataset,
     'names': list(landmarks.names),
     'partners_when_mirrored': landmarks.flip.tolist(),
+    'sides': list(landmarks.sides),
     'of_clothes_type': {
       name: [landmarks.names[i] for i in sorted(landmarks.slots[code])]
       for code, name in landmarks.types.items()

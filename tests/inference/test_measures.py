@@ -245,7 +245,9 @@ def test_the_marker_gives_lengths_in_centimetres(homography):
 def test_photos_without_our_marker_have_no_scale():
   photo = marker_photo(FRONT)
   assert scales.find_marker(np.full_like(photo, 200), 5.0) is None
-  assert scales.find_marker(marker_photo(FRONT * [[0.05], [0.05], [1]]), 5.0) is None
+  assert (
+    scales.find_marker(marker_photo(FRONT * [[0.05], [0.05], [1]]), 5.0) is None
+  )
 
 
 def test_centimetres_a_pixel_are_measured_in_the_middle_of_the_landmarks():
