@@ -41,6 +41,7 @@ ORDER = (
   'report',
   'doctor',
   'inference',
+  'service',
   'ablation',
   'experiment',
   'main',
