@@ -32,6 +32,7 @@ import hashlib
 import io
 import json
 import os
+import pathlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -310,6 +311,27 @@ def to_row(
   return row | {name: plain(getattr(found, name)) for name in same}
 
 
+def run_digest(workdir: str) -> str:
+  """A digest that changes with a run.
+
+  JAX is left alone: Ray starts its processes by forks of this one.
+
+  Args:
+    workdir: The run's folder.
+
+  Raises:
+    InputError: It holds no run.
+  """
+  digest = hashlib.sha256()
+  for name in ('manifest.json', 'calibration.json'):
+    path = pathlib.Path(workdir) / name
+    if path.is_file():
+      digest.update(name.encode() + path.read_bytes())
+    elif name == 'manifest.json':
+      raise InputError(f'--workdir={workdir}: holds no trained run.')
+  return digest.hexdigest()[:32]
+
+
 def begin(arguments: argparse.Namespace, output: Place) -> int:
   """Writes the list of the items, or checks that it is the one there.
 
@@ -323,7 +345,6 @@ def begin(arguments: argparse.Namespace, output: Place) -> int:
   Raises:
     InputError: The output is of other work.
   """
-  predictor = Predictor.load(arguments.workdir, runtime=arguments.runtime)
   names = output.names()
   then = None
   if 'about.json' in names:
@@ -331,7 +352,8 @@ def begin(arguments: argparse.Namespace, output: Place) -> int:
   elif any(name.startswith('part-') for name in names):
     raise InputError(f'--output={arguments.output}: has parts of other work.')
   about = {
-    'run': predictor.identity,
+    'run': run_digest(arguments.workdir),
+    'runtime': arguments.runtime,
     'shard_items': arguments.shard_items,
   }
   for field, value in about.items():

@@ -30,8 +30,9 @@ except ModuleNotFoundError as error:
 
 from fld_jax.inference.predictor import Predictor
 
-# For requests on connections that were opened at the last moment.
-LAST_SECONDS = 0.5
+# How long a connection that was opened at the last moment may take to send its
+# request, or a client to close one that it has kept.
+LAST_SECONDS = 5.0
 
 
 def serve(
@@ -112,8 +113,7 @@ class _Server(uvicorn.Server):
     """
     if sig == signal.SIGTERM and not self._service.is_draining:
       self._service.is_draining = True
-      loop = self._loop
-      loop.call_soon_threadsafe(self._begin_to_drain)
+      self._loop.call_soon_threadsafe(self._begin_to_drain)
     else:
       self.should_exit = True
 
@@ -133,5 +133,7 @@ class _Server(uvicorn.Server):
     await asyncio.sleep(self._drain_seconds)
     for server in self.servers:
       server.close()  # no new connections; the open ones go on
-    await asyncio.sleep(LAST_SECONDS)
+    end = self._loop.time() + LAST_SECONDS
+    while self.server_state.connections and self._loop.time() < end:
+      await asyncio.sleep(0.05)
     self.should_exit = True

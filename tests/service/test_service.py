@@ -25,7 +25,7 @@ from fld_jax.inference import predict_files  # noqa: E402
 from fld_jax.service.app import Service  # noqa: E402
 from fld_jax.service.requests import Limits  # noqa: E402
 
-LIMITS = ('--max_images=16', '--max_megabytes=0.4', '--max_megapixels=0.02')
+LIMITS = ('--max_images=16', '--max_megabytes=0.4', '--max_megapixels=0.2')
 
 
 @pytest.fixture(scope='module')
@@ -164,7 +164,7 @@ BAD = {
   'an empty file': (*form([('a.jpg', b'')]), 422, 'a.jpg.* is empty'),
   'half an image': (*form([('a.png', OK[:60])]), 422, 'a.png: is damaged'),
   'PostScript': (*form([('a.eps', b'%!PS-Adobe-3.0\n')]), 422, 'not an image'),
-  'pixels': (*form([('a.png', encoded(200, 101))]), 422, '200 x 101 pixels'),
+  'pixels': (*form([('a.png', encoded(500, 401))]), 422, '500 x 401 pixels'),
   'one pixel': (*form([('a.png', encoded(1, 1))]), 422, 'is 1 x 1 pixels'),
   'bytes': (*form([('a.png', bytes(500_000))]), 413, 'more than 400000 bytes'),
   'photos': (*form([(f'{i}', OK) for i in range(17)]), 413, 'than 16 photos'),
