@@ -1,7 +1,10 @@
-# docker build --build-arg EXTRAS=cuda -t fld_jax .     (or tpu; nothing: a CPU)
+# docker build --build-arg EXTRAS=cuda -t fld_jax .     (or tpu; nothing: a CPU;
+#                                             serve or cuda,serve: the service)
 # docker run --gpus all -v FOLDER:/data fld_jax \
 #   --config=configs/dfa.py:dataset=deepfashion --manual_dir=/data/deepfashion \
 #   --config.dataset.data_dir=/data/records --workdir=/data/run
+# docker run -p 8000:8000 -v W:/run:ro -v CACHE:/home/fld/.cache fld_jax \
+#   --mode=serve --workdir=/run --host=0.0.0.0
 # FOLDER must be writable for user 1000.
 
 # The Python that fld_jax is tested with most.

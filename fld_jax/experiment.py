@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import jax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -35,7 +34,7 @@ from fld_jax.evaluation.baseline import MeanPosition
 from fld_jax.evaluation.calibration import Calibration, Identity
 from fld_jax.files import atomic, json_files
 from fld_jax.report import report
-from fld_jax.runtime import manifest, processes
+from fld_jax.runtime import manifest, processes, user_cache
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import checks, train_cascade
 from fld_jax.visualization.history import HistoryFiles
@@ -67,7 +66,7 @@ def run(
     InputError: If the config, the data or the folder has a fault that the user
       can correct.
   """
-  _keep_compiled_programs()
+  user_cache.keep_programs()
   if mode == 'ablation':
     return ablation.run_rows(
       config,
@@ -157,26 +156,6 @@ def _shared_images(
         'config.dataset.splits and config.eval_splits.'
       )
   return lines
-
-
-def _keep_compiled_programs() -> None:
-  """Lets every later start find the programs that this one compiles.
-
-  Whoever sets JAX_COMPILATION_CACHE_DIR decides for themselves.
-  """
-  if jax.config.jax_compilation_cache_dir:
-    return
-  folder = pathlib.Path('~/.cache/fld_jax/xla').expanduser()
-  problem = atomic.writing_problem(folder)
-  if problem:
-    logger.warning(
-      'Compiled programs are not kept, and each start compiles anew: %s %s. '
-      'JAX_COMPILATION_CACHE_DIR names another folder.',
-      folder,
-      problem,
-    )
-    return
-  jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 def _resolve_saved(

@@ -561,13 +561,44 @@ def eval_batches(
     yield batch
 
 
+def examples(
+  records: Sequence[dict], pipeline: Pipeline, ahead: int
+) -> Iterator[dict]:
+  """The example of every record once, in order, for `collate`.
+
+  Threads make them ahead of the asking, each example by itself: of one batch of
+  photos many are decoded at a time.
+
+  Args:
+    records: The source, such as `photos.Items`.
+    pipeline: How examples are made.
+    ahead: The number of examples that may be made before they are asked for.
+  """
+  example = Example(pipeline, augment=False)
+  if len(records) == 1:  # for one, threads would take longer than the work
+    return iter([example(records[0], None)])
+  dataset = grain.MapDataset.source(records).map(lambda x: example(x, None))
+  return iter(_prefetch(dataset, pipeline, ahead))
+
+
+def collate(examples: Sequence[dict], size: int) -> dict:
+  """A batch of examples.
+
+  Args:
+    examples: At least one example, and at most `size`.
+    size: Examples of the batch, which is filled up as `pad` does.
+  """
+  keys = examples[0]
+  return pad({key: np.stack([x[key] for x in examples]) for key in keys}, size)
+
+
 def _prefetch(
-  dataset: grain.MapDataset, pipeline: Pipeline
+  dataset: grain.MapDataset, pipeline: Pipeline, ahead: int = 0
 ) -> grain.IterDataset:
   threads = pipeline.num_threads
   dataset = dataset.to_iter_dataset(
     grain.ReadOptions(
-      num_threads=threads, prefetch_buffer_size=max(2 * threads, 2)
+      num_threads=threads, prefetch_buffer_size=max(2 * threads, 2, ahead)
     )
   )
   if pipeline.num_workers:

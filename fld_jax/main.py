@@ -115,6 +115,43 @@ _OVERLAYS = flags.DEFINE_bool(
 _FORMAT = flags.DEFINE_enum(
   'format', 'stablehlo', ['stablehlo', 'onnx'], 'Format of the exported file.'
 )
+_PRECISIONS = flags.DEFINE_list(
+  'precisions',
+  None,
+  'Files to write beside that of float32, of ONNX: float16, int8 or both, with '
+  'a comma between.',
+)
+_RUNTIME = flags.DEFINE_enum(
+  'runtime',
+  'jax',
+  ['jax', 'onnx'],
+  'What computes the networks: JAX, or on a CPU ONNX Runtime.',
+)
+_HOST = flags.DEFINE_string('host', '127.0.0.1', 'Address to listen at.')
+_PORT = flags.DEFINE_integer(
+  'port', 8000, 'Port to listen at; 0 for any.', 0, 65535
+)
+_MAX_IMAGES = flags.DEFINE_integer(
+  'max_images', 16, 'Photos of a request, and items, at most.', 1
+)
+_MAX_MEGABYTES = flags.DEFINE_float(
+  'max_megabytes', 32.0, 'Megabytes of a request at most.', 0.001
+)
+_MAX_MEGAPIXELS = flags.DEFINE_float(
+  'max_megapixels', 40.0, 'Megapixels of a photo at most.', 0.001, 89
+)
+_MAX_QUEUE = flags.DEFINE_integer(
+  'max_queue', 256, 'Items under way at most; beyond them requests get 429.', 1
+)
+_MAX_SECONDS = flags.DEFINE_float(
+  'max_seconds', 30.0, 'Seconds of a request at most; then it gets 503.', 0.001
+)
+_BATCH_SECONDS = flags.DEFINE_float(
+  'batch_seconds', 0.01, 'Seconds that a batch waits for more at most.', 0
+)
+_DRAIN_SECONDS = flags.DEFINE_float(
+  'drain_seconds', 5.0, 'Seconds that requests are taken after SIGTERM.', 0
+)
 _WORKDIRS = flags.DEFINE_list(
   'workdirs', None, 'Folders of the runs to report on, separated by commas.'
 )
@@ -221,6 +258,7 @@ def _predict(tools: tuple[str, ...] = (), ranked: bool = False) -> int:
     _path(_OUTPUT),
     _OVERLAYS.value,
     formats,
+    _RUNTIME.value,
   )
   return 0 if found['ok'] else 1
 
@@ -238,10 +276,37 @@ def _demo() -> None:
   demo_page.write_demo(_CONFIG.value, _path(_WORKDIR), _path(_OUTPUT))
 
 
+def _serve() -> None:
+  from fld_jax.service import server
+
+  server.serve(
+    _CONFIG.value,
+    _path(_WORKDIR),
+    host=_HOST.value,
+    port=_PORT.value,
+    limits=server.Limits(
+      images=_MAX_IMAGES.value,
+      bytes=int(_MAX_MEGABYTES.value * 1e6),
+      pixels=int(_MAX_MEGAPIXELS.value * 1e6),
+      queue=_MAX_QUEUE.value,
+      seconds=_MAX_SECONDS.value,
+    ),
+    deadline=_BATCH_SECONDS.value,
+    drain_seconds=_DRAIN_SECONDS.value,
+    runtime=_RUNTIME.value,
+  )
+
+
 def _export() -> None:
   from fld_jax.inference import export
 
-  export.export(_CONFIG.value, _path(_WORKDIR), _path(_OUTPUT), _FORMAT.value)
+  export.export(
+    _CONFIG.value,
+    _path(_WORKDIR),
+    _path(_OUTPUT),
+    _FORMAT.value,
+    _PRECISIONS.value or (),
+  )
 
 
 def _convert() -> None:
@@ -341,6 +406,7 @@ MODES = {
       'measure',
       'scale',
       'overlays',
+      'runtime',
     ),
     '--workdir=W --images=photo.jpg --output=FOLDER',
     _predict,
@@ -357,6 +423,7 @@ MODES = {
       'pre_annotations',
       'image_prefix',
       'overlays',
+      'runtime',
     ),
     '--workdir=W --images=FOLDER --output=FOLDER',
     functools.partial(_predict, ('label_studio', 'cvat'), ranked=True),
@@ -369,10 +436,31 @@ MODES = {
     '--output=FOLDER',
     _card,
   ),
+  'serve': Mode(
+    'Answers HTTP requests with the landmarks on the photos in them.',
+    ('workdir',),
+    (
+      'config',
+      'dataset',
+      'host',
+      'port',
+      'runtime',
+      'max_images',
+      'max_megabytes',
+      'max_megapixels',
+      'max_queue',
+      'max_seconds',
+      'batch_seconds',
+      'drain_seconds',
+    ),
+    '--workdir=W --host=0.0.0.0 --port=8000',
+    _serve,
+    config_from=('workdir',),
+  ),
   'export': Mode(
     'Writes a trained run as a file that runs without fld_jax.',
     ('workdir', 'output'),
-    ('config', 'dataset', 'manual_dir', 'format'),
+    ('config', 'dataset', 'manual_dir', 'format', 'precisions'),
     '--workdir=W --output=FOLDER --format=onnx',
     _export,
     config_from=('workdir',),

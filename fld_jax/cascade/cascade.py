@@ -221,10 +221,9 @@ class Cascade:
     """
     rows, count, images, passes, corrupt = [], 0, _Queues(), {}, 0
     results = {}  # row -> outputs of each branch of the last stage
-    for batch in batches:
+    for batch, outputs in self._chain_outputs(batches):
       corrupt += int(batch['corrupt'].sum())
       valid = batch['mask'] > 0
-      outputs = self._chain_outputs(batch)
       chunk = {k: v[valid] for k, v in batch.items() if k != 'image'}
       chunk['stages'] = {
         stage.name: {k: v[valid] for k, v in out.items()}
@@ -295,14 +294,51 @@ class Cascade:
     _check_count(sum(processes.call_on_all(predict)))
     return rows
 
-  def _chain_outputs(self, batch: dict[str, Any]) -> list[dict]:
-    """Runs the stages with a single network on a batch of the host."""
+  def _chain_outputs(
+    self, batches: Iterable[dict[str, Any]]
+  ) -> Iterator[tuple[dict[str, Any], list[dict]]]:
+    """Runs the stages with a single network on batches of the host.
+
+    A batch is sent to the devices before the outputs of the one before it are
+    fetched, so that they compute while the host works.
+
+    Args:
+      batches: The batches.
+
+    Yields:
+      Each batch, and the outputs of each stage on the host.
+    """
+    waiting = []
+    for batch in batches:
+      waiting.append((batch, self._start_chain(batch['image'])))
+      if len(waiting) > 1:
+        batch, outputs = waiting.pop(0)
+        yield batch, self._parallel.to_host(outputs)
+    for batch, outputs in waiting:
+      yield batch, self._parallel.to_host(outputs)
+
+  def _start_chain(self, image: np.ndarray) -> list[dict]:
+    """Starts the stages with a single network on images of the host."""
     if not self._chain:
       return []
-    images = self._parallel.shard({'image': batch['image']})
-    return self._parallel.to_host(
-      self._run_chain(self._chain_variables, images)
-    )
+    images = self._parallel.shard({'image': image})
+    return self._run_chain(self._chain_variables, images)
+
+  def compile_for(self, batch_size: int) -> None:
+    """Compiles the programs of `predict`, or loads them from JAX's cache.
+
+    Args:
+      batch_size: Images of the batches that they are for.
+    """
+    side, count = self.setup.pipeline.size, self.setup.landmarks.num_landmarks
+    image = np.zeros((batch_size, side, side, 3), np.uint8)
+    outputs = self._start_chain(image)
+    if self._last:
+      estimate = np.zeros((batch_size, count, 2), np.float32)
+      batch = self._parallel.shard({'image': image, 'estimate': estimate})
+      for variables in self._branch_variables.values():
+        outputs = outputs, self._run_branch(variables, batch)
+    jax.block_until_ready(outputs)
 
   def route_score(self, outputs: dict) -> jax.Array:
     """Computes Liu et al.'s G, the error to expect before the last stage.

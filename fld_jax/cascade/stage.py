@@ -41,6 +41,16 @@ class Stage:
   continues: bool = False
 
 
+def in_float32(model: nn.Module) -> nn.Module:
+  """The network with all of its computation in float32, its trunk's too.
+
+  Args:
+    model: The Linen module.
+  """
+  trunk = model.backbone.clone(dtype=jnp.float32)
+  return model.clone(dtype=jnp.float32, backbone=trunk)
+
+
 def before(stages: Sequence[Any], continues: bool) -> list[Any]:
   """The stages whose landmarks and pseudo-labels a stage sees.
 

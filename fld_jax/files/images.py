@@ -167,12 +167,15 @@ def to_rgb(image: Image.Image, name: str) -> np.ndarray:
   return np.asarray(image.convert('RGB'))
 
 
-def decode(content: bytes, name: str = 'The image') -> np.ndarray:
+def decode(
+  content: bytes, name: str = 'The image', max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
   """Decodes a record's image as a viewer shows it, as `read` does.
 
   Args:
     content: The bytes of an image file.
     name: The image's name in messages.
+    max_pixels: The most pixels that an image may have, at most MAX_PIXELS.
 
   Returns:
     (H, W, 3) uint8 RGB.
@@ -180,7 +183,8 @@ def decode(content: bytes, name: str = 'The image') -> np.ndarray:
   Raises:
     InputError: The image is damaged, too large or not an image.
   """
-  with _opened(io.BytesIO(content), f'{name}:') as image:
+  opened = _opened(io.BytesIO(content), f'{name}:', max_pixels=max_pixels)
+  with opened as image:
     return to_rgb(image, name)
 
 
@@ -259,7 +263,10 @@ def _listed(path: str, place: str) -> str:
 
 @contextlib.contextmanager
 def _opened(
-  file: str | os.PathLike | BinaryIO, subject: str, valid: Sequence[str] = ()
+  file: str | os.PathLike | BinaryIO,
+  subject: str,
+  valid: Sequence[str] = (),
+  max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Image.Image]:
   """Opens an image with a checked header, to decode within the `with`.
 
@@ -268,6 +275,7 @@ def _opened(
     subject: The words that messages begin with; a verb follows.
     valid: The valid formats, as Pillow names them; empty for all of
       `formats`.
+    max_pixels: The most pixels that the image may have.
 
   Raises:
     InputError: The image cannot be read, here or within the `with`.
@@ -280,10 +288,10 @@ def _opened(
       file = stack.enter_context(opened_file(file, subject))
     image = stack.enter_context(Image.open(file, formats=formats()))
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if width * height > max_pixels:
       raise InputError(
         f'{subject} has {width} x {height} pixels, must have at most '
-        f'{MAX_PIXELS}',
+        f'{max_pixels}',
         'image',
       )
     # MPO: JPEG with more pictures behind it.

@@ -1,6 +1,9 @@
 """Exports a trained cascade as files that run without fld_jax.
 
   DIR/model.stablehlo   or model.onnx: the whole method, crops -> landmarks
+  DIR/model.float16.onnx, model.int8.onnx
+                        the same with fewer bits, see `low_precision`; if asked
+                        for
   DIR/manifest.json     inputs, outputs, versions, and the run they come from
   DIR/crop.py           cuts crops out of images and maps points back to them
   DIR/load.py           prints landmarks: python load.py IMAGE [x1 y1 x2 y2]
@@ -16,11 +19,11 @@ import dataclasses
 import datetime
 import hashlib
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.export
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -33,7 +36,7 @@ from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError
 from fld_jax.files.atomic import whole_folder, write_file
 from fld_jax.files.json_files import write_json
-from fld_jax.inference import export_templates
+from fld_jax.inference import export_templates, low_precision
 from fld_jax.inference.export_formats import (
   FORMATS,
   LIMIT,
@@ -52,10 +55,15 @@ TOLERANCE = 1e-3  # pixels of the crop, or of a probability
 RELATIVE = 1e-5
 BATCH_SIZES = (1, 5)  # batch sizes that a file is checked with
 NUM_CHECK_IMAGES = 64  # images from which those for the check are chosen
+NUM_HELD_OUT = 128  # images that the ranges of int8 are read off
 
 
 def export(
-  config: ConfigDict, workdir: pathlib.Path, output: pathlib.Path, format: str
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  output: pathlib.Path,
+  format: str,
+  precisions: Sequence[str] = (),
 ) -> None:
   """Writes the folder that the module describes, or nothing.
 
@@ -65,16 +73,30 @@ def export(
     workdir: The run's folder.
     output: DIR, an empty folder or one that does not exist.
     format: 'stablehlo' or 'onnx'.
+    precisions: What is written beside the float32 file, keys of
+      `low_precision.PRECISIONS`.
 
   Raises:
-    InputError: The format is unknown, a package that it needs is not installed,
-      the output exists, the run is not finished, or its networks are too large.
+    InputError: The format is unknown, or has no other precisions, or the data
+      are not prepared whose images int8 needs; a package is not installed, the
+      output exists, the run is not finished, or its networks are too large.
     RuntimeError: The file's outputs differ from those of `Cascade.predict`.
   """
   if format not in FORMATS:
     raise InputError(
       f"--format is '{format}', valid values are {', '.join(FORMATS)}."
     )
+  if precisions and format != 'onnx':
+    raise InputError(
+      f'--precisions={",".join(precisions)} needs --format=onnx, and --format '
+      f"is '{format}'."
+    )
+  for name in precisions:
+    if name not in low_precision.PRECISIONS:
+      raise InputError(
+        f"--precisions has '{name}', valid are "
+        f'{", ".join(low_precision.PRECISIONS)}.'
+      )
   if output.exists() and not (output.is_dir() and not any(output.iterdir())):
     raise InputError(
       f'--output is {output}, which is there already: give the name of a new '
@@ -84,12 +106,21 @@ def export(
   setup = resolve(config, trained.get('landmarks'))
   stages, _ = store.load_cascade(config, setup, workdir)
   crops, source = _crops(config, setup)
+  held_out = _held_out(config, setup) if 'int8' in precisions else crops
   run = {
     'data': trained['data'],
     'manifest_sha256': _sha256(workdir / 'manifest.json'),
     'checked_with': source,
   }
-  write_export(stages, config, setup, crops, output, format, run)
+  lower = {name: held_out for name in precisions}
+  manifest = write_export(
+    stages, config, setup, crops, output, format, run, lower
+  )
+  for name, about in manifest['precisions'].items():
+    print(
+      f'{name}: {output}/{about["file"]}, landmarks {about["mean_pixels"]:.2g} '
+      f'pixels of the crop off on average, {about["max_pixels"]:.2g} at most'
+    )
   print(
     f'Model: {output}/model.{format}, checked with {source}\n'
     f'An example: python {output}/load.py IMAGE [x1 y1 x2 y2]',
@@ -105,12 +136,13 @@ def write_export(
   output: pathlib.Path,
   format: str,
   run: dict,
-) -> None:
+  lower: Mapping[str, np.ndarray] | None = None,
+) -> dict:
   """Exports, checks and writes; see `export`.
 
-  The file computes in float32, whatever the training did: half the digits would
-  leave no way to tell a wrong file from a rounded one, and onnxruntime has no
-  convolutions of bfloat16 on a CPU.
+  The first file computes in float32, whatever the training did: half the digits
+  would leave no way to tell a wrong file from a rounded one, and onnxruntime
+  has no convolutions of bfloat16 on a CPU.
 
   Args:
     stages: The stages of a trained cascade.
@@ -120,6 +152,10 @@ def write_export(
     output: The folder that appears when all is written.
     format: 'stablehlo' or 'onnx'.
     run: What the manifest says of the run, JSON-ready.
+    lower: Lower precision -> (n, S, S, 3) uint8 held-out crops for it.
+
+  Returns:
+    The manifest.
 
   Raises:
     InputError: The format is unknown, a package that it needs is not installed,
@@ -135,7 +171,7 @@ def write_export(
       'less than 2 GiB: take --format=onnx.'
     )
   stages = [
-    dataclasses.replace(stage, model=_in_float32(stage.model))
+    dataclasses.replace(stage, model=stage_lib.in_float32(stage.model))
     for stage in stages
   ]
   # On a CPU, whatever the devices: accelerators round products differently.
@@ -158,6 +194,10 @@ def write_export(
       with cpu_kernels.portable():
         convert(function, image, path, size)
       _check(load(path), cascade, crops)
+    manifest['precisions'] = {
+      name: _lower(name, path, held_out, crops)
+      for name, held_out in (lower or {}).items()
+    }
     manifest['files'] = {
       path.name: {'bytes': path.stat().st_size, 'sha256': _sha256(path)}
       for path in sorted(folder.iterdir())
@@ -166,12 +206,30 @@ def write_export(
     crop = export_templates.crop_module(config.input)
     write_file(folder / 'crop.py', crop.encode())
     write_file(folder / 'load.py', export_templates.loader(format).encode())
+  return manifest
 
 
-def _in_float32(model: nn.Module) -> nn.Module:
-  """The network with all of its computation in float32, its trunk's too."""
-  trunk = model.backbone.clone(dtype=jnp.float32)
-  return model.clone(dtype=jnp.float32, backbone=trunk)
+def _lower(
+  name: str, path: pathlib.Path, held_out: np.ndarray, crops: np.ndarray
+) -> dict[str, Any]:
+  """Writes a file of lower precision; returns the manifest's entry of it.
+
+  Args:
+    name: The precision.
+    path: The float32 file.
+    held_out: (n, S, S, 3) crops that ranges are read off.
+    crops: (n, S, S, 3) crops that the landmarks are compared on.
+  """
+  lower = path.with_name(f'{path.stem}.{name}{path.suffix}')
+  low_precision.PRECISIONS[name](path, lower, held_out)
+  load = FORMATS['onnx'][1]
+  points = [load(file)(crops)['landmarks'] for file in (path, lower)]
+  gap = np.linalg.norm(points[0] - points[1], axis=-1)
+  return {
+    'file': lower.name,
+    'mean_pixels': float(gap.mean()),
+    'max_pixels': float(gap.max()),
+  }
 
 
 def _outputs(stages: dict[str, dict], size: int) -> dict:
@@ -290,7 +348,7 @@ def _crops(config: ConfigDict, setup: Setup) -> tuple[np.ndarray, str]:
   Returns:
     ((n, S, S, 3) uint8, a phrase that names the images).
   """
-  source = _own_images(config, setup)
+  source = _own_images(config, setup, config.eval_splits[0])
   if source is not None:
     records = (source[i] for i in range(min(NUM_CHECK_IMAGES, len(source))))
     name = f'images of {config.dataset.name} {config.eval_splits[0]}'
@@ -310,17 +368,42 @@ def _crops(config: ConfigDict, setup: Setup) -> tuple[np.ndarray, str]:
   return np.stack([example(record, None)['image'] for record in records]), name
 
 
+def _held_out(config: ConfigDict, setup: Setup) -> np.ndarray:
+  """Crops that no network was trained on, to read ranges off.
+
+  They are evenly spread over `config.dataset.splits.tune`, on which checkpoints
+  are chosen: what is reported stays unseen.
+
+  Args:
+    config: The run's config.
+    setup: The objects that the config resolves to.
+
+  Raises:
+    InputError: The data are not prepared.
+  """
+  split = config.dataset.splits.tune
+  records = _own_images(config, setup, split)
+  if records is None:
+    raise InputError(
+      f"--precisions=int8 needs images of the split '{split}' of "
+      f'{config.dataset.name}, which is not prepared: first --mode=prepare, '
+      'or give --manual_dir and --config.dataset.data_dir.'
+    )
+  count = min(NUM_HELD_OUT, len(records))
+  example = input_pipeline.Example(setup.pipeline, augment=False)
+  picks = np.linspace(0, len(records) - 1, count).astype(int)
+  return np.stack([example(records[int(i)], None)['image'] for i in picks])
+
+
 def _own_images(
-  config: ConfigDict, setup: Setup
+  config: ConfigDict, setup: Setup, split: str
 ) -> input_pipeline.Records | None:
-  """The run's own evaluation split, None where it is not prepared."""
+  """A split of the run's own data, None where they are not prepared."""
   try:
     builder = make_builder(config.dataset)
     if not builder.is_prepared():
       return None
-    return input_pipeline.Records(
-      builder, config.eval_splits[0], only=setup.selected
-    )
+    return input_pipeline.Records(builder, split, only=setup.selected)
   except InputError:  # the data are not here, or no longer as they were
     return None
 

@@ -1,12 +1,14 @@
 """The formats of exported files: StableHLO and ONNX."""
 
 import calendar
+import contextlib
 import datetime
 import importlib.metadata
 import logging
 import pathlib
+import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -100,10 +102,10 @@ def _to_onnx(
 
 
 def _load_onnx(path: pathlib.Path) -> Loaded:
-  onnxruntime = _onnx_packages()[-1]
-  options = onnxruntime.SessionOptions()
+  runtime = onnxruntime('--format=onnx')
+  options = runtime.SessionOptions()
   options.log_severity_level = 3  # errors
-  session = onnxruntime.InferenceSession(
+  session = runtime.InferenceSession(
     path, options, providers=['CPUExecutionProvider']
   )
   names = [output.name for output in session.get_outputs()]
@@ -118,17 +120,44 @@ def _onnx_facts(exported: datetime.date) -> dict[str, Any]:
   return {'opset': OPSET, 'jax2onnx': package_version('jax2onnx')}
 
 
-def _onnx_packages():
-  try:
-    import jax2onnx
-    import onnx_ir.passes.common
+def onnxruntime(what: str) -> types.ModuleType:
+  """The package onnxruntime.
+
+  Args:
+    what: What needs it, for the message.
+
+  Raises:
+    InputError: It is not installed.
+  """
+  with told_missing(what):
     import onnxruntime
+  return onnxruntime
+
+
+@contextlib.contextmanager
+def told_missing(what: str) -> Iterator[None]:
+  """Names a package that an import within the `with` does not find.
+
+  Args:
+    what: What needs it.
+
+  Raises:
+    InputError: A package is not installed.
+  """
+  try:
+    yield
   except ImportError as error:
     raise InputError(
-      f'--format=onnx needs {error.name}, which is not installed: install '
+      f'{what} needs {error.name}, which is not installed: install '
       "fld_jax's extra onnx, pip install 'fld_jax[onnx]'."
     ) from error
-  return jax2onnx, onnx_ir, onnxruntime
+
+
+def _onnx_packages():
+  with told_missing('--format=onnx'):
+    import jax2onnx
+    import onnx_ir.passes.common
+  return jax2onnx, onnx_ir, onnxruntime('--format=onnx')
 
 
 # Format -> how to write a file, how to load it, and what the manifest says of

@@ -295,6 +295,7 @@ class Items:
     boxes: Sequence,
     num_landmarks: int,
     types: Sequence[int] | None = None,
+    names: Sequence[str] = (),
   ):
     """Keeps references; files are read when a record is asked for.
 
@@ -305,8 +306,9 @@ class Items:
       num_landmarks: N, the number of landmarks of the landmark set.
       types: The clothes type code of each item, 0 where it is not known; None
         if no type is known.
+      names: What messages call the photos; by default paths and numbers.
     """
-    self._images, self._boxes = images, boxes
+    self._images, self._boxes, self._names = images, boxes, names
     self._types = types if types is not None else [0] * len(images)
     self._num_landmarks = num_landmarks
     self.failures: dict[int, str] = {}
@@ -342,6 +344,8 @@ class Items:
     Args:
       i: The item's index.
     """
+    if self._names:
+      return self._names[i]
     photo = self._images[i]
     if isinstance(photo, str | os.PathLike):
       return shown(photo)

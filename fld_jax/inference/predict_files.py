@@ -28,6 +28,8 @@ import itertools
 import os
 import pathlib
 import shlex
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -68,6 +70,7 @@ def predict_files(
   output: pathlib.Path,
   overlays: bool = True,
   formats: Formats | None = None,
+  runtime: str = 'jax',
 ) -> dict:
   """Predicts the landmarks of the items on image files.
 
@@ -82,6 +85,7 @@ def predict_files(
     output: The folder to write to; it is made if it does not exist.
     overlays: Whether to draw the landmarks on the images.
     formats: What is written beside predictions.json and predictions.csv.
+    runtime: What computes the networks, see `predictor.load`.
 
   Returns:
     `ok`, whether every item was predicted; `num_items`; `failures`, (image,
@@ -93,10 +97,11 @@ def predict_files(
       a wrong file of boxes, or `output` cannot be written to.
     Unwritable: The disk was full before the end; what is finished is kept.
   """
+  start = time.monotonic()
   formats = formats or Formats()
   check_output(output)
   found = photos.find(images, output)
-  predictor = Predictor.load(workdir, config)
+  predictor = Predictor.load(workdir, config, runtime=runtime)
   measuring = _measures(formats, predictor, found.root)
   _say_what_errors_are_known(predictor, workdir)
   if found.left_out:
@@ -133,7 +138,8 @@ def predict_files(
     keys = item_keys(found.root, names, items)
     work = saved(Unfinished(output, about, items, keys))
     _say_what_is_there(work, len(items))
-    _predict(predictor, work, found.root, names, items, output, overlays)
+    clock = _FirstAnswer(start)
+    _predict(predictor, work, found.root, names, items, output, overlays, clock)
     sheet = prediction_sheet.PredictionSheet()
     failed, notes = _assemble(
       output,
@@ -297,6 +303,7 @@ def _predict(
   items: Sequence[item_boxes.Item],
   output: pathlib.Path,
   overlays: bool,
+  clock: '_FirstAnswer',
 ) -> None:
   """Predicts and draws the items that have no result yet."""
   left = work.left()
@@ -333,10 +340,35 @@ def _predict(
           following = next(stream, None)
           if following is None:
             break  # the last items gave no numbers
+          clock.answered()
           found[following[0]] = following[1]
         entries.append((left[i], found.pop(i, None) or source.failures[i]))
       painter.add(entries, root / name, drawn[name] if overlays else None)
     collections.deque(stream, maxlen=0)  # to the end of its last batch
+
+
+class _FirstAnswer:
+  """Says how long the first answer took, and how much of it was loading."""
+
+  def __init__(self, start: float):
+    """Begins when the run is loaded.
+
+    Args:
+      start: When the program began to predict, of `time.monotonic`.
+    """
+    self._start, self._loaded = start, time.monotonic()
+    self._is_said = False
+
+  def answered(self) -> None:
+    """Is to be called at every answer."""
+    if not self._is_said:
+      self._is_said = True
+      now = time.monotonic()
+      tqdm.write(
+        f'First answer after {now - self._start:.1f} s, of which '
+        f'{self._loaded - self._start:.1f} s went into loading.',
+        file=sys.stdout,
+      )
 
 
 def _assemble(

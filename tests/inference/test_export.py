@@ -31,6 +31,7 @@ from fld_jax.runtime.parallel import Parallel
 
 REAL = SHARED / 'deepfashion'
 FORMATS = ('stablehlo', 'onnx')
+LOWER = ('float16', 'int8')
 NUM_REAL = 10
 # Runs in a process of its own, where an import of fld_jax fails.
 PROGRAM = """
@@ -63,7 +64,8 @@ def folders(config, trained_workdir, tmp_path_factory):
   """Format -> the folder of the exported run."""
   place = tmp_path_factory.mktemp('exports')
   for format in FORMATS:
-    export.export(config, trained_workdir, place / format, format)
+    lower = LOWER if format == 'onnx' else ()
+    export.export(config, trained_workdir, place / format, format, lower)
   return {format: place / format for format in FORMATS}
 
 
@@ -192,15 +194,19 @@ def test_the_loader_prints_image_pixels(
 @pytest.mark.parametrize('format', FORMATS)
 def test_the_manifest_tells_what_there_is(folders, found, config, format):
   folder, (outputs, _) = folders[format], found[format]
-  names = ['crop.py', 'load.py', 'manifest.json', f'model.{format}']
-  assert sorted(path.name for path in folder.iterdir())[-4:] == names
+  models = [f'model.{format}']
+  if format == 'onnx':
+    models = [*(f'model.{name}.onnx' for name in LOWER), *models]
+  names = ['crop.py', 'load.py', 'manifest.json', *models]
+  assert sorted(path.name for path in folder.iterdir())[-len(names) :] == names
   manifest = json.loads((folder / 'manifest.json').read_text())
-  model = (folder / f'model.{format}').read_bytes()
+  contents = {name: (folder / name).read_bytes() for name in models}
   assert manifest['files'] == {
-    f'model.{format}': {
-      'sha256': hashlib.sha256(model).hexdigest(),
-      'bytes': len(model),
+    name: {
+      'sha256': hashlib.sha256(content).hexdigest(),
+      'bytes': len(content),
     }
+    for name, content in contents.items()
   }
   described = {
     f'5/{name}': (of['dtype'], of['shape'][1:])
@@ -215,6 +221,48 @@ def test_the_manifest_tells_what_there_is(folders, found, config, format):
   assert manifest['method']['routing']['mode'] == 'route'
   assert manifest['landmarks']['names'] == list(landmark_sets.FASHION_8.names)
   assert manifest['run']['checked_with'] == 'images of synthetic test'
+
+
+def test_lower_precisions(folders, config):
+  """The manifest says how far landmarks are off on the images it checks."""
+  folder = folders['onnx']
+  precisions = json.loads((folder / 'manifest.json').read_text())['precisions']
+  assert list(precisions) == list(LOWER)
+  crops, _ = export._crops(config, resolve(config))
+
+  def landmarks(file):
+    session = onnxruntime.InferenceSession(folder / file)
+    return session.run(['landmarks'], {'image': crops})[0]
+
+  for name, about in precisions.items():
+    gap = landmarks(about['file']) - landmarks('model.onnx')
+    gap = np.sqrt((gap**2).sum(-1))
+    assert about['mean_pixels'] == pytest.approx(gap.mean(), rel=1e-4)
+    assert about['max_pixels'] == pytest.approx(gap.max(), rel=1e-4)
+    assert 0 < gap.mean() < {'float16': 0.05, 'int8': 1}[name]
+    sizes = [(folder / x).stat().st_size for x in (about['file'], 'model.onnx')]
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.parametrize(
+  ('format', 'precisions', 'words'),
+  [
+    ('stablehlo', ('int8',), 'int8 needs --format=onnx'),
+    ('onnx', ('int8', 'int4'), "has 'int4', valid are float16, int8"),
+  ],
+)
+def test_precisions_that_there_are_not(
+  config, trained_workdir, tmp_path, format, precisions, words
+):
+  with pytest.raises(InputError, match=words):
+    export.export(config, trained_workdir, tmp_path / 'x', format, precisions)
+
+
+def test_int8_needs_held_out_images(config, trained_workdir, tmp_path):
+  config = config.copy_and_resolve_references()
+  config.dataset.data_dir = str(tmp_path)
+  with pytest.raises(InputError, match='which is not prepared: first --mode'):
+    export.export(config, trained_workdir, tmp_path / 'x', 'onnx', ('int8',))
 
 
 @pytest.mark.parametrize('mode', ['pad_square', 'bbox_wh'])

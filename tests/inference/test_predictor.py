@@ -2,19 +2,22 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 from predicted import results_of
 
 from fld_jax import input_pipeline, landmark_sets, schema
+from fld_jax.config import XLA_CPU_FLAGS
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.files.images import decode
-from fld_jax.inference import predict_files, predictor
+from fld_jax.inference import photos, predict_files, predictor
 from fld_jax.inference.predictor import Predictor
 
 
@@ -77,6 +80,99 @@ def test_items_do_not_depend_on_each_other(
     (alone,) = trained_predictor([Image.fromarray(image)], [box])
     np.testing.assert_allclose(landmarks.positions, alone.positions, atol=1e-3)
     assert landmarks.route == alone.route
+
+
+@pytest.mark.parametrize(
+  ('shapes', 'least_full', 'count', 'sizes'),
+  [
+    ((1, 8, 64), 0.5, 1, [1]),
+    ((1, 8, 64), 0.5, 3, [1, 1, 1]),
+    ((1, 8, 64), 0.5, 4, [8]),
+    ((1, 8, 64), 0.5, 9, [8, 1]),
+    ((1, 8, 64), 0.5, 31, [8, 8, 8, 8]),
+    ((1, 8, 64), 0.5, 100, [64, 64]),
+    ((1, 8, 64), 0.0, 3, [8]),
+    ((1, 8, 64), 0.0, 9, [64]),
+    ((1, 8, 64), 0.0, 130, [64, 64, 8]),
+    ((4, 8), 0.5, 1, [4]),
+  ],
+)
+def test_sizes_of_batches(
+  trained_predictor, monkeypatch, shapes, least_full, count, sizes
+):
+  monkeypatch.setattr(trained_predictor, 'shapes', shapes)
+  monkeypatch.setattr(trained_predictor, '_least_full', least_full)
+  assert list(trained_predictor._sizes(count)) == sizes
+
+
+def test_the_size_of_batches_changes_nothing(
+  trained_predictor, records, monkeypatch
+):
+  """Nor do pieces, nor the company of photos that cannot be used."""
+  images = [decode(record['image']) for record in records[:11]]
+  reference = trained_predictor(images)
+  for shapes, seconds in [((4,), 0), ((8,), 9), ((4, 12), 9)]:
+    monkeypatch.setattr(trained_predictor, 'shapes', shapes)
+    monkeypatch.setattr(predictor, 'PIECE_SECONDS', seconds)
+    given = [*images[:5], 'missing.jpg', *images[5:]]
+    items = photos.Items(given, [None] * 12, 8)
+    told = []
+    found = dict(trained_predictor.predict(items, told.append))
+    assert list(found) == [i for i in range(12) if i != 5]
+    assert list(items.failures) == [5] and sum(told) == 12
+    for one, other in zip(found.values(), reference, strict=True):
+      np.testing.assert_allclose(one.positions, other.positions, atol=1e-3)
+      np.testing.assert_allclose(one.confidence, other.confidence, atol=1e-5)
+      assert one.route == other.route
+
+
+def test_prepared_items_are_those_of_a_call(trained_predictor, records):
+  images = [decode(record['image']) for record in records[:3]]
+  boxes = [record['box'].tolist() for record in records[:3]]
+  examples = list(map(trained_predictor.prepare, images, boxes))
+  expected = trained_predictor(images, boxes)
+  found = trained_predictor.predict_prepared(examples)
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_allclose(one.positions, other.positions, atol=1e-3)
+    np.testing.assert_array_equal(one.box, other.box)
+  with pytest.raises(InputError, match='a.jpg, box: is 0 x 4 pixels'):
+    trained_predictor.prepare(images[0], (1, 1, 1, 5), 'a.jpg')
+
+
+FRESH = """
+import sys
+import numpy as np
+import fld_jax
+detector = fld_jax.load(sys.argv[1], warm=True)
+detector([np.zeros((40, 30, 3), np.uint8)] * 9)
+"""
+
+
+def test_compiled_programs_are_found_by_the_next_process(
+  trained_workdir, tmp_path
+):
+  """In the user's cache folder, where nothing else is said."""
+  env = {k: v for k, v in os.environ.items() if 'CACHE' not in k}
+  env |= {'HOME': str(tmp_path), 'XLA_FLAGS': XLA_CPU_FLAGS}
+  listings = []
+  for _ in range(2):
+    done = subprocess.run(
+      [sys.executable, '-c', FRESH, str(trained_workdir)],
+      env={**env, 'PYTHONPATH': str(ROOT)},
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    cache = tmp_path / '.cache/fld_jax/xla'
+    programs = {p.name for p in cache.iterdir() if p.name.endswith('-cache')}
+    listings.append({name for name in programs if 'chain' in name})
+  # A program of the chain for each of the two sizes.
+  assert len(listings[0]) == 2 and listings[1] == listings[0]
+
+
+def test_an_unknown_runtime(trained_workdir):
+  with pytest.raises(InputError, match="runtime is 'torch', valid .*jax, onnx"):
+    Predictor.load(trained_workdir, runtime='torch')
 
 
 def test_routes(trained_workdir, trained_predictor, records):
@@ -171,8 +267,11 @@ def read(output):
     return results, list(csv.DictReader(file))
 
 
-def test_files(trained_workdir, trained_predictor, folder, records, tmp_path):
+def test_files(
+  trained_workdir, trained_predictor, folder, records, tmp_path, capsys
+):
   found = run(trained_workdir, folder, tmp_path, boxes=folder / 'boxes.csv')
+  assert capsys.readouterr().out.count('First answer after ') == 1
   assert found == {'ok': True, 'num_items': 16, 'failures': []}
   results, lines = read(tmp_path)
   # Sorted by name: a's images first.

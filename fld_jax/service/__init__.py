@@ -1,0 +1,1 @@
+"""Prediction as an HTTP service."""
