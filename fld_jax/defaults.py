@@ -220,7 +220,8 @@ MODEL_FIELDS = {
   'the map as it is',
   'local_maps': "names of the trunk's maps of which stages after the first see "
   'a patch around each landmark of the estimate; () for none, as in the paper',
-  'patch': 'side of these patches, in cells of their maps',
+  'patch': "side of these patches, in cells of their maps; DeepPose's, in pixels "
+  'of the crop',
   'hidden': 'width of the fully connected layers',
   'dropout': 'dropout rate behind the fully connected layers, from 0 to 1',
   'dtype': 'type that networks compute in; parameters are float32',
@@ -339,6 +340,12 @@ def stage(name: str) -> ConfigDict:
   # Standard deviation of the noise on the previous stage's landmarks in
   # training, in sides of the crop; the first stage has none.
   config.estimate_noise = 0.0
+  # Where a stage after the first is trained to start: from the landmarks of the
+  # 'previous' stage on the very crop; or from true ones plus normal noise with
+  # the mean and deviation of that stage's 'errors' on the training images, a
+  # landmark (DeepPose's jitter, docs/methods.md 2.1), which landmarks without a
+  # position do not have.
+  config.estimate_from = 'previous'
   # Side of the crops that the stage's networks see, in pixels, to which those
   # of config.input.size, a multiple of it, are averaged down; 0 leaves them.
   config.input_size = 0
