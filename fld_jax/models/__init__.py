@@ -3,6 +3,7 @@
 from fld_jax.models import (
   deeppose,
   dfa,
+  dlan,
   efficientnet,
   fashionnet,
   fpn,
@@ -17,6 +18,7 @@ from fld_jax.models import (
 NETWORKS = {
   'deeppose': deeppose.DeepPose,
   'dfa': dfa.DFA,
+  'dlan': dlan.DLAN,
   'fashionnet': fashionnet.FashionNet,
   'fpn': fpn.FPN,
   'simcc': simcc.SimCC,

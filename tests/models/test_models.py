@@ -72,6 +72,7 @@ SIMCC = (9 * 320 + 2) * 128 + (49 * 16 + 1) * 256 + 257 * 2 * 448
 # normalisation, and the output.
 TOP_DOWN = (24 + 40 + 112 + 320 + 4) * 64 + 3 * (9 * 64 * 64 + 2 * 64) + 65 * 8
 GOLDEN = {
+  'deeppose': CONVS + FC6 + (4096 * 4096 + 4096) + 4097 * (2 * 8 + 3 * 8),
   'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS,
   'fashionnet': CONVS + POSE,
   'fpn': RESNET50 + PYRAMID,
@@ -140,6 +141,7 @@ def test_regression_on_both_trunks():
 
 NARROW = {'vgg16': {'blocks': ((1, 4), (1, 8), (1, 8), (1, 8), (1, 8))}}
 OWN = {
+  'deeppose': {'hidden': 8},
   'dfa': {'hidden': 16, 'use_estimate': True},
   'fashionnet': {'hidden': 8},
   'fpn': {'channels': 8, 'visibility': True},
@@ -172,7 +174,7 @@ def test_every_network_on_every_trunk(trunk):
     expected = {'heatmaps': (2, 16, 16, 5), 'visibility': (2, 5, 3)}
     if name == 'simcc':
       expected = {'bins': (2, 5, 2, 128), 'visibility': (2, 5, 3)}
-    if name in ('dfa', 'fashionnet'):
+    if name in ('deeppose', 'dfa', 'fashionnet'):
       expected = {'landmarks': (2, 5, 2), 'visibility': (2, 5, 3)}
     assert {k: v.shape for k, v in outputs.items() if k in expected} == expected
     # The trunk is all there, under its own name and nothing under another.
