@@ -118,6 +118,8 @@ def _small(config: ConfigDict, size: str, published: bool) -> None:
     backbone = model.backbone
     defaults.set_backbone(config, backbone, blocks=blocks, width=width)
   stage.train_steps = stage.eval_steps = 0
-  stage.train_epochs, stage.eval_epochs = (16.0, 2.0) if is_tiny else (20.0, 2.0)
+  stage.train_epochs, stage.eval_epochs = (
+    (16.0, 2.0) if is_tiny else (20.0, 2.0)
+  )
   stage.min_steps = 360 if is_tiny else 800
   stage.optimizer.learning_rate = 1e-3

@@ -222,8 +222,8 @@ MODEL_FIELDS = {
   'local_maps': "names of the trunk's maps of which stages after the first see "
   'a patch around each landmark of the estimate; () for none, as in the paper; '
   'of DLAN those that it cuts windows out of',
-  'patch': "side of these patches, in cells of their maps; DeepPose's, in pixels "
-  "of the crop; DLAN's, in samples of a window",
+  'patch': 'side of these patches, in cells of their maps; of DeepPose in '
+  'pixels of the crop, of DLAN in samples of a window',
   'select': "how DLAN's convolutions choose among dilations: max or gate",
   'steps': 'how often DLAN looks at the window that it moves',
   'transform_rate': "factor of the changes of DLAN's window",

@@ -102,7 +102,9 @@ class DeepPose(nn.Module):
       )
 
     outputs = _each(run, cpu_kernels.for_cpu())(network, seen)
-    return {name: outputs[name][:, :, 0] for name in ('landmarks', 'visibility')}
+    return {
+      name: outputs[name][:, :, 0] for name in ('landmarks', 'visibility')
+    }
 
   @nn.nowrap
   def reach(self, size: int) -> float:

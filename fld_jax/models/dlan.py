@@ -116,7 +116,9 @@ class DLAN(nn.Module):
     around = jax.lax.stop_gradient(last)
     widths = jnp.broadcast_to(jax.lax.stop_gradient(scale), around.shape[:2])
     local = _window(maps, around, widths, self.patch)
-    local = nn.relu(PerLandmark(LOCAL_FEATURES, self.dtype, name='local')(local))
+    local = nn.relu(
+      PerLandmark(LOCAL_FEATURES, self.dtype, name='local')(local)
+    )
     local = local.astype(jnp.float32)
     nothing = nn.initializers.zeros
     offset = PerLandmark(2, kernel_init=nothing, name='local_landmarks')(local)
@@ -168,7 +170,9 @@ def _neighbours(x: FeatureMap, distance: int) -> FeatureMap:
     (B, H, W, 9 C), rows of neighbours first.
   """
   _, h, w, _ = x.shape
-  wide = jnp.pad(x, ((0, 0), (distance, distance), (distance, distance), (0, 0)))
+  wide = jnp.pad(
+    x, ((0, 0), (distance, distance), (distance, distance), (0, 0))
+  )
   starts = [i * distance for i in range(3)]
   return jnp.concatenate(
     [wide[:, i : i + h, j : j + w] for i in starts for j in starts], axis=-1

@@ -57,9 +57,7 @@ def _start_each(
   one = jax.tree.map(lambda x: _Slot(x.shape[1:]), variables)
   filled, text = _start_one(one, config)
   spread = lambda new, old: (
-    old
-    if isinstance(new, _Slot)
-    else np.array(np.broadcast_to(new, old.shape))
+    old if isinstance(new, _Slot) else np.array(np.broadcast_to(new, old.shape))
   )
   return jax.tree.map(spread, filled, variables), text
 

@@ -177,9 +177,7 @@ def _scaled_landmarks(terms: Terms) -> Values:
   """Scale-regularised regression of DLAN, over its looks and the landmarks."""
   outputs = terms.outputs
   loss = losses.scale_regularised(
-    jnp.concatenate(
-      [outputs['looks'], outputs['landmarks'][:, None]], axis=1
-    ),
+    jnp.concatenate([outputs['looks'], outputs['landmarks'][:, None]], axis=1),
     jnp.concatenate(
       [outputs['log_scales'], outputs['log_scales'][:, -1:]], axis=1
     ),

@@ -433,7 +433,10 @@ class _Trainer:
     """Returns by what a stage's starts are drawn, None if they are not."""
     if stage.estimate_from != 'errors' or not seen:
       return None
-    path, shape = directory / store.ERRORS_FILE, (self.setup.landmarks.num_landmarks, 2)
+    path, shape = (
+      directory / store.ERRORS_FILE,
+      (self.setup.landmarks.num_landmarks, 2),
+    )
 
     def check(found: dict[str, np.ndarray]) -> None:
       npz.numbers(path, 'mean', found.get('mean'), shape)

@@ -99,7 +99,10 @@ def test_networks_are_those_of_each_landmark(trunk, one_by_one, monkeypatch):
     for n in range(N):
       own = {'image': seen[n], 'example_index': batch['example_index']}
       expected = run(single, slot(variables, n), own, train)
-      found = slot(gradients, n), ([x[:, n : n + 1] for x in parts], slot(state, n))
+      found = (
+        slot(gradients, n),
+        ([x[:, n : n + 1] for x in parts], slot(state, n)),
+      )
       jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4),
         jax.tree.leaves(found),
