@@ -77,7 +77,7 @@ class DeepPose(nn.Module):
       num_landmarks=1 if self.use_estimate else self.num_landmarks,
       num_clusters=0,
       side=0 if self.use_estimate else self.side,
-      backbone=self.backbone.clone(parent=None),
+      backbone=self.backbone,
       pool=self.pool,
       hidden=self.hidden,
       dropout=self.dropout,

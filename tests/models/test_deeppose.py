@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_networks import random_variables
 from sampling_oracle import grid_sample
 
 from fld_jax.cascade.forward import Forward, apply_stage
@@ -11,14 +12,12 @@ from fld_jax.cascade.stage import build_model, variable_shapes
 from fld_jax.configs import deeppose
 from fld_jax.models.deeppose import DeepPose
 from fld_jax.models.dfa import DFA
-from fld_jax.models.efficientnet import EfficientNet
 from fld_jax.models.vgg import VGG
 from fld_jax.ops import cpu_kernels
 from fld_jax.ops.heatmaps import Codec
 from fld_jax.runtime.parallel import AXIS
 
 VGG_TRUNK = VGG(blocks=((1, 4), (1, 6)), batch_norm=True)
-LITE = EfficientNet(width=8)
 N, B, SIZE = 3, 2, 32
 
 
@@ -58,62 +57,62 @@ def test_the_golden_count_of_17_networks(index):
   assert found == (8 * (body + heads) if index else body + 8 * heads)
 
 
+def runner(model, train):
+  """A compiled function to gradients, outputs and new statistics."""
+
+  def total(params, rest, batch):
+    outputs, state = model.apply(
+      {**rest, 'params': params}, batch, train, mutable=['batch_stats']
+    )
+    parts = outputs['landmarks'], outputs['visibility']
+    return sum(jnp.sum(jnp.sin(x)) for x in parts), (parts, state)
+
+  def run(variables, batch):
+    work = lambda _: jax.grad(total, has_aux=True)(
+      variables['params'], variables, batch
+    )
+    found = jax.vmap(work, axis_name=AXIS)(jnp.zeros(1))
+    return jax.tree.map(lambda x: x[0], found)
+
+  return jax.jit(run)
+
+
 @pytest.mark.parametrize('one_by_one', [False, True])
-@pytest.mark.parametrize('trunk', [VGG_TRUNK, LITE])
-def test_networks_are_those_of_each_landmark(trunk, one_by_one, monkeypatch):
+def test_networks_are_those_of_each_landmark(one_by_one, monkeypatch):
   """Outputs, gradients and statistics are those of N separate networks."""
   monkeypatch.setattr(cpu_kernels, 'for_cpu', lambda: one_by_one)
-  model, batch = model_on(trunk, use_estimate=True, side=8), draw_batch()
-  variables = jax.jit(lambda k: model.init(k, batch, False))(jax.random.key(1))
-  # As if trained: heads and statistics that differ.
-  rng = np.random.default_rng(2)
-  variables = jax.tree.map(
-    lambda x: x + rng.uniform(0.05, 0.1, x.shape).astype(np.float32), variables
-  )
+  model, batch = model_on(VGG_TRUNK, use_estimate=True, side=8), draw_batch()
+  variables = random_variables(model, SIZE, seed=1, head=0.3)
   single = DFA(
-    num_landmarks=1, num_clusters=0, backbone=trunk, hidden=8, dropout=0.0
+    num_landmarks=1, num_clusters=0, backbone=VGG_TRUNK, hidden=8, dropout=0.0
   )
-  seen = np.stack(
-    [
-      [grid_sample(batch['image'][b], batch['estimate'][b, n], (12, 12), 8)]
-      for n in range(N)
-      for b in range(B)
-    ]
-  )
-  seen = seen.reshape(N, B, 8, 8, 3).astype(np.float32)
-
-  def run(model, variables, batch, train):
-    def total(params):
-      outputs, state = model.apply(
-        {**variables, 'params': params}, batch, train, mutable=['batch_stats']
-      )
-      parts = outputs['landmarks'], outputs['visibility']
-      return sum(jnp.sum(jnp.sin(x)) for x in parts), (parts, state)
-
-    work = lambda _: jax.grad(total, has_aux=True)(variables['params'])
-    found = jax.jit(jax.vmap(work, axis_name=AXIS))(jnp.zeros(1))
-    return jax.tree.map(lambda x: np.asarray(x[0]), found)
-
-  for train in (False, True):
-    gradients, (parts, state) = run(model, variables, batch, train)
-    for n in range(N):
-      own = {'image': seen[n], 'example_index': batch['example_index']}
-      expected = run(single, slot(variables, n), own, train)
-      found = (
-        slot(gradients, n),
-        ([x[:, n : n + 1] for x in parts], slot(state, n)),
-      )
-      jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4),
-        jax.tree.leaves(found),
-        jax.tree.leaves(expected),
-      )
+  gradients, (parts, state) = runner(model, True)(variables, batch)
+  alone = runner(single, True)
+  for n in range(N):
+    seen = np.stack(
+      [
+        grid_sample(batch['image'][b], batch['estimate'][b, n], (12, 12), 8)
+        for b in range(B)
+      ]
+    )
+    own = {
+      'image': seen.astype(np.float32),
+      'example_index': batch['example_index'],
+    }
+    expected = alone(slot(variables, n), own)
+    found = (
+      slot(gradients, n),
+      ([x[:, n : n + 1] for x in parts], slot(state, n)),
+    )
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+      np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+    assert np.abs(expected[1][0][0]).max() > 0.01, 'nothing is found'
 
 
 def test_a_network_sees_its_own_patch_alone():
   model, batch = model_on(VGG_TRUNK, use_estimate=True), draw_batch()
   batch['estimate'][:] = np.array([[-0.2, -0.2], [0.3, 0.3], [0.3, -0.3]])
-  variables = model.init(jax.random.key(0), batch, False)
+  variables = random_variables(model, SIZE, seed=0)
   run = lambda image: model.apply(variables, {**batch, 'image': image}, False)
   before = run(batch['image'])['visibility']
   # Pixels 4 to 15 are the first landmark's patch, and no other's.
@@ -135,7 +134,7 @@ def test_the_first_stage_is_dfa_s():
     hidden=8,
     dropout=0.0,
   )
-  variables = other.init(jax.random.key(0), batch, False)
+  variables = random_variables(other, SIZE, seed=0)
   found = model.apply(variables, batch, False)
   expected = other.apply(variables, batch, False)
   jax.tree.map(np.testing.assert_array_equal, found, expected)
@@ -143,7 +142,7 @@ def test_the_first_stage_is_dfa_s():
 
 def test_no_landmark_leaves_its_patch():
   model, batch = model_on(VGG_TRUNK, use_estimate=True, side=8), draw_batch()
-  variables = model.init(jax.random.key(0), batch, False)
+  variables = random_variables(model, SIZE, seed=0)
   wanted = np.array([[100.0, -0.1], [-100.0, 0.2], [0.3, 100.0]], np.float32)
   head = variables['params']['fc8_landmarks']
   head['kernel'], head['bias'] = 0 * head['kernel'], jnp.asarray(wanted)
@@ -161,9 +160,9 @@ def test_a_stage_starts_as_a_correction_of_0(from_first):
   batch = draw_batch()
   first = model_on(VGG_TRUNK, side=8)
   later = model_on(VGG_TRUNK, use_estimate=True, side=8)
-  fresh = jax.device_get(later.init(jax.random.key(0), batch, False))
+  fresh = random_variables(later, SIZE, seed=0)
   source = first if from_first else later
-  trained = jax.device_get(source.init(jax.random.key(1), batch, False))
+  trained = random_variables(source, SIZE, seed=1)
   found = later.warm_start(fresh, trained)
   assert jax.tree.map(np.shape, found) == jax.tree.map(np.shape, fresh)
   outputs = later.apply(found, batch, False)
