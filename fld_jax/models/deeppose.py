@@ -7,6 +7,7 @@ before and regresses the landmark's offset from there. So three stages of eight
 landmarks are 17 networks.
 """
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import flax.linen as nn
@@ -101,7 +102,7 @@ class DeepPose(nn.Module):
         {'image': image, 'example_index': batch['example_index']}, train
       )
 
-    outputs = _each(run, cpu_kernels.for_cpu())(network, seen)
+    outputs = _each(run)(network, seen)
     return {
       name: outputs[name][:, :, 0] for name in ('landmarks', 'visibility')
     }
@@ -148,29 +149,43 @@ class DeepPose(nn.Module):
     return jax.tree_util.tree_map_with_path(taken, fresh)
 
 
-def _each(run, one_by_one: bool):
+def _each(run: Callable) -> Callable:
   """Runs one network a landmark, each with variables of its own.
+
+  On a CPU it is a loop, since a convolution with kernels of several networks at
+  once is slow there; in exported files, whose formats cannot express one, the
+  networks stand one after another.
 
   Args:
     run: Function of a module and of one landmark's (B, S, S, 3) patches.
-    one_by_one: Whether to loop over the landmarks. On a CPU a convolution with
-      kernels of several networks at once is a slow, plain loop.
 
   Returns:
-    The same function of the module and of (B, N, S, S, 3) patches, whose
-    outputs have the axis N after B.
+    The same function of the module, whose variables have the leading axis N,
+    and of (B, N, S, S, 3) patches; outputs have the axis N after B.
   """
+  if cpu_kernels.is_portable():
+    return lambda network, images: _in_turn(run, network, images)
   lifted = {
     'variable_axes': {'params': 0, 'batch_stats': 0},
     'split_rngs': {'params': True, 'dropout': True},
     'in_axes': 1,
     'out_axes': 1,
   }
-  if not one_by_one:
+  if not cpu_kernels.for_cpu():
     return nn.vmap(run, **lifted)
 
   def step(network: nn.Module, carry: tuple, image: Array) -> tuple:
     return carry, run(network, image)
 
   looped = nn.scan(step, **lifted)
-  return lambda network, image: looped(network, (), image)[1]
+  return lambda network, images: looped(network, (), images)[1]
+
+
+def _in_turn(run: Callable, network: nn.Module, images: Array) -> dict:
+  """Runs the networks of a trained module, see `_each`."""
+  each = []
+  for n in range(images.shape[1]):
+    own = lambda tree, n=n: jax.tree.map(lambda x: x[n], tree)
+    alone = nn.map_variables(run, ('params', 'batch_stats'), own)
+    each.append(alone(network, images[:, n]))
+  return jax.tree.map(lambda *parts: jnp.stack(parts, axis=1), *each)
