@@ -100,7 +100,8 @@ def base(dataset: str) -> ConfigDict:
   config.input = ConfigDict()
   config.input.size = 224  # side of the crop that networks see, in pixels
   # How a box becomes a square: 'pad_square' keeps its aspect ratio, 'bbox_wh'
-  # stretches it (docs/methods.md A1).
+  # stretches it (docs/methods.md A1); 'image' leaves boxes out, and pads the
+  # whole image to a square.
   config.input.crop = 'pad_square'
   # What the box is grown by on each side, in shares of its sides.
   config.input.margin = 0.0
@@ -219,8 +220,13 @@ MODEL_FIELDS = {
   'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
   'the map as it is',
   'local_maps': "names of the trunk's maps of which stages after the first see "
-  'a patch around each landmark of the estimate; () for none, as in the paper',
-  'patch': 'side of these patches, in cells of their maps',
+  'a patch around each landmark of the estimate; () for none, as in the paper; '
+  'of DLAN those that it cuts windows out of',
+  'patch': 'side of these patches, in cells of their maps; of DeepPose in '
+  'pixels of the crop, of DLAN in samples of a window',
+  'select': "how DLAN's convolutions choose among dilations: max or gate",
+  'steps': 'how often DLAN looks at the window that it moves',
+  'transform_rate': "factor of the changes of DLAN's window",
   'hidden': 'width of the fully connected layers',
   'dropout': 'dropout rate behind the fully connected layers, from 0 to 1',
   'dtype': 'type that networks compute in; parameters are float32',
@@ -339,6 +345,12 @@ def stage(name: str) -> ConfigDict:
   # Standard deviation of the noise on the previous stage's landmarks in
   # training, in sides of the crop; the first stage has none.
   config.estimate_noise = 0.0
+  # Where a stage after the first is trained to start: from the landmarks of the
+  # 'previous' stage on the very crop; or from true ones plus normal noise with
+  # the mean and deviation of that stage's 'errors' on the training images, a
+  # landmark (DeepPose's jitter, docs/methods.md 2.1), which landmarks without a
+  # position do not have.
+  config.estimate_from = 'previous'
   # Side of the crops that the stage's networks see, in pixels, to which those
   # of config.input.size, a multiple of it, are averaged down; 0 leaves them.
   config.input_size = 0
@@ -377,6 +389,8 @@ def stage(name: str) -> ConfigDict:
       'landmarks': 1.0,  # weight of the landmarks' loss
       'heatmaps': 0.0,  # weight of the heatmaps' loss
       'bins': 0.0,  # weight of the loss of SimCC's bins
+      # Weight of DLAN's scale-regularised regression (docs/methods.md 3.3).
+      'scaled_landmarks': 0.0,
       # Weight of PCLoss; Song et al. take 1e-5 at 512 pixels.
       'position_constraint': 0.0,
       'visibility': 1.0,  # weight of the visibility's loss

@@ -75,6 +75,26 @@ def grow_box(box: np.ndarray, margin: float) -> np.ndarray:
   return np.concatenate([box[:2] - grow, box[2:] + grow])
 
 
+def cropped_box(
+  box: np.ndarray, image_size: tuple[int, int], mode: str, margin: float
+) -> np.ndarray:
+  """Returns the box that a crop shows.
+
+  Args:
+    box: (4,) box x1, y1, x2, y2 of the item in image pixels.
+    image_size: (width, height) of the image in pixels.
+    mode: How the crop is made; 'image' takes the whole image, other modes the
+      box.
+    margin: Margin on each side as a fraction of the side.
+
+  Returns:
+    (4,) float64 box, which may extend beyond the image.
+  """
+  if mode == 'image':
+    box = np.array([0, 0, *image_size])
+  return grow_box(box, margin)
+
+
 def crop_affine(
   box: np.ndarray,
   size: int,
@@ -93,8 +113,8 @@ def crop_affine(
     box: (4,) box x1, y1, x2, y2 in image pixels.
     size: Side S of the crop in pixels.
     mode: The way to make the box square. 'pad_square' keeps the aspect ratio
-      and the longer side fills the crop (as in DFA's release); 'bbox_wh'
-      stretches both sides to S (Liu et al., 2016, eq. 5).
+      and the longer side fills the crop (as in DFA's release), and so does
+      'image'; 'bbox_wh' stretches both sides to S (Liu et al., 2016, eq. 5).
     flip: If True, left and right are mirrored, after all other operations.
     scale: Magnification; a value above 1 shows the item larger.
     rotation: Angle in radians, clockwise as the image is displayed.
@@ -104,17 +124,17 @@ def crop_affine(
     (2, 3) float64 affine map.
 
   Raises:
-    InputError: If `mode` is neither 'pad_square' nor 'bbox_wh'.
+    InputError: If `mode` is none of the three.
   """
   width, height = np.maximum(np.asarray(box[2:]) - box[:2], 1.0)
-  if mode == 'pad_square':
+  if mode in ('pad_square', 'image'):
     sides = np.full(2, max(width, height), np.float64)
   elif mode == 'bbox_wh':
     sides = np.array([width, height], np.float64)
   else:
     raise InputError(
-      f"config.input.crop is '{mode}', valid values are 'pad_square' and "
-      "'bbox_wh'."
+      f"config.input.crop is '{mode}', valid values are 'pad_square', "
+      "'bbox_wh' and 'image'."
     )
   cos, sin = scale * np.cos(rotation), scale * np.sin(rotation)
   linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag(size / sides)
@@ -209,7 +229,7 @@ def cut(
     box: (4,) box x1, y1, x2, y2 in image pixels.
     size: Side S of the crop in pixels.
     mode: The way to make the box square, 'pad_square' or 'bbox_wh' as
-      `crop_affine` defines them.
+      `crop_affine` defines them; or 'image' for the whole image.
     margin: Margin on each side as a fraction of the box's side.
     surroundings: Whether the crop shows what lies around the box; otherwise
       all outside of the grown box is black, as the release pads.
@@ -221,9 +241,9 @@ def cut(
     pixels.
 
   Raises:
-    InputError: If `mode` is neither 'pad_square' nor 'bbox_wh'.
+    InputError: If `mode` is none of the three.
   """
-  box = grow_box(box, margin)
+  box = cropped_box(box, image.shape[1::-1], mode, margin)
   affine = crop_affine(box, size, mode, **jitter)
   shown = box
   if surroundings:

@@ -86,7 +86,7 @@ class Pipeline:
 
   Attributes:
     size: Side S of the crops, in pixels.
-    crop: 'pad_square' or 'bbox_wh', see `geometry.cut`.
+    crop: 'pad_square', 'bbox_wh' or 'image', see `geometry.cut`.
     margin: Share of the box's sides that is added on each side.
     augment: The random changes in training.
     flip: (N,) each landmark's partner in the mirrored image.

@@ -13,7 +13,14 @@ from fld_jax import config_rules, defaults
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.setup import resolve
 from fld_jax.config_fields import fields
-from fld_jax.configs import detector, dfa, pcloss, trained
+from fld_jax.configs import (
+  deeppose,
+  detector,
+  dfa,
+  dlan,
+  pcloss,
+  trained,
+)
 from fld_jax.datasets.catalog import DATASETS
 from fld_jax.datasets.pose import folder as pose_folder
 from fld_jax.errors import InputError
@@ -33,13 +40,21 @@ CONFIGS = [
   ),
   *(('detector', f'size={size}') for size in ('small', 'medium', 'large')),
   ('detector', 'size=small,head=simcc'),
+  *((name, f'size={size}') for name in ('deeppose', 'dlan') for size in SIZES),
+  ('deeppose', 'size=small,backbone=efficientnet_lite0,pretrained=imagenet'),
+  ('dlan', 'size=small,backbone=efficientnet_lite0,pretrained=imagenet'),
 ]
+FILES = {
+  'deeppose': deeppose,
+  'detector': detector,
+  'dfa': dfa,
+  'dlan': dlan,
+  'pcloss': pcloss,
+}
 
 
 def get(file, arg):
-  return {'detector': detector, 'dfa': dfa, 'pcloss': pcloss}[file].get_config(
-    arg
-  )
+  return FILES[file].get_config(arg)
 
 
 def rules_of(path: str):
@@ -127,6 +142,8 @@ def test_each_field_of_a_manifest(part, name):
   file = 'pcloss' if name in ('channels', 'visibility') else 'dfa'
   if name == 'trunk.width':
     arg += ',backbone=resnet18'
+  if name in ('select', 'steps', 'transform_rate'):
+    file = 'dlan'
   if name == 'split':
     file, arg = 'detector', 'size=small,head=simcc'
   if name == 'trunk.frozen':

@@ -18,10 +18,12 @@ from fld_jax import config_fields, defaults, experiment, main
 from fld_jax.config import XLA_CPU_FLAGS, did_you_mean
 from fld_jax.configs import (
   base,
+  deeppose,
   detector,
   detector_table,
   dfa,
   dfa_table2,
+  dlan,
   pcloss,
   pcloss_figure8,
   pcloss_table1,
@@ -243,7 +245,9 @@ def test_nothing_is_meant_by_nonsense():
 CONFIGS = [
   base.get_config('dataset=lsp'),
   base.get_config('dataset=coco'),
+  deeppose.get_config(),
   *(dfa.get_config(f'size={size}') for size in ('full', 'tiny')),
+  dlan.get_config(),
   *(pcloss.get_config(f'model={model}') for model in pcloss.MODELS),
   detector.get_config(),
   detector_table.get_config(),

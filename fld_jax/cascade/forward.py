@@ -127,7 +127,8 @@ def apply_stage(
 
   Returns:
     The network's outputs after `decode_outputs`, and `estimate` (B, N, 2), the
-    landmarks in normalised coordinates.
+    landmarks in normalised coordinates. A network with a `reach`, the part of
+    the crop that it sees around a landmark, moves none out of it.
   """
   # Only dropout asks for the examples' indices.
   run = lambda batch, estimate: model.apply(
@@ -148,6 +149,9 @@ def apply_stage(
     views.append({k: back[k](other[k]) for k in back.keys() & other.keys()})
   outputs = decode_outputs(views, forward.codec)
   new = new_estimate(outputs, estimate, forward.offset_scale)
+  if estimate is not None and hasattr(model, 'reach'):
+    reach = model.reach(batch['image'].shape[2])
+    new = jnp.clip(new, estimate - reach, estimate + reach)
   return {**outputs, 'estimate': new}
 
 

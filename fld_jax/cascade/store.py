@@ -26,6 +26,8 @@ from fld_jax.runtime.manifest import (
 
 # The file of the head of pseudo-labels that was fitted to a trained network.
 HEAD_FILE = 'refit.npz'
+# The errors of the stages before, by which a stage's starts were drawn.
+ERRORS_FILE = 'errors.npz'
 
 
 def stage_directory(workdir: pathlib.Path, stage: ConfigDict) -> pathlib.Path:
@@ -261,7 +263,7 @@ def copy_stage(
       for name in entry['networks']:
         saved = checkpoint.SavedNetwork(source / name)
         saved.copy_chosen(_template(model, setup.pipeline.size), folder / name)
-      for name in ('clusters.npz', HEAD_FILE):
+      for name in ('clusters.npz', HEAD_FILE, ERRORS_FILE):
         if (source / name).is_file():
           shutil.copyfile(source / name, folder / name)
 

@@ -79,9 +79,13 @@ class EvaluatedRun:
     return np.stack(
       [
         geometry.crop_affine(
-          geometry.grow_box(box, options.margin), options.size, options.crop
+          geometry.cropped_box(box, size, options.crop, options.margin),
+          options.size,
+          options.crop,
         )
-        for box in self.predictions.boxes
+        for box, size in zip(
+          self.predictions.boxes, self.predictions.image_sizes, strict=True
+        )
       ]
     )
 

@@ -94,8 +94,11 @@ def crops_and_patches(
   for index, row in enumerate(rows):
     box = predictions.boxes[row]
     half = PATCH_SHARE * max(box[2:] - box[:2]) / 2
-    grown = geometry.grow_box(box, options.margin)
-    image, shift = _surrounded(run.image(row), grown, half)
+    image = run.image(row)
+    grown = geometry.cropped_box(
+      box, image.shape[1::-1], options.crop, options.margin
+    )
+    image, shift = _surrounded(image, grown, half)
     grown = grown + np.tile(shift, 2)
     affine = geometry.crop_affine(grown, TILE, options.crop)
     crops[index] = geometry.warp(image, grown, affine, TILE)

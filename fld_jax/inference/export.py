@@ -268,7 +268,8 @@ def _manifest(
       'words': (
         'Grow the box by `margin` of its sides, cut it out, what lies outside '
         'is black, and bring it to `size` x `size`: bbox_wh stretches it, '
-        'pad_square keeps its aspect ratio. crop.py does this. The model '
+        'pad_square keeps its aspect ratio, and image takes the whole image '
+        'in place of the box. crop.py does this. The model '
         'normalises by `mean` and `std` itself.'
       ),
       'mean': list(config.input.mean),

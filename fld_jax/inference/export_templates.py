@@ -23,6 +23,7 @@ _FUNCTIONS = (
   images._system_problem,
   images._check_ending,
   geometry.grow_box,
+  geometry.cropped_box,
   geometry.crop_affine,
   geometry.warp,
   geometry.cut,
@@ -78,7 +79,8 @@ def prepare(image: np.ndarray, box=None) -> tuple[np.ndarray, np.ndarray]:
 
   Args:
     image: (H, W, 3) uint8 RGB.
-    box: x1, y1, x2, y2 of the item in image pixels; by default all the image.
+    box: x1, y1, x2, y2 of the item in image pixels; by default all the image,
+      which with CROP 'image' the crop always shows.
 
   Returns:
     (pixels, back): (SIZE, SIZE, 3) uint8; (2, 3), crop pixels -> image pixels.

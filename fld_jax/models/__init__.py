@@ -1,7 +1,9 @@
 """Networks and trunks by the names that a config gives them."""
 
 from fld_jax.models import (
+  deeppose,
   dfa,
+  dlan,
   efficientnet,
   fashionnet,
   fpn,
@@ -14,7 +16,9 @@ from fld_jax.models import (
 
 # config.model.name -> Linen module with a field `backbone`.
 NETWORKS = {
+  'deeppose': deeppose.DeepPose,
   'dfa': dfa.DFA,
+  'dlan': dlan.DLAN,
   'fashionnet': fashionnet.FashionNet,
   'fpn': fpn.FPN,
   'simcc': simcc.SimCC,

@@ -14,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fld_jax.models.layers import Conv, Dropout, adaptive_average_pool
-from fld_jax.models.trunk import (
-  LAST,
-  FeatureMap,
-  Image,
-  Trunk,
-  feature_maps,
+from fld_jax.models.layers import (
+  Conv,
+  Dropout,
+  adaptive_average_pool,
+  shrink,
 )
+from fld_jax.models.trunk import LAST, FeatureMap, Trunk, feature_maps
 from fld_jax.models.vgg import VGG
 from fld_jax.ops.sampling import patches
 
@@ -101,7 +100,7 @@ class DFA(nn.Module):
     )
     n = self.num_landmarks
     names = self.local_maps if self.use_estimate else ()
-    image = _shrink(batch['image'], self.side)
+    image = shrink(batch['image'], self.side)
     last, *maps = feature_maps(self, image, train, (LAST, *names))
     x = adaptive_average_pool(last, self.pool) if self.pool else last
     x = dense(self.hidden, 'fc6')(x.reshape(x.shape[0], -1))
@@ -224,15 +223,6 @@ class PerLandmark(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (n, self.features))
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     return jnp.einsum('bni,nio->bno', x, kernel) + bias.astype(self.dtype)
-
-
-def _shrink(image: Image, side: int) -> Image:
-  """Averages crops down to a side that divides theirs; 0 leaves them."""
-  b, size, _, c = image.shape
-  if not side or side == size:
-    return image
-  factor = size // side
-  return image.reshape(b, side, factor, side, factor, c).mean(axis=(2, 4))
 
 
 def _taken(new: np.ndarray, old: np.ndarray) -> np.ndarray:

@@ -449,3 +449,22 @@ def adaptive_average_pool(
 
   _, h, w, _ = x.shape
   return jnp.einsum('ih,jw,bhwc->bijc', weights(h), weights(w), x)
+
+
+def shrink(
+  image: Float[Array, 'batch height width channels'], side: int
+) -> Float[Array, 'batch {side} {side} channels']:
+  """Averages square images down to a side that divides theirs.
+
+  Args:
+    image: (B, S, S, C) images.
+    side: The new side, in pixels; 0 leaves the images as they are.
+
+  Returns:
+    (B, side, side, C) images.
+  """
+  b, size, _, c = image.shape
+  if not side or side == size:
+    return image
+  factor = size // side
+  return image.reshape(b, side, factor, side, factor, c).mean(axis=(2, 4))

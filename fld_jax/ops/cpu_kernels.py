@@ -39,6 +39,11 @@ def for_cpu() -> bool:
   return jax.default_backend() == 'cpu' and not _PORTABLE.get()
 
 
+def is_portable() -> bool:
+  """Tells whether operations shall have forms that run anywhere."""
+  return _PORTABLE.get()
+
+
 def store(x: Float[Array, '...']) -> Float[Array, '...']:
   """Makes XLA compute an array once on a CPU and keep it for all its users.
 

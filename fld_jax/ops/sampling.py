@@ -7,9 +7,12 @@ from fld_jax.ops.heatmaps import to_index
 
 
 def patches(
-  x: Float[Array, 'b h w c'], points: Float[Array, 'b n 2'], side: int
+  x: Float[Array, 'b h w c'],
+  points: Float[Array, 'b n 2'],
+  side: int,
+  spacing: float | Float[Array, 'b n'] = 1.0,
 ) -> Float[Array, 'b n {side} {side} c']:
-  """Samples a grid of one cell's spacing around each point.
+  """Samples a square grid around each point.
 
   A patch is a product of rows, map and columns, since its axes are those of the
   map: matrix products are fast on all devices, and their gradient, unlike that
@@ -20,13 +23,16 @@ def patches(
     points: (B, N, 2) x, y in normalised coordinates, which span the map from
       -0.5 to 0.5 (docs/coordinates.md); the grid's middle lies on the point.
     side: Side of the grid, in samples.
+    spacing: Distance of two neighbouring samples, in cells, of all grids or of
+      each. Nothing is averaged if it is above 1, so cells between the samples
+      are not seen.
 
   Returns:
     (B, N, side, side, C) patches, rows first. Between the centres of cells
     values are interpolated; beyond the map they are 0.
   """
   _, h, w, _ = x.shape
-  grid = jnp.arange(side) - (side - 1) / 2
+  grid = jnp.asarray(spacing)[..., None] * (jnp.arange(side) - (side - 1) / 2)
 
   def weights(along: Float[Array, 'b n'], length: int) -> Array:
     places = to_index(along, length)[..., None] + grid

@@ -1,13 +1,17 @@
 """What networks with random weights start from instead: a file or a run."""
 
+import dataclasses
 import pathlib
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from fld_jax import defaults
 from fld_jax.cascade.forward import Variables
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
+from fld_jax.models import NETWORKS
 from fld_jax.pretrained import imagenet, own_run, torchvision
 
 
@@ -35,13 +39,43 @@ def start_network(
     InputError: See `own_run.start_from_run`, `imagenet.start_trunk` and
       `torchvision.start_trunk`.
   """
-  if config.pretrained == 'imagenet':
-    return imagenet.start_trunk(variables, config.model.backbone)
   path = pathlib.Path(config.pretrained).expanduser()
-  if path.is_dir():
+  if config.pretrained != 'imagenet' and path.is_dir():
     return own_run.start_from_run(
       path, variables, config, setup, index, network
     )
+  kind = NETWORKS[config.model.name]
+  if index and getattr(kind, 'per_landmark', False):
+    return _start_each(variables, config)
+  return _start_one(variables, config)
+
+
+def _start_each(
+  variables: Variables, config: ConfigDict
+) -> tuple[Variables, str]:
+  """Fills variables with a leading axis of networks, all of them alike."""
+  one = jax.tree.map(lambda x: _Slot(x.shape[1:]), variables)
+  filled, text = _start_one(one, config)
+  spread = lambda new, old: (
+    old if isinstance(new, _Slot) else np.array(np.broadcast_to(new, old.shape))
+  )
+  return jax.tree.map(spread, filled, variables), text
+
+
+@dataclasses.dataclass(frozen=True)
+class _Slot:
+  """The place of an array that a file may fill."""
+
+  shape: tuple[int, ...]
+
+
+def _start_one(
+  variables: Variables, config: ConfigDict
+) -> tuple[Variables, str]:
+  """Fills the variables of one network from a file of weights."""
+  if config.pretrained == 'imagenet':
+    return imagenet.start_trunk(variables, config.model.backbone)
+  path = pathlib.Path(config.pretrained).expanduser()
   variables, left_out = torchvision.start_trunk(
     path, variables, config.model.name
   )

@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from fld_jax import schema
 from fld_jax.errors import InputError
+from fld_jax.models.dlan import SCALES
+
+POWER = 0.25  # of a window's scale, by which its loss is divided
 
 
 def positions(
@@ -51,6 +55,43 @@ def positions(
   raise InputError(
     f"landmark_loss is '{kind}', valid values are 'l2' and 'l1'."
   )
+
+
+def scale_regularised(
+  prediction: Float[Array, 'b t n 2'],
+  log_scale: Float[Array, 'b t'],
+  target: Float[Array, 'b n 2'],
+  visibility: Int[Array, 'b n'],
+  kind: str = 'l2',
+) -> Float[Array, ' b']:
+  """Computes the loss of landmarks that were found in windows of their own.
+
+  DLAN's scale-regularised regression (Yan et al., 2017) as we read it
+  (docs/methods.md 3.3): the mean over the windows of `positions`, divided by
+  the window's scale to the power of POWER, and of the square of what the
+  scale's logarithm is beyond that of SCALES.
+
+  Args:
+    prediction: (B, T, N, 2) predicted coordinates, T times.
+    log_scale: (B, T) logarithm of the side of each window, in sides of the
+      image. The first loss has no gradient by it: windows would grow for the
+      sake of the divisor.
+    target: (B, N, 2) true coordinates, see `positions`.
+    visibility: (B, N) visibility codes of `schema`.
+    kind: The norm, see `positions`.
+
+  Returns:
+    (B,) losses.
+  """
+  low, high = np.log(SCALES)
+  beyond = jnp.maximum(log_scale - high, 0) + jnp.maximum(low - log_scale, 0)
+  held = jnp.clip(jax.lax.stop_gradient(log_scale), low, high)
+  each = jax.vmap(
+    lambda found: positions(found, target, visibility, kind),
+    in_axes=1,
+    out_axes=1,
+  )(prediction)
+  return jnp.mean(each / jnp.exp(POWER * held) + beyond**2, axis=1)
 
 
 def heatmaps(

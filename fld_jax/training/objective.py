@@ -173,6 +173,21 @@ def _position_constraint(terms: Terms) -> Values:
   return loss, losses.has_pair(mask, options.parts)
 
 
+def _scaled_landmarks(terms: Terms) -> Values:
+  """Scale-regularised regression of DLAN, over its looks and the landmarks."""
+  outputs = terms.outputs
+  loss = losses.scale_regularised(
+    jnp.concatenate([outputs['looks'], outputs['landmarks'][:, None]], axis=1),
+    jnp.concatenate(
+      [outputs['log_scales'], outputs['log_scales'][:, -1:]], axis=1
+    ),
+    terms.truth,
+    terms.visibility,
+    terms.objective.stage.landmark_loss,
+  )
+  return loss, _everyone(terms)
+
+
 def _visibility(terms: Terms) -> Values:
   """Cross-entropy of the visibility of each landmark."""
   loss = losses.visibility(terms.outputs['visibility'], terms.visibility)
@@ -220,12 +235,19 @@ LOSSES = {
   'landmarks': Loss('landmarks', _landmarks),
   'heatmaps': Loss('heatmaps', _heatmaps),
   'bins': Loss('bins', _bins),
+  'scaled_landmarks': Loss('looks', _scaled_landmarks),
   'position_constraint': Loss('landmarks', _position_constraint),
   'visibility': Loss('visibility', _visibility),
   'pseudo_label': Loss('pseudo_label', _pseudo_label),
 }
 # Those that say where landmarks are, as PCLoss does.
-PLACE_LOSSES = ('landmarks', 'heatmaps', 'bins', 'position_constraint')
+PLACE_LOSSES = (
+  'landmarks',
+  'heatmaps',
+  'bins',
+  'scaled_landmarks',
+  'position_constraint',
+)
 
 
 def stage_losses(

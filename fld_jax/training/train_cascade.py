@@ -6,6 +6,7 @@ with branches they route each image to one. A method with a single network is a
 cascade of one stage.
 """
 
+import dataclasses
 import logging
 import pathlib
 from collections.abc import Callable
@@ -244,11 +245,20 @@ class _Trainer:
     rows = _Lazy(lambda: self._rows(seen, self.records, augment=True))
     clusters = self._clusters(stage, directory, rows)
     routing, subsets = self._routes(stage, seen, directory, rows)
+    errors = self._errors(stage, seen, directory, rows)
     del rows  # frees their memory while the stage trains
     networks = {}
     for branch, subset in subsets.items():
       job = self._job(
-        index, seen, directory, model, clusters, branch, subset, routing
+        index,
+        seen,
+        directory,
+        model,
+        clusters,
+        branch,
+        subset,
+        routing,
+        errors,
       )
       train_network.train_network(job, self.parallel, self.workdir)
       networks[branch], history = store.load_network(
@@ -413,6 +423,54 @@ class _Trainer:
       ),
     )
 
+  def _errors(
+    self,
+    stage: ConfigDict,
+    seen: list[Stage],
+    directory: pathlib.Path,
+    rows: '_Lazy',
+  ) -> train_step.Errors | None:
+    """Returns by what a stage's starts are drawn, None if they are not."""
+    if stage.estimate_from != 'errors' or not seen:
+      return None
+    path, shape = (
+      directory / store.ERRORS_FILE,
+      (self.setup.landmarks.num_landmarks, 2),
+    )
+
+    def check(found: dict[str, np.ndarray]) -> None:
+      npz.numbers(path, 'mean', found.get('mean'), shape)
+      npz.numbers(path, 'std', found.get('std'), shape, low=0)
+
+    def make() -> dict[str, np.ndarray]:
+      names = ('index', 'landmarks', 'visibility', 'estimate')
+      found = rows()
+      parts = processes.gather_to_main({name: found[name] for name in names})
+
+      def measure() -> dict[str, np.ndarray]:
+        index, truth, visibility, estimate = (
+          np.concatenate([part[name] for part in parts]) for name in names
+        )
+        order = np.argsort(index)  # sums are of one order
+        errors = train_step.Errors.measure(
+          estimate[order], truth[order], visibility[order]
+        )
+        return dataclasses.asdict(errors)
+
+      return processes.call_on_main(measure, processes.LONG_SECONDS)
+
+    errors = train_step.Errors(
+      **checkpoint.load_or_make_arrays(path, check, make)
+    )
+    logger.info(
+      '%s is trained from true landmarks plus the errors of %s: %.1f %% of the '
+      "crop's side, the mean deviation.",
+      stage.name,
+      seen[-1].name,
+      100 * errors.std.mean(),
+    )
+    return errors
+
   def _routes(
     self,
     stage: ConfigDict,
@@ -544,6 +602,7 @@ class _Trainer:
     branch: str,
     subset: tuple[Records, Records],
     routing: dict[str, Any],
+    errors: train_step.Errors | None,
   ) -> train_network.Job:
     """Makes the job of one network of a stage.
 
@@ -556,6 +615,7 @@ class _Trainer:
       branch: The network: 'all', 'easy' or 'hard'.
       subset: The network's (training, tuning) records.
       routing: The facts of the stage's routing, {} without it.
+      errors: What the stages before are off by, if it is trained by that.
     """
     stage, (records, tune) = self.config.stages[index], subset
     candidate = Stage(stage.name, model, {ALL: {}}, clusters)
@@ -596,6 +656,7 @@ class _Trainer:
       previous_models=tuple(s.model for s in seen),
       previous=tuple(s.networks[ALL] for s in seen),
       membership=membership,
+      errors=errors,
       clusters={'centres': clusters['centres']} if clusters else {},
       initial=lambda begins: self._initial(index, branch, model, seed, begins),
       tune_ne=tune_ne,

@@ -47,6 +47,8 @@ class Job:
     previous_models: The modules of the stages before.
     previous: Their variables.
     membership: The images' weights in its losses; None if all weigh the same.
+    errors: By what its starts are drawn around the truth; None to start from
+      the stage before.
     clusters: Holds `centres` of the pseudo-labels, or {}.
     initial: Makes the variables to start from. It is called with True if the
       training is begun, and with False if it is resumed, when their structure
@@ -75,6 +77,7 @@ class Job:
   previous_models: tuple[nn.Module, ...]
   previous: tuple[Variables, ...]
   membership: train_step.Membership | None
+  errors: train_step.Errors | None
   clusters: dict[str, Any]
   initial: Callable[[bool], Variables]
   tune_ne: Callable[[Variables], tuple[float, float]]
@@ -264,6 +267,7 @@ class _Training:
         average=average,
         skip_nan=job.on_nan == 'skip',
         membership=job.membership,
+        errors=job.errors,
       ),
       parallel,
     )

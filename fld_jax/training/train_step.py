@@ -105,6 +105,64 @@ class Membership:
     return lax.stop_gradient(easy if self.is_easy else 1 - easy)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Errors:
+  """How far a stage is off on the training images, landmark by landmark.
+
+  By these numbers DeepPose draws where its later stages are trained to start
+  (Toshev and Szegedy, 2014, section 3.2; docs/methods.md 2.1).
+
+  Attributes:
+    mean: (N, 2) mean of estimate - truth, in sides of the crop.
+    std: (N, 2) standard deviation of the same.
+  """
+
+  mean: Float[np.ndarray, 'n 2']
+  std: Float[np.ndarray, 'n 2']
+
+  @classmethod
+  def measure(
+    cls,
+    estimate: Float[np.ndarray, 'm n 2'],
+    truth: Float[np.ndarray, 'm n 2'],
+    visibility: Int[np.ndarray, 'm n'],
+  ) -> 'Errors':
+    """Measures the errors where landmarks have positions.
+
+    Args:
+      estimate: (m, N, 2) landmarks in normalised coordinates.
+      truth: (m, N, 2) true landmarks in the same.
+      visibility: (m, N) true visibility codes.
+
+    Returns:
+      The errors; 0 for a landmark that never has a position.
+    """
+    known = schema.has_position(visibility)[..., None].astype(np.float64)
+    count = np.maximum(known.sum(axis=0), 1)
+    off = (np.asarray(estimate, np.float64) - truth) * known
+    mean = off.sum(axis=0) / count
+    square = (known * (off - mean) ** 2).sum(axis=0) / count
+    return cls(mean.astype(np.float32), np.sqrt(square).astype(np.float32))
+
+  def start(
+    self,
+    truth: Float[Array, 'b n 2'],
+    visibility: Int[Array, 'b n'],
+    noise: Float[Array, 'b n 2'],
+    other: Float[Array, 'b n 2'],
+  ) -> Float[Array, 'b n 2']:
+    """Draws where a stage starts.
+
+    Args:
+      truth: (b, N, 2) true landmarks in normalised coordinates.
+      visibility: (b, N) true visibility codes.
+      noise: (b, N, 2) standard normal numbers.
+      other: (b, N, 2) the start of landmarks without a position.
+    """
+    known = schema.has_position(visibility)[..., None]
+    return jnp.where(known, truth + self.mean + self.std * noise, other)
+
+
 def on_devices(step: Callable, parallel: Parallel) -> Callable:
   """Makes a train step run on all devices.
 
@@ -136,6 +194,7 @@ def make_train_step(
   average: float = 0.0,
   skip_nan: bool = False,
   membership: Membership | None = None,
+  errors: Errors | None = None,
 ) -> Callable:
   """Builds the per-device train step of one network.
 
@@ -143,9 +202,8 @@ def make_train_step(
   the network sees. So their estimates are those under the training
   augmentation, which generalise better than estimates of the plain training
   images (docs/methods.md A19), and nothing needs to be stored between stages.
-  Noise on them (`stage.estimate_noise`; DeepPose's jitter, docs/methods.md 2.1,
-  of a fixed size) makes up for errors that are smaller on training images than
-  on others.
+  Noise on them (`stage.estimate_noise`, of a fixed size) makes up for errors
+  that are smaller on training images than on others.
 
   Args:
     model: The network to train.
@@ -160,6 +218,8 @@ def make_train_step(
       finite.
     membership: The weights of the images in the losses, of a branch that is
       trained on all of them; None if all weigh the same.
+    errors: What the landmarks are off by where the network is trained to start;
+      None to start from the estimate of the stage before.
 
   Returns:
     step(state, previous, clusters, batch) -> (state, metrics). `previous` holds
@@ -185,9 +245,12 @@ def make_train_step(
     if previous_models:
       chain = apply_stages(previous_models, previous, batch, forward)
       noise = _noise(key, batch['example_index'], model.num_landmarks)
-      noise = objective.stage.estimate_noise * noise
       clean = lax.stop_gradient(chain[-1]['estimate'])
-      estimate = lax.stop_gradient(chain[-1]['estimate'] + noise)
+      estimate = clean + objective.stage.estimate_noise * noise
+      if errors:
+        estimate = errors.start(
+          batch['landmarks'], batch['visibility'], noise, estimate
+        )
       if membership:
         shares *= membership.weights(chain[-1]['pseudo_label'])
     weights = weights_at(state.step)
@@ -330,7 +393,7 @@ def _gradient_ratio(
   Returns:
     The ratio, at least 0.
   """
-  read = {'landmarks', *READERS}
+  read = {'landmarks', 'looks', 'log_scales', *READERS}
   places = {k: v for k, v in outputs.items() if k in read}
 
   def norm(*names: str) -> Float[Array, '']:

@@ -72,7 +72,15 @@ SIMCC = (9 * 320 + 2) * 128 + (49 * 16 + 1) * 256 + 257 * 2 * 448
 # normalisation, and the output.
 TOP_DOWN = (24 + 40 + 112 + 320 + 4) * 64 + 3 * (9 * 64 * 64 + 2 * 64) + 65 * 8
 GOLDEN = {
+  'deeppose': CONVS + FC6 + (4096 * 4096 + 4096) + 4097 * (2 * 8 + 3 * 8),
   'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS,
+  # Reductions to 256 channels, two 3x3 kernels; 8x8 samples of both, memory,
+  # landmarks, window and states; layers a landmark.
+  'dlan': CONVS
+  + 2 * ((512 + 1) * 256 + (9 * 256 + 1) * 256)
+  + (64 * 512 + 1) * 1024
+  + 1025 * (1024 + 2 * 8 + 3 + 3 * 8)
+  + 8 * ((64 * 512 + 1) * 64 + 65 * (2 + 3)),
   'fashionnet': CONVS + POSE,
   'fpn': RESNET50 + PYRAMID,
   'simple_baselines': RESNET50 + DECONVS,
@@ -140,7 +148,9 @@ def test_regression_on_both_trunks():
 
 NARROW = {'vgg16': {'blocks': ((1, 4), (1, 8), (1, 8), (1, 8), (1, 8))}}
 OWN = {
+  'deeppose': {'hidden': 8},
   'dfa': {'hidden': 16, 'use_estimate': True},
+  'dlan': {'hidden': 8, 'channels': 8},
   'fashionnet': {'hidden': 8},
   'fpn': {'channels': 8, 'visibility': True},
   'simcc': {'channels': 4, 'hidden': 8, 'visibility': True},
@@ -172,7 +182,7 @@ def test_every_network_on_every_trunk(trunk):
     expected = {'heatmaps': (2, 16, 16, 5), 'visibility': (2, 5, 3)}
     if name == 'simcc':
       expected = {'bins': (2, 5, 2, 128), 'visibility': (2, 5, 3)}
-    if name in ('dfa', 'fashionnet'):
+    if name in ('deeppose', 'dfa', 'dlan', 'fashionnet'):
       expected = {'landmarks': (2, 5, 2), 'visibility': (2, 5, 3)}
     assert {k: v.shape for k, v in outputs.items() if k in expected} == expected
     # The trunk is all there, under its own name and nothing under another.

@@ -4,6 +4,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from sampling_oracle import grid_sample
 
 from fld_jax.ops.sampling import patches
 
@@ -74,3 +75,33 @@ def test_the_gradient_is_that_of_the_definition():
     one = np.zeros_like(x)
     one[place] = 1
     np.testing.assert_allclose(gradient[place], total(one), atol=1e-4)
+
+
+@pytest.mark.parametrize(('h', 'w', 'side'), [(9, 9, 4), (8, 12, 5)])
+def test_grids_of_any_spacing_are_grid_sample_s(h, w, side):
+  """One spacing for all, or one for each, as windows of their own have."""
+  x, rng = draw((2, h, w, 3)), np.random.default_rng(1)
+  points = rng.uniform(-0.6, 0.6, (2, 4, 2)).astype(np.float32)
+  each = rng.uniform(0.2, 3, (2, 4)).astype(np.float32)
+  for spacing in (np.float32(0.7), each):
+    found = patches(x, points, side, spacing)
+    wide = np.broadcast_to(spacing, (2, 4)) * side
+    for b in range(2):
+      for n in range(4):
+        expected = grid_sample(x[b], points[b, n], (wide[b, n],) * 2, side)
+        np.testing.assert_allclose(found[b, n], expected, atol=1e-4)
+
+
+def test_the_gradient_by_a_window_is_the_difference_quotient():
+  """Away from the middles of cells, where bilinear interpolation has a kink."""
+  x = draw((1, 7, 7, 2))
+  weights = draw((1, 1, 3, 3, 2), 2)
+  place = np.array([0.11, -0.07, 1.3], np.float32)
+  total = lambda p: (
+    patches(x, p[None, None, :2], 3, p[None, 2:]) * weights
+  ).sum()
+  gradient = jax.grad(total)(place)
+  for i in range(3):
+    step = np.eye(3, dtype=np.float32)[i] * 1e-2
+    expected = (total(place + step) - total(place - step)) / 2e-2
+    np.testing.assert_allclose(gradient[i], expected, rtol=1e-2, atol=1e-2)

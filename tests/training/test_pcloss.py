@@ -153,6 +153,7 @@ def test_the_paper_recipe():
     'landmarks': 0.0,
     'bins': 0.0,
     'heatmaps': 1.0,
+    'scaled_landmarks': 0.0,
     'position_constraint': 1e-5,
     'visibility': 0.0,
     'pseudo_label': 0.0,
