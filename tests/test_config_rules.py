@@ -13,7 +13,7 @@ from fld_jax import config_rules, defaults
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.setup import resolve
 from fld_jax.config_fields import fields
-from fld_jax.configs import detector, dfa, pcloss, trained
+from fld_jax.configs import detector, dfa, fgn, pcloss, trained
 from fld_jax.datasets.catalog import DATASETS
 from fld_jax.datasets.pose import folder as pose_folder
 from fld_jax.errors import InputError
@@ -33,13 +33,14 @@ CONFIGS = [
   ),
   *(('detector', f'size={size}') for size in ('small', 'medium', 'large')),
   ('detector', 'size=small,head=simcc'),
+  *(('fgn', f'size={size}') for size in SIZES),
+  ('fgn', 'size=small,loss=mse,pcloss=skeleton,dataset=lsp'),
 ]
 
 
 def get(file, arg):
-  return {'detector': detector, 'dfa': dfa, 'pcloss': pcloss}[file].get_config(
-    arg
-  )
+  files = {'detector': detector, 'dfa': dfa, 'fgn': fgn, 'pcloss': pcloss}
+  return files[file].get_config(arg)
 
 
 def rules_of(path: str):
@@ -129,6 +130,8 @@ def test_each_field_of_a_manifest(part, name):
     arg += ',backbone=resnet18'
   if name == 'split':
     file, arg = 'detector', 'size=small,head=simcc'
+  if name in ('merge', 'state'):
+    file = 'fgn'
   if name == 'trunk.frozen':
     file, arg = 'detector', 'size=small'
   if name == 'pool':

@@ -4,6 +4,7 @@ from fld_jax.models import (
   dfa,
   efficientnet,
   fashionnet,
+  fgn,
   fpn,
   resnet,
   simcc,
@@ -16,6 +17,7 @@ from fld_jax.models import (
 NETWORKS = {
   'dfa': dfa.DFA,
   'fashionnet': fashionnet.FashionNet,
+  'fgn': fgn.FGN,
   'fpn': fpn.FPN,
   'simcc': simcc.SimCC,
   'simple_baselines': simple_baselines.SimpleBaselines,

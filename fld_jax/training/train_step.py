@@ -330,7 +330,7 @@ def _gradient_ratio(
   Returns:
     The ratio, at least 0.
   """
-  read = {'landmarks', *READERS}
+  read = {'landmarks', 'heatmap_logits', *READERS}
   places = {k: v for k, v in outputs.items() if k in read}
 
   def norm(*names: str) -> Float[Array, '']:

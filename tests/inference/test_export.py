@@ -308,9 +308,7 @@ def random_stages(config):
   """An untrained cascade."""
   stages = []
   for i, stage in enumerate(config.stages):
-    model = build_model(
-      config.model, stage, i, resolve(config).landmarks.num_landmarks
-    )
+    model = build_model(config.model, stage, i, resolve(config).landmarks)
     names = ('easy', 'hard') if stage.branches else ('all',)
     networks = {
       name: random_variables(model, config.input.size, 10 * i + j, head=0.02)

@@ -1,0 +1,185 @@
+"""FGN through the whole program: its losses, a broken run, real images."""
+
+import filecmp
+import math
+
+import jax
+import numpy as np
+import pytest
+from places import SHARED
+
+from fld_jax import experiment
+from fld_jax.cascade import store
+from fld_jax.cascade.setup import resolve
+from fld_jax.cascade.stage import build_model
+from fld_jax.configs import fgn
+from fld_jax.errors import InputError, Preempted
+from fld_jax.landmark_sets import FASHION_8
+from fld_jax.runtime import processes
+from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
+from fld_jax.training import checks, losses
+from fld_jax.training.objective import Objective, stage_losses
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+  """make(arg) -> a config that trains in seconds."""
+  data_dir = str(tmp_path_factory.mktemp('data'))
+
+  def make(arg=''):
+    config = fgn.get_config(f'size=tiny,backbone=vgg16{arg}')
+    config.batch_size = 8
+    config.input.size = 32
+    config.dataset.data_dir = data_dir
+    config.dataset.sizes = {'train': 24, 'val': 8, 'test': 8}
+    config.model.trunk.blocks = ((1, 8),) * 4
+    config.model.update(channels=8, state=4)
+    config.stages[0].update(train_steps=6, eval_steps=2)
+    return config
+
+  return make
+
+
+def test_entropy_of_heatmaps_against_a_loop():
+  logits = RNG.normal(0, 3, (4, 3, 3, 5)).astype(np.float32)
+  target = RNG.uniform(size=logits.shape).astype(np.float32)
+  codes = RNG.choice([VISIBLE, OCCLUDED, TRUNCATED, ABSENT], (4, 5))
+  codes[0] = TRUNCATED  # an example without a position
+  expected = np.zeros(4)
+  for b in range(4):
+    known = [n for n in range(5) if codes[b, n] in (0, 1)]
+    for n in known:
+      for x, t in zip(
+        logits[b, ..., n].ravel(), target[b, ..., n].ravel(), strict=True
+      ):
+        p = 1 / (1 + math.exp(-x))
+        cost = -t * math.log(p) - (1 - t) * math.log(1 - p)
+        expected[b] += cost / 9 / len(known)
+  found = losses.heatmap_entropy(logits, target, codes)
+  np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_loss_of_the_clothes_type(tiny):
+  """By hand: half a chance, a chance of 0.6, and one of an unknown type."""
+  config = tiny()
+  towards = Objective.of(config, resolve(config), 0)
+  assert towards.categories == (1, 2, 3)
+  logits = np.log([[0.5, 0.25, 0.25], [0.1, 0.6, 0.3], [1 / 3] * 3])
+  batch = {
+    'landmarks': np.zeros((3, 8, 2), np.float32),
+    'visibility': np.zeros((3, 8), np.int32),
+    'clothes_type': np.array([1, 2, 0], np.int32),
+  }
+  outputs = {
+    'category': logits.astype(np.float32),
+    'landmarks': batch['landmarks'],
+  }
+  found = stage_losses(outputs, batch, None, {}, towards, ['category'])
+  loss, counts = found['category']
+  np.testing.assert_allclose(loss[:2], -np.log([0.5, 0.6]), rtol=1e-5)
+  assert counts.tolist() == [True, True, False]
+
+
+def test_all_losses_of_places_reach_the_logits(tiny):
+  """PCLoss is of the landmarks, which are read from their sigmoid."""
+  config = tiny(',pcloss=skeleton')
+  towards = Objective.of(config, resolve(config), 0)
+  batch = {
+    'landmarks': RNG.uniform(-0.4, 0.4, (2, 8, 2)).astype(np.float32),
+    'visibility': np.zeros((2, 8), np.int32),
+  }
+  logits = RNG.normal(size=(2, 8, 8, 8)).astype(np.float32)
+
+  def total(logits, name):
+    stale = np.zeros_like(logits)  # not what the losses are of
+    outputs = {'heatmap_logits': logits, 'heatmaps': stale}
+    found = stage_losses(outputs, batch, None, {}, towards, [name])
+    return found[name][0].sum()
+
+  for name in ('heatmap_entropy', 'position_constraint'):
+    assert np.all(jax.grad(total)(logits, name) != 0), name
+
+
+def test_heatmaps_that_a_sigmoid_cannot_reach_are_refused(tiny):
+  config = tiny()
+  config.heatmap.amplitude = 100.0
+  with pytest.raises(InputError, match="amplitude is 100.0, .*'fgn' go up to"):
+    checks.check_config(config, resolve(config))
+
+
+def test_one_type_of_clothes_has_its_own_chains(tiny):
+  config = tiny()
+  config.dataset.clothes_type = 'upper'
+  setup = resolve(config)
+  model = build_model(config.model, config.stages[0], 0, setup.landmarks)
+  assert model.grammars == FASHION_8.of_type(1).grammars
+  assert (model.num_landmarks, model.num_categories) == (6, 1)
+
+
+def stopped_at(step, monkeypatch):
+  """Lets the run be asked to end at a step, once."""
+  calls = iter(range(1, 1000))
+  monkeypatch.setattr(processes, 'preempted', lambda: next(calls) == step)
+
+
+def test_a_broken_run_ends_like_an_unbroken_one(tiny, tmp_path, monkeypatch):
+  config, whole, broken = tiny(), tmp_path / 'whole', tmp_path / 'broken'
+  experiment.run(config, whole, mode='train', splits=('test',))
+  with monkeypatch.context() as patch:
+    stopped_at(3, patch)
+    with pytest.raises(Preempted):
+      experiment.run(config, broken, mode='train', splits=('test',))
+  experiment.run(config, broken, mode='train', splits=('test',))
+  for name in ('metrics.json', 'predictions.json', 'evaluation.npz'):
+    name = f'eval/test/{name}'
+    assert filecmp.cmp(whole / name, broken / name, shallow=False), name
+  assert (whole / 'eval/test/report.html').is_file()
+  (one,), (other,) = (
+    store.load_cascade(config, resolve(config), folder)[0]
+    for folder in (whole, broken)
+  )
+  jax.tree.map(np.testing.assert_array_equal, one.networks, other.networks)
+
+
+def real_part(folder):
+  """The first 200 training images of DeepFashion and 40 of val."""
+  source = SHARED / 'deepfashion'
+  rows = (source / 'Eval/list_eval_partition.txt').read_text().splitlines()[2:]
+  names = [row.split()[0] for row in rows if row.endswith('train')][:200]
+  names += [row.split()[0] for row in rows if row.endswith('val')][:40]
+  for place in ('Anno', 'Eval'):
+    (folder / place).mkdir(parents=True)
+  for name in (
+    'Anno/list_bbox',
+    'Anno/list_landmarks',
+    'Eval/list_eval_partition',
+  ):
+    _, head, *rows = (source / f'{name}.txt').read_text().splitlines()
+    kept = [row for row in rows if row.split()[0] in {*names}]
+    text = '\n'.join([str(len(kept)), head, *kept])
+    (folder / f'{name}.txt').write_text(text + '\n')
+  (folder / 'Img').symlink_to(source / 'Img')
+
+
+def test_learns_from_real_images(tmp_path):
+  """A network of a few thousand parameters, from random weights."""
+  if not (SHARED / 'deepfashion').is_dir():
+    pytest.skip(f'{SHARED}/deepfashion is not here')
+  real_part(tmp_path / 'part')
+  config = fgn.get_config('dataset=deepfashion,size=tiny,backbone=vgg16')
+  config.dataset.manual_dir = str(tmp_path / 'part')
+  config.dataset.data_dir = str(tmp_path / 'data')
+  config.dataset.splits.update(train='train[:80%]', tune='train[80%:]')
+  config.batch_size = 16
+  config.input.size = 32
+  config.model.trunk.blocks = ((1, 8), (1, 16), (1, 32), (1, 32))
+  config.model.update(channels=16, state=8)
+  config.stages[0].update(train_steps=120, eval_steps=40, average=0.9)
+  experiment.run(config, tmp_path / 'W', mode='train', splits=('val',))
+  _, history = store.load_cascade(config, resolve(config), tmp_path / 'W')
+  errors = [point['tune_ne'] for point in history]
+  assert errors[-1] < 0.8 * errors[0], errors
+  costs = [point['heatmap_entropy'] for point in history]
+  assert costs[-1] < costs[0], costs
