@@ -13,6 +13,7 @@ from fld_jax.cascade.stage import build_model
 from fld_jax.configs import fgn
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import InputError, Preempted
+from fld_jax.evaluation import evaluate
 from fld_jax.landmark_sets import FASHION_8
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
@@ -106,6 +107,35 @@ def test_heatmaps_that_a_sigmoid_cannot_reach_are_refused(tiny):
   config.heatmap.amplitude = 100.0
   with pytest.raises(InputError, match="amplitude is 100.0, .*'fgn' go up to"):
     checks.check_config(config, resolve(config))
+
+
+@pytest.mark.parametrize('size', ['full', 'small', 'tiny'])
+def test_configs_are_sound(size):
+  config = fgn.get_config(f'size={size},loss=mse,pcloss=skeleton')
+  checks.check_config(config, resolve(config))
+  (stage,) = config.stages
+  assert stage.weights.position_constraint and not stage.weights.heatmap_entropy
+  assert config.input.size // 8 == {'full': 28, 'small': 16, 'tiny': 8}[size]
+  # Of people there are no types; their category is not asked for.
+  people = fgn.get_config(f'size={size},dataset=lsp,pretrained=none')
+  checks.check_config(people, resolve(people))
+  assert people.stages[0].weights.category == 0
+  # Blocks with random weights are never kept.
+  assert people.model.trunk.frozen == 0
+
+
+def test_how_often_the_clothes_type_is_right(tiny):
+  """Two of three; of the fourth the type is not known."""
+  setup = resolve(tiny())
+  rows = {
+    'clothes_type': np.array([1, 2, 3, 0]),
+    'stages': {'stage1': {'category': np.eye(4, 3)[[0, 1, 0, 0]]}},
+  }
+  assert evaluate._category_accuracy(rows, setup) == pytest.approx(2 / 3)
+  rows['clothes_type'] = np.zeros(4, int)
+  assert evaluate._category_accuracy(rows, setup) is None
+  rows = {'clothes_type': np.ones(4), 'stages': {'stage1': {}}}
+  assert evaluate._category_accuracy(rows, setup) is None
 
 
 def test_one_type_of_clothes_has_its_own_chains(tiny):
