@@ -103,6 +103,8 @@ def _pdl_panels(curves: dict[str, dict[str, np.ndarray]]) -> Figure | None:
     axes.set(title=words(name), xlim=(0, PDL_THRESHOLDS[-1]), ylim=(0, 100))
   for axes in panels.flat[len(curves) :]:
     axes.set_visible(False)
+  for axes in panels.flat[len(curves) - columns : len(curves)]:
+    axes.tick_params(labelbottom=True)  # the lowest one of its column
   figure.supxlabel(f'distance to the truth (pixels of {CROP_PIXELS})')
   figure.supylabel('detected landmarks (%)')
   handles, names = panels.flat[0].get_legend_handles_labels()
