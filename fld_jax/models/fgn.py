@@ -86,19 +86,19 @@ class FGN(nn.Module):
     b, height, width, _ = features.shape
     own = Conv(n * self.state, (1, 1), dtype=self.dtype, name='own')(features)
     own = relu(own).reshape(b, height, width, n, self.state)
-    states = self._states(jnp.moveaxis(own, 3, 1)).astype(jnp.float32)
+    states = self._states(jnp.moveaxis(own, 3, 0)).astype(jnp.float32)
     init = nn.initializers.normal(0.01)
     kernel = self.param('heatmaps_kernel', init, (n, states.shape[-1]))
     first = nn.initializers.constant(_FIRST_LOGIT)
     bias = self.param('heatmaps_bias', first, (n,))
-    logits = jnp.einsum('bnhwc,nc->bhwn', states, kernel) + bias
+    logits = jnp.einsum('nbhwc,nc->bhwn', states, kernel) + bias
     outputs = {'heatmap_logits': logits, 'heatmaps': nn.sigmoid(logits)}
     if self.visibility:
-      cells = states.reshape(b, n, height * width, states.shape[-1])
+      cells = states.reshape(n, b, height * width, states.shape[-1])
       peak = jnp.argmax(logits.reshape(b, height * width, n), axis=1)
-      found = jnp.take_along_axis(cells, peak[..., None, None], axis=2)
+      found = jnp.take_along_axis(cells, peak.T[..., None, None], axis=2)
       head = VisibilityHead(n, name=VISIBILITY_HEAD)
-      outputs['visibility'] = head(found[:, :, 0], last)
+      outputs['visibility'] = head(jnp.moveaxis(found[:, :, 0], 0, 1), last)
     if self.num_categories:
       head = CategoryHead(
         self.num_categories, self.channels, self.dtype, name='category'
@@ -107,15 +107,15 @@ class FGN(nn.Module):
     return outputs
 
   def _states(
-    self, own: Float[Array, 'b n h w c']
-  ) -> Float[Array, 'b n h w 2*c']:
+    self, own: Float[Array, 'n b h w c']
+  ) -> Float[Array, 'n b h w 2*c']:
     """Passes messages along all chains, in both directions.
 
     Args:
-      own: (B, N, H, W, C) features of each landmark alone.
+      own: (N, B, H, W, C) features of each landmark alone.
 
     Returns:
-      (B, N, H, W, 2 C): the states of the forward direction and of the
+      (N, B, H, W, 2 C): the states of the forward direction and of the
       backward one, of each the maximum over the landmark's chains.
     """
     grammars = self.grammars
@@ -130,7 +130,7 @@ class FGN(nn.Module):
         for slot, state in cell(own, chains):
           found[slot].append(state)
       best = [functools.reduce(jnp.maximum, states) for states in found]
-      directions.append(jnp.stack(best, axis=1))
+      directions.append(jnp.stack(best))
     return jnp.concatenate(directions, axis=-1)
 
 
@@ -155,12 +155,12 @@ class ConvGRU(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Float[Array, 'b n h w f'], chains: Chains
+    self, x: Float[Array, 'n b h w f'], chains: Chains
   ) -> list[tuple[int, Float[Array, 'b h w c']]]:
     """Runs along chains, all of them side by side.
 
     Args:
-      x: (B, N, H, W, F) features of each landmark.
+      x: (N, B, H, W, F) features of each landmark.
       chains: The slots of each chain, from its start on.
 
     Returns:
@@ -175,27 +175,33 @@ class ConvGRU(nn.Module):
     for place in range(len(chains[0])):
       # The longest chains come first, so that those that go on do.
       slots = [chain[place] for chain in chains if len(chain) > place]
-      gates = jnp.stack([inputs[:, slot] for slot in slots], axis=1)
+      gates = jnp.stack([inputs[slot] for slot in slots])
       r, z, new = jnp.split(gates, 3, axis=-1)
       told = inner.astype(self.dtype)
       if state is not None:
-        state = state[:, : len(slots)]
-        of_r, of_z, of_new = jnp.split(_each(hidden, state), 3, axis=-1)
+        state = state[: len(slots)]
+        of_state = jnp.stack(_each(hidden, state))
+        of_r, of_z, of_new = jnp.split(of_state, 3, axis=-1)
         r, z, told = r + of_r, z + of_z, told + of_new
       new = jnp.tanh(new + nn.sigmoid(r) * told)
       z = nn.sigmoid(z)
       state = (1 - z) * new + (0 if state is None else z * state)
-      found += [(slot, state[:, i]) for i, slot in enumerate(slots)]
+      found += zip(slots, _unstacked(state), strict=True)
     return found
 
 
 def _each(
-  layer: nn.Module, x: Float[Array, 'b n h w c']
-) -> Float[Array, 'b n h w f']:
+  layer: nn.Module, x: Float[Array, 'n b h w c']
+) -> list[Float[Array, 'b h w f']]:
   """Applies a convolution to each of N maps."""
-  b, n, height, width, channels = x.shape
-  y = layer(x.reshape(b * n, height, width, channels))
-  return y.reshape(b, n, height, width, y.shape[-1])
+  n, b, height, width, channels = x.shape
+  y = layer(x.reshape(n * b, height, width, channels))
+  return _unstacked(y.reshape(n, b, height, width, y.shape[-1]))
+
+
+def _unstacked(x: Float[Array, 'n ...']) -> list[Float[Array, '...']]:
+  """The N parts; the gradient of a split is one array, that of slices N."""
+  return [part[0] for part in jnp.split(x, x.shape[0])]
 
 
 class CategoryHead(nn.Module):

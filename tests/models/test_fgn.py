@@ -64,12 +64,12 @@ def loop(params, maps):
 
 def test_recurrence_against_a_loop():
   """Chains of several lengths, in any order, that share landmarks."""
-  x = RNG.normal(size=(2, 4, 3, 5, 3)).astype(np.float32)
+  x = RNG.normal(size=(4, 2, 3, 5, 3)).astype(np.float32)
   chains = ((1, 0), (3, 2, 0), (2,))
   params, found = gru(x, chains)
   for b in range(2):
     expected = {
-      chain: loop(params, [x[b, slot] for slot in chain]) for chain in chains
+      chain: loop(params, [x[slot, b] for slot in chain]) for chain in chains
     }
     # Chains are told apart by their slots in the order of their places.
     left = [
@@ -94,7 +94,7 @@ def test_one_cell_is_the_gru_of_pytorch():
   within the brackets that r multiplies.
   """
   channels, inputs, chain = 4, 3, (2, 0, 1)
-  x = RNG.normal(size=(1, 3, 1, 1, inputs)).astype(np.float32)
+  x = RNG.normal(size=(3, 1, 1, 1, inputs)).astype(np.float32)
   weight = lambda *shape: RNG.normal(size=shape).astype(np.float32)
   w_i, w_h = weight(3 * channels, inputs), weight(3 * channels, channels)
   b_i, b_h = weight(3 * channels), weight(3 * channels)
@@ -110,7 +110,7 @@ def test_one_cell_is_the_gru_of_pytorch():
   found = ConvGRU(channels).apply({'params': params}, x, (chain,))
   h = np.zeros(channels)
   for slot, (at, state) in zip(chain, found, strict=True):
-    gi, gh = w_i @ x[0, slot, 0, 0] + b_i, w_h @ h + b_h
+    gi, gh = w_i @ x[slot, 0, 0, 0] + b_i, w_h @ h + b_h
     (ir, iz, i_n), (hr, hz, hn) = np.split(gi, 3), np.split(gh, 3)
     r, z = sigmoid(ir + hr), sigmoid(iz + hz)
     h = (1 - z) * np.tanh(i_n + r * hn) + z * h

@@ -488,11 +488,6 @@ def test_detected_landmarks_in_parts():
     'clothes_type': {1: 'upper', 2: 'lower', 3: 'full'},
     'variation': {1: 'normal pose', 2: 'medium pose', 3: 'large pose'},
   }
-  of_group = {
-    name: np.flatnonzero(getattr(runs[0].predictions, group) == code)
-    for group, codes in groups.items()
-    for code, name in codes.items()
-  }
   panels = {a.get_title(): a for a in curves.plot_pdl_by_group(facts).axes}
   heights = [
     bar.get_height()
@@ -502,8 +497,8 @@ def test_detected_landmarks_in_parts():
   expected = []
   for group in groups:
     for run in runs:
-      for name in groups[group].values():
-        rows = of_group[name]
+      for code, name in groups[group].items():
+        rows = np.flatnonzero(getattr(run.predictions, group) == code)
         share = 100 * loop_pdl(run, 'stage3', rows, slots, 15)
         expected.append(share)
         line = panels.pop(name) if run is runs[1] else panels[name]

