@@ -72,7 +72,7 @@ def step(arguments: argparse.Namespace) -> None:
   config.batch_size = arguments.batch * parallel.num_devices
   stage = config.stages[0]
   model = stage_lib.build_model(
-    config.model, stage, 0, resolve(config).landmarks.num_landmarks
+    config.model, stage, 0, resolve(config).landmarks
   )
   variables = stage_lib.init_variables(model, config.input.size, 0)
   optimizer = schedules.optimizer(stage.optimizer, 1000, model.backbone)

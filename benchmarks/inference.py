@@ -62,7 +62,7 @@ def random_stages(config: ConfigDict) -> list[stage.Stage]:
   rng = np.random.default_rng(0)
   for i, settings in enumerate(config.stages):
     model = stage.build_model(
-      config.model, settings, i, resolve(config).landmarks.num_landmarks
+      config.model, settings, i, resolve(config).landmarks
     )
     names = ('easy', 'hard') if settings.branches else ('all',)
     networks = {

@@ -164,7 +164,7 @@ class Ours:
     self._config, self._setup = config, resolve(config)
     self._parallel = parallel = Parallel('shard_map')
     self._model = model = stage_lib.build_model(
-      config.model, config.stages[0], 0, self._setup.landmarks.num_landmarks
+      config.model, config.stages[0], 0, self._setup.landmarks
     )
     self.variables = variables or stage_lib.init_variables(
       model, config.input.size, 0
@@ -402,7 +402,7 @@ def first_variables(config: ConfigDict, seed: int) -> dict[str, Any]:
   from fld_jax.cascade.setup import resolve
 
   model = stage_lib.build_model(
-    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+    config.model, config.stages[0], 0, resolve(config).landmarks
   )
   return stage_lib.init_variables(model, config.input.size, seed)
 

@@ -405,7 +405,7 @@ def _measure_network(config: Any) -> dict[str, Any]:
   from fld_jax.cascade.setup import resolve
 
   model = stage_lib.build_model(
-    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+    config.model, config.stages[0], 0, resolve(config).landmarks
   )
   size = config.input.size
   batch = {

@@ -215,6 +215,9 @@ MODEL_FIELDS = {
   'frozen': 'number of the first blocks that keep their weights; 0 for none',
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the decoder; of SimCC those of each landmark',
+  'merge': "whether FGN's features are brought together from maps c5 to c3; "
+  'otherwise they are the deepest of stride 8, conv4_3 of a VGG',
+  'state': "channels of a landmark's state in each direction of FGN's chains",
   'visibility': 'whether networks of heatmaps or bins predict visibility too',
   'split': "SimCC's bins of x and of y a pixel",
   'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
@@ -388,11 +391,15 @@ def stage(name: str) -> ConfigDict:
     {
       'landmarks': 1.0,  # weight of the landmarks' loss
       'heatmaps': 0.0,  # weight of the heatmaps' loss
+      # Weight of the cross-entropy of heatmaps that are a sigmoid.
+      'heatmap_entropy': 0.0,
       'bins': 0.0,  # weight of the loss of SimCC's bins
       # Weight of DLAN's scale-regularised regression (docs/methods.md 3.3).
       'scaled_landmarks': 0.0,
       # Weight of PCLoss; Song et al. take 1e-5 at 512 pixels.
       'position_constraint': 0.0,
+      # Weight of the loss of the clothes type, for networks that predict it.
+      'category': 0.0,
       'visibility': 1.0,  # weight of the visibility's loss
       'pseudo_label': 1.0,  # weight of the pseudo-labels' loss
     }

@@ -32,6 +32,7 @@ from fld_jax.evaluation import (
 from fld_jax.evaluation import calibration as calibration_lib
 from fld_jax.evaluation.baseline import MeanPosition
 from fld_jax.evaluation.calibration import Calibration, Identity
+from fld_jax.evaluation.networks import Networks
 from fld_jax.files import atomic, json_files
 from fld_jax.report import report
 from fld_jax.runtime import manifest, processes, user_cache
@@ -342,12 +343,15 @@ def _evaluate_and_report(
   )
   guess = _guess(directory, evaluation, workdir)
   _write(directory, evaluation, metrics, builder)
+  networks = Networks.of(trained)
+  networks.save(directory / 'networks.json')
   run = evaluated_run.EvaluatedRun(
     label=workdir.absolute().name,
     evaluation=evaluation,
     figures=json_files.rounded(metrics),  # equal to those of metrics.json
     image=evaluated_run.image_reader(builder, evaluation),
     guess=guess,
+    networks=networks,
   )
   report.write_report([run], directory)
   _print(directory, split, metrics, guess)

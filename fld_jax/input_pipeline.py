@@ -5,9 +5,10 @@ An example holds
   landmarks   (N, 2) float32   normalised coordinates; 0 where no position
   visibility  (N,) int32       codes of `schema`
   mask        () float32       0 for padding and for a corrupt image, else 1
+  clothes_type  () int32       a code of the landmark set, 0 if not known
 and, for the host alone, `affine`, which maps crop pixels back to image pixels,
-`index`, the record's index in the split, and `attributes`, `box`,
-`clothes_type`, `corrupt`, `id`, `image_size`, `item_id`, `score`, `variation`.
+`index`, the record's index in the split, and `attributes`, `box`, `corrupt`,
+`id`, `image_size`, `item_id`, `score`, `variation`.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from fld_jax.files.images import decode
 
 logger = logging.getLogger('fld_jax')
 
-DEVICE_KEYS = ('image', 'landmarks', 'visibility', 'mask')
+DEVICE_KEYS = ('image', 'landmarks', 'visibility', 'mask', 'clothes_type')
 
 # Grain's threads are the parallelism; OpenCV's own would compete with XLA's.
 cv2.setNumThreads(1)

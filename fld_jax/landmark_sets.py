@@ -8,6 +8,13 @@ from fld_jax.schema import LandmarkSet
 CLOTHES_TYPES = {1: 'upper', 2: 'lower', 3: 'full'}
 
 
+def _both_sides(*names: str) -> list[tuple[str, ...]]:
+  """The chain of landmarks on the left side, and that on the right one."""
+  return [
+    tuple(f'{name}_{side}' for name in names) for side in ('left', 'right')
+  ]
+
+
 FASHION_8 = LandmarkSet(
   names=(
     'collar_left',
@@ -37,12 +44,11 @@ FASHION_8 = LandmarkSet(
     ('waist_right', 'hem_right'),
     ('hem_left', 'hem_right'),
   ),
+  chains=(
+    *_both_sides('collar', 'waist', 'hem'),
+    *_both_sides('collar', 'sleeve'),
+  ),
 )
-
-
-def _both_sides(one: str, other: str) -> list[tuple[str, str]]:
-  """The lines between two landmarks of the left side and of the right one."""
-  return [(f'{one}_{side}', f'{other}_{side}') for side in ('left', 'right')]
 
 
 def _across(*names: str) -> list[tuple[str, str]]:
@@ -117,6 +123,16 @@ FASHION_AI_24 = LandmarkSet(
     ('crotch', 'bottom_left_in'),
     ('crotch', 'bottom_right_in'),
   ),
+  chains=(
+    *_both_sides('neckline', 'shoulder', 'armpit', 'waistline', 'hemline'),
+    *_both_sides('neckline', 'shoulder', 'armpit', 'top_hem'),
+    ('shoulder_left', 'cuff_left_out', 'cuff_left_in', 'armpit_left'),
+    ('shoulder_right', 'cuff_right_out', 'cuff_right_in', 'armpit_right'),
+    ('neckline_left', 'center_front', 'neckline_right'),
+    *_both_sides('waistband', 'hemline'),
+    ('waistband_left', 'bottom_left_out', 'bottom_left_in', 'crotch'),
+    ('waistband_right', 'bottom_right_out', 'bottom_right_in', 'crotch'),
+  ),
 )
 
 
@@ -135,6 +151,12 @@ def _limbs(*joints: str) -> list[tuple[str, str]]:
     for side in ('left', 'right')
     for a, b in itertools.pairwise(joints)
   ]
+
+
+def _branches(start: str, *joints: str) -> list[tuple[str, ...]]:
+  """The chains from a joint in the middle along a limb, of both sides."""
+  sided = lambda side: (f'{side}_{joint}' for joint in joints)
+  return [(start, *sided(side)) for side in ('left', 'right')]
 
 
 # Joints in the order of LSP's files; sticks of strict PCP
@@ -179,6 +201,11 @@ LSP_14 = LandmarkSet(
     *_limbs('hip', 'knee', 'ankle'),
     *_limbs('shoulder', 'hip'),
   ),
+  chains=(
+    ('head_top', 'neck'),
+    *_branches('neck', 'shoulder', 'elbow', 'wrist'),
+    *_branches('neck', 'hip', 'knee', 'ankle'),
+  ),
 )
 
 
@@ -218,5 +245,10 @@ COCO_17 = LandmarkSet(
     ('nose', 'right_eye'),
     ('left_shoulder', 'right_shoulder'),
     ('left_hip', 'right_hip'),
+  ),
+  chains=(
+    *_branches('nose', 'eye', 'ear'),
+    *_branches('nose', 'shoulder', 'elbow', 'wrist'),
+    *_branches('nose', 'hip', 'knee', 'ankle'),
   ),
 )

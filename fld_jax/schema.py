@@ -52,6 +52,8 @@ class LandmarkSet:
     norm_pairs: Clothes type code -> the two landmarks whose distance is the
       normaliser 'keypair'.
     skeleton: Pairs of names that pictures join by a line.
+    chains: Chains of names along the body or the garment, see `grammars`; ()
+      takes the lines of the skeleton.
   """
 
   names: tuple[str, ...]
@@ -69,6 +71,7 @@ class LandmarkSet:
     default_factory=dict
   )
   skeleton: tuple[tuple[str, str], ...] = ()
+  chains: tuple[tuple[str, ...], ...] = ()
 
   @property
   def num_landmarks(self) -> int:
@@ -164,6 +167,33 @@ class LandmarkSet:
       partitions[name] = tuple(map(indices, parts))
     return partitions
 
+  @property
+  def grammars(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Chains of slots along which FGN passes messages (docs/methods.md 3.4).
+
+    First those of the kinematic grammar, along the body or the garment; then
+    those of the symmetry grammar, from left to right. A landmark of neither is
+    a chain of its own. A grammar without chains is left out.
+
+    Raises:
+      InputError: A chain names an unknown landmark, or one twice, or a landmark
+        has no partner.
+    """
+    kinematic = []
+    for chain in self.chains or self.skeleton:
+      unknown = [name for name in chain if name not in self.names]
+      if unknown or len({*chain}) < len(chain):
+        raise InputError(
+          f'The chain {"-".join(chain)} must be of different landmarks; there '
+          f'are {printable(", ".join(self.names), 1000)}.'
+        )
+      kinematic.append(tuple(map(self.names.index, chain)))
+    symmetry = tuple(map(tuple, self.pairs.tolist()))
+    linked = {slot for chain in (*kinematic, *symmetry) for slot in chain}
+    alone = {*range(self.num_landmarks)} - linked
+    kinematic += [(slot,) for slot in sorted(alone)]
+    return tuple(filter(None, (tuple(kinematic), symmetry)))
+
   def of_type(self, code: int) -> 'LandmarkSet':
     """The set of the landmarks that one clothes type has.
 
@@ -179,6 +209,7 @@ class LandmarkSet:
       )
       for title, parts in self.parts.items()
     }
+    chains = (tuple(n for n in chain if n in names) for chain in self.chains)
     return dataclasses.replace(
       self,
       names=names,
@@ -196,6 +227,7 @@ class LandmarkSet:
         key: pair for key, pair in self.norm_pairs.items() if key == code
       },
       skeleton=there(self.skeleton),
+      chains=tuple(chain for chain in chains if len(chain) > 1),
     )
 
   def to_dict(self) -> dict:
@@ -232,17 +264,27 @@ class _Fields:
       raise InputError(f'{place}: must be an object')
     self._value = value
 
-  def get(self, name: str, valid: Callable[[Any], bool], what: str) -> Any:
+  def get(
+    self,
+    name: str,
+    valid: Callable[[Any], bool],
+    what: str,
+    default: Any = None,
+  ) -> Any:
     """The value of a field.
 
     Args:
       name: The name of the field.
       valid: A function that tells whether the value is valid.
       what: What a valid value is, for the message.
+      default: The value of a field that older versions did not write; None if
+        the field must be there.
 
     Raises:
       InputError: The field is missing or not valid.
     """
+    if name not in self._value and default is not None:
+      return default
     if name not in self._value:
       raise InputError(f'{self.place}.{name}: is missing, must be {what}')
     value = self._value[name]
@@ -304,6 +346,13 @@ def _parsed(fields: _Fields) -> LandmarkSet:
     'lists of names',
   )
   norm_pairs = fields.get('norm_pairs', each(code, pair), 'pairs by number')
+  chain = lambda v: known(v) and distinct(v) and len(v) > 1
+  chains = fields.get(
+    'chains',
+    lambda v: isinstance(v, list) and all(map(chain, v)),
+    'lists of different names',
+    default=(),
+  )
   return LandmarkSet(
     names=tuple(names),
     top=tuple(fields.get('top', texts, 'a list of words')),
@@ -316,6 +365,7 @@ def _parsed(fields: _Fields) -> LandmarkSet:
     norm=fields.get('norm', is_text, "a name of metrics' normalisers"),
     norm_pairs={key: tuple(v) for key, v in by_code(norm_pairs).items()},
     skeleton=tuple(map(tuple, fields.get('skeleton', pairs, 'pairs of names'))),
+    chains=tuple(map(tuple, chains)),
   )
 
 

@@ -18,6 +18,7 @@ from fld_jax.configs import (
   detector,
   dfa,
   dlan,
+  fgn,
   pcloss,
   trained,
 )
@@ -43,12 +44,15 @@ CONFIGS = [
   *((name, f'size={size}') for name in ('deeppose', 'dlan') for size in SIZES),
   ('deeppose', 'size=small,backbone=efficientnet_lite0,pretrained=imagenet'),
   ('dlan', 'size=small,backbone=efficientnet_lite0,pretrained=imagenet'),
+  *(('fgn', f'size={size}') for size in SIZES),
+  ('fgn', 'size=small,loss=mse,pcloss=skeleton,dataset=lsp'),
 ]
 FILES = {
   'deeppose': deeppose,
   'detector': detector,
   'dfa': dfa,
   'dlan': dlan,
+  'fgn': fgn,
   'pcloss': pcloss,
 }
 
@@ -146,6 +150,8 @@ def test_each_field_of_a_manifest(part, name):
     file = 'dlan'
   if name == 'split':
     file, arg = 'detector', 'size=small,head=simcc'
+  if name in ('merge', 'state'):
+    file = 'fgn'
   if name == 'trunk.frozen':
     file, arg = 'detector', 'size=small'
   if name == 'pool':

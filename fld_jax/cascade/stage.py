@@ -14,6 +14,7 @@ from fld_jax.errors import InputError
 from fld_jax.models import NETWORKS, TRUNKS
 from fld_jax.models.trunk import Trunk
 from fld_jax.runtime import checkpoint
+from fld_jax.schema import LandmarkSet
 
 EASY, HARD, ALL = 'easy', 'hard', 'all'
 
@@ -78,7 +79,7 @@ def needed(stages: list[Stage]) -> list[Stage]:
 
 
 def build_model(
-  model: ConfigDict, stage: ConfigDict, index: int, num_landmarks: int
+  model: ConfigDict, stage: ConfigDict, index: int, landmarks: LandmarkSet
 ) -> nn.Module:
   """Builds the Linen module of a stage.
 
@@ -88,7 +89,7 @@ def build_model(
     stage: The stage's config.
     index: The stage's place in config.stages. The first, 0, sees the image
       alone.
-    num_landmarks: The number N of landmarks that the network predicts.
+    landmarks: The N landmarks that the network predicts.
 
   Returns:
     The module, a network of `models.NETWORKS` on a trunk of `models.TRUNKS`.
@@ -104,15 +105,18 @@ def build_model(
       f"config.model.name is '{name}', valid values are {', '.join(NETWORKS)}."
     )
   known = _fields(NETWORKS[name])
-  # The fields that the data set and the stage decide. Only the networks of a
-  # cascade have all of them.
+  # The fields that the data set and the stage decide. No network has all of
+  # them.
   given = {
-    'num_landmarks': num_landmarks,
+    'num_landmarks': landmarks.num_landmarks,
     'use_estimate': index > 0,
     'num_clusters': stage.pseudo_label.num_clusters,
     'softmax': stage.pseudo_label.normalize,
     'side': stage.get('input_size', 0),
+    'num_categories': len(landmarks.types) if stage.weights.category else 0,
   }
+  if 'grammars' in known:
+    given['grammars'] = landmarks.grammars
   if index and 'use_estimate' not in known:
     raise InputError(
       f"config.model.name is '{name}', which takes no landmarks of a stage "

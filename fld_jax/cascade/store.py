@@ -91,7 +91,7 @@ def load_stage(
     InputError: If a checkpoint or the file of the clusters is missing.
   """
   stage = config.stages[index]
-  model = build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+  model = build_model(config.model, stage, index, setup.landmarks)
   networks, history = {}, []
   for name in entry['networks']:
     networks[name], curve = load_network(
@@ -254,7 +254,7 @@ def copy_stage(
   stage = config.stages[index]
   source = pathlib.Path(stage.checkpoint).expanduser()
   own = workdir / 'stages' / stage.name
-  model = build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+  model = build_model(config.model, stage, index, setup.landmarks)
 
   def copy() -> None:
     if own.is_dir():
@@ -361,7 +361,7 @@ def load_cascade(
     compare_configs(workdir, manifest, config, NETWORK_FIELDS)
   for index, stage in enumerate(config.stages):
     try:
-      build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+      build_model(config.model, stage, index, setup.landmarks)
     except InputError as error:  # which does not know where the config is from
       raise InputError(f'{workdir}/manifest.json, {error}') from None
   stages, history = [], []

@@ -424,8 +424,36 @@ def _series(runs: list[RunFacts]) -> dict[str, Series]:
       figures=run.run.figures['stages'][stage],
       histogram=np.histogram(inside, ERROR_EDGES)[0] / max(1, values.size),
       by_landmark=np.array([_mean_median_high(column) for column in errors.T]),
+      **_pdl(run, stage),
     )
   return series
+
+
+def _pdl(run: RunFacts, stage: str) -> dict:
+  """Detected landmarks of a stage in parts, as `Series` has them."""
+  predictions = run.run.predictions
+  errors = normalised_error.CROP_PIXELS * normalised_error.normalised_errors(
+    predictions, stage, 'bbox_wh'
+  )
+  mask = counted(predictions.visibility)
+  curve = lambda *part: normalised_error.pdl(
+    errors[part], mask[part], normalised_error.PDL_THRESHOLDS
+  )
+  by_group = {}
+  for group in GROUPS:
+    codes = np.asarray(getattr(predictions, group))
+    names = group_names(predictions.landmark_set, group)
+    by_group[group] = {
+      name: curve(codes == code)
+      for code, name in names.items()
+      if mask[codes == code].any()
+    }
+  return {
+    'pdl_by_landmark': np.array(
+      [curve(slice(None), slot) for slot in range(mask.shape[1])]
+    ),
+    'pdl_by_group': by_group,
+  }
 
 
 def _mean_median_high(errors: np.ndarray) -> tuple[float, float, float]:

@@ -82,7 +82,9 @@ def evaluate_split(
     JSON-ready dict of the figures of `metrics.normalised_error.evaluate` and of
     `split`, `num_corrupt` and `network_passes` (number of images that went
     through each network); of a routed cascade `routing` (`metrics.routing`);
-    with a calibration its figures, `calibration`.
+    with a calibration its figures, `calibration`; of a network that predicts
+    the clothes type `category_accuracy`, the share of the images whose type is
+    known that it is right of.
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -100,6 +102,9 @@ def evaluate_split(
       more['routing'] = of_routing
     if calibration:
       more['calibration'] = calibration.figures(predictions)
+    right = _category_accuracy(rows, setup)
+    if right is not None:
+      more['category_accuracy'] = right
     return {
       **more,
       **figures,
@@ -110,6 +115,17 @@ def evaluate_split(
 
   results = processes.call_on_main(measure, processes.LONG_SECONDS)
   return predictions, results
+
+
+def _category_accuracy(rows: dict, setup: Setup) -> float | None:
+  """The share of right clothes types; None if none is predicted or known."""
+  last = list(rows['stages'].values())[-1]
+  codes = np.array(list(setup.landmarks.types), int)
+  known = np.isin(rows['clothes_type'], codes)
+  if 'category' not in last or not known.any():
+    return None
+  found = codes[np.argmax(last['category'], axis=-1)]
+  return float(np.mean(found[known] == rows['clothes_type'][known]))
 
 
 def _joined(parts: list[dict]) -> dict:

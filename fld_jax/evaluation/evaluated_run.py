@@ -16,6 +16,7 @@ from fld_jax import geometry, input_pipeline
 from fld_jax.datasets.prepare import make_builder
 from fld_jax.errors import InputError, shortened
 from fld_jax.evaluation import calibration, results
+from fld_jax.evaluation.networks import Networks
 from fld_jax.files import images, json_files, npz
 from fld_jax.metrics import normalised_error, routing
 from fld_jax.metrics.predictions import Predictions
@@ -35,6 +36,7 @@ class EvaluatedRun:
     guess: What baseline.json holds, see `baseline`; None if the evaluation
       left none.
     has_images: Whether `image` finds the images; if not it returns grey ones.
+    networks: What networks.json holds; None if the evaluation left none.
   """
 
   label: str
@@ -43,6 +45,7 @@ class EvaluatedRun:
   image: Callable[[int], np.ndarray]
   guess: dict | None = None
   has_images: bool = True
+  networks: Networks | None = None
 
   @property
   def predictions(self) -> Predictions:
@@ -189,6 +192,7 @@ def _read_run(label: str, place: pathlib.Path, split: str) -> EvaluatedRun:
     image=image or _stand_in(evaluation),
     guess=json_files.read_json(guess) if guess.exists() else None,
     has_images=image is not None,
+    networks=Networks.read(folder / 'networks.json'),
   )
 
 
@@ -215,6 +219,8 @@ def _read_figures(
   if isinstance(found, dict) and 'routing' in found:
     measured = routing.evaluate(evaluation.predictions, form['norm'])
     form['routing'] = json_files.rounded(measured)
+  if isinstance(found, dict) and 'category_accuracy' in found:
+    form['category_accuracy'] = 0.0
   _add_newer_figures(found, form)
   _check_form(path, '', found, form)
   passes = found.get('network_passes')

@@ -258,11 +258,17 @@ class Series:
     histogram: Share of the measured landmarks in each bin of ERROR_EDGES.
     by_landmark: (N, 3) mean, median and 90 % quantile of the NE of each
       landmark; NaN where not measured.
+    pdl_by_landmark: (N, T) share of the visible landmarks within each of
+      `normalised_error.PDL_THRESHOLDS`; NaN where not measured.
+    pdl_by_group: 'clothes_type' and 'variation' -> name -> (T,) the same of all
+      landmarks of the group's images.
   """
 
   figures: dict
   histogram: np.ndarray
   by_landmark: np.ndarray
+  pdl_by_landmark: np.ndarray
+  pdl_by_group: dict[str, dict[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

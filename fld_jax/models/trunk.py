@@ -47,7 +47,8 @@ class Trunk(nn.Module):
 
     Returns:
       Maps by the names c1 to c9: c3, for example, has stride 2^3 and so the
-      shape (B, H / 8, W / 8, C). A trunk may leave names out.
+      shape (B, H / 8, W / 8, C). A trunk may leave names out. Where layers
+      behind c3 have the stride 2^3 too, the map of the last of them is d3.
 
     Raises:
       InputError: The trunk cannot take images of this size.
@@ -72,8 +73,9 @@ def feature_maps(
     network: The network, with a field `backbone`.
     image: Normalised images, (B, H, W, 3).
     train: Whether normalisation uses the batch's own statistics.
-    names: Names of the maps, such as 'c5'; LAST is that of the largest stride,
-      whatever its name and however its cells fit.
+    names: Names of the maps, such as 'c5'; 'd5' is the deepest map of that
+      stride, which is c5 itself unless the trunk has another. LAST is that of
+      the largest stride, whatever its name and however its cells fit.
 
   Returns:
     The maps in the order of the names.
@@ -84,8 +86,10 @@ def feature_maps(
       other.
   """
   maps = _run(network, image, train)
-  maps[LAST] = maps[max(maps)]
-  known = ', '.join(sorted(maps.keys() - {LAST}))
+  ends = sorted(name for name in maps if name.startswith('c'))
+  known = ', '.join(ends)
+  maps = {**{f'd{name[1:]}': maps[name] for name in ends}, **maps}
+  maps[LAST] = maps[ends[-1]]
   who, trunk = type(network).__name__, type(network.backbone).__name__
   for name in names:
     if name not in maps:

@@ -32,7 +32,10 @@ class VGG(Trunk):
 
   @nn.compact
   def __call__(self, image: Image, train: bool) -> dict[str, FeatureMap]:
-    """Computes the map after each block's pool: c1, c2, ...; see `Trunk`."""
+    """Computes the maps before and after each block's pool; see `Trunk`.
+
+    c1, c2, ... are those after the pools; d3 is conv4_3, before the fourth.
+    """
     x, maps = image.astype(self.dtype), {}
     for i, (convolutions, channels) in enumerate(self.blocks, 1):
       for j in range(1, convolutions + 1):
@@ -48,10 +51,11 @@ class VGG(Trunk):
           norm = BatchNorm(self.dtype, name=f'bn{i}_{j}')
           x = norm(x, train and i > self.frozen)
         x = relu(x)
-      x = max_pool_2x2(x)
       if i <= self.frozen:
         x = lax.stop_gradient(x)
-      maps[f'c{i}'] = x
+      if i > 1:
+        maps[f'd{i - 1}'] = x
+      maps[f'c{i}'] = x = max_pool_2x2(x)
     return maps
 
   def num_blocks(self) -> int:

@@ -12,6 +12,7 @@ from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.forward import Variables
 from fld_jax.cascade.stage import ALL, EASY, HARD
 from fld_jax.configs import dfa
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError, printable
 from fld_jax.pretrained import caffe_files
 from fld_jax.pretrained.matching import clothes_type, fill, report_line, some
@@ -205,7 +206,9 @@ def read_run(
   kind, n = config.dataset.clothes_type, net.num_landmarks
   networks, report = {}, [f"DFA's release for '{kind}', {n} landmarks:"]
   for index, stage in enumerate(config.stages):
-    model = stage_lib.build_model(config.model, stage, index, n)
+    model = stage_lib.build_model(
+      config.model, stage, index, landmark_set(config.dataset)
+    )
     shapes = stage_lib.variable_shapes(model, net.size)
     networks[stage.name] = {}
     for name, file in _WEIGHTS[stage.name].items():

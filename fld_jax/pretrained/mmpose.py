@@ -12,6 +12,7 @@ from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.forward import Variables
 from fld_jax.cascade.stage import ALL
 from fld_jax.configs import pcloss
+from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.pretrained import torch_files
 from fld_jax.pretrained.matching import clothes_type, fill, report_line, some
@@ -152,7 +153,9 @@ def read_run(
   )
   config.flip_test = True
   (stage,) = config.stages
-  model = stage_lib.build_model(config.model, stage, 0, net.num_landmarks)
+  model = stage_lib.build_model(
+    config.model, stage, 0, landmark_set(config.dataset)
+  )
   shapes = stage_lib.variable_shapes(model, config.input.size)
   variables, left_out = fill_mmpose(path, arrays, shapes)
   report = [

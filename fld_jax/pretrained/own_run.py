@@ -6,6 +6,7 @@ others would begin in wrong places; the layer of pseudo-labels never is, since
 each run has clusters of its own. Nothing in the other run's folder is changed.
 """
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -26,6 +27,7 @@ from fld_jax.files.json_files import read_json
 from fld_jax.models import TRUNKS
 from fld_jax.pretrained.matching import some
 from fld_jax.runtime import checkpoint
+from fld_jax.schema import LandmarkSet
 
 Place = tuple[str, ...]
 
@@ -144,15 +146,16 @@ def places_of_landmarks(
     index: Which of `config.stages` the network is of.
     ours: The places of the variables of the network.
   """
-  count, size = setup.landmarks.num_landmarks, setup.pipeline.size
-  stage = config.stages[index]
+  stage, size = config.stages[index], setup.pipeline.size
 
-  def shapes(num_landmarks: int) -> dict[Place, tuple[int, ...]]:
-    model = stage_lib.build_model(config.model, stage, index, num_landmarks)
+  def shapes(landmarks: LandmarkSet) -> dict[Place, tuple[int, ...]]:
+    model = stage_lib.build_model(config.model, stage, index, landmarks)
     flat = traverse_util.flatten_dict(stage_lib.variable_shapes(model, size))
     return {place: array.shape for place, array in flat.items()}
 
-  these, more = shapes(count), shapes(count + 1)
+  names = (*setup.landmarks.names, 'one more')
+  larger = dataclasses.replace(setup.landmarks, names=names)
+  these, more = shapes(setup.landmarks), shapes(larger)
   unnumbered = lambda place: re.sub(r'\d+', '#', '/'.join(place))
   numbered = {unnumbered(place) for place in more.keys() - these.keys()}
   return {

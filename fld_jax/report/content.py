@@ -103,6 +103,7 @@ def _by(function: Callable, group: str) -> Callable:
 # In the order of the page within each section.
 BLOCKS = (
   Block('overview', sections.overview),
+  Block('overview', sections.networks),
   Block('papers', sections.by_landmark),
   Block(
     'errors',
@@ -129,6 +130,16 @@ BLOCKS = (
   ),
   Block(
     'errors',
+    curves.plot_pdl_by_landmark,
+    'pdl_by_landmark',
+    lambda facts: (
+      'The same by landmark, as in Figure 5 of the DFA paper, of '
+      f'{_subject(facts)}.'
+    ),
+    'Curves of detected landmarks by distance, a panel for each landmark.',
+  ),
+  Block(
+    'errors',
     error_plots.plot_landmarks,
     'landmarks',
     lambda facts: (
@@ -148,6 +159,29 @@ BLOCKS = (
     ),
     'Bars of macro NE by clothes type and variation; the figures of the final '
     'stage are in the tables below.',
+  ),
+  Block(
+    'groups',
+    error_plots.plot_detected,
+    'detected',
+    lambda facts: (
+      'Share of the visible landmarks within 15 of 224 pixels by clothes type '
+      f'and by variation, of {_subject(facts)}.'
+    ),
+    'Bars of the detected landmarks by clothes type and variation; the curves '
+    'below have the same shares at the dotted line.',
+  ),
+  Block(
+    'groups',
+    curves.plot_pdl_by_group,
+    'pdl_by_group',
+    lambda facts: (
+      'Share of the visible landmarks within a distance of the truth by '
+      'clothes type and by variation, as in Figure 6 of the DFA paper, of '
+      f'{_subject(facts)}.'
+    ),
+    'Curves of detected landmarks by distance, a panel for each clothes type '
+    'and each variation.',
   ),
   Block('groups', _by(sections.by_group, 'clothes_type')),
   Block('groups', _by(sections.by_group, 'variation')),

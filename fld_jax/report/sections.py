@@ -77,6 +77,26 @@ def overview(facts: Facts) -> Table:
   return Table('overview', _unit(caption, facts), columns, rows)
 
 
+def networks(facts: Facts) -> Table | None:
+  """How many networks, how large and how fast (DFA, Table 5).
+
+  None if no evaluation has counted them.
+  """
+  rows = []
+  for run in facts.runs:
+    found = run.run.networks
+    if found is None:
+      continue
+    time = f'{found.ms_per_image:.3g}'
+    cells = (run.label, found.trained, found.run, f'{found.parameters:,}')
+    rows.append(Row((*cells, time, found.batch_size, found.device)))
+  columns = ('run', 'networks trained', 'networks an image', 'parameters')
+  columns += ('ms an image', 'images a batch', 'devices')
+  caption = 'The networks: parameters of all that were trained; time as in the '
+  caption += 'evaluation, without reading images'
+  return Table('networks', caption, columns, rows) if rows else None
+
+
 def by_landmark(facts: Facts) -> Table:
   """NE of every stage by landmark, and the papers' below."""
   rows, published = [], {}

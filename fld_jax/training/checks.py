@@ -44,9 +44,9 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
       '(--mode=doctor proposes pairs), or --config.dataset.swaps=none if none '
       'do, or --config.augment.flip=False.'
     )
-  n, size = landmarks.num_landmarks, setup.pipeline.size
+  size = setup.pipeline.size
   for index, stage in enumerate(config.stages):
-    model = stage_lib.build_model(config.model, stage, index, n)
+    model = stage_lib.build_model(config.model, stage, index, landmarks)
     _check_halving(config, stage, size)
     shapes = stage_lib.output_shapes(model, size)
     towards = objective.Objective.of(config, setup, index)
@@ -153,9 +153,7 @@ def check_pretrained(config: ConfigDict, setup: Setup) -> None:
   start.check_normalisation(config)
   for index, stage in enumerate(config.stages):
     if not stage.checkpoint and (not index or stage.init == 'random'):
-      model = stage_lib.build_model(
-        config.model, stage, index, setup.landmarks.num_landmarks
-      )
+      model = stage_lib.build_model(config.model, stage, index, setup.landmarks)
       shapes = stage_lib.variable_shapes(model, setup.pipeline.size)
       for network in (EASY, HARD) if stage.branches else (ALL,):
         start.start_network(shapes, config, setup, index, network)
@@ -167,5 +165,5 @@ def _check_heatmaps(stage: ConfigDict, codec: Codec, side: int) -> None:
   soft = weights.position_constraint or weights.landmarks
   soft = soft or codec.decoder == 'soft_argmax'
   # Maps that are not trained towards targets may grow to any height.
-  if weights.heatmaps and soft:
+  if (weights.heatmaps or weights.heatmap_entropy) and soft:
     codec.check_sharpness(side)

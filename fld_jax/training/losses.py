@@ -117,6 +117,29 @@ def heatmaps(
   return jnp.sum(jnp.where(mask, of_map, 0.0), axis=-1) / count
 
 
+def heatmap_entropy(
+  logits: Float[Array, 'b w w n'],
+  target: Float[Array, 'b w w n'],
+  visibility: Int[Array, 'b n'],
+) -> Float[Array, ' b']:
+  """Computes the binary cross-entropy of the maps of landmarks with a position.
+
+  Args:
+    logits: (B, W, W, N) logits, whose sigmoid is the heatmaps.
+    target: (B, W, W, N) target heatmaps in [0, 1].
+    visibility: (B, N) visibility codes of `schema`.
+
+  Returns:
+    (B,) losses, averaged as in `heatmaps`. They are above 0 even for the best
+    prediction, by the entropy of the targets.
+  """
+  mask = schema.has_position(visibility)
+  entropy = optax.sigmoid_binary_cross_entropy(logits, target)
+  of_map = jnp.mean(entropy, axis=(1, 2))
+  count = jnp.maximum(jnp.sum(mask, axis=-1), 1)
+  return jnp.sum(jnp.where(mask, of_map, 0.0), axis=-1) / count
+
+
 def bins(
   logits: Float[Array, 'b n 2 k'],
   labels: Float[Array, 'b n 2 k'],

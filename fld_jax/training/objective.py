@@ -8,7 +8,9 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
 
@@ -68,6 +70,8 @@ class Objective:
     offset_scale: See `forward.Forward`.
     codec: The stage's heatmaps, read by a decoder that has a gradient.
     position_constraint: The settings of PCLoss.
+    categories: The codes of the clothes types, in the order of the network's
+      output `category`.
   """
 
   stage: ConfigDict
@@ -75,6 +79,7 @@ class Objective:
   offset_scale: float
   codec: Codec
   position_constraint: PositionConstraint
+  categories: tuple[int, ...] = ()
 
   @classmethod
   def of(cls, config: ConfigDict, setup: Setup, index: int) -> 'Objective':
@@ -99,6 +104,7 @@ class Objective:
         pair_mean=options.pair_mean,
         crop_side=setup.pipeline.size,
       ),
+      categories=tuple(setup.landmarks.types),
     )
 
 
@@ -115,6 +121,7 @@ class Terms(NamedTuple):
       these, so pseudo-labels are as well.
     clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
     objective: The stage's settings.
+    clothes_type: (b,) codes of the clothes types, 0 where not known.
   """
 
   outputs: dict[str, Array]
@@ -124,6 +131,7 @@ class Terms(NamedTuple):
   clean: Float[Array, 'b n 2'] | None
   clusters: dict[str, Any]
   objective: Objective
+  clothes_type: Int[Array, ' b'] | None = None
 
 
 def _landmarks(terms: Terms) -> Values:
@@ -143,6 +151,14 @@ def _heatmaps(terms: Terms) -> Values:
   maps = terms.outputs['heatmaps']
   target = terms.objective.codec.encode(terms.truth, maps.shape[1])
   return losses.heatmaps(maps, target, terms.visibility), _everyone(terms)
+
+
+def _heatmap_entropy(terms: Terms) -> Values:
+  """Cross-entropy of the heatmaps, as logits, and the same Gaussians."""
+  logits = terms.outputs['heatmap_logits']
+  target = terms.objective.codec.encode(terms.truth, logits.shape[1])
+  loss = losses.heatmap_entropy(logits, target, terms.visibility)
+  return loss, _everyone(terms)
 
 
 def _bins(terms: Terms) -> Values:
@@ -214,6 +230,14 @@ def _pseudo_label(terms: Terms) -> Values:
   return loss, _everyone(terms)
 
 
+def _category(terms: Terms) -> Values:
+  """Cross-entropy of the clothes type; unknown ones don't count."""
+  codes = jnp.asarray(terms.objective.categories)
+  truth = terms.clothes_type[:, None] == codes
+  loss = optax.softmax_cross_entropy(terms.outputs['category'], truth)
+  return loss, jnp.any(truth, axis=-1)
+
+
 def _everyone(terms: Terms) -> Bool[Array, ' b']:
   return jnp.ones(terms.truth.shape[0], bool)
 
@@ -234,9 +258,11 @@ class Loss(NamedTuple):
 LOSSES = {
   'landmarks': Loss('landmarks', _landmarks),
   'heatmaps': Loss('heatmaps', _heatmaps),
+  'heatmap_entropy': Loss('heatmap_logits', _heatmap_entropy),
   'bins': Loss('bins', _bins),
   'scaled_landmarks': Loss('looks', _scaled_landmarks),
   'position_constraint': Loss('landmarks', _position_constraint),
+  'category': Loss('category', _category),
   'visibility': Loss('visibility', _visibility),
   'pseudo_label': Loss('pseudo_label', _pseudo_label),
 }
@@ -244,6 +270,7 @@ LOSSES = {
 PLACE_LOSSES = (
   'landmarks',
   'heatmaps',
+  'heatmap_entropy',
   'bins',
   'scaled_landmarks',
   'position_constraint',
@@ -264,7 +291,8 @@ def stage_losses(
 
   Args:
     outputs: The network's outputs.
-    batch: Holds `landmarks` and `visibility`.
+    batch: Holds `landmarks` and `visibility`, and for the loss of the category
+      `clothes_type`.
     estimate: (b, N, 2) the previous stage's landmarks as the network sees them,
       None for stage 1.
     clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
@@ -280,6 +308,9 @@ def stage_losses(
   Raises:
     InputError: If a weight is not 0 and the network lacks the output.
   """
+  if 'heatmap_logits' in outputs:  # so that all losses' gradients get there
+    maps = jax.nn.sigmoid(outputs['heatmap_logits'])
+    outputs = {**outputs, 'heatmaps': maps}
   for name in READERS.keys() & outputs.keys():
     # Both losses on coordinates want a decoder with a gradient.
     landmarks = READERS[name](objective.codec).decode([outputs[name]])
@@ -292,6 +323,7 @@ def stage_losses(
     estimate if clean is None else clean,
     clusters,
     objective,
+    batch.get('clothes_type'),
   )
   weighted = [name for name in names if objective.stage.weights[name]]
   _check(outputs, objective, weighted)
@@ -327,6 +359,12 @@ def _check(
         f'{objective.stage.weights[name]}, but the network has no output '
         f"'{output}': it has {', '.join(there)}."
       )
+  amplitude = objective.codec.amplitude
+  if 'heatmap_logits' in there and amplitude != 1:
+    raise InputError(
+      f'config.heatmap.amplitude is {amplitude}, and the heatmaps of the '
+      f"network '{objective.network}' go up to 1: set it to 1."
+    )
   constrained = 'position_constraint' in names
   space = objective.position_constraint.space
   if constrained and space == 'heatmap_px' and 'heatmaps' not in there:

@@ -202,9 +202,7 @@ class _Trainer:
       )
     tables, counts = [], []
     for index, stage in enumerate(self.config.stages):
-      model = stage_lib.build_model(
-        self.config.model, stage, index, landmarks.num_landmarks
-      )
+      model = stage_lib.build_model(self.config.model, stage, index, landmarks)
       size = self.setup.pipeline.size
       params = stage_lib.variable_shapes(model, size)['params']
       table = parameter_overview.get_parameter_overview(
@@ -239,7 +237,7 @@ class _Trainer:
       return entry
     directory = store.stage_directory(self.workdir, stage)
     model = stage_lib.build_model(
-      self.config.model, stage, index, self.setup.landmarks.num_landmarks
+      self.config.model, stage, index, self.setup.landmarks
     )
     seen = stage_lib.before(self.stages, stage.init == 'continue')
     rows = _Lazy(lambda: self._rows(seen, self.records, augment=True))

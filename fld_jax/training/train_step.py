@@ -393,7 +393,7 @@ def _gradient_ratio(
   Returns:
     The ratio, at least 0.
   """
-  read = {'landmarks', 'looks', 'log_scales', *READERS}
+  read = {'landmarks', 'heatmap_logits', 'looks', 'log_scales', *READERS}
   places = {k: v for k, v in outputs.items() if k in read}
 
   def norm(*names: str) -> Float[Array, '']:

@@ -5,7 +5,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fld_jax.evaluation.facts import Facts
-from fld_jax.metrics import normalised_error
+from fld_jax.evaluation.text_tables import words
+from fld_jax.metrics.normalised_error import (
+  CROP_PIXELS,
+  PDL_MAIN,
+  PDL_THRESHOLDS,
+)
 
 
 def legend(figure: Figure, axes: Axes, place: str) -> None:
@@ -27,24 +32,85 @@ def legend(figure: Figure, axes: Axes, place: str) -> None:
 
 
 def plot_pdl(facts: Facts) -> Figure:
-  """Share of detected landmarks over the distance (DFA, Figure 5)."""
+  """Share of detected landmarks over the distance."""
   figure = Figure(figsize=(7, 4.5), layout='constrained')
   axes = figure.add_subplot()
   for label, series in facts.series.items():
     curve = series.figures['pdl_curve']
     shares = [np.nan if s is None else 100 * s for s in curve]
-    axes.plot(normalised_error.PDL_THRESHOLDS, shares, label=label)
-  axes.axvline(
-    normalised_error.PDL_MAIN, color='grey', linestyle=':', linewidth=1
-  )
+    axes.plot(PDL_THRESHOLDS, shares, label=label)
+  axes.axvline(PDL_MAIN, color='grey', linestyle=':', linewidth=1)
   axes.set(
-    xlabel=f'distance to the truth (pixels of {normalised_error.CROP_PIXELS})',
+    xlabel=f'distance to the truth (pixels of {CROP_PIXELS})',
     ylabel='detected landmarks (%)',
-    xlim=(0, normalised_error.PDL_THRESHOLDS[-1]),
+    xlim=(0, PDL_THRESHOLDS[-1]),
     ylim=(0, 100),
   )
   axes.grid(alpha=0.3)
   legend(figure, axes, 'lower right')
+  return figure
+
+
+def plot_pdl_by_landmark(facts: Facts) -> Figure | None:
+  """The same of each landmark (DFA, Figure 5); None if none is visible."""
+  names = facts.landmarks.names
+  curves = {
+    name: {
+      label: series.pdl_by_landmark[slot]
+      for label, series in facts.series.items()
+    }
+    for slot, name in enumerate(names)
+  }
+  return _pdl_panels(curves)
+
+
+def plot_pdl_by_group(facts: Facts) -> Figure | None:
+  """The same by clothes type and variation (DFA, Figure 6); None without."""
+  curves = {}
+  for label, series in facts.series.items():
+    for of_group in series.pdl_by_group.values():
+      for name, curve in of_group.items():
+        curves.setdefault(name, {})[label] = curve
+  return _pdl_panels(curves)
+
+
+def _pdl_panels(curves: dict[str, dict[str, np.ndarray]]) -> Figure | None:
+  """A panel for each part of the landmarks.
+
+  Args:
+    curves: Name of the part -> label -> (T,) shares at PDL_THRESHOLDS, NaN
+      where nothing was measured.
+  """
+  curves = {
+    name: of_part
+    for name, of_part in curves.items()
+    if any(np.isfinite(curve).any() for curve in of_part.values())
+  }
+  if not curves:
+    return None
+  columns = min(4, len(curves))
+  rows = -(-len(curves) // columns)
+  figure = Figure(figsize=(2.75 * columns, 0.6 + 2.1 * rows))
+  panels = figure.subplots(
+    rows, columns, squeeze=False, sharex=True, sharey=True
+  )
+  labels = list(dict.fromkeys(label for x in curves.values() for label in x))
+  for axes, (name, of_part) in zip(panels.flat, curves.items(), strict=False):
+    for label in labels:  # all, so that colours are the same in each panel
+      curve = of_part.get(label, np.full(PDL_THRESHOLDS.shape, np.nan))
+      axes.plot(PDL_THRESHOLDS, 100 * curve, label=label)
+    axes.axvline(PDL_MAIN, color='grey', linestyle=':', linewidth=1)
+    axes.set(title=words(name), xlim=(0, PDL_THRESHOLDS[-1]), ylim=(0, 100))
+  for axes in panels.flat[len(curves) :]:
+    axes.set_visible(False)
+  for axes in panels.flat[len(curves) - columns : len(curves)]:
+    axes.tick_params(labelbottom=True)  # the lowest one of its column
+  figure.supxlabel(f'distance to the truth (pixels of {CROP_PIXELS})')
+  figure.supylabel('detected landmarks (%)')
+  handles, names = panels.flat[0].get_legend_handles_labels()
+  lines = -(-len(names) // 3)
+  figure.set_figheight(figure.get_figheight() + 0.22 * lines)
+  figure.legend(handles, names, loc='outside upper left', ncols=3)
   return figure
 
 

@@ -1,5 +1,7 @@
 """Plots of errors, as functions of a report's facts."""
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +14,7 @@ from fld_jax.evaluation.facts import (
   GROUPS,
   Facts,
   RunFacts,
+  Series,
   group_names,
 )
 from fld_jax.evaluation.text_tables import percent, words
@@ -128,11 +131,42 @@ def _mark_published(axes: Axes, published: dict[str, list]) -> None:
 
 def plot_groups(facts: Facts) -> Figure | None:
   """Macro NE by clothes type and by variation; None if neither is known."""
+  macro = lambda of_group: {n: x['macro'] for n, x in of_group.items()}
+  return _group_bars(
+    facts,
+    lambda series, group: macro(series.figures[f'ne_by_{group}']),
+    'macro NE (%)',
+  )
+
+
+def plot_detected(facts: Facts) -> Figure | None:
+  """PDL at PDL_MAIN in the same groups; None if neither is known."""
+  at = normalised_error.PDL_MAIN
+  shares = lambda curves: {n: float(x[at]) for n, x in curves.items()}
+  return _group_bars(
+    facts,
+    lambda series, group: shares(series.pdl_by_group[group]),
+    f'within {at} pixels (%)',
+  )
+
+
+def _group_bars(
+  facts: Facts,
+  value: Callable[[Series, str], dict[str, float | None]],
+  what: str,
+) -> Figure | None:
+  """Bars by clothes type and by variation; None if neither is known.
+
+  Args:
+    facts: The report's facts.
+    value: Function of a series and of a name of GROUPS that returns the value
+      of each of the groups.
+    what: What the values are, with their unit.
+  """
   found = {}
   for group in GROUPS:
     measured = {
-      label: series.figures[f'ne_by_{group}']
-      for label, series in facts.series.items()
+      label: value(series, group) for label, series in facts.series.items()
     }
     order = group_names(facts.landmarks, group).values()
     names = [n for n in order if any(n in x for x in measured.values())]
@@ -152,7 +186,7 @@ def plot_groups(facts: Facts) -> Figure | None:
     panels, found.items(), strict=True
   ):
     for index, (label, by_name) in enumerate(measured.items()):
-      values = [by_name.get(name, {}).get('macro') for name in names]
+      values = [by_name.get(name) for name in names]
       axes.bar(
         np.arange(len(names)) + (index - (count - 1) / 2) * step,
         [np.nan if value is None else 100 * value for value in values],
@@ -165,7 +199,7 @@ def plot_groups(facts: Facts) -> Figure | None:
       xticklabels=[words(name).replace(' ', '\n', 1) for name in names],
     )
     axes.grid(axis='x', visible=False)
-  panels[0].set_ylabel('macro NE (%)')
+  panels[0].set_ylabel(what)
   if count > 1:
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc='outside upper left', ncols=3)

@@ -48,7 +48,7 @@ def networks(tiny_config):
   """(models of the three stages, name -> variables), all random."""
   config = tiny_config()
   models = [
-    build_model(config.model, s, i, resolve(config).landmarks.num_landmarks)
+    build_model(config.model, s, i, resolve(config).landmarks)
     for i, s in enumerate(config.stages)
   ]
   names = {'stage1': 0, 'stage2': 1, 'easy': 2, 'hard': 2}

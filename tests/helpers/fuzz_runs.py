@@ -153,9 +153,7 @@ def _manifest(folder: pathlib.Path, config, networks: list[str]) -> Kind:
     manifest.compare_configs(folder, saved, found, manifest.NETWORK_FIELDS)
     setup = resolve(found, saved['landmarks'])
     for i, stage in enumerate(found.stages):
-      model = stage_lib.build_model(
-        found.model, stage, i, setup.landmarks.num_landmarks
-      )
+      model = stage_lib.build_model(found.model, stage, i, setup.landmarks)
       # What a network of another size has is found when weights are loaded.
       if found.input == config.input and found.model == config.model:
         continue

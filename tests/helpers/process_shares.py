@@ -100,7 +100,7 @@ def predict(inputs: dict, which: int, shares: int) -> dict:
     )
   }
   model = stage_lib.build_model(
-    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+    config.model, config.stages[0], 0, resolve(config).landmarks
   )
   clusters = {'errors': np.arange(4, dtype=np.float32)}
   stage = stage_lib.Stage('stage1', model, {'all': variables}, clusters)

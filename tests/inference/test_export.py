@@ -22,7 +22,7 @@ from fld_jax import input_pipeline, landmark_sets, schema
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import resolve
 from fld_jax.cascade.stage import Stage, build_model
-from fld_jax.configs import detector, pcloss, trained
+from fld_jax.configs import detector, fgn, pcloss, trained
 from fld_jax.errors import InputError
 from fld_jax.files import images
 from fld_jax.inference import export, export_formats, export_templates
@@ -356,9 +356,7 @@ def random_stages(config):
   """An untrained cascade."""
   stages = []
   for i, stage in enumerate(config.stages):
-    model = build_model(
-      config.model, stage, i, resolve(config).landmarks.num_landmarks
-    )
+    model = build_model(config.model, stage, i, resolve(config).landmarks)
     names = ('easy', 'hard') if stage.branches else ('all',)
     networks = {
       name: random_variables(model, config.input.size, 10 * i + j, head=0.02)
@@ -455,6 +453,14 @@ def test_simcc(format, tmp_path):
   config = detector.get_config('head=simcc,size=small,pretrained=none')
   config.model.trunk.width = 16
   check_network(config, format, 'quarter', True, tmp_path / 'x')
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_fgn(format, tmp_path):
+  config = fgn.get_config('size=tiny,backbone=vgg16')
+  config.model.trunk.blocks = ((1, 8),) * 4
+  config.model.update(channels=8, state=4)
+  check_network(config, format, 'dark', True, tmp_path / 'x')
 
 
 def check_network(config, format, decoder, flip, folder):

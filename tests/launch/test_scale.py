@@ -124,7 +124,7 @@ def test_network_is_as_large_as_stated():
 
   config = dfa.get_config('dataset=deepfashion,size=full')
   model = stage.build_model(
-    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+    config.model, config.stages[0], 0, resolve(config).landmarks
   )
   batch = {
     'image': np.zeros((1, 224, 224, 3), np.float32),

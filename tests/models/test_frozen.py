@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from fld_jax import defaults
 from fld_jax.cascade.stage import build_model
 from fld_jax.errors import InputError
+from fld_jax.landmark_sets import FASHION_8
 from fld_jax.models.efficientnet import EfficientNet
 from fld_jax.models.resnet import ResNet
 from fld_jax.models.vgg import VGG
@@ -77,7 +78,7 @@ def test_no_more_than_all_blocks_can_be_frozen(backbone, blocks):
   stage = defaults.stage('stage1')
   stage.pseudo_label.num_clusters = 0
   config.model.trunk.frozen = blocks
-  build_model(config.model, stage, 0, 8)
+  build_model(config.model, stage, 0, FASHION_8)
   config.model.trunk.frozen = blocks + 1
   with pytest.raises(InputError, match=f'{blocks + 1}, and .* {blocks} blocks'):
-    build_model(config.model, stage, 0, 8)
+    build_model(config.model, stage, 0, FASHION_8)

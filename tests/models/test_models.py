@@ -71,6 +71,9 @@ SIMCC = (9 * 320 + 2) * 128 + (49 * 16 + 1) * 256 + 257 * 2 * 448
 # Laterals from 24, 40, 112 and 320 channels to 64, three 3x3 convolutions with
 # normalisation, and the output.
 TOP_DOWN = (24 + 40 + 112 + 320 + 4) * 64 + 3 * (9 * 64 * 64 + 2 * 64) + 65 * 8
+# Eight landmarks alone: own features of conv4_3, one step of both directions'
+# recurrence, and a map of both states.
+FGN = 513 * 8 * 64 + 2 * (9 * 64 * 192 + 192 + 64) + 8 * (2 * 64 + 1)
 GOLDEN = {
   'deeppose': CONVS + FC6 + (4096 * 4096 + 4096) + 4097 * (2 * 8 + 3 * 8),
   'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS,
@@ -82,6 +85,7 @@ GOLDEN = {
   + 1025 * (1024 + 2 * 8 + 3 + 3 * 8)
   + 8 * ((64 * 512 + 1) * 64 + 65 * (2 + 3)),
   'fashionnet': CONVS + POSE,
+  'fgn': CONVS + FGN,
   'fpn': RESNET50 + PYRAMID,
   'simple_baselines': RESNET50 + DECONVS,
   # Without the classifier's 1x1 convolution, normalisation and matrix.
@@ -152,6 +156,13 @@ OWN = {
   'dfa': {'hidden': 16, 'use_estimate': True},
   'dlan': {'hidden': 8, 'channels': 8},
   'fashionnet': {'hidden': 8},
+  'fgn': {
+    'channels': 8,
+    'state': 4,
+    'visibility': True,
+    'num_categories': 2,
+    'grammars': (((0, 1, 2), (3, 1)), ((4, 0),)),
+  },
   'fpn': {'channels': 8, 'visibility': True},
   'simcc': {'channels': 4, 'hidden': 8, 'visibility': True},
   'simple_baselines': {'channels': 8, 'visibility': True},
@@ -180,6 +191,13 @@ def test_every_network_on_every_trunk(trunk):
       inputs,
     )
     expected = {'heatmaps': (2, 16, 16, 5), 'visibility': (2, 5, 3)}
+    if name == 'fgn':
+      expected = {
+        'heatmaps': (2, 8, 8, 5),
+        'heatmap_logits': (2, 8, 8, 5),
+        'visibility': (2, 5, 3),
+        'category': (2, 2),
+      }
     if name == 'simcc':
       expected = {'bins': (2, 5, 2, 128), 'visibility': (2, 5, 3)}
     if name in ('deeppose', 'dfa', 'dlan', 'fashionnet'):
@@ -244,9 +262,13 @@ def test_vgg16_convolutions_with_and_without_batch_norm():
     assert count(variables['params']) == expected
     assert {name: leaf.shape for name, leaf in maps.items()} == {
       'c1': (2, 48, 32, 64),
+      'd1': (2, 48, 32, 128),
       'c2': (2, 24, 16, 128),
+      'd2': (2, 24, 16, 256),
       'c3': (2, 12, 8, 256),
+      'd3': (2, 12, 8, 512),
       'c4': (2, 6, 4, 512),
+      'd4': (2, 6, 4, 512),
       'c5': (2, 3, 2, 512),
     }
     statistics = count(variables.get('batch_stats', {}))

@@ -16,6 +16,7 @@ from fld_jax.cascade import store
 from fld_jax.cascade.setup import resolve
 from fld_jax.configs import dfa, pcloss
 from fld_jax.errors import InputError
+from fld_jax.landmark_sets import FASHION_8
 from fld_jax.pretrained import start
 from fld_jax.training import checks
 
@@ -31,7 +32,7 @@ def begin(config, path, index=0, network='all'):
   config.pretrained = str(path)
   setup = resolve(config)
   model = stage_lib.build_model(
-    config.model, config.stages[index], index, setup.landmarks.num_landmarks
+    config.model, config.stages[index], index, setup.landmarks
   )
   fresh = stage_lib.init_variables(model, config.input.size, 7)
   found, said = start.start_network(fresh, config, setup, index, network)
@@ -107,7 +108,7 @@ def test_other_landmarks_have_a_new_head(run, tiny_config, case):
 def test_heatmaps_of_other_landmarks_are_new(tiny_config):
   config = pcloss.get_config('dataset=synthetic,size=tiny')
   setup = resolve(config)
-  model = stage_lib.build_model(config.model, config.stages[0], 0, 8)
+  model = stage_lib.build_model(config.model, config.stages[0], 0, FASHION_8)
   shapes = stage_lib.variable_shapes(model, config.input.size)
   flat = traverse_util.flatten_dict(shapes)
   places = start.own_run.places_of_landmarks(config, setup, 0, flat)

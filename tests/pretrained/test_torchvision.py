@@ -53,7 +53,7 @@ def start(config, path, index=0):
     config.model,
     config.stages[index],
     index,
-    resolve(config).landmarks.num_landmarks,
+    resolve(config).landmarks,
   )
   fresh = stage.init_variables(model, config.input.size, 0)
   return fresh, *torchvision.start_trunk(path, fresh, config.model.name)
@@ -156,7 +156,7 @@ def test_resnets(depth, blocks, bottleneck, tiny_config, tmp_path):
   save_file(arrays, path)
   config = heatmaps(tiny_config, path, depth=depth, width=2)
   model = stage.build_model(
-    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+    config.model, config.stages[0], 0, resolve(config).landmarks
   )
   shapes = stage.variable_shapes(model, config.input.size)
   found, left_out = torchvision.start_trunk(path, shapes, 'simple_baselines')

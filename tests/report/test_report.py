@@ -20,12 +20,13 @@ from fld_jax.errors import InputError
 from fld_jax.evaluation import analysis, evaluated_run, mean_images, results
 from fld_jax.evaluation.analysis import analyse, confusion, kept_ne
 from fld_jax.evaluation.calibration import Calibration, Identity
+from fld_jax.evaluation.networks import Networks
 from fld_jax.metrics import normalised_error
 from fld_jax.papers import published
 from fld_jax.report import content, gallery, report, sections, sentences
 from fld_jax.report.render import Content, page, table_html
 from fld_jax.report.table import Row, Table
-from fld_jax.visualization import error_plots
+from fld_jax.visualization import curves, error_plots
 
 
 @pytest.fixture(scope='module')
@@ -103,13 +104,15 @@ def test_published_figures():
   assert [values[-1] for values in fpn.values()] == [0.0311, 0.0298]
   fld = published('fld', 'simple_baselines', names)
   assert [values[-1] for values in fld.values()] == [0.0472, 0.0458]
+  fgn = published('fld', 'fgn', names)
+  assert [values[-1] for values in fgn.values()] == [0.0583]
   ai = published('fashion_ai', 'fashionnet', landmark_sets.FASHION_AI_24.names)
   assert [values[-1] for values in ai.values()] == [0.1017, 0.0971]
   assert all(len(values) == 25 for values in ai.values())
   assert published('lsp', 'dfa', landmark_sets.LSP_14.names) == {}
   # The printed averages are the means of the columns.
   for dataset in ('deepfashion', 'fld'):
-    for model in ('fashionnet', 'fpn', 'simple_baselines'):
+    for model in ('fashionnet', 'fpn', 'simple_baselines', 'fgn'):
       for values in published(dataset, model, names).values():
         assert np.mean(values[:8]) == pytest.approx(values[8], abs=6e-5)
 
@@ -452,6 +455,81 @@ def test_bars_are_the_numbers(run, facts):
   types = run.predictions.clothes_type
   expected = [float(of(errors, types == code)) for code in (1, 2, 3)]
   np.testing.assert_allclose(found, expected, atol=0.006)
+
+
+def loop_pdl(run, stage, rows, slots, limit):
+  """The share of visible landmarks within a distance, one by one."""
+  p, near, total = run.predictions, 0, 0
+  for i in rows:
+    width, height = p.boxes[i][2:] - p.boxes[i][:2]
+    for j in slots:
+      if p.visibility[i, j] == schema.VISIBLE:
+        x, y = p.estimates[stage][i, j] - p.landmarks[i, j]
+        distance = 224 * np.hypot(x / width, y / height)
+        near, total = near + (distance <= limit), total + 1
+  return near / total
+
+
+def test_detected_landmarks_in_parts():
+  """Two runs: a curve and a bar of each, in each panel."""
+  runs = [make_run('a'), make_run('b', seed=1)]
+  facts, names = analyse(runs), landmark_sets.FASHION_8.names
+  every, slots = range(len(runs[0].predictions.ids)), range(8)
+  panels = curves.plot_pdl_by_landmark(facts).axes
+  assert [axes.get_title() for axes in panels] == [
+    name.replace('_', ' ') for name in names
+  ]
+  for axes, slot in zip(panels, slots, strict=True):
+    for line, run in zip(axes.lines, runs, strict=False):
+      for limit in (5, 15, 40):
+        expected = loop_pdl(run, 'stage3', every, [slot], limit)
+        assert line.get_ydata()[limit] == pytest.approx(100 * expected)
+  groups = {
+    'clothes_type': {1: 'upper', 2: 'lower', 3: 'full'},
+    'variation': {1: 'normal pose', 2: 'medium pose', 3: 'large pose'},
+  }
+  panels = {a.get_title(): a for a in curves.plot_pdl_by_group(facts).axes}
+  heights = [
+    bar.get_height()
+    for axes in error_plots.plot_detected(facts).axes
+    for bar in axes.patches
+  ]
+  expected = []
+  for group in groups:
+    for run in runs:
+      for code, name in groups[group].items():
+        rows = np.flatnonzero(getattr(run.predictions, group) == code)
+        share = 100 * loop_pdl(run, 'stage3', rows, slots, 15)
+        expected.append(share)
+        line = panels.pop(name) if run is runs[1] else panels[name]
+        found = line.lines[runs.index(run)].get_ydata()[15]
+        assert found == pytest.approx(share)
+  assert heights == pytest.approx(expected)
+  assert not [a for a in panels.values() if a.get_visible()]
+
+
+def test_nothing_detected_of_unknown_groups():
+  one = make_run(cascade=False, num_stages=1, landmarks=OWN)
+  one.predictions.clothes_type[:] = 0
+  facts = analyse([one])
+  assert curves.plot_pdl_by_group(facts) is None
+  assert error_plots.plot_detected(facts) is None
+  one.predictions.visibility[:] = schema.TRUNCATED
+  assert curves.plot_pdl_by_landmark(analyse([one])) is None
+
+
+def test_networks_of_several_runs():
+  """The time is no share, so it is not in per cent."""
+  runs = [make_run('a'), make_run('b', seed=1), make_run('old', seed=2)]
+  found = {'parameters': 1_234_567, 'batch_size': 32, 'device': '1 x cpu'}
+  runs[0].networks = Networks(trained=5, run=3, ms_per_image=12.345, **found)
+  runs[1].networks = Networks(trained=17, run=17, ms_per_image=80.0, **found)
+  rows = read_csv(sections.networks(analyse(runs)))
+  assert rows[1:] == [
+    ['a', '5', '3', '1,234,567', '12.3', '32', '1 x cpu'],
+    ['b', '17', '17', '1,234,567', '80', '32', '1 x cpu'],
+  ]
+  assert sections.networks(analyse(runs[2:])) is None
 
 
 SETS = {

@@ -61,7 +61,7 @@ def both(tiny_config, synthetic_builder, tmp_path_factory):
   folder = tmp_path_factory.mktemp('shares')
   config = tiny_config()
   model = stage_lib.build_model(
-    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+    config.model, config.stages[0], 0, resolve(config).landmarks
   )
   rng = np.random.default_rng(1)
   inputs = {
@@ -207,7 +207,7 @@ def test_tuning_ne_by_hand(both, synthetic_builder):
   inputs, outputs, alone = both
   config = inputs['config']
   model = stage_lib.build_model(
-    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+    config.model, config.stages[0], 0, resolve(config).landmarks
   )
   stage = stage_lib.Stage('stage1', model, {'all': inputs['variables']}, {})
   records = input_pipeline.Records(synthetic_builder, 'val')

@@ -25,7 +25,9 @@ def shapes_of_step(config, index: int) -> dict:
   """The metrics' shapes of one update of a stage; nothing is computed."""
   setup = resolve(config)
   n, size = setup.landmarks.num_landmarks, setup.pipeline.size
-  build = lambda i: stage_lib.build_model(config.model, config.stages[i], i, n)
+  build = lambda i: stage_lib.build_model(
+    config.model, config.stages[i], i, setup.landmarks
+  )
   models = [build(i) for i in range(index + 1)]
   variables = [stage_lib.variable_shapes(model, size) for model in models]
   stage = config.stages[index]

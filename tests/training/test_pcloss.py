@@ -271,7 +271,7 @@ def test_flip_test_sees_an_image_and_its_mirror_image_alike(
   config = tiny(name)
   config.heatmap.decoder = decoder
   model = stage_lib.build_model(
-    config.model, config.stages[0], 0, resolve(config).landmarks.num_landmarks
+    config.model, config.stages[0], 0, resolve(config).landmarks
   )
   variables = random_variables(model, 32, seed=0, head=0.3)
   rng = np.random.default_rng(0)
@@ -332,7 +332,7 @@ def test_devices_agree(tiny):
   (stage,) = config.stages
   stage.weights.position_constraint = 1e-3
   model = stage_lib.build_model(
-    config.model, stage, 0, resolve(config).landmarks.num_landmarks
+    config.model, stage, 0, resolve(config).landmarks
   )
   variables = random_variables(model, 32, seed=0)
   rng = np.random.default_rng(0)

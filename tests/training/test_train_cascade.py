@@ -366,7 +366,7 @@ def three_networks(tiny_config):
       config.model,
       config.stages[min(i, 1)],
       i,
-      resolve(config).landmarks.num_landmarks,
+      resolve(config).landmarks,
     )
     for i in range(3)
   ]
