@@ -215,6 +215,8 @@ MODEL_FIELDS = {
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the decoder; of SimCC those of each landmark',
   'visibility': 'whether networks of heatmaps or bins predict visibility too',
+  'stride': "side of a cell of IDPR's map in pixels, 4 or 8",
+  'num_types': "number of types of each of IDPR's relations",
   'split': "SimCC's bins of x and of y a pixel",
   'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
   'the map as it is',
@@ -377,6 +379,9 @@ def stage(name: str) -> ConfigDict:
       'landmarks': 1.0,  # weight of the landmarks' loss
       'heatmaps': 0.0,  # weight of the heatmaps' loss
       'bins': 0.0,  # weight of the loss of SimCC's bins
+      'parts': 0.0,  # weight of the loss of IDPR's parts
+      'relations': 0.0,  # weight of the loss of the types of its relations
+      'tree': 0.0,  # weight of the hinge loss of its tree
       # Weight of PCLoss; Song et al. take 1e-5 at 512 pixels.
       'position_constraint': 0.0,
       'visibility': 1.0,  # weight of the visibility's loss

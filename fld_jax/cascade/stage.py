@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
+from fld_jax.landmark_sets import Tree
 from fld_jax.models import NETWORKS, TRUNKS
 from fld_jax.models.trunk import Trunk
 from fld_jax.runtime import checkpoint
@@ -68,7 +69,11 @@ def needed(stages: list[Stage]) -> list[Stage]:
 
 
 def build_model(
-  model: ConfigDict, stage: ConfigDict, index: int, num_landmarks: int
+  model: ConfigDict,
+  stage: ConfigDict,
+  index: int,
+  num_landmarks: int,
+  tree: Tree | None = None,
 ) -> nn.Module:
   """Builds the Linen module of a stage.
 
@@ -79,6 +84,7 @@ def build_model(
     index: The stage's place in config.stages. The first, 0, sees the image
       alone.
     num_landmarks: The number N of landmarks that the network predicts.
+    tree: Their tree; None will do for a network that has none.
 
   Returns:
     The module, a network of `models.NETWORKS` on a trunk of `models.TRUNKS`.
@@ -102,6 +108,7 @@ def build_model(
     'num_clusters': stage.pseudo_label.num_clusters,
     'softmax': stage.pseudo_label.normalize,
     'side': stage.get('input_size', 0),
+    'tree': tree,
   }
   if index and 'use_estimate' not in known:
     raise InputError(

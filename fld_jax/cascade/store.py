@@ -10,9 +10,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fld_jax.cascade.pseudo_labels import check_clusters
+from fld_jax.cascade.pseudo_labels import check_clusters, check_errors
 from fld_jax.cascade.setup import Setup
-from fld_jax.cascade.stage import ALL, Stage, build_model, variable_shapes
+from fld_jax.cascade.stage import (
+  ALL,
+  Stage,
+  before,
+  build_model,
+  variable_shapes,
+)
 from fld_jax.errors import InputError
 from fld_jax.files import npz
 from fld_jax.files.atomic import whole_folder
@@ -26,6 +32,9 @@ from fld_jax.runtime.manifest import (
 
 # The file of the head of pseudo-labels that was fitted to a trained network.
 HEAD_FILE = 'refit.npz'
+# The file, in the folder of a stage with branches, of the errors of the
+# clusters of the stage that routes, if that is the first one.
+CLUSTER_ERRORS_FILE = 'cluster_errors.npz'
 
 
 def stage_directory(workdir: pathlib.Path, stage: ConfigDict) -> pathlib.Path:
@@ -89,7 +98,9 @@ def load_stage(
     InputError: If a checkpoint or the file of the clusters is missing.
   """
   stage = config.stages[index]
-  model = build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+  model = build_model(
+    config.model, stage, index, setup.landmarks.num_landmarks, setup.tree
+  )
   networks, history = {}, []
   for name in entry['networks']:
     networks[name], curve = load_network(
@@ -189,6 +200,20 @@ def _load_clusters(
   return _trainable(load)
 
 
+def _load_errors(directory: pathlib.Path, label: ConfigDict) -> np.ndarray:
+  """The errors of the clusters of a first stage that routes."""
+  path = directory / CLUSTER_ERRORS_FILE
+
+  def load() -> np.ndarray:
+    found = checkpoint.load_arrays(path)
+    if found is None:
+      raise InputError(f'{path}: is missing')
+    check_errors(path, found, label)
+    return found['errors']
+
+  return _trainable(load)
+
+
 def _trainable(load: Callable[[], Any]) -> Any:
   """Loads a file; an error says how it is made again."""
   try:
@@ -252,7 +277,9 @@ def copy_stage(
   stage = config.stages[index]
   source = pathlib.Path(stage.checkpoint).expanduser()
   own = workdir / 'stages' / stage.name
-  model = build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+  model = build_model(
+    config.model, stage, index, setup.landmarks.num_landmarks, setup.tree
+  )
 
   def copy() -> None:
     if own.is_dir():
@@ -261,7 +288,7 @@ def copy_stage(
       for name in entry['networks']:
         saved = checkpoint.SavedNetwork(source / name)
         saved.copy_chosen(_template(model, setup.pipeline.size), folder / name)
-      for name in ('clusters.npz', HEAD_FILE):
+      for name in ('clusters.npz', HEAD_FILE, CLUSTER_ERRORS_FILE):
         if (source / name).is_file():
           shutil.copyfile(source / name, folder / name)
 
@@ -359,7 +386,9 @@ def load_cascade(
     compare_configs(workdir, manifest, config, NETWORK_FIELDS)
   for index, stage in enumerate(config.stages):
     try:
-      build_model(config.model, stage, index, setup.landmarks.num_landmarks)
+      build_model(
+        config.model, stage, index, setup.landmarks.num_landmarks, setup.tree
+      )
     except InputError as error:  # which does not know where the config is from
       raise InputError(f'{workdir}/manifest.json, {error}') from None
   stages, history = [], []
@@ -374,6 +403,11 @@ def load_cascade(
     if directory.parent != workdir / 'stages':
       _stage_of_a_run(directory.absolute(), index)
     loaded, curves = load_stage(config, setup, index, directory, entry)
+    if loaded.epsilon is not None:
+      router = before(stages, loaded.continues)[-1]
+      if 'errors' not in router.clusters:
+        label = config.stages[0].pseudo_label
+        router.clusters['errors'] = _load_errors(directory, label)
     stages.append(loaded)
     history += curves
   return stages, history

@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from fld_jax.models.efficientnet import EfficientNet
 from fld_jax.models.layers import BatchNorm, Conv, heatmap_outputs, relu
-from fld_jax.models.trunk import Trunk, feature_maps
+from fld_jax.models.trunk import FeatureMap, Image, Trunk, feature_maps
 
 
 class TopDown(nn.Module):
@@ -46,23 +46,44 @@ class TopDown(nn.Module):
     Raises:
       InputError: The trunk lacks one of the maps, or S is no multiple of 32.
     """
-    levels = (5, 4, 3, 2)
-    maps = feature_maps(
-      self, batch['image'], train, tuple(f'c{level}' for level in levels)
-    )
-    lateral = lambda x, level: Conv(
-      self.channels, (1, 1), dtype=self.dtype, name=f'lateral{level}'
-    )(x)
-    x = lateral(maps[0], 5)
-    for level, finer in zip(levels[1:], maps[1:], strict=True):
-      b, h, w, _ = finer.shape
-      x = resize(x, (b, h, w, self.channels), 'bilinear')
-      x = Conv(
-        self.channels,
-        (3, 3),
-        use_bias=False,
-        dtype=self.dtype,
-        name=f'smooth{level}',
-      )(x + lateral(finer, level))
-      x = relu(BatchNorm(self.dtype, name=f'bn{level}')(x, train))
-    return heatmap_outputs(self, x, maps[0])
+    x, last = merged(self, batch['image'], train, 2)
+    return heatmap_outputs(self, x, last)
+
+
+def merged(
+  network: nn.Module, image: Image, train: bool, finest: int
+) -> tuple[FeatureMap, FeatureMap]:
+  """Brings the maps of a network's trunk together, within its `__call__`.
+
+  Args:
+    network: The network, with the fields `backbone`, `channels` and `dtype`.
+    image: Normalised images, (B, S, S, 3), S a multiple of 32.
+    train: Whether normalisation uses the batch's own statistics.
+    finest: The level of the result, whose stride is 2^finest.
+
+  Returns:
+    (B, S / 2^finest, S / 2^finest, channels) features, and the trunk's map c5.
+
+  Raises:
+    InputError: The trunk lacks one of the maps, or S is no multiple of 32.
+  """
+  levels = range(5, finest - 1, -1)
+  maps = feature_maps(
+    network, image, train, tuple(f'c{level}' for level in levels)
+  )
+  lateral = lambda x, level: Conv(
+    network.channels, (1, 1), dtype=network.dtype, name=f'lateral{level}'
+  )(x)
+  x = lateral(maps[0], 5)
+  for level, finer in zip(levels[1:], maps[1:], strict=True):
+    b, h, w, _ = finer.shape
+    x = resize(x, (b, h, w, network.channels), 'bilinear')
+    x = Conv(
+      network.channels,
+      (3, 3),
+      use_bias=False,
+      dtype=network.dtype,
+      name=f'smooth{level}',
+    )(x + lateral(finer, level))
+    x = relu(BatchNorm(network.dtype, name=f'bn{level}')(x, train))
+  return x, maps[0]

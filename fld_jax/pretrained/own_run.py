@@ -2,10 +2,12 @@
 
 Taken is what has the same name and the same shape. Layers whose outputs are
 landmarks are only taken if the landmarks are the same ones, since those of
-others would begin in wrong places; the layer of pseudo-labels never is, since
-each run has clusters of its own. Nothing in the other run's folder is changed.
+others would begin in wrong places; the layers of pseudo-labels and of the types
+of relations never are, since each run has clusters of its own. Nothing in the
+other run's folder is changed.
 """
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -23,9 +25,11 @@ from fld_jax.cascade.stage import ALL
 from fld_jax.datasets.catalog import landmark_set
 from fld_jax.errors import InputError
 from fld_jax.files.json_files import read_json
+from fld_jax.landmark_sets import tree_of
 from fld_jax.models import TRUNKS
 from fld_jax.pretrained.matching import some
 from fld_jax.runtime import checkpoint
+from fld_jax.schema import LandmarkSet
 
 Place = tuple[str, ...]
 
@@ -66,7 +70,11 @@ def start_from_run(
   names = _landmark_names(workdir, saved)
   is_same = names == setup.landmarks.names
   own = set() if is_same else places_of_landmarks(config, setup, index, ours)
-  own |= {place for place in ours if 'pseudo_label' in '/'.join(place)}
+  own |= {
+    place
+    for place in ours
+    if re.search('pseudo_label|relation', '/'.join(place))
+  }
   taken = {
     place
     for place in ours.keys() - own
@@ -144,15 +152,22 @@ def places_of_landmarks(
     index: Which of `config.stages` the network is of.
     ours: The places of the variables of the network.
   """
-  count, size = setup.landmarks.num_landmarks, setup.pipeline.size
+  landmarks, size = setup.landmarks, setup.pipeline.size
   stage = config.stages[index]
 
-  def shapes(num_landmarks: int) -> dict[Place, tuple[int, ...]]:
-    model = stage_lib.build_model(config.model, stage, index, num_landmarks)
+  def shapes(landmarks: LandmarkSet) -> dict[Place, tuple[int, ...]]:
+    model = stage_lib.build_model(
+      config.model,
+      stage,
+      index,
+      landmarks.num_landmarks,
+      tree_of(landmarks),
+    )
     flat = traverse_util.flatten_dict(stage_lib.variable_shapes(model, size))
     return {place: array.shape for place, array in flat.items()}
 
-  these, more = shapes(count), shapes(count + 1)
+  one_more = dataclasses.replace(landmarks, names=(*landmarks.names, ''))
+  these, more = shapes(landmarks), shapes(one_more)
   unnumbered = lambda place: re.sub(r'\d+', '#', '/'.join(place))
   numbered = {unnumbered(place) for place in more.keys() - these.keys()}
   return {

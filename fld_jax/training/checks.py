@@ -46,7 +46,7 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
     )
   n, size = landmarks.num_landmarks, setup.pipeline.size
   for index, stage in enumerate(config.stages):
-    model = stage_lib.build_model(config.model, stage, index, n)
+    model = stage_lib.build_model(config.model, stage, index, n, setup.tree)
     _check_halving(config, stage, size)
     shapes = stage_lib.output_shapes(model, size)
     towards = objective.Objective.of(config, setup, index)
@@ -154,7 +154,11 @@ def check_pretrained(config: ConfigDict, setup: Setup) -> None:
   for index, stage in enumerate(config.stages):
     if not stage.checkpoint and (not index or stage.init == 'random'):
       model = stage_lib.build_model(
-        config.model, stage, index, setup.landmarks.num_landmarks
+        config.model,
+        stage,
+        index,
+        setup.landmarks.num_landmarks,
+        setup.tree,
       )
       shapes = stage_lib.variable_shapes(model, setup.pipeline.size)
       for network in (EASY, HARD) if stage.branches else (ALL,):

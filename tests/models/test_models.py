@@ -71,11 +71,17 @@ SIMCC = (9 * 320 + 2) * 128 + (49 * 16 + 1) * 256 + 257 * 2 * 448
 # Laterals from 24, 40, 112 and 320 channels to 64, three 3x3 convolutions with
 # normalisation, and the output.
 TOP_DOWN = (24 + 40 + 112 + 320 + 4) * 64 + 3 * (9 * 64 * 64 + 2 * 64) + 65 * 8
+# Laterals from 512, 512 and 256 channels, two 3x3 convolutions, one more, each
+# with normalisation; nine classes, 13 types of 14 relations; the tree's weights
+# of parts, relations and types in x and y; the head of visibility.
+IDPR = 256 * (512 + 512 + 256 + 3) + 3 * (9 * 256 + 2) * 256
+IDPR += 257 * (9 + 14 * 13) + 8 + 14 + 14 * 13 * 4 + (8 * 256 + 8 * 513) * 3
 GOLDEN = {
   'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS,
   'fashionnet': CONVS + POSE,
   'fpn': RESNET50 + PYRAMID,
   'simple_baselines': RESNET50 + DECONVS,
+  'idpr': CONVS + IDPR,
   # Without the classifier's 1x1 convolution, normalisation and matrix.
   'simcc': LITE[0] - LITE_HEAD + SIMCC,
   'top_down': LITE[0] - LITE_HEAD + TOP_DOWN,
