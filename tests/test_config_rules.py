@@ -13,7 +13,7 @@ from fld_jax import config_rules, defaults
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.setup import resolve
 from fld_jax.config_fields import fields
-from fld_jax.configs import detector, dfa, pcloss, trained
+from fld_jax.configs import detector, dfa, idpr, pcloss, trained
 from fld_jax.datasets.catalog import DATASETS
 from fld_jax.datasets.pose import folder as pose_folder
 from fld_jax.errors import InputError
@@ -33,13 +33,13 @@ CONFIGS = [
   ),
   *(('detector', f'size={size}') for size in ('small', 'medium', 'large')),
   ('detector', 'size=small,head=simcc'),
+  *(('idpr', f'size={size},extras=routing') for size in SIZES),
 ]
 
 
 def get(file, arg):
-  return {'detector': detector, 'dfa': dfa, 'pcloss': pcloss}[file].get_config(
-    arg
-  )
+  files = {'detector': detector, 'dfa': dfa, 'idpr': idpr, 'pcloss': pcloss}
+  return files[file].get_config(arg)
 
 
 def rules_of(path: str):

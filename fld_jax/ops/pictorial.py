@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -68,13 +69,16 @@ def relations(parents: Sequence[int]) -> list[tuple[int, int]]:
   return [end for edge in edges(parents) for end in (edge, edge[::-1])]
 
 
-def _order(parents: Sequence[int]) -> list[int]:
-  """The parts, each after its parent."""
+def _levels(parents: Sequence[int]) -> list[list[int]]:
+  """The parts by their distance from the root."""
 
   def depth(part: int) -> int:
     return 0 if parents[part] < 0 else 1 + depth(parents[part])
 
-  return sorted(range(len(parents)), key=depth)
+  found = [[] for _ in parents]
+  for part in range(len(parents)):
+    found[depth(part)].append(part)
+  return [level for level in found if level]
 
 
 def distance_transform(
@@ -105,93 +109,118 @@ def distance_transform(
 
 
 def _worth(
-  potentials: Potentials,
-  relation: int,
-  axis: int,
-  displacement: Float[Array, '...'],
-) -> Float[Array, '... k']:
+  potentials: Potentials, axis: int, displacement: Float[Array, '... r n']
+) -> Float[Array, '... r k n']:
   """What displacements along x (axis 0) or y (1) are worth by each type."""
-  gap = displacement[..., None] - potentials.means[relation, :, axis]
-  quadratic = potentials.quadratic[relation, :, axis]
-  return -quadratic * gap**2 - potentials.linear[relation, :, axis] * gap
+  weights = (potentials.quadratic, potentials.linear, potentials.means)
+  quadratic, linear, mean = (x[:, :, axis, None] for x in weights)
+  gap = displacement[..., None, :] - mean
+  return -quadratic * gap**2 - linear * gap
+
+
+def _only(potentials: Potentials, relations: list[int]) -> Potentials:
+  """The terms of some of the relations."""
+  which = np.array(relations, int)
+  return Potentials(
+    potentials.unary,
+    potentials.types[:, which],
+    *(x[which] for x in potentials[2:]),
+  )
 
 
 def _message(
-  potentials: Potentials, edge: int, scores: Float[Array, 'b w w']
-) -> Float[Array, 'b w w']:
-  """The best score of a child's subtree for each cell of the parent."""
-  place = jnp.arange(scores.shape[-1])
-  way = place[:, None] - place  # from the child's place to the parent's
+  up: Potentials, down: Potentials, scores: Float[Array, 'b c w w']
+) -> Float[Array, 'b c w w']:
+  """The best scores of children's subtrees for each cell of their parents.
 
-  def both(axis: int) -> Float[Array, 'k k w w']:
-    up = _worth(potentials, 2 * edge, axis, way)
-    down = _worth(potentials, 2 * edge + 1, axis, -way)
-    return jnp.moveaxis(up[:, :, :, None] + down[:, :, None], (2, 3), (0, 1))
+  Args:
+    up: The terms of the relations from the children.
+    down: The terms of the relations to them.
+    scores: The scores of the children's subtrees.
+  """
+  side = scores.shape[-1]
+  place = jnp.arange(side)
+  way = (place[:, None] - place).reshape(1, -1)  # from the child's place
 
-  start = scores[:, None] + potentials.types[:, 2 * edge]
-  best = distance_transform(start[:, :, None], rows=both(1), columns=both(0))
-  return jnp.max(best.max(axis=1) + potentials.types[:, 2 * edge + 1], axis=1)
+  def both(axis: int) -> Float[Array, 'c k k w w']:
+    there, back = _worth(up, axis, way), _worth(down, axis, -way)
+    total = there[:, :, None] + back[:, None]
+    return total.reshape(*total.shape[:3], side, side)
+
+  start = scores[:, :, None] + up.types
+  best = distance_transform(start[:, :, :, None], both(1), both(0))
+  return jnp.max(best.max(axis=2) + down.types, axis=2)
 
 
 def _from_anywhere(
-  potentials: Potentials, relation: int, to: Int[Array, 'b 2']
-) -> Float[Array, 'b w w']:
-  """A relation's best term for each cell to start from, the end being known."""
-  types = potentials.types[:, relation]
-  return _best_type(types, potentials, relation, to[:, :, None], -1)
+  potentials: Potentials, to: Int[Array, 'b r 2']
+) -> Float[Array, 'b r w w']:
+  """The relations' best terms for each cell to start from, by their ends."""
+  return _best_type(potentials.types, potentials, to, -1)
 
 
 def _to_anywhere(
-  potentials: Potentials, relation: int, start: Int[Array, 'b 2']
-) -> Float[Array, 'b w w']:
-  """A relation's best term for each cell to end at, the start being known."""
-  types = at(potentials.types[:, relation], start[:, None])
-  return _best_type(
-    types[..., None, None], potentials, relation, -start[:, :, None], 1
-  )
+  potentials: Potentials, start: Int[Array, 'b r 2']
+) -> Float[Array, 'b r w w']:
+  """The relations' best terms for each cell to end at, by their starts."""
+  types = _types_at(potentials, start)[..., None, None]
+  return _best_type(types, potentials, -start, 1)
 
 
 def _best_type(
-  types: Float[Array, 'b k _ _'],
+  types: Float[Array, 'b r k _ _'],
   potentials: Potentials,
-  relation: int,
-  known: Int[Array, 'b 2 1'],
+  known: Int[Array, 'b r 2'],
   sign: int,
-) -> Float[Array, 'b w w']:
-  """The maximum over types for each cell, at known + sign * cell."""
-  way = known + sign * jnp.arange(potentials.unary.shape[-1])
+) -> Float[Array, 'b r w w']:
+  """The maximum over types for each cell, the way being known + sign * cell."""
+  place = sign * jnp.arange(potentials.types.shape[-1])
   x, y = (
-    jnp.moveaxis(_worth(potentials, relation, axis, way[:, axis]), -1, 1)
-    for axis in (0, 1)
+    _worth(potentials, axis, known[..., axis, None] + place) for axis in (0, 1)
   )
-  return jnp.max(types + y[..., None] + x[:, :, None], axis=1)
+  return jnp.max(types + y[..., None] + x[..., None, :], axis=2)
 
 
-def _peak(maps: Float[Array, 'b w w']) -> Int[Array, 'b 2']:
-  """The cells of the highest values, of equal ones the first."""
-  b, side, _ = maps.shape
-  place = jnp.argmax(maps.reshape(b, side * side), axis=-1)
-  # Not % and //: the converter to ONNX supports them only for a fixed B.
-  y = lax.div(place, side)
-  return jnp.stack([place - side * y, y], axis=-1).astype(jnp.int32)
+def _flat(cells: Int[Array, 'b p 2'], side: int) -> Int[Array, 'b p']:
+  """The places of cells (x, y) in maps that are written row by row."""
+  return cells[..., 1] * side + cells[..., 0]
+
+
+def _types_at(
+  potentials: Potentials, start: Int[Array, 'b r 2']
+) -> Float[Array, 'b r k']:
+  """The scores of the types at the cells that relations start from."""
+  b, r, k, side, _ = potentials.types.shape
+  place = _flat(start, side)[..., None, None]
+  flat = potentials.types.reshape(b, r, k, side * side)
+  return jnp.take_along_axis(flat, place, axis=-1)[..., 0]
 
 
 def at(
-  maps: Float[Array, 'b p w w'], cells: Int[Array, 'b _ 2']
+  maps: Float[Array, 'b p w w'], cells: Int[Array, 'b p 2']
 ) -> Float[Array, 'b p']:
   """Takes the values of maps at cells.
 
   Args:
     maps: (B, P, W, W) maps, rows first.
-    cells: (B, P, 2) cells (x, y), or (B, 1, 2), those of all maps.
+    cells: (B, P, 2) cells (x, y).
 
   Returns:
     (B, P) values.
   """
   b, p, side, _ = maps.shape
-  place = cells[..., 1] * side + cells[..., 0]
   flat = maps.reshape(b, p, side * side)
-  return jnp.take_along_axis(flat, place[..., None], axis=-1)[..., 0]
+  place = _flat(cells, side)[..., None]
+  return jnp.take_along_axis(flat, place, axis=-1)[..., 0]
+
+
+def _peaks(maps: Float[Array, 'b p w w']) -> Int[Array, 'b p 2']:
+  """The cells of the highest values, of equal ones the first."""
+  b, p, side, _ = maps.shape
+  place = jnp.argmax(maps.reshape(b, p, side * side), axis=-1)
+  # Not % and //: the converter to ONNX supports them only for a fixed B.
+  y = lax.div(place, side)
+  return jnp.stack([place - side * y, y], axis=-1).astype(jnp.int32)
 
 
 def infer(
@@ -213,28 +242,36 @@ def infer(
   """
   numbers = {child: e for e, (child, _) in enumerate(edges(parents))}
   potentials = _masked(potentials, known)
-  order = _order(parents)
   scores = [potentials.unary[:, part] for part in range(len(parents))]
-  for child in reversed(order[1:]):
-    message = _message(potentials, numbers[child], scores[child])
+  root, *levels = _levels(parents)
+  terms = {}  # of each level: those of the relations up, and those down
+  for level in levels:
+    both = [[2 * numbers[part] + i for part in level] for i in (0, 1)]
+    terms[level[0]] = [_only(potentials, relations) for relations in both]
+
+  def related(level: list[int]) -> Bool[Array, 'b c 1 1']:
+    there = [known[:, part] & known[:, parents[part]] for part in level]
+    return jnp.stack(there, axis=1)[..., None, None]
+
+  for level in reversed(levels):
+    own = jnp.stack([scores[part] for part in level], axis=1)
+    message = _message(*terms[level[0]], own)
     if known is not None:
-      alone = jnp.max(scores[child], axis=(1, 2), keepdims=True)
-      related = known[:, child] & known[:, parents[child]]
-      message = jnp.where(related[:, None, None], message, alone)
-    scores[parents[child]] += message
-  cells = {}
-  for part in order:
-    own, to = scores[part], parents[part]
-    if to >= 0:
-      edge, there = numbers[part], cells[to]
-      term = _from_anywhere(potentials, 2 * edge, there)
-      term += _to_anywhere(potentials, 2 * edge + 1, there)
-      if known is not None:
-        related = known[:, part] & known[:, to]
-        term = jnp.where(related[:, None, None], term, 0.0)
-      own = own + term
-    cells[part] = _peak(own)
-  return jnp.stack([cells[part] for part in range(len(parents))], axis=1)
+      alone = jnp.max(own, axis=(2, 3), keepdims=True)
+      message = jnp.where(related(level), message, alone)
+    for i, part in enumerate(level):
+      scores[parents[part]] += message[:, i]
+  found = {root[0]: _peaks(scores[root[0]][:, None])[:, 0]}
+  for level in levels:
+    up, down = terms[level[0]]
+    there = jnp.stack([found[parents[part]] for part in level], axis=1)
+    term = _from_anywhere(up, there) + _to_anywhere(down, there)
+    if known is not None:
+      term = jnp.where(related(level), term, 0.0)
+    own = jnp.stack([scores[part] for part in level], axis=1)
+    cells = _peaks(own + term)
+    found |= {part: cells[:, i] for i, part in enumerate(level)}
+  return jnp.stack([found[part] for part in range(len(parents))], axis=1)
 
 
 def _masked(
@@ -245,6 +282,11 @@ def _masked(
     return potentials
   unary = jnp.where(known[..., None, None], potentials.unary, 0.0)
   return potentials._replace(unary=unary)
+
+
+def _ends(parents: Sequence[int]) -> Int[np.ndarray, '2 r']:
+  """The parts that the relations start from, and those they end at."""
+  return np.array(relations(parents), int).reshape(-1, 2).T
 
 
 def score(
@@ -268,15 +310,14 @@ def score(
     (B,) scores.
   """
   total = jnp.sum(at(_masked(potentials, known).unary, cells), axis=1)
-  for relation, (start, to) in enumerate(relations(parents)):
-    way = (cells[:, to] - cells[:, start]).astype(jnp.float32)
-    x, y = (_worth(potentials, relation, axis, way[:, axis]) for axis in (0, 1))
-    types = at(potentials.types[:, relation], cells[:, start, None])
-    term = jnp.max(types + x + y, axis=1)
-    if known is not None:
-      term = jnp.where(known[:, start] & known[:, to], term, 0.0)
-    total += term
-  return total
+  start, end = _ends(parents)
+  way = (cells[:, end] - cells[:, start]).astype(jnp.float32)
+  x, y = (_worth(potentials, i, way[..., i, None])[..., 0] for i in (0, 1))
+  types = _types_at(potentials, cells[:, start])
+  terms = jnp.max(types + x + y, axis=-1)
+  if known is not None:
+    terms = jnp.where(known[:, start] & known[:, end], terms, 0.0)
+  return total + jnp.sum(terms, axis=1)
 
 
 def refine(
@@ -299,14 +340,15 @@ def refine(
     (B, P, 2) fractional cells.
   """
   maps = [potentials.unary[:, part] for part in range(len(parents))]
-  for edge, (child, parent) in enumerate(edges(parents)):
-    for part, other, leaves in ((child, parent, 0), (parent, child, 1)):
-      there, comes = cells[:, other], 1 - leaves
-      maps[part] += _from_anywhere(potentials, 2 * edge + leaves, there)
-      maps[part] += _to_anywhere(potentials, 2 * edge + comes, there)
+  start, end = _ends(parents)
+  leaves = _from_anywhere(potentials, cells[:, end])
+  comes = _to_anywhere(potentials, cells[:, start])
+  for relation, (first, last) in enumerate(relations(parents)):
+    maps[first] += leaves[:, relation]
+    maps[last] += comes[:, relation]
   maps, side = jnp.stack(maps, axis=1), potentials.unary.shape[-1]
 
-  def shift(step: Int[Array, '2']) -> Float[Array, 'b p']:
+  def shift(step: Int[np.ndarray, '2']) -> Float[Array, 'b p']:
     before, here, after = (
       at(maps, jnp.clip(cells + i * step, 0, side - 1)) for i in (-1, 0, 1)
     )
@@ -316,7 +358,7 @@ def refine(
     top = (before - after) / (2 * jnp.where(is_top, bend, 1.0))
     return jnp.where(is_top, jnp.clip(top, -0.5, 0.5), 0.0)
 
-  moves = [shift(jnp.array(step)) for step in ((1, 0), (0, 1))]
+  moves = [shift(np.array(step)) for step in ((1, 0), (0, 1))]
   return cells + jnp.stack(moves, axis=-1)
 
 
