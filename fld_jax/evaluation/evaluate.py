@@ -12,7 +12,7 @@ from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
 from fld_jax.evaluation.calibration import Calibration
-from fld_jax.metrics import mean_state, normalised_error, routing
+from fld_jax.metrics import keypoints, mean_state, normalised_error, routing
 from fld_jax.metrics.predictions import Predictions, counted
 from fld_jax.runtime import processes
 
@@ -82,7 +82,9 @@ def evaluate_split(
     JSON-ready dict of the figures of `metrics.normalised_error.evaluate` and of
     `split`, `num_corrupt` and `network_passes` (number of images that went
     through each network); of a routed cascade `routing` (`metrics.routing`);
-    with a calibration its figures, `calibration`.
+    with a calibration its figures, `calibration`; for landmarks with sticks
+    `pcp` of the final stage (`keypoints.pcp_summary`, and `centric`, whose left
+    and right the landmarks have), over visible and occluded landmarks.
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -100,6 +102,8 @@ def evaluate_split(
       more['routing'] = of_routing
     if calibration:
       more['calibration'] = calibration.figures(predictions)
+    if setup.landmarks.sticks:
+      more['pcp'] = _pcp(predictions, getattr(builder, 'centric', 'person'))
     return {
       **more,
       **figures,
@@ -110,6 +114,18 @@ def evaluate_split(
 
   results = processes.call_on_main(measure, processes.LONG_SECONDS)
   return predictions, results
+
+
+def _pcp(predictions: Predictions, centric: str) -> dict:
+  """The `pcp` of `evaluate_split`."""
+  landmarks = predictions.landmark_set
+  state = keypoints.pcp(
+    list(predictions.estimates.values())[-1],
+    predictions.landmarks,
+    counted(predictions.visibility, 'annotated'),
+    landmarks,
+  )
+  return {'centric': centric, **keypoints.pcp_summary(state, landmarks)}
 
 
 def _joined(parts: list[dict]) -> dict:
