@@ -226,8 +226,8 @@ def compare_with_paper(rows: dict[str, dict], about: str) -> str:
   Args:
     rows: Slug -> `title`; `paper`: landmark or 'average' -> the paper's NE, or
       'PCP_' and a name of `keypoints.pcp_summary` -> its PCP, or 'AP', a
-      fraction, None where it prints none; `runs`: seed -> what `figures` returns; `base`: slug
-      of the row that this one is compared with, or ''.
+      fraction, None where it prints none; `runs`: seed -> what `figures`
+      returns; `base`: slug of the row that this one is compared with, or ''.
     about: The text below the tables.
 
   Returns:
