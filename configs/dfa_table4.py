@@ -28,7 +28,7 @@ legs 52.3 and 68.1, lower legs 35.4 and 53.0).
 from ml_collections import ConfigDict
 
 from fld_jax.config import difference, parse_arg
-from fld_jax.configs import deeppose, dfa, idpr, pcloss
+from fld_jax.configs import dfa, idpr, pcloss
 from fld_jax.papers import DFA_TABLE_4, PCP_ORDER
 
 ABOUT = (
@@ -38,7 +38,6 @@ ABOUT = (
 # Slug -> title, config file, its arguments, and the row it is compared with.
 METHODS = {
   'dfa': ('DFA', dfa, 'cascade=paper,stages=3', ''),
-  'deeppose': ('DeepPose', deeppose, '', ''),
   'idpr': ('IDPR', idpr, 'extras=none', ''),
   'idpr_plabel': ('IDPR + plabel', idpr, 'extras=pseudo_label', 'idpr'),
   'idpr_routing': ('IDPR + auto-routing', idpr, 'extras=routing', 'idpr'),
@@ -82,23 +81,27 @@ def get_config(arg: str | None = None) -> ConfigDict:
     slug: file.get_config(','.join(filter(None, [*given, own])))
     for slug, (_, file, own, _) in METHODS.items()
   }
-  config, rows = next(iter(configs.values())), ConfigDict()
+  config, rows = next(iter(configs.values())), {}
   for slug, (title, _, _, base) in METHODS.items():
     *earlier, last = range(1, len(configs[slug].stages) + 1)
     if base:  # has them too
       earlier = []
     for number in earlier:
-      name = f'{slug}_stage{number}'
       what = f'{title}, stage {number}'
-      rows[name] = _row(what, config, configs[slug], number, '')
+      rows[f'{slug}_stage{number}'] = _row(what, config, configs[slug], number)
     rows[slug] = _row(title, config, configs[slug], last, base)
+  # A ConfigDict sorts its fields.
+  slugs = {slug: f'row{i:02}_{slug}' for i, slug in enumerate(rows, 1)}
+  for row in rows.values():
+    row.base = slugs.get(row.base, '')
   with config.unlocked():
-    config.rows, config.seeds, config.about = rows, seeds, ABOUT
+    config.rows = ConfigDict({slugs[slug]: row for slug, row in rows.items()})
+    config.seeds, config.about = seeds, ABOUT
   return config
 
 
 def _row(
-  title: str, config: ConfigDict, own: ConfigDict, number: int, base: str
+  title: str, config: ConfigDict, own: ConfigDict, number: int, base: str = ''
 ) -> ConfigDict:
   """Makes the row of the first stages of a method.
 
