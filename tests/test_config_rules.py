@@ -129,6 +129,8 @@ def test_each_field_of_a_manifest(part, name):
     arg += ',backbone=resnet18'
   if name == 'split':
     file, arg = 'detector', 'size=small,head=simcc'
+  if name in ('stride', 'num_types'):
+    file = 'idpr'
   if name == 'trunk.frozen':
     file, arg = 'detector', 'size=small'
   if name == 'pool':

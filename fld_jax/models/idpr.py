@@ -34,6 +34,8 @@ from fld_jax.ops import pictorial
 from fld_jax.ops.heatmaps import from_index
 
 LEVELS = {4: 2, 8: 3}  # stride -> level of the trunk's map
+# The first logit of the background: about 150 patches to one of a part.
+BACKGROUND = 5.0
 # Of the weights of squared distances (Chen and Yuille want them positive), and
 # of the spread of a relation in cells: a place is known to a cell.
 LEAST_WEIGHT, LEAST_SPREAD = 1e-3, 0.5
@@ -105,12 +107,17 @@ class IDPR(nn.Module):
       self.channels, (3, 3), use_bias=False, dtype=self.dtype, name='conv'
     )(x)
     x = relu(BatchNorm(self.dtype, name='bn')(x, train)).astype(jnp.float32)
-    head = lambda features, name: Conv(
-      features, (1, 1), kernel_init=nn.initializers.normal(0.01), name=name
+    head = lambda features, name, bias: Conv(
+      features,
+      (1, 1),
+      kernel_init=nn.initializers.normal(0.01),
+      bias_init=bias,
+      name=name,
     )(x)
     side, count = x.shape[1], len(pictorial.relations(self.tree.parents))
-    parts = head(len(self.tree.names) + 1, 'parts')
-    relations = head(count * self.num_types, 'relation_types')
+    parts = head(len(self.tree.names) + 1, 'parts', _background)
+    zeros = nn.initializers.zeros
+    relations = head(count * self.num_types, 'relation_types', zeros)
     relations = relations.reshape(*x.shape[:3], count, self.num_types)
     log_parts = jnp.moveaxis(nn.log_softmax(parts)[..., :-1], -1, 1)
     log_types = jnp.moveaxis(nn.log_softmax(relations), (3, 4), (1, 2))
@@ -195,6 +202,14 @@ class IDPR(nn.Module):
     params = {**source['params']}
     params.pop(self.label_head, None)
     return {**source, 'params': {**fresh['params'], **params}}
+
+
+def _background(
+  key: jax.Array, shape: tuple[int], dtype: jnp.dtype = jnp.float32
+) -> Float[Array, ' classes']:
+  """Biases with which nearly all patches begin as the background."""
+  del key
+  return jnp.zeros(shape, dtype).at[-1].set(BACKGROUND)
 
 
 def _features(
