@@ -57,7 +57,10 @@ def configurations():
   return itertools.product(CELLS, repeat=len(PARENTS))
 
 
+# Compiled, since one operation after another they take many times as long.
 infer = jax.jit(pictorial.infer, static_argnums=1)
+refine = jax.jit(pictorial.refine, static_argnums=1)
+score = jax.jit(pictorial.score, static_argnums=1)
 hinge = jax.jit(pictorial.hinge, static_argnums=(1, 4))
 
 
@@ -81,7 +84,7 @@ def test_the_order_of_relations():
 def test_infer_and_score_against_all_configurations(seed):
   potentials = random_potentials(seed)
   found = infer(potentials, PARENTS)
-  scores = pictorial.score(potentials, PARENTS, found)
+  scores = score(potentials, PARENTS, found)
   for example in range(2):
     every = {c: score_of(potentials, example, c) for c in configurations()}
     best = max(every, key=every.get)
@@ -175,7 +178,7 @@ def test_hinge_and_its_gradient():
   rng, step, total = np.random.default_rng(0), 2e-3, 0
   for name in Potentials._fields:
     array = getattr(potentials, name)
-    for _ in range(3):
+    for _ in range(2):
       way = rng.normal(size=array.shape).astype(np.float32)
       moved = [
         value(potentials._replace(**{name: array + sign * step * way})).sum()
@@ -185,7 +188,7 @@ def test_hinge_and_its_gradient():
       exact = float(jnp.vdot(getattr(gradient, name), way))
       np.testing.assert_allclose(exact, slope, atol=2e-2)
       total += abs(exact) > 0.1
-  assert total > 5, 'most slopes are large beside the tolerance'
+  assert total > 4, 'most slopes are large beside the tolerance'
 
 
 def test_hinge_is_nothing_where_the_truth_wins_by_its_margin():
@@ -219,9 +222,9 @@ def test_refine_finds_the_top_of_a_paraboloid():
   potentials = Potentials(
     unary, np.zeros((1, 2, 1, side, side), np.float32), quadratic, zero, means
   )
-  cells = pictorial.infer(potentials, (1, -1))
+  cells = infer(potentials, (1, -1))
   assert cells.tolist() == [[[2, 2], [4, 2]]]
-  found = pictorial.refine(potentials, (1, -1), cells)
+  found = refine(potentials, (1, -1), cells)
   expected = [(2.3 + 0.5 * 2.5) / 1.5, (1.8 + 0.5 * 2.0) / 1.5]
   np.testing.assert_allclose(found[0, 0], expected, atol=1e-5)
   # The second part's: (4 + 0.5 * (2 + 1.5)) / 1.5 is 3.83, and 2 is 2.
@@ -234,5 +237,5 @@ def test_refine_stays_at_the_border():
   potentials = Potentials(
     unary, np.zeros((1, 0, 1, 3, 3)), *(np.zeros((0, 1, 2)) for _ in range(3))
   )
-  cells = pictorial.infer(potentials, (-1,))
-  assert pictorial.refine(potentials, (-1,), cells).tolist() == [[[2, 0]]]
+  cells = infer(potentials, (-1,))
+  assert refine(potentials, (-1,), cells).tolist() == [[[2, 0]]]
