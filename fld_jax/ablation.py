@@ -5,7 +5,7 @@ A row is a config that differs from the table's in a few fields.
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -52,11 +52,7 @@ def row_configs(
     with row_config.unlocked():
       for field in ('rows', 'seeds', 'about'):
         del row_config[field]
-      # A copy of a config shares the configs that its tuples hold.
-      row_config.stages = tuple(
-        stage.copy_and_resolve_references()
-        for stage in config.stages[: row.num_stages]
-      )
+      row_config.stages = _copied(config.stages[: row.num_stages])
       for path, old, new in row.change:
         given = config_path.get_value(path, row_config)
         if old is not None and difference(given, old):
@@ -65,8 +61,10 @@ def row_configs(
             f"it, and '{row.title}' sets it to {new!r}: leave it at {old!r}."
           )
         config_path.set_value(path, row_config, new)
+      row_config.stages = _copied(row_config.stages)
       row_config.seed = seed
-    keys = [repr(stage.to_dict()) for stage in row_config.stages]
+    model = row_config.model.to_dict()
+    keys = [repr((model, stage.to_dict())) for stage in row_config.stages]
     for i, stage in enumerate(row_config.stages[:-1], 1):
       place = trained.get(tuple(keys[:i]))
       if place is None:
@@ -80,6 +78,11 @@ def row_configs(
     trained.setdefault(tuple(keys), last.absolute())
     configs[slug] = row_config
   return configs
+
+
+def _copied(stages: Sequence[ConfigDict]) -> tuple[ConfigDict, ...]:
+  """Copies stages, which a copy of a config shares, as it does all tuples."""
+  return tuple(stage.copy_and_resolve_references() for stage in stages)
 
 
 def row_directory(workdir: pathlib.Path, slug: str, seed: int) -> pathlib.Path:

@@ -219,6 +219,8 @@ MODEL_FIELDS = {
   'otherwise they are the deepest of stride 8, conv4_3 of a VGG',
   'state': "channels of a landmark's state in each direction of FGN's chains",
   'visibility': 'whether networks of heatmaps or bins predict visibility too',
+  'stride': "side of a cell of IDPR's map in pixels, 4 or 8",
+  'num_types': "number of types of each of IDPR's relations",
   'split': "SimCC's bins of x and of y a pixel",
   'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
   'the map as it is',
@@ -396,6 +398,9 @@ def stage(name: str) -> ConfigDict:
       'bins': 0.0,  # weight of the loss of SimCC's bins
       # Weight of DLAN's scale-regularised regression (docs/methods.md 3.3).
       'scaled_landmarks': 0.0,
+      'parts': 0.0,  # weight of the loss of IDPR's parts
+      'relations': 0.0,  # weight of the loss of the types of its relations
+      'tree': 0.0,  # weight of the hinge loss of its tree
       # Weight of PCLoss; Song et al. take 1e-5 at 512 pixels.
       'position_constraint': 0.0,
       # Weight of the loss of the clothes type, for networks that predict it.

@@ -13,7 +13,7 @@ from fld_jax import ablation, defaults, input_pipeline
 from fld_jax.cascade import store
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup, resolve
-from fld_jax.datasets.catalog import whole_set
+from fld_jax.datasets.catalog import landmark_set, whole_set
 from fld_jax.datasets.common.folder_builder import FolderBuilder
 from fld_jax.datasets.prepare import (
   content_id,
@@ -27,6 +27,7 @@ from fld_jax.evaluation import (
   evaluate,
   evaluated_run,
   results,
+  score,
   text_tables,
 )
 from fld_jax.evaluation import calibration as calibration_lib
@@ -34,6 +35,7 @@ from fld_jax.evaluation.baseline import MeanPosition
 from fld_jax.evaluation.calibration import Calibration, Identity
 from fld_jax.evaluation.networks import Networks
 from fld_jax.files import atomic, json_files
+from fld_jax.landmark_sets import COCO_17
 from fld_jax.report import report
 from fld_jax.runtime import manifest, processes, user_cache
 from fld_jax.runtime.parallel import Parallel
@@ -72,7 +74,7 @@ def run(
     return ablation.run_rows(
       config,
       workdir,
-      lambda row, folder: run(row, folder, mode='train', splits=splits),
+      lambda row, folder: _run_row(row, folder, splits),
       splits[0],
     )
   begun = manifest.read_manifest(workdir)
@@ -128,6 +130,34 @@ def run(
       )
       for split in splits
     }
+
+
+def _run_row(
+  config: ConfigDict, workdir: pathlib.Path, splits: Sequence[str]
+) -> dict[str, Any]:
+  """Runs a row of an ablation; on COCO's people it has AP and AR, too.
+
+  Args:
+    config: The row's config.
+    workdir: The row's folder.
+    splits: The names of the splits to evaluate.
+
+  Returns:
+    The result of `run`, each split with `coco` where there is such a figure.
+  """
+  found = run(config, workdir, mode='train', splits=splits)
+  names = landmark_set(config.dataset).names
+  if config.dataset.name == 'coco_keypoints' and names == COCO_17.names:
+    for split, metrics in found.items():
+      folder = workdir / 'eval' / split
+      predictions = folder / 'predictions.json'
+      metrics['coco'] = processes.call_on_main(
+        lambda at=predictions, of=split, to=folder: score.score(
+          config.dataset, at, of, to
+        )['coco'],
+        processes.LONG_SECONDS,
+      )
+  return found
 
 
 def _shared_images(

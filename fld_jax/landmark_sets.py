@@ -1,6 +1,11 @@
 """Landmark sets of the data sets: names, left/right pairs, partitions."""
 
+import collections
+import dataclasses
 import itertools
+from collections.abc import Mapping
+
+import numpy as np
 
 from fld_jax.schema import LandmarkSet
 
@@ -252,3 +257,126 @@ COCO_17 = LandmarkSet(
     *_branches('nose', 'hip', 'knee', 'ankle'),
   ),
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+  """The tree of a pictorial structure: P parts, of which N are landmarks.
+
+  Attributes:
+    names: The names of the parts, first those of the landmarks.
+    parents: The parent of each part, -1 for the root, which is one.
+    between: Of each part after the landmarks, two landmarks and the share of
+      the way from the first to the second at which it lies.
+  """
+
+  names: tuple[str, ...]
+  parents: tuple[int, ...]
+  between: tuple[tuple[int, int, float], ...] = ()
+
+  @property
+  def mixture(self) -> np.ndarray:
+    """(P, N) float32: a part's place is this times the landmarks' places."""
+    count = len(self.names) - len(self.between)
+    rows = np.zeros((len(self.names), count), np.float32)
+    rows[range(count), range(count)] = 1
+    for part, (start, end, share) in enumerate(self.between, count):
+      rows[part, start], rows[part, end] = 1 - share, share
+    return rows
+
+
+def _divided_tree() -> tuple[dict[str, str], dict[str, tuple[str, str, float]]]:
+  """Chen and Yuille's tree of LSP, 26 parts: part -> parent, and the points.
+
+  Between two joints of a limb lies one point, between shoulder and hip two.
+  """
+  parents, between = {'head_top': '', 'neck': 'head_top'}, {}
+  for side in ('left', 'right'):
+    parents[f'{side}_shoulder'] = 'neck'
+    for start, end, count in (
+      ('shoulder', 'elbow', 1),
+      ('elbow', 'wrist', 1),
+      ('shoulder', 'hip', 2),
+      ('hip', 'knee', 1),
+      ('knee', 'ankle', 1),
+    ):
+      ends = last, final = f'{side}_{start}', f'{side}_{end}'
+      for i in range(1, count + 1):
+        name = f'{side}_{start}_{end}_{i}'
+        between[name] = (*ends, i / (count + 1))
+        parents[name], last = last, name
+      parents[final] = last
+  return parents, between
+
+
+# Trees by their parts: part -> its parent, and part -> two landmarks and the
+# share of the way between them at which it lies (docs/methods.md 2.2).
+TREES: tuple[tuple[Mapping, Mapping], ...] = (
+  (
+    {
+      'collar_left': '',
+      'collar_right': 'collar_left',
+      'sleeve_left': 'collar_left',
+      'sleeve_right': 'collar_right',
+      'waist_left': 'collar_left',
+      'waist_right': 'collar_right',
+      'hem_left': 'waist_left',
+      'hem_right': 'waist_right',
+    },
+    {},
+  ),
+  _divided_tree(),
+)
+
+
+def tree_of(landmarks: LandmarkSet) -> Tree:
+  """The tree of a landmark set.
+
+  It is that of TREES which knows all of the landmarks. A landmark whose parent
+  the set lacks hangs on the nearest ancestor that it has (the hem of upper-body
+  clothes on the collar), and on the root if there is none. Of other landmarks
+  it is a spanning tree of the skeleton, by breadth from the first landmark, on
+  which what the skeleton does not reach hangs as well.
+
+  Args:
+    landmarks: The landmark set.
+  """
+  names = landmarks.names
+  parents, between = next(
+    (tree for tree in TREES if {*names} <= tree[0].keys()),
+    (_spanning(landmarks), {}),
+  )
+  between = {
+    name: (names.index(start), names.index(end), share)
+    for name, (start, end, share) in between.items()
+    if {start, end} <= {*names}
+  }
+  parts = (*names, *between)
+  # In the tree's own order, in which the root comes first.
+  root = next(name for name in parents if name in parts)
+
+  def parent(part: str) -> int:
+    above = parents[part]
+    while above and above not in parts:
+      above = parents[above]
+    return -1 if part == root else parts.index(above or root)
+
+  return Tree(parts, tuple(map(parent, parts)), tuple(between.values()))
+
+
+def _spanning(landmarks: LandmarkSet) -> dict[str, str]:
+  """Part -> parent of a spanning tree of the skeleton, the root first."""
+  first = landmarks.names[0]
+  lines = collections.defaultdict(list)
+  for one, other in landmarks.skeleton:
+    lines[one].append(other)
+    lines[other].append(one)
+  parents = {}
+  for start in landmarks.names:
+    queue = collections.deque([(start, '' if start == first else first)])
+    while queue:
+      part, above = queue.popleft()
+      if part not in parents:
+        parents[part] = above
+        queue.extend((other, part) for other in lines[part])
+  return parents

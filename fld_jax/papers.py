@@ -39,6 +39,24 @@ DFA_STAGES = {
   'stage 2': 's2 + plabels (offset)',
   'stage 3': 's3 + plabels (c. offset)',
 }
+# DFA, Table 4: strict PCP on LSP, left and right of the observer, in per cent;
+# None where the paper prints nothing.
+PCP_ORDER = (
+  'torso',
+  'head',
+  'upper_arm',
+  'lower_arm',
+  'upper_leg',
+  'lower_leg',
+  'mean',
+)
+DFA_TABLE_4 = {
+  'DeepPose': (None, None, 56.0, 38.0, 77.0, 71.0, None),
+  'DFA': (90.8, 87.2, 70.4, 56.2, 80.6, 75.8, 74.4),
+  'IDPR': (92.7, 87.8, 69.2, 55.4, 82.9, 77.0, 75.0),
+  'IDPR + plabel': (93.5, 88.5, 72.3, 59.0, 83.9, 78.7, 77.0),
+  'IDPR + auto-routing': (94.1, 88.9, 74.3, 61.5, 85.1, 80.4, 78.6),
+}
 
 
 class PCLossSettings(NamedTuple):
@@ -120,6 +138,12 @@ PCLOSS_TABLE_3 = {
     for model, ne in PCLOSS_TABLE_4.items()
   },
   'simple_baselines': {'none': 0.0410, 'skeleton': 0.0390},
+}
+
+# PCLoss, Table 5: model -> PCLoss -> AP on COCO's val2017.
+PCLOSS_TABLE_5 = {
+  'fpn': {'none': 0.699, 'skeleton': 0.706},
+  'simple_baselines': {'none': 0.704, 'skeleton': 0.707},
 }
 
 

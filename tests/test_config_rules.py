@@ -19,6 +19,7 @@ from fld_jax.configs import (
   dfa,
   dlan,
   fgn,
+  idpr,
   pcloss,
   trained,
 )
@@ -46,6 +47,7 @@ CONFIGS = [
   ('dlan', 'size=small,backbone=efficientnet_lite0,pretrained=imagenet'),
   *(('fgn', f'size={size}') for size in SIZES),
   ('fgn', 'size=small,loss=mse,pcloss=skeleton,dataset=lsp'),
+  *(('idpr', f'size={size},extras=routing') for size in SIZES),
 ]
 FILES = {
   'deeppose': deeppose,
@@ -53,6 +55,7 @@ FILES = {
   'dfa': dfa,
   'dlan': dlan,
   'fgn': fgn,
+  'idpr': idpr,
   'pcloss': pcloss,
 }
 
@@ -152,6 +155,8 @@ def test_each_field_of_a_manifest(part, name):
     file, arg = 'detector', 'size=small,head=simcc'
   if name in ('merge', 'state'):
     file = 'fgn'
+  if name in ('stride', 'num_types'):
+    file = 'idpr'
   if name == 'trunk.frozen':
     file, arg = 'detector', 'size=small'
   if name == 'pool':

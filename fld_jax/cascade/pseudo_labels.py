@@ -293,10 +293,9 @@ def make_clusters(
     )
   )
 
-  parts = [slice(i, i + CHUNK) for i in range(0, len(landmarks), CHUNK)]
-
   def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for part in parts:
+    for i in range(0, len(landmarks), CHUNK):
+      part = slice(i, i + CHUNK)
       yield jax.device_get(
         vectors(
           landmarks[part],
@@ -310,18 +309,53 @@ def make_clusters(
   )
   clusters = {'centres': result.centres}
   if estimate is not None:
-    nearest = jax.jit(hard_label)
-    labels = [np.zeros(0, np.int32)]  # a process may have no sample
-    labels += [nearest(z, mask, result.centres) for z, mask in chunks()]
-    errors = [np.zeros(0, np.float32)]
-    errors += [
-      offset_error(landmarks[part], visibility[part], estimate[part])
-      for part in parts
-    ]
-    clusters['errors'] = cluster_errors(
-      np.concatenate(labels), np.concatenate(errors), label.num_clusters
+    clusters['errors'] = measured_errors(
+      landmarks, visibility, estimate, result.centres, label
     )
   return clusters
+
+
+def measured_errors(
+  landmarks: Float[np.ndarray, 'n N 2'],
+  visibility: Int[np.ndarray, 'n N'],
+  estimate: Float[np.ndarray, 'n N 2'],
+  centres: Float[np.ndarray, 'k d'],
+  label: ConfigDict,
+) -> Float[np.ndarray, ' k']:
+  """Computes how far estimates are off in each cluster.
+
+  Args:
+    landmarks: (n, N, 2) true landmarks of this process's samples in normalised
+      coordinates; n may be 0.
+    visibility: (n, N) true visibility codes of `schema`.
+    estimate: (n, N, 2) the estimates in normalised coordinates: those of the
+      stage before; of a first stage, which has none, its own.
+    centres: (K, D) centres of the clusters.
+    label: The stage's `pseudo_label` config.
+
+  Returns:
+    (K,) float32, see `cluster_errors`.
+  """
+  labels = [np.zeros(0, np.int32)]  # a process may have no sample
+  errors = [np.zeros(0, np.float32)]
+  nearest = jax.jit(
+    lambda *sample: hard_label(
+      *label_vectors(
+        *sample,
+        space=label.space,
+        context_transform=label.context_transform,
+      ),
+      centres,
+    )
+  )
+  for i in range(0, len(landmarks), CHUNK):
+    part = slice(i, i + CHUNK)
+    sample = landmarks[part], visibility[part], estimate[part]
+    labels.append(nearest(*sample))
+    errors.append(offset_error(*sample))
+  return cluster_errors(
+    np.concatenate(labels), np.concatenate(errors), label.num_clusters
+  )
 
 
 def fit_head(
@@ -412,4 +446,21 @@ def check_clusters(
   count = label.num_clusters
   npz.numbers(path, 'centres', clusters.get('centres'), (count, length))
   if has_estimate:
-    npz.numbers(path, 'errors', clusters.get('errors'), (count,), low=0)
+    check_errors(path, clusters, label)
+
+
+def check_errors(
+  path: pathlib.Path, found: dict[str, np.ndarray], label: ConfigDict
+) -> None:
+  """Refuses errors of clusters of a file that do not fit the stage.
+
+  Args:
+    path: The path of the file, for messages.
+    found: The arrays of the file.
+    label: The `pseudo_label` config of the stage.
+
+  Raises:
+    InputError: The errors are missing, too many or few, or not valid.
+  """
+  count = label.num_clusters
+  npz.numbers(path, 'errors', found.get('errors'), (count,), low=0)

@@ -5,6 +5,7 @@ read one field.
 """
 
 import dataclasses
+import functools
 
 from ml_collections import ConfigDict
 
@@ -17,6 +18,7 @@ from fld_jax.datasets.catalog import (
   whole_set,
 )
 from fld_jax.input_pipeline import Pipeline
+from fld_jax.landmark_sets import Tree, tree_of
 from fld_jax.ops.heatmaps import Codec
 from fld_jax.schema import LandmarkSet
 
@@ -40,6 +42,11 @@ class Setup:
   pipeline: Pipeline
   forward: Forward
   routing: str
+
+  @functools.cached_property
+  def tree(self) -> Tree:
+    """The tree of the landmarks, for networks that stand on one."""
+    return tree_of(self.landmarks)
 
 
 def resolve(config: ConfigDict, known: LandmarkSet | None = None) -> Setup:

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fld_jax.errors import InputError
+from fld_jax.landmark_sets import tree_of
 from fld_jax.models import NETWORKS, TRUNKS
 from fld_jax.models.trunk import Trunk
 from fld_jax.runtime import checkpoint
@@ -117,6 +118,8 @@ def build_model(
   }
   if 'grammars' in known:
     given['grammars'] = landmarks.grammars
+  if 'tree' in known:
+    given['tree'] = tree_of(landmarks)
   if index and 'use_estimate' not in known:
     raise InputError(
       f"config.model.name is '{name}', which takes no landmarks of a stage "

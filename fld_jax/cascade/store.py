@@ -10,9 +10,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fld_jax.cascade.pseudo_labels import check_clusters
+from fld_jax.cascade.pseudo_labels import check_clusters, check_errors
 from fld_jax.cascade.setup import Setup
-from fld_jax.cascade.stage import ALL, Stage, build_model, variable_shapes
+from fld_jax.cascade.stage import (
+  ALL,
+  Stage,
+  before,
+  build_model,
+  variable_shapes,
+)
 from fld_jax.errors import InputError
 from fld_jax.files import npz
 from fld_jax.files.atomic import whole_folder
@@ -28,6 +34,9 @@ from fld_jax.runtime.manifest import (
 HEAD_FILE = 'refit.npz'
 # The errors of the stages before, by which a stage's starts were drawn.
 ERRORS_FILE = 'errors.npz'
+# The file, in the folder of a stage with branches, of the errors of the
+# clusters of the stage that routes, if that is the first one.
+CLUSTER_ERRORS_FILE = 'cluster_errors.npz'
 
 
 def stage_directory(workdir: pathlib.Path, stage: ConfigDict) -> pathlib.Path:
@@ -191,6 +200,20 @@ def _load_clusters(
   return _trainable(load)
 
 
+def _load_errors(directory: pathlib.Path, label: ConfigDict) -> np.ndarray:
+  """The errors of the clusters of a first stage that routes."""
+  path = directory / CLUSTER_ERRORS_FILE
+
+  def load() -> np.ndarray:
+    found = checkpoint.load_arrays(path)
+    if found is None:
+      raise InputError(f'{path}: is missing')
+    check_errors(path, found, label)
+    return found['errors']
+
+  return _trainable(load)
+
+
 def _trainable(load: Callable[[], Any]) -> Any:
   """Loads a file; an error says how it is made again."""
   try:
@@ -263,7 +286,7 @@ def copy_stage(
       for name in entry['networks']:
         saved = checkpoint.SavedNetwork(source / name)
         saved.copy_chosen(_template(model, setup.pipeline.size), folder / name)
-      for name in ('clusters.npz', HEAD_FILE, ERRORS_FILE):
+      for name in ('clusters.npz', HEAD_FILE, ERRORS_FILE, CLUSTER_ERRORS_FILE):
         if (source / name).is_file():
           shutil.copyfile(source / name, folder / name)
 
@@ -376,6 +399,11 @@ def load_cascade(
     if directory.parent != workdir / 'stages':
       _stage_of_a_run(directory.absolute(), index)
     loaded, curves = load_stage(config, setup, index, directory, entry)
+    if loaded.epsilon is not None:
+      router = before(stages, loaded.continues)[-1]
+      if 'errors' not in router.clusters:
+        label = config.stages[0].pseudo_label
+        router.clusters['errors'] = _load_errors(directory, label)
     stages.append(loaded)
     history += curves
   return stages, history

@@ -12,7 +12,7 @@ from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
 from fld_jax.evaluation.calibration import Calibration
-from fld_jax.metrics import mean_state, normalised_error, routing
+from fld_jax.metrics import keypoints, mean_state, normalised_error, routing
 from fld_jax.metrics.predictions import Predictions, counted
 from fld_jax.runtime import processes
 
@@ -84,7 +84,10 @@ def evaluate_split(
     through each network); of a routed cascade `routing` (`metrics.routing`);
     with a calibration its figures, `calibration`; of a network that predicts
     the clothes type `category_accuracy`, the share of the images whose type is
-    known that it is right of.
+    known that it is right of;
+    for landmarks with sticks
+    `pcp` of the final stage (`keypoints.pcp_summary`, and `centric`, whose left
+    and right the landmarks have), over visible and occluded landmarks.
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -105,6 +108,8 @@ def evaluate_split(
     right = _category_accuracy(rows, setup)
     if right is not None:
       more['category_accuracy'] = right
+    if setup.landmarks.sticks:
+      more['pcp'] = _pcp(predictions, getattr(builder, 'centric', 'person'))
     return {
       **more,
       **figures,
@@ -126,6 +131,18 @@ def _category_accuracy(rows: dict, setup: Setup) -> float | None:
     return None
   found = codes[np.argmax(last['category'], axis=-1)]
   return float(np.mean(found[known] == rows['clothes_type'][known]))
+
+
+def _pcp(predictions: Predictions, centric: str) -> dict:
+  """The `pcp` of `evaluate_split`."""
+  landmarks = predictions.landmark_set
+  state = keypoints.pcp(
+    list(predictions.estimates.values())[-1],
+    predictions.landmarks,
+    counted(predictions.visibility, 'annotated'),
+    landmarks,
+  )
+  return {'centric': centric, **keypoints.pcp_summary(state, landmarks)}
 
 
 def _joined(parts: list[dict]) -> dict:

@@ -210,19 +210,24 @@ def figures(metrics: dict) -> dict:
     metrics: The figures of `normalised_error.evaluate`.
 
   Returns:
-    The final stage's `ne`, `outlier_rate` and `duplicate_rate`, fractions.
+    The final stage's `ne`, `outlier_rate` and `duplicate_rate`, fractions; and
+    `pcp` and `coco`, if they were measured.
   """
   final = metrics['stages'][list(metrics['stages'])[-1]]
-  return {key: final[key] for key in ('ne', 'outlier_rate', 'duplicate_rate')}
+  found = {key: final[key] for key in ('ne', 'outlier_rate', 'duplicate_rate')}
+  return found | {
+    key: metrics[key] for key in ('pcp', 'coco') if key in metrics
+  }
 
 
 def compare_with_paper(rows: dict[str, dict], about: str) -> str:
   """Plain-text tables of our NE beside a paper's, in per cent.
 
   Args:
-    rows: Slug -> `title`; `paper`: landmark or 'average' -> the paper's NE, a
-      fraction; `runs`: seed -> what `figures` returns; `base`: slug of the row
-      that this one is compared with, or ''.
+    rows: Slug -> `title`; `paper`: landmark or 'average' -> the paper's NE, or
+      'PCP_' and a name of `keypoints.pcp_summary` -> its PCP, or 'AP', a
+      fraction, None where it prints none; `runs`: seed -> what `figures`
+      returns; `base`: slug of the row that this one is compared with, or ''.
     about: The text below the tables.
 
   Returns:
@@ -238,15 +243,14 @@ def compare_with_paper(rows: dict[str, dict], about: str) -> str:
   cells = {}
   for row in rows.values():
     runs = list(row['runs'].values())
-    ours = {
-      key: _mean([run['ne']['per_landmark'].get(key) for run in runs])
-      for key in columns
-    }
-    ours['average'] = _mean([run['ne']['macro'] for run in runs])
+    ours = {key: _mean([_figure(run, key) for run in runs]) for key in columns}
     for who, values in (('paper', row['paper']), ('ours', ours)):
       if any(value is not None for value in values.values()):
         cells[f'{row["title"]}: {who}'] = [values.get(key) for key in columns]
-  lines = _table('NE', [key.partition('_')[::2] for key in columns], cells)
+  others = ['PCP' for column in columns if _stick(column)][:1]
+  others += ['AP'] if 'AP' in columns else []
+  title = ' and '.join([*others, 'NE'])
+  lines = _table(title, [key.partition('_')[::2] for key in columns], cells)
   if any(row['base'] for row in rows.values()):
     heads = []
     for name, kind in (
@@ -261,6 +265,22 @@ def compare_with_paper(rows: dict[str, dict], about: str) -> str:
   seeds = sorted({seed for row in rows.values() for seed in row['runs']})
   lines += ['', f'In per cent. Seeds {", ".join(map(str, seeds))}. {about}']
   return '\n'.join(lines[1:]) + '\n'
+
+
+def _stick(column: str) -> str:
+  """The name of a column of PCP without its start; '' for other columns."""
+  return column.partition('PCP_')[2]
+
+
+def _figure(run: dict, column: str) -> float | None:
+  """The figure of a run in a column of `compare_with_paper`."""
+  if column == 'average':
+    return run['ne']['macro']
+  if column == 'AP':
+    return run.get('coco', {}).get(column)
+  if stick := _stick(column):
+    return run.get('pcp', {}).get(stick)
+  return run['ne']['per_landmark'].get(column)
 
 
 def _changes(row: dict, rows: dict) -> list:

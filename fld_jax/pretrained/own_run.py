@@ -2,8 +2,9 @@
 
 Taken is what has the same name and the same shape. Layers whose outputs are
 landmarks are only taken if the landmarks are the same ones, since those of
-others would begin in wrong places; the layer of pseudo-labels never is, since
-each run has clusters of its own. Nothing in the other run's folder is changed.
+others would begin in wrong places; the layers of pseudo-labels and of the types
+of relations never are, since each run has clusters of its own. Nothing in the
+other run's folder is changed.
 """
 
 import dataclasses
@@ -68,7 +69,11 @@ def start_from_run(
   names = _landmark_names(workdir, saved)
   is_same = names == setup.landmarks.names
   own = set() if is_same else places_of_landmarks(config, setup, index, ours)
-  own |= {place for place in ours if 'pseudo_label' in '/'.join(place)}
+  own |= {
+    place
+    for place in ours
+    if re.search('pseudo_label|relation', '/'.join(place))
+  }
   taken = {
     place
     for place in ours.keys() - own

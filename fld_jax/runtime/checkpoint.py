@@ -2,7 +2,9 @@
 
   W/manifest.json                         the run's config and its stages
   W/stages/NAME/clusters.npz              centres and cluster errors
+  W/stages/NAME/relations.npz             types of IDPR's relations
   W/stages/NAME/routes.npz                threshold, route of training images
+  W/stages/NAME/cluster_errors.npz        errors of a first stage that routes
   W/stages/NAME/NETWORK/STEP/             state, data iterator, history, and
                                           the checksums of all its files
 

@@ -166,6 +166,61 @@ def bins(
   return jnp.sum(crossed - entropy, axis=-1) / count
 
 
+def parts(
+  logits: Float[Array, 'b w w classes'],
+  bells: Float[Array, 'b w w p'],
+  known: Bool[Array, 'b p'],
+) -> Float[Array, ' b']:
+  """Computes the cross-entropy of what each patch of an image shows.
+
+  A patch near a part is of that part as much as a Gaussian around it is high,
+  and for the rest of the background, so that the logarithm of the probability
+  is a parabola with its top at the part (docs/methods.md 2.2 has patches of one
+  part or none). Where the Gaussians of parts sum to more than 1 they share it.
+
+  Args:
+    logits: (B, W, W, P + 1) predicted logits, the last one of the background.
+    bells: (B, W, W, P) Gaussians around the parts, of height 1.
+    known: (B, P) bool, True for the parts that the image shows.
+
+  Returns:
+    (B,) losses, the sum over patches divided by P.
+  """
+  share = jnp.where(known[:, None, None], bells, 0.0)
+  share /= jnp.maximum(jnp.sum(share, axis=-1, keepdims=True), 1.0)
+  rest = 1 - jnp.sum(share, axis=-1, keepdims=True)
+  labels = jnp.concatenate([share, rest], axis=-1)
+  crossed = optax.softmax_cross_entropy(logits, labels)
+  return jnp.sum(crossed, axis=(1, 2)) / bells.shape[-1]
+
+
+def relations(
+  logits: Float[Array, 'b w w r k'],
+  labels: Int[Array, 'b r'],
+  bells: Float[Array, 'b w w r'],
+  known: Bool[Array, 'b r'],
+) -> Float[Array, ' b']:
+  """Computes the cross-entropy of the types of relations, at their parts.
+
+  Args:
+    logits: (B, W, W, R, K) predicted logits.
+    labels: (B, R) true types.
+    bells: (B, W, W, R) the weight of each patch, which is that of the part from
+      which the relation starts.
+    known: (B, R) bool, True for the relations of which both ends are known.
+
+  Returns:
+    (B,) losses: the means over an image's known relations of the weighted means
+    over patches; 0 for an image without any.
+  """
+  label = jax.nn.one_hot(labels, logits.shape[-1])
+  log = jax.nn.log_softmax(logits)
+  crossed = -jnp.einsum('bhwrk,brk,bhwr->br', log, label, bells)
+  of_relation = crossed / jnp.maximum(jnp.sum(bells, axis=(1, 2)), 1e-6)
+  count = jnp.maximum(jnp.sum(known, axis=-1), 1)
+  return jnp.sum(jnp.where(known, of_relation, 0.0), axis=-1) / count
+
+
 def has_pair(
   mask: Bool[Array, 'b n'], parts: Sequence[Sequence[int]]
 ) -> Bool[Array, ' b']:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 from ml_collections import ConfigDict
@@ -17,10 +18,13 @@ from ml_collections import ConfigDict
 from fld_jax import schema
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.forward import READERS, new_estimate
+from fld_jax.cascade.relations import place_parts
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
+from fld_jax.landmark_sets import Tree
+from fld_jax.ops import pictorial
 from fld_jax.ops.bins import Bins
-from fld_jax.ops.heatmaps import Codec
+from fld_jax.ops.heatmaps import Codec, to_index
 from fld_jax.training import losses
 
 PC_SPACES = ('input_px', 'heatmap_px', 'normalized')  # docs/methods.md 4.3
@@ -28,6 +32,9 @@ PC_MASKS = {  # docs/methods.md 4.5
   'annotated': schema.has_position,
   'visible': lambda visibility: visibility == schema.VISIBLE,
 }
+# From this distance on, in sides of the crop, a part counts as lost in the
+# structured hinge loss.
+REACH = 0.1
 # Values of the examples, and which of them the loss's mean is over.
 Values = tuple[Float[Array, ' b'], Bool[Array, ' b']]
 
@@ -70,6 +77,7 @@ class Objective:
     offset_scale: See `forward.Forward`.
     codec: The stage's heatmaps, read by a decoder that has a gradient.
     position_constraint: The settings of PCLoss.
+    tree: The parts of IDPR and its edges.
     categories: The codes of the clothes types, in the order of the network's
       output `category`.
   """
@@ -79,6 +87,7 @@ class Objective:
   offset_scale: float
   codec: Codec
   position_constraint: PositionConstraint
+  tree: Tree
   categories: tuple[int, ...] = ()
 
   @classmethod
@@ -105,6 +114,7 @@ class Objective:
         crop_side=setup.pipeline.size,
       ),
       categories=tuple(setup.landmarks.types),
+      tree=setup.tree,
     )
 
 
@@ -204,6 +214,57 @@ def _scaled_landmarks(terms: Terms) -> Values:
   return loss, _everyone(terms)
 
 
+def _parts(terms: Terms) -> Values:
+  """Cross-entropy of what each patch shows."""
+  bells, _, known = _true_parts(terms)
+  return losses.parts(terms.outputs['parts'], bells, known), _everyone(terms)
+
+
+def _relations(terms: Terms) -> Values:
+  """Cross-entropy of the types of the parts' relations."""
+  bells, truth, known = _true_parts(terms)
+  start, end = np.array(pictorial.relations(terms.objective.tree.parents)).T
+  way = truth[:, end] - truth[:, start]
+  gaps = way[:, :, None] - terms.outputs['displacements']
+  labels = jnp.argmin(jnp.sum(gaps**2, axis=-1), axis=-1)
+  loss = losses.relations(
+    terms.outputs['relations'],
+    labels,
+    bells[..., start],
+    known[:, start] & known[:, end],
+  )
+  return loss, _everyone(terms)
+
+
+def _tree(terms: Terms) -> Values:
+  """Structured hinge loss of the tree, a mean over the parts."""
+  _, truth, known = _true_parts(terms)
+  fields = pictorial.Potentials._fields
+  potentials = pictorial.Potentials(*(terms.outputs[x] for x in fields))
+  side = potentials.unary.shape[-1]
+  cells = jnp.clip(jnp.round(to_index(truth, side)), 0, side - 1)
+  loss = pictorial.hinge(
+    potentials,
+    terms.objective.tree.parents,
+    cells.astype(jnp.int32),
+    known,
+    REACH * side,
+  )
+  count = jnp.sum(known, axis=-1)
+  return loss / jnp.maximum(count, 1), count > 0
+
+
+def _true_parts(
+  terms: Terms,
+) -> tuple[Float[Array, 'b w w p'], Float[Array, 'b p 2'], Bool[Array, 'b p']]:
+  """The parts' Gaussians, their normalised places, and which are known."""
+  places, known = place_parts(
+    terms.truth, terms.visibility, terms.objective.tree
+  )
+  codec = dataclasses.replace(terms.objective.codec, amplitude=1.0, shift=0.0)
+  return codec.encode(places, terms.outputs['parts'].shape[1]), places, known
+
+
 def _visibility(terms: Terms) -> Values:
   """Cross-entropy of the visibility of each landmark."""
   loss = losses.visibility(terms.outputs['visibility'], terms.visibility)
@@ -263,6 +324,9 @@ LOSSES = {
   'scaled_landmarks': Loss('looks', _scaled_landmarks),
   'position_constraint': Loss('landmarks', _position_constraint),
   'category': Loss('category', _category),
+  'parts': Loss('parts', _parts),
+  'relations': Loss('relations', _relations),
+  'tree': Loss('unary', _tree),
   'visibility': Loss('visibility', _visibility),
   'pseudo_label': Loss('pseudo_label', _pseudo_label),
 }

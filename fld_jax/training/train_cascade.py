@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from fld_jax import input_pipeline
-from fld_jax.cascade import pseudo_labels, store
+from fld_jax.cascade import pseudo_labels, relations, store
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.forward import Variables
@@ -244,6 +244,7 @@ class _Trainer:
     clusters = self._clusters(stage, directory, rows)
     routing, subsets = self._routes(stage, seen, directory, rows)
     errors = self._errors(stage, seen, directory, rows)
+    measured = self._measured(stage, directory, model, rows)
     del rows  # frees their memory while the stage trains
     networks = {}
     for branch, subset in subsets.items():
@@ -253,6 +254,7 @@ class _Trainer:
         directory,
         model,
         clusters,
+        measured,
         branch,
         subset,
         routing,
@@ -376,8 +378,8 @@ class _Trainer:
 
     Returns:
       `index` (n,), `landmarks` (n, N, 2) and `visibility` (n, N); from the
-      second stage on the `estimate` (n, N, 2) of the stage before and, if its
-      clusters have errors, `score` (n,), Liu et al.'s G.
+      second stage on the `estimate` (n, N, 2) of the stage before and, if it
+      has such a head, its `pseudo_label` (n, K).
     """
     cascade = Cascade(seen, self.setup, self.parallel)
 
@@ -386,8 +388,8 @@ class _Trainer:
       for previous in seen[-1:]:
         outputs = rows['stages'][previous.name]
         kept['estimate'] = outputs['estimate']
-        if 'errors' in previous.clusters:
-          kept['score'] = np.asarray(cascade.route_score(outputs))
+        if previous.clusters:
+          kept['pseudo_label'] = outputs['pseudo_label']
       return kept
 
     return cascade.predict_records(records, augment=augment, keep=keep)
@@ -420,6 +422,46 @@ class _Trainer:
         )
       ),
     )
+
+  def _measured(
+    self,
+    stage: ConfigDict,
+    directory: pathlib.Path,
+    model: nn.Module,
+    rows: '_Lazy',
+  ) -> dict[str, dict[str, np.ndarray]]:
+    """Measures what a network holds of the training images from the start.
+
+    Args:
+      stage: The stage's config.
+      directory: The stage's folder.
+      model: The Linen module.
+      rows: The training images as `_rows` returns them.
+
+    Returns:
+      Collections of variables: the types of IDPR's relations, {} for other
+      networks, and for one that starts from a network that has them.
+    """
+    num_types = getattr(model, 'num_types', 0)
+    if not num_types or (stage.init != 'random' and self.stages):
+      return {}
+    path = directory / 'relations.npz'
+    found = checkpoint.load_or_make_arrays(
+      path,
+      lambda found: relations.check_relations(
+        path, found, model.tree, num_types
+      ),
+      lambda: relations.make_relations(
+        rows()['landmarks'],
+        rows()['visibility'],
+        np.searchsorted(self.records.indices, rows()['index']),
+        model.tree,
+        num_types,
+        seed=self.config.seed,
+        parallel=self.parallel,
+      ),
+    )
+    return {'relations': found}
 
   def _errors(
     self,
@@ -493,11 +535,13 @@ class _Trainer:
       return {}, {ALL: everything}
     if self.config.routing.mode == 'two_branch':
       return {}, {EASY: everything, HARD: everything}
-    if not seen or 'errors' not in seen[-1].clusters:
+    if not seen or not seen[-1].clusters:
       raise InputError(
         f"Stage '{stage.name}' has branches, so the stage before it needs "
-        'pseudo-labels of offsets to route by (pseudo_label.num_clusters).'
+        'pseudo-labels to route by (pseudo_label.num_clusters).'
       )
+    if 'errors' not in seen[-1].clusters:
+      seen[-1].clusters['errors'] = self._errors(seen[-1], directory, rows)
     path = directory / 'routes.npz'
     routes = checkpoint.load_or_make_arrays(
       path,
@@ -524,14 +568,47 @@ class _Trainer:
       HARD: self._subsets(routes, epsilon, easy=False, takes_all=is_soft),
     }
 
+  def _errors(
+    self, router: Stage, directory: pathlib.Path, rows: '_Lazy'
+  ) -> np.ndarray:
+    """Measures the errors of the clusters of a first stage that routes.
+
+    It had no estimates to measure when its clusters were made.
+
+    Args:
+      router: The trained stage.
+      directory: The folder of the stage that it routes to.
+      rows: The training images as `_rows` returns them.
+
+    Returns:
+      (K,) errors of its own estimates.
+    """
+    path = directory / store.CLUSTER_ERRORS_FILE
+    label = self.config.stages[0].pseudo_label
+    make = lambda: pseudo_labels.measured_errors(
+      rows()['landmarks'],
+      rows()['visibility'],
+      rows()['estimate'],
+      router.clusters['centres'],
+      label,
+    )
+    found = checkpoint.load_or_make_arrays(
+      path,
+      lambda found: pseudo_labels.check_errors(path, found, label),
+      lambda: {'errors': make()},
+    )
+    return found['errors']
+
   def _make_routes(
     self, seen: list[Stage], train_rows: dict[str, np.ndarray]
   ) -> dict[str, np.ndarray]:
     """Returns the threshold and the score of each training and tuning image."""
     tune_rows = self._rows(seen, self.tune, augment=False)
     routes = {}
+    errors = seen[-1].clusters['errors']
     for part, rows in (('train', train_rows), ('tune', tune_rows)):
-      score, index = joined_routes(rows['score'], rows['index'])
+      score = pseudo_labels.routing_score(rows['pseudo_label'], errors)
+      score, index = joined_routes(np.asarray(score), rows['index'])
       routes[f'{part}_score'], routes[f'{part}_index'] = score, index
     epsilon = find_threshold(routes['train_score'], self.config.routing)
     return {**routes, 'epsilon': np.float64(epsilon)}
@@ -597,6 +674,7 @@ class _Trainer:
     directory: pathlib.Path,
     model: nn.Module,
     clusters: dict[str, np.ndarray],
+    measured: dict[str, dict[str, np.ndarray]],
     branch: str,
     subset: tuple[Records, Records],
     routing: dict[str, Any],
@@ -610,6 +688,7 @@ class _Trainer:
       directory: The stage's folder.
       model: The stage's Linen module.
       clusters: Holds `centres` (K, D); {} without pseudo-labels.
+      measured: The network's variables that `_measured` returned.
       branch: The network: 'all', 'easy' or 'hard'.
       subset: The network's (training, tuning) records.
       routing: The facts of the stage's routing, {} without it.
@@ -656,7 +735,10 @@ class _Trainer:
       membership=membership,
       errors=errors,
       clusters={'centres': clusters['centres']} if clusters else {},
-      initial=lambda begins: self._initial(index, branch, model, seed, begins),
+      initial=lambda begins: {
+        **self._initial(index, branch, model, seed, begins),
+        **measured,
+      },
       tune_ne=tune_ne,
       guess=self._guess_ne(tune),
       show=show,

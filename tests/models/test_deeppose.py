@@ -10,6 +10,7 @@ from sampling_oracle import grid_sample
 from fld_jax.cascade.forward import Forward, apply_stage
 from fld_jax.cascade.stage import build_model, variable_shapes
 from fld_jax.configs import deeppose
+from fld_jax.landmark_sets import FASHION_8
 from fld_jax.models.deeppose import DeepPose
 from fld_jax.models.dfa import DFA
 from fld_jax.models.vgg import VGG
@@ -47,7 +48,7 @@ def slot(variables, n):
 @pytest.mark.parametrize('index', [0, 1, 2])
 def test_the_golden_count_of_17_networks(index):
   config = deeppose.get_config('size=full,pretrained=imagenet')
-  model = build_model(config.model, config.stages[index], index, 8)
+  model = build_model(config.model, config.stages[index], index, FASHION_8)
   shapes = variable_shapes(model, config.input.size)['params']
   found = sum(leaf.size for leaf in jax.tree.leaves(shapes))
   # VGG-16's convolutions, fc6 of 7x7 cells, fc7; then 2 coordinates and 3

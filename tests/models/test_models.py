@@ -74,6 +74,11 @@ TOP_DOWN = (24 + 40 + 112 + 320 + 4) * 64 + 3 * (9 * 64 * 64 + 2 * 64) + 65 * 8
 # Eight landmarks alone: own features of conv4_3, one step of both directions'
 # recurrence, and a map of both states.
 FGN = 513 * 8 * 64 + 2 * (9 * 64 * 192 + 192 + 64) + 8 * (2 * 64 + 1)
+# Laterals from 512, 512 and 256 channels, two 3x3 convolutions, one more, each
+# with normalisation; nine classes, 13 types of 14 relations; the tree's weights
+# of parts, relations and types in x and y; the head of visibility.
+IDPR = 256 * (512 + 512 + 256 + 3) + 3 * (9 * 256 + 2) * 256
+IDPR += 257 * (9 + 14 * 13) + 8 + 14 + 14 * 13 * 4 + (8 * 256 + 8 * 513) * 3
 GOLDEN = {
   'deeppose': CONVS + FC6 + (4096 * 4096 + 4096) + 4097 * (2 * 8 + 3 * 8),
   'dfa': CONVS + FC6 + (4096 * 4096 + 4096) + HEADS,
@@ -88,6 +93,7 @@ GOLDEN = {
   'fgn': CONVS + FGN,
   'fpn': RESNET50 + PYRAMID,
   'simple_baselines': RESNET50 + DECONVS,
+  'idpr': CONVS + IDPR,
   # Without the classifier's 1x1 convolution, normalisation and matrix.
   'simcc': LITE[0] - LITE_HEAD + SIMCC,
   'top_down': LITE[0] - LITE_HEAD + TOP_DOWN,

@@ -10,6 +10,7 @@ from fld_jax.cascade.setup import resolve
 from fld_jax.configs import deeppose
 from fld_jax.errors import Preempted
 from fld_jax.inference import export
+from fld_jax.landmark_sets import FASHION_8
 from fld_jax.pretrained import imagenet, start
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
@@ -122,7 +123,9 @@ def test_every_network_starts_from_the_weights_for_imagenet():
   setup = resolve(config)
   kernels = []
   for index in (0, 1):
-    model = stage_lib.build_model(config.model, config.stages[index], index, 8)
+    model = stage_lib.build_model(
+      config.model, config.stages[index], index, FASHION_8
+    )
     shapes = stage_lib.variable_shapes(model, config.input.size)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
     found, _ = start.start_network(zeros, config, setup, index, 'all')

@@ -323,3 +323,55 @@ def test_partitions():
 
 def test_every_loss_has_a_weight_in_the_defaults():
   assert set(defaults.stage('any').weights) == set(objective.LOSSES)
+
+
+# IDPR's parts and relations.
+
+CELLS, NUM_PARTS, NUM_TYPES = 3, 2, 4
+
+
+def idpr_inputs():
+  rng = np.random.default_rng(1)
+  bells = rng.uniform(0, 0.9, (B, CELLS, CELLS, NUM_PARTS)).astype(np.float32)
+  known = rng.random((B, NUM_PARTS)) < 0.7
+  known[0], known[1] = True, False
+  draw = lambda n: rng.normal(size=(B, CELLS, CELLS, n)).astype(np.float32)
+  return rng, bells, known, draw
+
+
+def test_parts_against_a_loop():
+  _, bells, known, draw = idpr_inputs()
+  logits = draw(NUM_PARTS + 1)
+  expected = np.zeros(B)
+  for b, i, j in np.ndindex(B, CELLS, CELLS):
+    share = [
+      x if there else 0
+      for x, there in zip(bells[b, i, j], known[b], strict=True)
+    ]
+    total = max(sum(share), 1)
+    label = [x / total for x in share]
+    label.append(1 - sum(label))
+    expected[b] += cross_entropy(logits[b, i, j], label) / NUM_PARTS
+  found = losses.parts(logits, bells, known)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_relations_against_a_loop():
+  rng, bells, known, draw = idpr_inputs()
+  logits = draw(NUM_PARTS * NUM_TYPES).reshape(
+    B, CELLS, CELLS, NUM_PARTS, NUM_TYPES
+  )
+  labels = rng.integers(0, NUM_TYPES, (B, NUM_PARTS))
+  expected = np.zeros(B)
+  for b in range(B):
+    means = []
+    for r in np.flatnonzero(known[b]):
+      label = np.eye(NUM_TYPES)[labels[b, r]]
+      costs = [
+        bells[b, i, j, r] * cross_entropy(logits[b, i, j, r], label)
+        for i, j in np.ndindex(CELLS, CELLS)
+      ]
+      means.append(sum(costs) / bells[b, :, :, r].sum())
+    expected[b] = np.mean(means) if means else 0
+  found = losses.relations(logits, labels, bells, known)
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
