@@ -215,6 +215,9 @@ MODEL_FIELDS = {
   'width': "channels of ResNet's first block; 64 is the published width",
   'channels': 'channels of the decoder; of SimCC those of each landmark',
   'visibility': 'whether networks of heatmaps or bins predict visibility too',
+  'num_attributes': 'number of attributes that each record of the data set has',
+  'at_landmarks': 'whether attributes are predicted from what is around the '
+  "landmarks beside the whole item; otherwise from the whole item's mean alone",
   'split': "SimCC's bins of x and of y a pixel",
   'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
   'the map as it is',
@@ -379,6 +382,7 @@ def stage(name: str) -> ConfigDict:
       'bins': 0.0,  # weight of the loss of SimCC's bins
       # Weight of PCLoss; Song et al. take 1e-5 at 512 pixels.
       'position_constraint': 0.0,
+      'attributes': 0.0,  # weight of the attributes' loss
       'visibility': 1.0,  # weight of the visibility's loss
       'pseudo_label': 1.0,  # weight of the pseudo-labels' loss
     }

@@ -11,6 +11,7 @@ from fld_jax import geometry, input_pipeline
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
+from fld_jax.evaluation import attributes
 from fld_jax.evaluation.calibration import Calibration
 from fld_jax.metrics import mean_state, normalised_error, routing
 from fld_jax.metrics.predictions import Predictions, counted
@@ -81,8 +82,9 @@ def evaluate_split(
     The predictions, None except on the main process; and the metrics, a
     JSON-ready dict of the figures of `metrics.normalised_error.evaluate` and of
     `split`, `num_corrupt` and `network_passes` (number of images that went
-    through each network); of a routed cascade `routing` (`metrics.routing`);
-    with a calibration its figures, `calibration`.
+    through each network); of a routed cascade `routing` (`metrics.routing`); of
+    a network that predicts them `attributes` (`evaluation.attributes`); with a
+    calibration its figures, `calibration`.
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -98,6 +100,9 @@ def evaluate_split(
     more = {}
     if of_routing := routing.evaluate(predictions, figures['norm']):
       more['routing'] = of_routing
+    found = attributes.figures(rows, attributes.of_data(builder))
+    if found:
+      more['attributes'] = found
     if calibration:
       more['calibration'] = calibration.figures(predictions)
     return {

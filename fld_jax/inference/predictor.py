@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 from PIL import Image
+from scipy.special import expit
 
 from fld_jax import input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
@@ -23,10 +24,12 @@ from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.config import check_field, set_xla_cpu_flags
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
+from fld_jax.evaluation import attributes as attribute_sets
 from fld_jax.evaluation import evaluate
 from fld_jax.evaluation.calibration import MAIN, Calibration, Identity
 from fld_jax.inference import photos
 from fld_jax.inference.landmarks import Landmarks
+from fld_jax.metrics.attributes import AttributeSet
 from fld_jax.metrics.predictions import confidences
 from fld_jax.runtime.manifest import read_manifest
 from fld_jax.runtime.parallel import Parallel
@@ -55,6 +58,7 @@ class Predictor:
     setup: Setup,
     stages: list[stage_lib.Stage],
     calibration: Calibration | None = None,
+    attributes: AttributeSet | None = None,
   ):
     """Keeps the networks of a cascade.
 
@@ -63,8 +67,10 @@ class Predictor:
       setup: The objects that the config resolves to.
       stages: The trained stages, in their order.
       calibration: How far landmarks may be off; None if it is not known.
+      attributes: The attributes that the last stage predicts; None if none.
     """
     self.config, self.calibration = config, calibration
+    self._attributes = attributes
     self.landmark_set = setup.landmarks
     self._pipeline = dataclasses.replace(
       setup.pipeline,
@@ -110,7 +116,14 @@ class Predictor:
     stages, _ = store.load_cascade(config, setup, workdir)
     names, identity = setup.landmarks.names, Identity.of(config, stages)
     calibration = Calibration.read(workdir, names, identity)
-    return cls(config, setup, stages, calibration)
+    count = config.model.get('num_attributes')
+    return cls(
+      config,
+      setup,
+      stages,
+      calibration,
+      attribute_sets.read(workdir, count),
+    )
 
   def __call__(
     self, images: Sequence[photos.Photo], boxes: Sequence | None = None
@@ -236,6 +249,9 @@ class Predictor:
         )
         for level in MAIN
       }
+    attributes = None
+    if self._attributes:
+      attributes = expit(rows['stages'][final]['attributes']).tolist()
     probs = predictions.visibility_probs.get(final)
     every = np.arange(self.landmark_set.num_landmarks)
     for i, index in enumerate(predictions.image_ids.tolist()):
@@ -260,6 +276,8 @@ class Predictor:
         },
         category=self._category(kind),
         image_size=tuple(predictions.image_sizes[i].astype(int).tolist()),
+        attributes=attributes
+        and dict(zip(self._attributes.names, attributes[i], strict=True)),
         **{name: values[i] for name, values in errors.items()},
       )
       if found.is_finite():

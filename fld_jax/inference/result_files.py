@@ -2,6 +2,7 @@
 
 predictions.json    a whole COCO file, see `coco_output`
 predictions.csv     one line an item
+attributes.csv      one line an item, if the run predicts attributes
 label_studio.json, label_studio.xml, cvat.json
                     if asked for, see `labelling_tools`
 """
@@ -26,7 +27,7 @@ OF_TOOLS = {
   'label_studio': ('label_studio.json', 'label_studio.xml'),
   'cvat': ('cvat.json',),
 }
-FILES = (*RESULTS, *itertools.chain(*OF_TOOLS.values()))
+FILES = (*RESULTS, 'attributes.csv', *itertools.chain(*OF_TOOLS.values()))
 _ERRORS = ('error_50', 'error_90')
 _FIELDS = ('x', 'y', 'visibility', 'probability', 'confidence', *_ERRORS)
 
@@ -89,7 +90,7 @@ class ResultFiles(contextlib.ExitStack):
       f'{name}_{field}' for name in landmarks.names for field in _FIELDS
     ]
     self._csv.write(file_names.csv_line(map(file_names.to_cell, header)))
-    self._tasks = self._cvat = None
+    self._attributes = self._tasks = self._cvat = None
     if 'label_studio' in formats.tools:
       self._tasks_file = self._open('label_studio.json')
       self._tasks = ListWriter(self._tasks_file)
@@ -119,6 +120,8 @@ class ResultFiles(contextlib.ExitStack):
       self._json.write(annotation)
       cells = _cells(file_names.encoded(name), landmarks)
       self._csv.write(file_names.csv_line(cells))
+      if landmarks.attributes is not None:
+        self._write_attributes(cells[:5], landmarks.attributes)
     categories = self._document.by_id
     if self._tasks and annotations:
       self._tasks.write(
@@ -134,6 +137,23 @@ class ResultFiles(contextlib.ExitStack):
       entry = self._cvat.annotation(annotation, categories)
       if entry is not None:
         self._cvat_json.write(entry)
+
+  def _write_attributes(
+    self, cells: list[str], found: dict[str, float]
+  ) -> None:
+    """Adds a line to attributes.csv, which is opened for the first one.
+
+    Args:
+      cells: The name of the image and the item's box, as in predictions.csv.
+      found: The probability of each attribute.
+    """
+    if self._attributes is None:
+      self._attributes = self._open('attributes.csv')
+      header = ['image', 'x1', 'y1', 'x2', 'y2', *found]
+      line = file_names.csv_line(map(file_names.to_cell, header))
+      self._attributes.write(line)
+    cells = [*cells, *map('{:.4f}'.format, found.values())]
+    self._attributes.write(file_names.csv_line(cells))
 
   def finish(self) -> list[str]:
     """Writes the ends of the files.

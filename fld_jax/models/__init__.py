@@ -1,6 +1,7 @@
 """Networks and trunks by the names that a config gives them."""
 
 from fld_jax.models import (
+  attributes,
   dfa,
   efficientnet,
   fashionnet,
@@ -14,6 +15,7 @@ from fld_jax.models import (
 
 # config.model.name -> Linen module with a field `backbone`.
 NETWORKS = {
+  'attributes': attributes.Attributes,
   'dfa': dfa.DFA,
   'fashionnet': fashionnet.FashionNet,
   'fpn': fpn.FPN,

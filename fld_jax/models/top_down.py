@@ -11,7 +11,9 @@ from jaxtyping import Array
 
 from fld_jax.models.efficientnet import EfficientNet
 from fld_jax.models.layers import BatchNorm, Conv, heatmap_outputs, relu
-from fld_jax.models.trunk import Trunk, feature_maps
+from fld_jax.models.trunk import FeatureMap, Trunk, feature_maps
+
+LEVELS = ('c5', 'c4', 'c3', 'c2')  # the maps that it takes
 
 
 class TopDown(nn.Module):
@@ -46,23 +48,36 @@ class TopDown(nn.Module):
     Raises:
       InputError: The trunk lacks one of the maps, or S is no multiple of 32.
     """
-    levels = (5, 4, 3, 2)
-    maps = feature_maps(
-      self, batch['image'], train, tuple(f'c{level}' for level in levels)
-    )
-    lateral = lambda x, level: Conv(
-      self.channels, (1, 1), dtype=self.dtype, name=f'lateral{level}'
-    )(x)
-    x = lateral(maps[0], 5)
-    for level, finer in zip(levels[1:], maps[1:], strict=True):
-      b, h, w, _ = finer.shape
-      x = resize(x, (b, h, w, self.channels), 'bilinear')
-      x = Conv(
-        self.channels,
-        (3, 3),
-        use_bias=False,
-        dtype=self.dtype,
-        name=f'smooth{level}',
-      )(x + lateral(finer, level))
-      x = relu(BatchNorm(self.dtype, name=f'bn{level}')(x, train))
-    return heatmap_outputs(self, x, maps[0])
+    maps = feature_maps(self, batch['image'], train, LEVELS)
+    return heatmap_outputs(self, brought_together(self, maps, train), maps[0])
+
+
+def brought_together(
+  network: nn.Module, maps: list[FeatureMap], train: bool
+) -> FeatureMap:
+  """Brings a trunk's maps together, within a network's `__call__`.
+
+  Args:
+    network: The network, with the fields `channels` and `dtype`.
+    maps: The trunk's maps of LEVELS.
+    train: Whether normalisation uses the batch's own statistics.
+
+  Returns:
+    (B, S / 4, S / 4, channels) for images of the side S.
+  """
+  lateral = lambda x, level: Conv(
+    network.channels, (1, 1), dtype=network.dtype, name=f'lateral{level}'
+  )(x)
+  x = lateral(maps[0], 5)
+  for level, finer in zip((4, 3, 2), maps[1:], strict=True):
+    b, h, w, _ = finer.shape
+    x = resize(x, (b, h, w, network.channels), 'bilinear')
+    x = Conv(
+      network.channels,
+      (3, 3),
+      use_bias=False,
+      dtype=network.dtype,
+      name=f'smooth{level}',
+    )(x + lateral(finer, level))
+    x = relu(BatchNorm(network.dtype, name=f'bn{level}')(x, train))
+  return x

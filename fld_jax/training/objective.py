@@ -115,6 +115,8 @@ class Terms(NamedTuple):
       these, so pseudo-labels are as well.
     clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
     objective: The stage's settings.
+    attributes: (b, A) labels of attributes: 1 has it, -1 has it not, 0 is not
+      known; None where no loss asks for them.
   """
 
   outputs: dict[str, Array]
@@ -124,6 +126,7 @@ class Terms(NamedTuple):
   clean: Float[Array, 'b n 2'] | None
   clusters: dict[str, Any]
   objective: Objective
+  attributes: Int[Array, 'b A'] | None = None
 
 
 def _landmarks(terms: Terms) -> Values:
@@ -171,6 +174,13 @@ def _position_constraint(terms: Terms) -> Values:
     options.pair_mean,
   )
   return loss, losses.has_pair(mask, options.parts)
+
+
+def _attributes(terms: Terms) -> Values:
+  """Cross-entropy of the attributes; images without a label don't count."""
+  labels = terms.attributes
+  loss = losses.attributes(terms.outputs['attributes'], labels)
+  return loss, (labels != 0).any(axis=-1)
 
 
 def _visibility(terms: Terms) -> Values:
@@ -221,6 +231,7 @@ LOSSES = {
   'heatmaps': Loss('heatmaps', _heatmaps),
   'bins': Loss('bins', _bins),
   'position_constraint': Loss('landmarks', _position_constraint),
+  'attributes': Loss('attributes', _attributes),
   'visibility': Loss('visibility', _visibility),
   'pseudo_label': Loss('pseudo_label', _pseudo_label),
 }
@@ -242,7 +253,7 @@ def stage_losses(
 
   Args:
     outputs: The network's outputs.
-    batch: Holds `landmarks` and `visibility`.
+    batch: Holds `landmarks` and `visibility`, and `attributes` for their loss.
     estimate: (b, N, 2) the previous stage's landmarks as the network sees them,
       None for stage 1.
     clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
@@ -270,6 +281,7 @@ def stage_losses(
     estimate if clean is None else clean,
     clusters,
     objective,
+    batch.get('attributes'),
   )
   weighted = [name for name in names if objective.stage.weights[name]]
   _check(outputs, objective, weighted)
