@@ -41,6 +41,7 @@ ORDER = (
   'report',
   'doctor',
   'inference',
+  'retrieval',
   'ablation',
   'experiment',
   'main',
