@@ -13,7 +13,7 @@ from fld_jax import config_rules, defaults
 from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.setup import resolve
 from fld_jax.config_fields import fields
-from fld_jax.configs import detector, dfa, pcloss, trained
+from fld_jax.configs import attributes, detector, dfa, pcloss, trained
 from fld_jax.datasets.catalog import DATASETS
 from fld_jax.datasets.pose import folder as pose_folder
 from fld_jax.errors import InputError
@@ -33,13 +33,13 @@ CONFIGS = [
   ),
   *(('detector', f'size={size}') for size in ('small', 'medium', 'large')),
   ('detector', 'size=small,head=simcc'),
+  ('attributes', 'trunk=frozen'),
 ]
 
 
 def get(file, arg):
-  return {'detector': detector, 'dfa': dfa, 'pcloss': pcloss}[file].get_config(
-    arg
-  )
+  files = {'attributes': attributes, 'detector': detector}
+  return {**files, 'dfa': dfa, 'pcloss': pcloss}[file].get_config(arg)
 
 
 def rules_of(path: str):
@@ -129,6 +129,8 @@ def test_each_field_of_a_manifest(part, name):
     arg += ',backbone=resnet18'
   if name == 'split':
     file, arg = 'detector', 'size=small,head=simcc'
+  if name in ('num_attributes', 'at_landmarks'):
+    file, arg = 'attributes', 'size=small'
   if name == 'trunk.frozen':
     file, arg = 'detector', 'size=small'
   if name == 'pool':

@@ -323,3 +323,20 @@ def test_partitions():
 
 def test_every_loss_has_a_weight_in_the_defaults():
   assert set(defaults.stage('any').weights) == set(objective.LOSSES)
+
+
+def test_attributes_against_a_loop():
+  rng = np.random.default_rng(4)
+  logits = 3 * rng.normal(size=(6, 5))
+  labels = rng.integers(-1, 2, (6, 5))
+  labels[2] = 0  # nothing is known of it
+  wanted = []
+  for row, truth in zip(logits, labels, strict=True):
+    costs = [
+      -np.log(1 / (1 + np.exp(-score if label > 0 else score)))
+      for score, label in zip(row, truth, strict=True)
+      if label
+    ]
+    wanted.append(sum(costs) / len(costs) if costs else 0)
+  found = losses.attributes(jnp.asarray(logits), jnp.asarray(labels))
+  np.testing.assert_allclose(found, wanted, rtol=1e-5)
