@@ -40,8 +40,10 @@ def check(config: ConfigDict, builder: tfds.core.DatasetBuilder) -> None:
     InputError: The network predicts attributes, and not as many as there are.
   """
   wished = config.model.get('num_attributes')
+  if wished is None:
+    return
   count = len(of_data(builder).names)
-  if wished is None or wished == count:
+  if wished == count:
     return
   hint = f'--config.model.num_attributes={count}'
   if not count:
@@ -94,12 +96,12 @@ def read(workdir: pathlib.Path, count: int | None) -> AttributeSet | None:
   return AttributeSet(tuple(found['names']), tuple(found['groups']))
 
 
-def figures(rows: dict, attributes: AttributeSet) -> dict | None:
+def figures(rows: dict, builder: tfds.core.DatasetBuilder) -> dict | None:
   """The figures of the attributes that the last stage predicts.
 
   Args:
     rows: What `Cascade.predict` returned.
-    attributes: The attributes of the records.
+    builder: The builder of the data set.
 
   Returns:
     The result of `metrics.attributes.evaluate`, and `accuracy_error`, the
@@ -110,7 +112,7 @@ def figures(rows: dict, attributes: AttributeSet) -> dict | None:
   labels = rows['attributes']
   if scores is None or scores.shape != labels.shape:
     return None
-  scores = scores.astype(np.float64)
+  scores, attributes = scores.astype(np.float64), of_data(builder)
   found = metrics.evaluate(scores, labels, attributes)
   found['accuracy_error'] = metrics.bootstrap_error(
     lambda rows: metrics.mean_accuracy(scores[rows], labels[rows], attributes),

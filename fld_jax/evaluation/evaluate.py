@@ -100,7 +100,7 @@ def evaluate_split(
     more = {}
     if of_routing := routing.evaluate(predictions, figures['norm']):
       more['routing'] = of_routing
-    found = attributes.figures(rows, attributes.of_data(builder))
+    found = attributes.figures(rows, builder)
     if found:
       more['attributes'] = found
     if calibration:

@@ -338,5 +338,5 @@ def test_attributes_against_a_loop():
       if label
     ]
     wanted.append(sum(costs) / len(costs) if costs else 0)
-  found = losses.attributes(jnp.asarray(logits), jnp.asarray(labels))
+  found = losses.attributes(logits, labels)
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
