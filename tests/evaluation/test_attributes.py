@@ -28,7 +28,7 @@ def config(tmp_path_factory):
   config.batch_size, config.log_every_steps = 8, 1
   config.input.size, config.model.trunk.width = 32, 8
   config.model.channels, config.model.hidden = 8, 16
-  config.heatmap.sigma = 1.0
+  config.heatmap.sigma, config.heatmap.alpha = 1.0, 9.0
   (stage,) = config.stages
   stage.train_epochs = stage.eval_epochs = 0.0
   stage.train_steps = stage.eval_steps = 4
