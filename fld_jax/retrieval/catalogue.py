@@ -320,12 +320,10 @@ def _read_about(index: pathlib.Path) -> dict[str, Any]:
     },
   )
   at_landmarks = LOCALISATIONS[about['features']].at_points
-  if at_landmarks != (
-    about['run'] is not None and about['workdir'] is not None
-  ):
+  if {about[name] is not None for name in ('run', 'workdir')} != {at_landmarks}:
     raise InputError(
-      f'{path}, run: must be of a run for the features landmarks, and null for '
-      'others'
+      f'{path}, run: must be of a run, with its workdir, for the features '
+      'landmarks, and null for others'
     )
   return about
 
