@@ -66,6 +66,12 @@ TABLES = {
     'shift, rotation: rotation, colour: colour, tune: tune, val: val, noise'
     ' 2 %: noise_2, 5 %: noise_5, 10 %: noise_10'
   ),
+  'attributes': (
+    'series images seed; features: series, training images: images, mean '
+    'accuracy: accuracy, +-: accuracy_error, texture: texture, sleeve: sleeve,'
+    ' length: length, neckline: neckline, fabric: fabric, fit: fit, top-5 '
+    'recall: recall, +- (recall): recall_error'
+  ),
   'pytorch': (
     'series; network: series, PyTorch (each seed): ne_pytorch*, fld_jax '
     '(each seed): ne*'

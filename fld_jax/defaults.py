@@ -221,6 +221,9 @@ MODEL_FIELDS = {
   'visibility': 'whether networks of heatmaps or bins predict visibility too',
   'stride': "side of a cell of IDPR's map in pixels, 4 or 8",
   'num_types': "number of types of each of IDPR's relations",
+  'num_attributes': 'number of attributes that each record of the data set has',
+  'at_landmarks': 'whether attributes are predicted from what is around the '
+  "landmarks beside the whole item; otherwise from the whole item's mean alone",
   'split': "SimCC's bins of x and of y a pixel",
   'pool': 'side of the grid to which the last map is averaged, in cells; 0 for '
   'the map as it is',
@@ -405,6 +408,7 @@ def stage(name: str) -> ConfigDict:
       'position_constraint': 0.0,
       # Weight of the loss of the clothes type, for networks that predict it.
       'category': 0.0,
+      'attributes': 0.0,  # weight of the attributes' loss
       'visibility': 1.0,  # weight of the visibility's loss
       'pseudo_label': 1.0,  # weight of the pseudo-labels' loss
     }

@@ -23,6 +23,7 @@ from fld_jax.datasets.prepare import (
 )
 from fld_jax.errors import InputError, shortened
 from fld_jax.evaluation import (
+  attributes,
   baseline,
   evaluate,
   evaluated_run,
@@ -100,6 +101,7 @@ def run(
   prepare = lambda: bool(prepared_builder(config.dataset))
   processes.call_on_main(prepare, seconds=processes.LONG_SECONDS)
   builder = prepared_builder(config.dataset)
+  attributes.check(config, builder)
   if mode == 'train' and processes.is_main():
     for line in describe(builder, whole_set(config.dataset)):
       logger.info('%s', line)
@@ -113,6 +115,10 @@ def run(
   with contextlib.ExitStack() as stack:
     processes.call_on_main(lambda: _lock(workdir, mode, stack))
     if mode == 'train':
+      if 'num_attributes' in config.model:
+        processes.call_on_main(
+          lambda: attributes.save(workdir, attributes.of_data(builder))
+        )
       train_cascade.train_cascade(
         config,
         setup,
@@ -442,6 +448,8 @@ def _print(
   if guess:
     macro = guess['ne']['macro']
     print(f'{baseline.compare(metrics["ne"]["macro"], macro)}\n')
+  if 'attributes' in metrics:
+    print(f'{attributes.describe(metrics["attributes"])}\n')
   if 'calibration' in metrics:
     print(f'{calibration_lib.describe(metrics["calibration"])}\n')
   print(

@@ -152,6 +152,23 @@ _BATCH_SECONDS = flags.DEFINE_float(
 _DRAIN_SECONDS = flags.DEFINE_float(
   'drain_seconds', 5.0, 'Seconds that requests are taken after SIGTERM.', 0
 )
+_FEATURES = flags.DEFINE_enum(
+  'features',
+  None,
+  ['landmarks', 'box', 'image'],
+  'Where features are taken from: around the landmarks that --workdir finds, '
+  'over the box, or over the whole image; by default landmarks with a run, box '
+  'without one.',
+)
+_INDEX = flags.DEFINE_string(
+  'index', None, 'Folder of an index that --mode=index made.'
+)
+_QUERY = flags.DEFINE_string(
+  'query', None, 'Image, folder of images or glob pattern to search for.'
+)
+_TOP = flags.DEFINE_integer(
+  'top', 10, 'How many items to find for each query.', lower_bound=1
+)
 _WORKDIRS = flags.DEFINE_list(
   'workdirs', None, 'Folders of the runs to report on, separated by commas.'
 )
@@ -295,6 +312,33 @@ def _serve() -> None:
     drain_seconds=_DRAIN_SECONDS.value,
     runtime=_RUNTIME.value,
   )
+
+
+def _index() -> int:
+  from fld_jax.retrieval import catalogue
+
+  found = catalogue.make(
+    _IMAGES.value,
+    _path(_OUTPUT),
+    _path(_WORKDIR),
+    _path(_BOXES),
+    _FEATURES.value or '',
+  )
+  return 0 if found['ok'] else 1
+
+
+def _search() -> int:
+  from fld_jax.retrieval import catalogue
+
+  found = catalogue.search(
+    _path(_INDEX),
+    _QUERY.value,
+    _path(_OUTPUT),
+    _path(_WORKDIR),
+    _path(_BOXES),
+    _TOP.value,
+  )
+  return 0 if found['ok'] else 1
 
 
 def _export() -> None:
@@ -456,6 +500,20 @@ MODES = {
     '--workdir=W --host=0.0.0.0 --port=8000',
     _serve,
     config_from=('workdir',),
+  ),
+  'index': Mode(
+    'Indexes the items on your own images, to search among them.',
+    ('images', 'output'),
+    ('workdir', 'boxes', 'features'),
+    '--images=FOLDER --output=INDEX --workdir=W',
+    _index,
+  ),
+  'search': Mode(
+    'Finds the indexed items that look most like those on other images.',
+    ('index', 'query', 'output'),
+    ('workdir', 'boxes', 'top'),
+    '--index=INDEX --query=photo.jpg --output=FOLDER',
+    _search,
   ),
   'export': Mode(
     'Writes a trained run as a file that runs without fld_jax.',

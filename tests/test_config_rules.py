@@ -14,6 +14,7 @@ from fld_jax.cascade import pseudo_labels
 from fld_jax.cascade.setup import resolve
 from fld_jax.config_fields import fields
 from fld_jax.configs import (
+  attributes,
   deeppose,
   detector,
   dfa,
@@ -48,8 +49,10 @@ CONFIGS = [
   *(('fgn', f'size={size}') for size in SIZES),
   ('fgn', 'size=small,loss=mse,pcloss=skeleton,dataset=lsp'),
   *(('idpr', f'size={size},extras=routing') for size in SIZES),
+  ('attributes', 'trunk=frozen'),
 ]
 FILES = {
+  'attributes': attributes,
   'deeppose': deeppose,
   'detector': detector,
   'dfa': dfa,
@@ -157,6 +160,8 @@ def test_each_field_of_a_manifest(part, name):
     file = 'fgn'
   if name in ('stride', 'num_types'):
     file = 'idpr'
+  if name in ('num_attributes', 'at_landmarks'):
+    file, arg = 'attributes', 'size=small'
   if name == 'trunk.frozen':
     file, arg = 'detector', 'size=small'
   if name == 'pool':

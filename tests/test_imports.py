@@ -42,6 +42,7 @@ ORDER = (
   'doctor',
   'inference',
   'service',
+  'retrieval',
   'ablation',
   'experiment',
   'main',

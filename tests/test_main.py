@@ -17,6 +17,7 @@ import fld_jax
 from fld_jax import config_fields, defaults, experiment, main
 from fld_jax.config import XLA_CPU_FLAGS, did_you_mean
 from fld_jax.configs import (
+  attributes,
   base,
   deeppose,
   detector,
@@ -249,6 +250,7 @@ CONFIGS = [
   *(dfa.get_config(f'size={size}') for size in ('full', 'tiny')),
   dlan.get_config(),
   *(pcloss.get_config(f'model={model}') for model in pcloss.MODELS),
+  attributes.get_config(),
   detector.get_config(),
   detector_table.get_config(),
   dfa_table2.get_config(),

@@ -94,6 +94,10 @@ class FolderBuilder(tfds.core.ShardBasedBuilder):
     """Names of the attributes of all records."""
     return []
 
+  def attribute_groups(self) -> list[str]:
+    """Names of the groups that the attributes are of, one for each."""
+    return ['all'] * len(self.attribute_names())
+
   def read(self, findings: Findings) -> Iterator[Row]:
     """Reads and checks the whole folder.
 

@@ -53,6 +53,12 @@ class Deepfashion(FolderBuilder):
       self._reader().annotation_paths(self.manual_dir)
     )
 
+  def attribute_groups(self) -> list[str]:
+    """See `FolderBuilder`."""
+    return layout.attribute_groups(
+      self._reader().annotation_paths(self.manual_dir)
+    )
+
   def read(self, findings: Findings) -> Iterator[Row]:
     """See `FolderBuilder`."""
     return self._reader().read_annotations(self.manual_dir, findings)

@@ -178,6 +178,36 @@ def attribute_names(
   return lists.read_names(paths['attribute_names'], header)['names']
 
 
+# The groups of attributes by the largest number of a type: those of the
+# benchmark's 1000 attributes, and those of the 26 in Anno_fine.
+ATTRIBUTE_GROUPS = {
+  5: ('texture', 'fabric', 'shape', 'part', 'style'),
+  6: ('texture', 'sleeve', 'length', 'neckline', 'fabric', 'fit'),
+}
+
+
+def attribute_groups(paths: Mapping[str, Path]) -> list[str]:
+  """Reads the groups of the attributes.
+
+  Args:
+    paths: The paths of the lists by what they hold.
+
+  Returns:
+    The group of each attribute, of ATTRIBUTE_GROUPS, or 'type N' if the types
+    of the list are others; [] if there is no path `attribute_names`.
+
+  Raises:
+    InputError: The first mistake in the list.
+  """
+  if 'attribute_names' not in paths:
+    return []
+  types = lists.read_names(paths['attribute_names'])['types']
+  known = ATTRIBUTE_GROUPS.get(max(types, default=0))
+  if known is None or min(types) < 1:
+    return [f'type {number}' for number in types]
+  return [known[number - 1] for number in types]
+
+
 def digest_of(
   manual_dir: str | Path,
   paths: Iterable[Path],

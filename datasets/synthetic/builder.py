@@ -141,6 +141,14 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
     # give the config, which is made here, to __init__ as well.
     return functools.partial(type(self), **self._arguments), ()
 
+  def attribute_groups(self) -> list[str]:
+    """Names of the groups that the attributes are of, one for each."""
+    return [
+      name
+      for name, members in garments.ATTRIBUTE_GROUPS.items()
+      for _ in members
+    ]
+
   def _info(self) -> tfds.core.DatasetInfo:
     names = list(garments.ATTRIBUTE_NAMES)
     return DatasetInfo(

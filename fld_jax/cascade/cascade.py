@@ -23,7 +23,14 @@ from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
 
 # The outputs that a prediction consists of.
-OUTPUTS = ('estimate', 'visibility', 'pseudo_label', 'confidence', 'category')
+OUTPUTS = (
+  'estimate',
+  'visibility',
+  'pseudo_label',
+  'confidence',
+  'category',
+  'attributes',
+)
 
 
 class Cascade:
@@ -192,8 +199,8 @@ class Cascade:
       * Every key of the batches but `image`.
       * `stages`, name -> {`estimate` (n, N, 2) in normalised coordinates, and
         if the network has them `visibility` (n, N, 3) logits, `pseudo_label`
-        (n, K), `confidence` (n, N) in [0, 1], `category` (n, C) logits and what
-        `extra` names}.
+        (n, K), `confidence` (n, N) in [0, 1], `category` (n, C) logits,
+        `attributes` (n, A) logits and what `extra` names}.
       * In mode 'route' `route_score` (n,), and `is_hard` (n,) bool, True for
         the images of the hard branch.
       * `passes`, network -> the number of images that went through it.

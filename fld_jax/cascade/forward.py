@@ -123,7 +123,8 @@ def apply_stage(
     estimate: (B, N, 2) the landmarks of the stage before, None for stage 1.
     forward: The settings of offsets, heatmaps and the mirrored image. With
       `forward.flip` the network sees the mirrored image too, and heatmaps (see
-      `Codec.decode`), landmarks, visibility and category are averaged.
+      `Codec.decode`), landmarks, visibility, category and attributes are
+      averaged.
 
   Returns:
     The network's outputs after `decode_outputs`, and `estimate` (B, N, 2), the
@@ -146,6 +147,7 @@ def apply_stage(
       'landmarks': lambda x: mirror(x, flip),
       'visibility': lambda x: x[:, flip],
       'category': lambda x: x,
+      'attributes': lambda x: x,
     }
     views.append({k: back[k](other[k]) for k in back.keys() & other.keys()})
   outputs = decode_outputs(views, forward.codec)

@@ -11,6 +11,7 @@ from fld_jax import geometry, input_pipeline
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import Setup
 from fld_jax.errors import InputError
+from fld_jax.evaluation import attributes
 from fld_jax.evaluation.calibration import Calibration
 from fld_jax.metrics import keypoints, mean_state, normalised_error, routing
 from fld_jax.metrics.predictions import Predictions, counted
@@ -81,13 +82,13 @@ def evaluate_split(
     The predictions, None except on the main process; and the metrics, a
     JSON-ready dict of the figures of `metrics.normalised_error.evaluate` and of
     `split`, `num_corrupt` and `network_passes` (number of images that went
-    through each network); of a routed cascade `routing` (`metrics.routing`);
-    with a calibration its figures, `calibration`; of a network that predicts
-    the clothes type `category_accuracy`, the share of the images whose type is
-    known that it is right of;
-    for landmarks with sticks
-    `pcp` of the final stage (`keypoints.pcp_summary`, and `centric`, whose left
-    and right the landmarks have), over visible and occluded landmarks.
+    through each network); of a routed cascade `routing` (`metrics.routing`); of
+    a network that predicts them `attributes` (`evaluation.attributes`); with a
+    calibration its figures, `calibration`; of a network that predicts the
+    clothes type `category_accuracy`, the share of the images whose type is
+    known that it is right of; for landmarks with sticks `pcp` of the final
+    stage (`keypoints.pcp_summary`, and `centric`, whose left and right the
+    landmarks have), over visible and occluded landmarks.
   """
   setup = cascade.setup
   records = input_pipeline.Records(builder, split, only=setup.selected)
@@ -103,6 +104,9 @@ def evaluate_split(
     more = {}
     if of_routing := routing.evaluate(predictions, figures['norm']):
       more['routing'] = of_routing
+    found = attributes.figures(rows, builder)
+    if found:
+      more['attributes'] = found
     if calibration:
       more['calibration'] = calibration.figures(predictions)
     right = _category_accuracy(rows, setup)

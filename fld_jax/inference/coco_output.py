@@ -265,6 +265,8 @@ class Document:
       annotation['visibility'] = pick(found.visibility, None)
       probs = found.visibility_probs.tolist()
       annotation['visibility_probs'] = pick(probs, None)
+    if found.attributes is not None:
+      annotation['attribute_probs'] = found.attributes
     for name in ('error_50', 'error_90'):
       values = getattr(found, name)
       if values is not None:

@@ -242,6 +242,8 @@ def _outputs(stages: dict[str, dict], size: int) -> dict:
   if 'visibility' in last:
     found['visibility'] = jax.nn.softmax(last['visibility'], axis=-1)
     found['confidence'] = 1 - found['visibility'][..., schema.TRUNCATED]
+  if 'attributes' in last:
+    found['attributes'] = jax.nn.sigmoid(last['attributes'])
   for name in ('confidence', 'route'):
     if name in last:
       found[name] = last[name]
@@ -289,6 +291,10 @@ def _meaning(name: str) -> str:
       'its top-left pixel. crop.transform(back, points) are image pixels.'
     )
   return {
+    'attributes': (
+      'probabilities of the attributes, in the order of attributes.json of the '
+      'run'
+    ),
     'visibility': 'probabilities of visible, occluded, truncated',
     'confidence': (
       "0 to 1: the height of the heatmap, or of SimCC's distributions, over "

@@ -43,6 +43,8 @@ class Landmarks:
       with a chance of 50 %, infinite where the run does not know it; None if it
       has no calibration, see `evaluation.calibration`.
     error_90: (N,) the same with a chance of 90 %.
+    attributes: Name of each attribute -> the probability that the item has it;
+      None if the network does not predict attributes.
   """
 
   landmark_set: schema.LandmarkSet
@@ -59,6 +61,7 @@ class Landmarks:
   image_size: tuple[int, int] | None = None
   error_50: np.ndarray | None = None
   error_90: np.ndarray | None = None
+  attributes: dict[str, float] | None = None
 
   @property
   def codes(self) -> np.ndarray:
@@ -89,6 +92,8 @@ class Landmarks:
     given = [self.positions, self.confidence, *self.stages.values()]
     if self.visibility_probs is not None:
       given.append(self.visibility_probs)
+    if self.attributes is not None:
+      given.append(list(self.attributes.values()))
     return bool(
       np.isfinite(self.score) and all(np.isfinite(x).all() for x in given)
     )

@@ -20,6 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from ml_collections.config_flags import config_path
 from PIL import Image
+from scipy.special import expit
 
 from fld_jax import input_pipeline, schema
 from fld_jax.cascade import stage as stage_lib
@@ -29,10 +30,12 @@ from fld_jax.cascade.setup import Setup, resolve
 from fld_jax.config import check_field, set_xla_cpu_flags
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
+from fld_jax.evaluation import attributes as attribute_sets
 from fld_jax.evaluation import evaluate
 from fld_jax.evaluation.calibration import MAIN, Calibration, Identity
 from fld_jax.inference import onnx_runtime, photos
 from fld_jax.inference.landmarks import Landmarks
+from fld_jax.metrics.attributes import AttributeSet
 from fld_jax.metrics.predictions import confidences
 from fld_jax.runtime import user_cache
 from fld_jax.runtime.manifest import read_manifest
@@ -72,6 +75,7 @@ class Predictor:
     stages: list[stage_lib.Stage],
     calibration: Calibration | None = None,
     runtime: str = 'jax',
+    attributes: AttributeSet | None = None,
   ):
     """Keeps the networks of a cascade.
 
@@ -81,6 +85,7 @@ class Predictor:
       stages: The trained stages, in their order.
       calibration: How far landmarks may be off; None if it is not known.
       runtime: What computes the networks, one of RUNTIMES.
+      attributes: The attributes that the last stage predicts; None if none.
 
     Raises:
       InputError: The runtime is unknown, or its packages are not installed.
@@ -90,6 +95,7 @@ class Predictor:
         f"runtime is '{runtime}', valid values are {', '.join(RUNTIMES)}."
       )
     self.config, self.calibration = config, calibration
+    self._attributes = attributes
     self.runtime, self.landmark_set = runtime, setup.landmarks
     self._pipeline = dataclasses.replace(
       setup.pipeline,
@@ -154,7 +160,9 @@ class Predictor:
     stages, _ = store.load_cascade(config, setup, workdir)
     names, identity = setup.landmarks.names, Identity.of(config, stages)
     calibration = Calibration.read(workdir, names, identity)
-    predictor = cls(config, setup, stages, calibration, runtime)
+    count = config.model.get('num_attributes')
+    attributes = attribute_sets.read(workdir, count)
+    predictor = cls(config, setup, stages, calibration, runtime, attributes)
     if warm:
       predictor.warm()
     return predictor
@@ -375,6 +383,9 @@ class Predictor:
         )
         for level in MAIN
       }
+    attributes = None
+    if self._attributes:
+      attributes = expit(rows['stages'][final]['attributes']).tolist()
     probs = predictions.visibility_probs.get(final)
     every = np.arange(self.landmark_set.num_landmarks)
     for i, index in enumerate(predictions.image_ids.tolist()):
@@ -399,6 +410,8 @@ class Predictor:
         },
         category=self._category(kind),
         image_size=tuple(predictions.image_sizes[i].astype(int).tolist()),
+        attributes=attributes
+        and dict(zip(self._attributes.names, attributes[i], strict=True)),
         **{name: values[i] for name, values in errors.items()},
       )
       yield index, found if found.is_finite() else None

@@ -2,6 +2,7 @@
 
 predictions.json    a whole COCO file, see `coco_output`
 predictions.csv     one line an item
+attributes.csv      one line an item, if the run predicts attributes
 label_studio.json, label_studio.xml, cvat.json
                     if asked for, see `labelling_tools`
 measures.csv, size_chart.csv
@@ -32,6 +33,7 @@ OF_TOOLS = {
 OF_MEASURES = ('measures.csv', 'size_chart.csv')
 FILES = (
   *RESULTS,
+  'attributes.csv',
   *itertools.chain(*OF_TOOLS.values()),
   *OF_MEASURES,
   ranking.NAME,
@@ -114,7 +116,7 @@ class ResultFiles(contextlib.ExitStack):
       f'{name}_{field}' for name in landmarks.names for field in _FIELDS
     ]
     self._csv.write(file_names.csv_line(map(file_names.to_cell, header)))
-    self._tasks = self._cvat = None
+    self._attributes = self._tasks = self._cvat = None
     if 'label_studio' in formats.tools:
       self._tasks_file = self._open('label_studio.json')
       self._tasks = ListWriter(self._tasks_file)
@@ -150,6 +152,8 @@ class ResultFiles(contextlib.ExitStack):
       self._csv.write(file_names.csv_line(cells))
       if self._measuring:
         self._lengths.write(self._measuring.line(name, landmarks))
+      if landmarks.attributes is not None:
+        self._write_attributes(cells[:5], landmarks.attributes)
     categories = self._document.by_id
     if self._tasks and annotations:
       self._tasks.write(
@@ -165,6 +169,23 @@ class ResultFiles(contextlib.ExitStack):
       entry = self._cvat.annotation(annotation, categories)
       if entry is not None:
         self._cvat_json.write(entry)
+
+  def _write_attributes(
+    self, cells: list[str], found: dict[str, float]
+  ) -> None:
+    """Adds a line to attributes.csv, which is opened for the first one.
+
+    Args:
+      cells: The name of the image and the item's box, as in predictions.csv.
+      found: The probability of each attribute.
+    """
+    if self._attributes is None:
+      self._attributes = self._open('attributes.csv')
+      header = ['image', 'x1', 'y1', 'x2', 'y2', *found]
+      line = file_names.csv_line(map(file_names.to_cell, header))
+      self._attributes.write(line)
+    cells = [*cells, *map('{:.4f}'.format, found.values())]
+    self._attributes.write(file_names.csv_line(cells))
 
   def finish(self) -> list[str]:
     """Writes the ends of the files.

@@ -249,6 +249,7 @@ _FIELDS = {
   'image_size',
   'error_50',
   'error_90',
+  'attributes',
 }
 
 
@@ -277,4 +278,5 @@ def _from_json(entry: dict[str, Any], landmark_set: LandmarkSet) -> Landmarks:
     image_size=entry['image_size'] and tuple(entry['image_size']),
     error_50=array(entry['error_50']),
     error_90=array(entry['error_90']),
+    attributes=entry['attributes'],
   )

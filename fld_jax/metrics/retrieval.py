@@ -6,6 +6,8 @@ from jaxtyping import Float, Int, Shaped
 from fld_jax.errors import InputError
 from fld_jax.metrics.mean_state import MeanState
 
+DISTANCES = ('l2', 'cosine')
+
 
 def attribute_recall(
   scores: Float[np.ndarray, 'n A'], labels: Int[np.ndarray, 'n A'], k: int = 5
@@ -48,11 +50,12 @@ def retrieval_accuracy(
   gallery: Float[np.ndarray, 'm D'],
   gallery_items: Shaped[np.ndarray, ' m'],
   k: int = 20,
+  distance: str = 'l2',
 ) -> MeanState:
   """Computes the share of queries whose item is among their k nearest images.
 
-  Distances are Euclidean; equally near images rank in the gallery's order. The
-  queries may come in parts: their states merge.
+  Equally near images rank in the gallery's order. The queries may come in
+  parts: their states merge.
 
   Args:
     queries: (n, D) features of the query images.
@@ -60,12 +63,15 @@ def retrieval_accuracy(
     gallery: (m, D) features of the gallery's images.
     gallery_items: (m,) item ids of the gallery's images.
     k: Number of nearest images that are searched for the item.
+    distance: 'l2', the Euclidean distance, as in the paper; or 'cosine', that
+      of the features brought to length 1.
 
   Returns:
     The state of one value.
 
   Raises:
-    InputError: If the numbers of features differ, or k is not in 1 to m.
+    InputError: If the numbers of features differ, k is not in 1 to m, or there
+      is no such distance.
   """
   queries = np.asarray(queries, np.float64)
   gallery = np.asarray(gallery, np.float64)
@@ -75,6 +81,12 @@ def retrieval_accuracy(
       f'{gallery.shape}; both must be (images, features).'
     )
   _check_k(k, len(gallery), 'images in the gallery')
+  if distance not in DISTANCES:
+    raise InputError(
+      f"The distance is '{distance}', valid values are {', '.join(DISTANCES)}."
+    )
+  if distance == 'cosine':
+    queries, gallery = _unit(queries), _unit(gallery)
   query_items = np.asarray(query_items)[:, None]
   gallery_items = np.asarray(gallery_items)
   squares = (gallery**2).sum(axis=1)
@@ -82,12 +94,18 @@ def retrieval_accuracy(
   for start in range(0, len(queries), 256):  # flat in memory
     part = queries[start : start + 256]
     # Without the query's own square, which is the same for all.
-    distance = squares - 2 * part @ gallery.T
-    nearest = np.argsort(distance, axis=1, kind='stable')[:, :k]
+    far = squares - 2 * part @ gallery.T
+    nearest = np.argsort(far, axis=1, kind='stable')[:, :k]
     same = gallery_items[nearest] == query_items[start : start + 256]
     hits.append(same.any(axis=1))
   hits = np.concatenate(hits)[:, None] if hits else np.zeros((0, 1))
   return MeanState.from_values(hits, np.ones(hits.shape))
+
+
+def _unit(x: Float[np.ndarray, 'n D']) -> Float[np.ndarray, 'n D']:
+  """Features of length 1; one without a length stays 0."""
+  length = np.linalg.norm(x, axis=1, keepdims=True)
+  return x / np.where(length > 0, length, 1)
 
 
 def _check_k(k: int, most: int, what: str) -> None:

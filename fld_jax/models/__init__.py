@@ -1,6 +1,7 @@
 """Networks and trunks by the names that a config gives them."""
 
 from fld_jax.models import (
+  attributes,
   deeppose,
   dfa,
   dlan,
@@ -18,6 +19,7 @@ from fld_jax.models import (
 
 # config.model.name -> Linen module with a field `backbone`.
 NETWORKS = {
+  'attributes': attributes.Attributes,
   'deeppose': deeppose.DeepPose,
   'dfa': dfa.DFA,
   'dlan': dlan.DLAN,

@@ -29,7 +29,7 @@ STAGES = (
   (4, 5, 2, 6, 192),
   (1, 3, 1, 6, 320),
 )
-_EPSILON = 1e-3
+EPSILON = 1e-3  # of normalisation
 
 
 class EfficientNet(Trunk):
@@ -61,7 +61,7 @@ class EfficientNet(Trunk):
       dtype=self.dtype,
       name='stem_conv',
     )(image.astype(self.dtype))
-    norm = BatchNorm(self.dtype, _EPSILON, name='stem_bn')
+    norm = BatchNorm(self.dtype, EPSILON, name='stem_bn')
     x = _relu6(norm(x, train and not self.frozen))
     maps, level = {}, 1
     for number, (side, stride, expansion, channels) in enumerate(self.layout()):
@@ -125,7 +125,7 @@ class _Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: FeatureMap, train: bool) -> FeatureMap:
-    normalised = lambda y, name: BatchNorm(self.dtype, _EPSILON, name=name)(
+    normalised = lambda y, name: BatchNorm(self.dtype, EPSILON, name=name)(
       y, train
     )
     conv = lambda channels, side, name, **options: Conv(

@@ -23,7 +23,7 @@ from fld_jax.models.layers import (
   VisibilityHead,
   relu,
 )
-from fld_jax.models.top_down import merged
+from fld_jax.models.top_down import LEVELS, merged
 from fld_jax.models.trunk import LAST, FeatureMap, Trunk, feature_maps
 from fld_jax.models.vgg import VGG
 
@@ -80,7 +80,8 @@ class FGN(nn.Module):
     """
     image, n = batch['image'], self.num_landmarks
     if self.merge:
-      features, last = merged(self, image, train, 3)
+      maps = feature_maps(self, image, train, LEVELS[:3])
+      features, last = merged(self, maps, train), maps[0]
     else:
       features, last = feature_maps(self, image, train, ('d3', LAST))
     b, height, width, _ = features.shape

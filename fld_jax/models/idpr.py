@@ -27,13 +27,13 @@ from fld_jax.models.layers import (
   VisibilityHead,
   relu,
 )
-from fld_jax.models.top_down import merged
-from fld_jax.models.trunk import Trunk
+from fld_jax.models.top_down import LEVELS, merged
+from fld_jax.models.trunk import Trunk, feature_maps
 from fld_jax.models.vgg import VGG
 from fld_jax.ops import pictorial
 from fld_jax.ops.heatmaps import from_index
 
-LEVELS = {4: 2, 8: 3}  # stride -> level of the trunk's map
+MAPS = {4: LEVELS, 8: LEVELS[:3]}  # stride -> the trunk's maps
 # The first logit of the background: about 150 patches to one of a part.
 BACKGROUND = 5.0
 # Of the weights of squared distances (Chen and Yuille want them positive), and
@@ -97,12 +97,13 @@ class IDPR(nn.Module):
       InputError: The trunk lacks a map, S is no multiple of 32, or `stride` is
         neither 4 nor 8.
     """
-    if self.stride not in LEVELS:
+    if self.stride not in MAPS:
       raise InputError(
         f'config.model.stride is {self.stride}, valid values are '
-        f'{", ".join(map(str, LEVELS))}.'
+        f'{", ".join(map(str, MAPS))}.'
       )
-    x, last = merged(self, batch['image'], train, LEVELS[self.stride])
+    maps = feature_maps(self, batch['image'], train, MAPS[self.stride])
+    x, last = merged(self, maps, train), maps[0]
     x = Conv(
       self.channels, (3, 3), use_bias=False, dtype=self.dtype, name='conv'
     )(x)

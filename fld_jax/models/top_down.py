@@ -11,7 +11,9 @@ from jaxtyping import Array
 
 from fld_jax.models.efficientnet import EfficientNet
 from fld_jax.models.layers import BatchNorm, Conv, heatmap_outputs, relu
-from fld_jax.models.trunk import FeatureMap, Image, Trunk, feature_maps
+from fld_jax.models.trunk import FeatureMap, Trunk, feature_maps
+
+LEVELS = ('c5', 'c4', 'c3', 'c2')  # the maps that it takes
 
 
 class TopDown(nn.Module):
@@ -46,36 +48,28 @@ class TopDown(nn.Module):
     Raises:
       InputError: The trunk lacks one of the maps, or S is no multiple of 32.
     """
-    x, last = merged(self, batch['image'], train, 2)
-    return heatmap_outputs(self, x, last)
+    maps = feature_maps(self, batch['image'], train, LEVELS)
+    return heatmap_outputs(self, merged(self, maps, train), maps[0])
 
 
 def merged(
-  network: nn.Module, image: Image, train: bool, finest: int
-) -> tuple[FeatureMap, FeatureMap]:
-  """Brings the maps of a network's trunk together, within its `__call__`.
+  network: nn.Module, maps: list[FeatureMap], train: bool
+) -> FeatureMap:
+  """Brings a trunk's maps together, within a network's `__call__`.
 
   Args:
-    network: The network, with the fields `backbone`, `channels` and `dtype`.
-    image: Normalised images, (B, S, S, 3), S a multiple of 32.
+    network: The network, with the fields `channels` and `dtype`.
+    maps: The trunk's maps of LEVELS, or of the first few.
     train: Whether normalisation uses the batch's own statistics.
-    finest: The level of the result, whose stride is 2^finest.
 
   Returns:
-    (B, S / 2^finest, S / 2^finest, channels) features, and the trunk's map c5.
-
-  Raises:
-    InputError: The trunk lacks one of the maps, or S is no multiple of 32.
+    Features of the size of the last of the maps, with `channels` channels.
   """
-  levels = range(5, finest - 1, -1)
-  maps = feature_maps(
-    network, image, train, tuple(f'c{level}' for level in levels)
-  )
   lateral = lambda x, level: Conv(
     network.channels, (1, 1), dtype=network.dtype, name=f'lateral{level}'
   )(x)
   x = lateral(maps[0], 5)
-  for level, finer in zip(levels[1:], maps[1:], strict=True):
+  for level, finer in zip((4, 3, 2), maps[1:], strict=False):
     b, h, w, _ = finer.shape
     x = resize(x, (b, h, w, network.channels), 'bilinear')
     x = Conv(
@@ -86,4 +80,4 @@ def merged(
       name=f'smooth{level}',
     )(x + lateral(finer, level))
     x = relu(BatchNorm(network.dtype, name=f'bn{level}')(x, train))
-  return x, maps[0]
+  return x

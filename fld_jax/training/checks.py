@@ -58,6 +58,12 @@ def check_config(config: ConfigDict, setup: Setup) -> None:
         'without having learnt it. Set config.model.visibility=False, or the '
         'weight above 0.'
       )
+    if 'attributes' in shapes and not stage.weights.attributes:
+      raise InputError(
+        f'config.stages[{index}].weights.attributes is 0, and the network '
+        f"'{config.model.name}' predicts attributes: it would do so without "
+        'having learnt it. Set the weight above 0.'
+      )
     if 'heatmaps' in shapes:
       _check_heatmaps(stage, setup.forward.codec, side=shapes['heatmaps'][1])
     starts = index and stage.init == 'previous'

@@ -312,6 +312,27 @@ def visibility(
   return jnp.sum(jnp.where(known, entropy, 0.0), axis=1)
 
 
+def attributes(
+  logits: Float[Array, 'b A'], labels: Int[Array, 'b A']
+) -> Float[Array, ' b']:
+  """Computes the binary cross-entropy of attributes, the mean over known ones.
+
+  Args:
+    logits: (B, A) predicted logits.
+    labels: (B, A) labels: 1 has it, -1 has it not, 0 is not known and costs
+      nothing.
+
+  Returns:
+    (B,) losses, 0 for an image without a label.
+  """
+  known = labels != 0
+  entropy = optax.sigmoid_binary_cross_entropy(
+    logits, (labels > 0).astype(logits.dtype)
+  )
+  total = jnp.sum(jnp.where(known, entropy, 0.0), axis=1)
+  return total / jnp.maximum(jnp.sum(known, axis=1), 1)
+
+
 def pseudo_label(
   outputs: Mapping[str, Array], target: Float[Array, 'b k'], kind: str
 ) -> Float[Array, ' b']:

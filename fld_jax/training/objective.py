@@ -132,6 +132,8 @@ class Terms(NamedTuple):
     clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
     objective: The stage's settings.
     clothes_type: (b,) codes of the clothes types, 0 where not known.
+    attributes: (b, A) labels of attributes: 1 has it, -1 has it not, 0 is not
+      known; None where no loss asks for them.
   """
 
   outputs: dict[str, Array]
@@ -142,6 +144,7 @@ class Terms(NamedTuple):
   clusters: dict[str, Any]
   objective: Objective
   clothes_type: Int[Array, ' b'] | None = None
+  attributes: Int[Array, 'b A'] | None = None
 
 
 def _landmarks(terms: Terms) -> Values:
@@ -265,6 +268,13 @@ def _true_parts(
   return codec.encode(places, terms.outputs['parts'].shape[1]), places, known
 
 
+def _attributes(terms: Terms) -> Values:
+  """Cross-entropy of the attributes; images without a label don't count."""
+  labels = terms.attributes
+  loss = losses.attributes(terms.outputs['attributes'], labels)
+  return loss, (labels != 0).any(axis=-1)
+
+
 def _visibility(terms: Terms) -> Values:
   """Cross-entropy of the visibility of each landmark."""
   loss = losses.visibility(terms.outputs['visibility'], terms.visibility)
@@ -327,6 +337,7 @@ LOSSES = {
   'parts': Loss('parts', _parts),
   'relations': Loss('relations', _relations),
   'tree': Loss('unary', _tree),
+  'attributes': Loss('attributes', _attributes),
   'visibility': Loss('visibility', _visibility),
   'pseudo_label': Loss('pseudo_label', _pseudo_label),
 }
@@ -355,8 +366,8 @@ def stage_losses(
 
   Args:
     outputs: The network's outputs.
-    batch: Holds `landmarks` and `visibility`, and for the loss of the category
-      `clothes_type`.
+    batch: Holds `landmarks` and `visibility`, and for their losses
+      `clothes_type` and `attributes`.
     estimate: (b, N, 2) the previous stage's landmarks as the network sees them,
       None for stage 1.
     clusters: Holds `centres` (K, D); {} for a stage without pseudo-labels.
@@ -388,6 +399,7 @@ def stage_losses(
     clusters,
     objective,
     batch.get('clothes_type'),
+    batch.get('attributes'),
   )
   weighted = [name for name in names if objective.stage.weights[name]]
   _check(outputs, objective, weighted)

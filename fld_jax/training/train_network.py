@@ -284,6 +284,8 @@ class _Training:
       batch: This process's share of the step's batch, from `train_batches`.
     """
     part = input_pipeline.device_part(batch, self._share)
+    if self._job.stage.weights.attributes:
+      part['attributes'] = batch['attributes']
     with jax.profiler.StepTraceAnnotation(self._job.name, step_num=step):
       self._state, metrics = self._step(
         self._state, self._previous, self._clusters, self._parallel.shard(part)

@@ -94,6 +94,7 @@ def test_records_hold_what_the_lists_say(tmp_path):
     [r['attributes'] for r in (upper, lower, full)], [[-1, 1], [0, -1], [1, 0]]
   )
   assert builder.info.metadata['attribute_names'] == ['faux fur', 'a-line']
+  assert builder.attribute_groups() == ['type 2', 'type 3']
   assert upper['item_id'] == b''
   for (_, image), record in records.items():
     assert record['image'] == (folder / 'Img' / image).read_bytes()
@@ -420,3 +421,21 @@ def test_real_folder():
     [[91, 83], [133, 79], [78, 88], [142, 82]]
     + [[0, 0], [120, 168], [22, 270], [133, 282]],
   )
+
+
+@pytest.mark.parametrize(
+  ('types', 'groups'),
+  [
+    ((1, 5, 2), ['texture', 'style', 'fabric']),  # of the 1000 attributes
+    ((6, 1, 2), ['fit', 'texture', 'sleeve']),  # of the 26
+    ((9, 1, 2), ['type 9', 'type 1', 'type 2']),
+    ((6, 0, 1), ['type 6', 'type 0', 'type 1']),
+  ],
+)
+def test_groups_of_attributes(tmp_path, types, groups):
+  path = tmp_path / 'list_attr_cloth.txt'
+  rows = [f'name {i} {code}' for i, code in enumerate(types)]
+  text = ['3', 'attribute_name attribute_type', *rows]
+  path.write_text('\n'.join(text) + '\n')
+  assert layout.attribute_groups({'attribute_names': path}) == groups
+  assert layout.attribute_groups({}) == []

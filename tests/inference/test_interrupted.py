@@ -42,6 +42,7 @@ def made_up(i):
     stages={'stage1': np.zeros((2, 2))},
     error_50=rng.uniform(size=2) if i % 2 else None,
     error_90=np.array([3.5, np.inf]) if i % 2 else None,
+    attributes={'striped': 0.25, 'v neck': 1.0} if i % 2 else None,
   )
 
 
@@ -54,7 +55,11 @@ def same(one, other):
       *('box', 'positions', 'present', 'confidence', 'score', 'route'),
       *('error_50', 'error_90'),
     )
-  ) and (one.visibility, one.names) == (other.visibility, other.names)
+  ) and (one.visibility, one.names, one.attributes) == (
+    other.visibility,
+    other.names,
+    other.attributes,
+  )
 
 
 def items_of(images):

@@ -53,6 +53,18 @@ def test_retrieval_against_a_loop():
   assert parts[0].merge(parts[1]).merge(parts[2]).total.tolist() == [right]
 
 
+def test_cosine_forgets_lengths():
+  gallery = np.array([[5.0, 5.1], [1.0, 0.0], [0.0, 3.0]])
+  query = np.array([[0.9, 0.8]])  # nearest to (1, 0), along (5, 5.1)
+  for distance, item in (('l2', 'b'), ('cosine', 'a')):
+    found = retrieval.retrieval_accuracy(
+      query, [item], gallery, list('abc'), 1, distance
+    )
+    assert found.total.tolist() == [1], distance
+  with pytest.raises(InputError, match="'l1', valid values are l2, cosine"):
+    retrieval.retrieval_accuracy(query, 'a', gallery, list('abc'), 1, 'l1')
+
+
 def test_bad_input():
   square = np.zeros((3, 3))
   with pytest.raises(InputError, match=r'\(3, 3\) and the labels \(3, 4\)'):

@@ -123,7 +123,8 @@ def test_every_network_starts_from_the_weights_for_imagenet():
   setup = resolve(config)
   kernels = []
   for index in (0, 1):
-    model = stage_lib.build_model(
+    stage = config.stages[index]
+    model = stage_lib.build_model(config.model, stage, index, FASHION_8)
       config.model, config.stages[index], index, FASHION_8
     )
     shapes = stage_lib.variable_shapes(model, config.input.size)

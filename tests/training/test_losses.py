@@ -375,3 +375,20 @@ def test_relations_against_a_loop():
     expected[b] = np.mean(means) if means else 0
   found = losses.relations(logits, labels, bells, known)
   np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_attributes_against_a_loop():
+  rng = np.random.default_rng(4)
+  logits = 3 * rng.normal(size=(6, 5))
+  labels = rng.integers(-1, 2, (6, 5))
+  labels[2] = 0  # nothing is known of it
+  wanted = []
+  for row, truth in zip(logits, labels, strict=True):
+    costs = [
+      -np.log(1 / (1 + np.exp(-score if label > 0 else score)))
+      for score, label in zip(row, truth, strict=True)
+      if label
+    ]
+    wanted.append(sum(costs) / len(costs) if costs else 0)
+  found = losses.attributes(logits, labels)
+  np.testing.assert_allclose(found, wanted, rtol=1e-5)

@@ -1,0 +1,1 @@
+"""Features of garments, where they are taken from, and searching by them."""
