@@ -125,8 +125,6 @@ def test_every_network_starts_from_the_weights_for_imagenet():
   for index in (0, 1):
     stage = config.stages[index]
     model = stage_lib.build_model(config.model, stage, index, FASHION_8)
-      config.model, config.stages[index], index, FASHION_8
-    )
     shapes = stage_lib.variable_shapes(model, config.input.size)
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
     found, _ = start.start_network(zeros, config, setup, index, 'all')
