@@ -243,7 +243,7 @@ class _Trainer:
     rows = _Lazy(lambda: self._rows(seen, self.records, augment=True))
     clusters = self._clusters(stage, directory, rows)
     routing, subsets = self._routes(stage, seen, directory, rows)
-    errors = self._errors(stage, seen, directory, rows)
+    errors = self._start_errors(stage, seen, directory, rows)
     measured = self._measured(stage, directory, model, rows)
     del rows  # frees their memory while the stage trains
     networks = {}
@@ -463,7 +463,7 @@ class _Trainer:
     )
     return {'relations': found}
 
-  def _errors(
+  def _start_errors(
     self,
     stage: ConfigDict,
     seen: list[Stage],

@@ -379,7 +379,7 @@ def test_relations_against_a_loop():
 
 def test_attributes_against_a_loop():
   rng = np.random.default_rng(4)
-  logits = 3 * rng.normal(size=(6, 5))
+  logits = 3 * rng.normal(size=(6, 5)).astype(np.float32)
   labels = rng.integers(-1, 2, (6, 5))
   labels[2] = 0  # nothing is known of it
   wanted = []
