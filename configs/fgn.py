@@ -148,6 +148,7 @@ def _small(config: ConfigDict, stage: ConfigDict) -> None:
 def _tiny(config: ConfigDict, stage: ConfigDict) -> None:
   """Sets a narrow trunk and crops of 64 pixels, for the rendered garments."""
   _light(config, side=64, state=8)
+  config.heatmap.alpha = 7.0  # of 8 cells, sharper ones are the nearest cell
   config.model.channels = 32
   defaults.set_backbone(
     config,
