@@ -10,6 +10,7 @@ import pytest
 from classifiers import ResNetClassifier, VGGClassifier
 
 from fld_jax.errors import InputError
+from fld_jax.landmark_sets import Tree
 from fld_jax.models import NETWORKS, TRUNKS
 from fld_jax.models.dfa import DFA
 from fld_jax.models.fashionnet import FashionNet
@@ -170,6 +171,11 @@ OWN = {
     'grammars': (((0, 1, 2), (3, 1)), ((4, 0),)),
   },
   'fpn': {'channels': 8, 'visibility': True},
+  'idpr': {
+    'channels': 8,
+    'num_types': 2,
+    'tree': Tree(tuple('abcde'), (-1, 0, 0, 1, 1)),
+  },
   'simcc': {'channels': 4, 'hidden': 8, 'visibility': True},
   'simple_baselines': {'channels': 8, 'visibility': True},
   'top_down': {'channels': 8, 'visibility': True},
@@ -206,7 +212,7 @@ def test_every_network_on_every_trunk(trunk):
       }
     if name == 'simcc':
       expected = {'bins': (2, 5, 2, 128), 'visibility': (2, 5, 3)}
-    if name in ('deeppose', 'dfa', 'dlan', 'fashionnet'):
+    if name in ('deeppose', 'dfa', 'dlan', 'fashionnet', 'idpr'):
       expected = {'landmarks': (2, 5, 2), 'visibility': (2, 5, 3)}
     assert {k: v.shape for k, v in outputs.items() if k in expected} == expected
     # The trunk is all there, under its own name and nothing under another.
@@ -216,6 +222,23 @@ def test_every_network_on_every_trunk(trunk):
       assert own == alone
     else:
       assert own['params'] == alone['params']
+
+
+def test_idpr_on_maps_of_both_strides():
+  """What is measured is no parameter; each edge has two relations."""
+  for stride, side in ((4, 16), (8, 8)):
+    model = NETWORKS['idpr'](
+      backbone=ResNet(18, width=4), stride=stride, channels=8, num_clusters=3
+    )
+    outputs, variables = shapes(model, size=64)
+    assert outputs['parts'].shape == (2, side, side, 9)
+    assert outputs['relations'].shape == (2, side, side, 14, 13)
+    assert outputs['types'].shape == (2, 14, 13, side, side)
+    assert outputs['pseudo_label'].shape == (2, 3)
+    measured = {k: v.shape for k, v in variables['relations'].items()}
+    assert measured == {'displacements': (14, 13, 2), 'spreads': (14,)}
+  with pytest.raises(InputError, match='stride is 5, valid values are 4, 8'):
+    shapes(NETWORKS['idpr'](stride=5), size=64)
 
 
 @pytest.mark.parametrize(
