@@ -17,12 +17,12 @@ class Perceptron(nn.Module):
 
   Attributes:
     num_attributes: A.
-    hidden: Width of the hidden layer.
+    width: Width of the hidden layer.
     dropout: Dropout rate, in [0, 1).
   """
 
   num_attributes: int
-  hidden: int = 256
+  width: int = 256
   dropout: float = 0.3
 
   @nn.compact
@@ -36,7 +36,7 @@ class Perceptron(nn.Module):
       train: Whether entries are dropped; then there is a random key `dropout`.
     """
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
-    x = nn.relu(nn.Dense(self.hidden)(x))
+    x = nn.relu(nn.Dense(self.width)(x))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return nn.Dense(self.num_attributes)(x)
 

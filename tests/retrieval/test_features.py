@@ -1,5 +1,6 @@
 """Features of regions and of windows, against what the weights' file says."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,11 +49,10 @@ def record(seed):
 def cells_of(path, crop):
   """The outputs of the class layer, by the file's own arrays."""
   arrays = torch_files.read(path)
-  trunk = EfficientNet()
-  extractor = Extractor('box')
-  variables = extractor._weights[0]
+  variables = Extractor('box')._weights[0]
   image = (crop[None].astype(np.float32) - 127) / 128
-  maps = trunk.apply(variables, jnp.asarray(image), False)['c5']
+  run = jax.jit(lambda image: EfficientNet().apply(variables, image, False))
+  maps = run(image)['c5']
   x = np.asarray(maps[0]) @ arrays['_conv_head.weight'][:, :, 0, 0].T
   scale = arrays['_bn1.weight'] / np.sqrt(arrays['_bn1.running_var'] + 1e-3)
   x = (x - arrays['_bn1.running_mean']) * scale + arrays['_bn1.bias']
