@@ -412,7 +412,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.runtime,
       ),
       batch_size=1,
-      concurrency=arguments.actors,
+      compute=ray.data.ActorPoolStrategy(size=arguments.actors),
       num_cpus=arguments.cpus,
       num_gpus=arguments.gpus,
     )

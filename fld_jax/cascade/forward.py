@@ -149,7 +149,9 @@ def apply_stage(
       'category': lambda x: x,
       'attributes': lambda x: x,
     }
-    views.append({k: back[k](other[k]) for k in back.keys() & other.keys()})
+    # In an order that is always the same: programs are found again by their
+    # text, and the order of a set of names changes with the process.
+    views.append({k: turn(other[k]) for k, turn in back.items() if k in other})
   outputs = decode_outputs(views, forward.codec)
   new = new_estimate(outputs, estimate, forward.offset_scale)
   if estimate is not None and hasattr(model, 'reach'):
@@ -178,7 +180,7 @@ def decode_outputs(
   if len(views) > 1:
     mean = lambda name: sum(view[name] for view in views) / len(views)
     outputs |= {name: mean(name) for name in views[-1]}
-  for name in READERS.keys() & outputs.keys():
+  for name in filter(outputs.__contains__, READERS):
     maps, reader = [view[name] for view in views], READERS[name](codec)
     outputs['landmarks'] = reader.decode(maps)
     outputs['confidence'] = reader.confidence(maps)

@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import logging
+import os
 import pathlib
 import types
 import warnings
@@ -105,6 +106,8 @@ def _load_onnx(path: pathlib.Path) -> Loaded:
   runtime = onnxruntime('--format=onnx')
   options = runtime.SessionOptions()
   options.log_severity_level = 3  # errors
+  # By default it takes all cores of the machine, be they this process's or not.
+  options.intra_op_num_threads = len(os.sched_getaffinity(0))
   session = runtime.InferenceSession(
     path, options, providers=['CPUExecutionProvider']
   )

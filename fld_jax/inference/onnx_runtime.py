@@ -108,10 +108,15 @@ class OnnxCascade:
     coarse = rng.integers(0, 256, (CHECKED, 4, 4, 3), np.uint8)
     places = np.arange(side) * 4 // side
     crops = coarse[:, places][:, :, places]
-    expected = self._cascade.forward(crops)
+    batch = {
+      'image': crops,
+      'mask': np.ones(CHECKED, np.float32),
+      'corrupt': np.zeros(CHECKED, np.int32),
+    }
+    expected = self._cascade.predict([batch])['stages']
     found = run(crops)
     for name, outputs in expected.items():
-      gap = np.abs(found[f'{name}/estimate'] - np.asarray(outputs['estimate']))
+      gap = np.abs(found[f'{name}/estimate'] - outputs['estimate'])
       if not gap.max() * side <= TOLERANCE:
         raise RuntimeError(
           f'The networks are wrong in ONNX Runtime: the landmarks of {name} '

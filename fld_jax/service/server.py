@@ -7,6 +7,7 @@ answers what is open, and ends with status 0.
 """
 
 import asyncio
+import contextlib
 import pathlib
 import signal
 import socket
@@ -69,8 +70,6 @@ def serve(
       make_app(service), log_level='warning', access_log=False, lifespan='on'
     )
     server = _Server(options, service, drain_seconds)
-    address, port = listening.getsockname()[:2]
-    print(f'Serving at http://{address}:{port}, see /docs', flush=True)
     server.run(sockets=[listening])
   finally:
     listening.close()
@@ -117,22 +116,40 @@ class _Server(uvicorn.Server):
     else:
       self.should_exit = True
 
-  async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-    """Begins to listen.
+  async def startup(self, sockets: list[socket.socket]) -> None:
+    """Begins to listen, and says where.
 
     Args:
-      sockets: The bound sockets.
+      sockets: The bound socket.
     """
-    self._loop = asyncio.get_running_loop()
+    self._loop, self._listening = asyncio.get_running_loop(), sockets[0]
     await super().startup(sockets)
+    if self.started:
+      address, port = sockets[0].getsockname()[:2]
+      print(f'Serving at http://{address}:{port}, see /docs', flush=True)
 
   def _begin_to_drain(self) -> None:
     self._draining = asyncio.create_task(self._drain())
 
   async def _drain(self) -> None:
     await asyncio.sleep(self._drain_seconds)
+    # Whoever the system has let in waits in its queue, which goes with the
+    # socket: they are taken out of it first.
+    waiting = []
+    with contextlib.suppress(BlockingIOError):
+      while True:
+        waiting.append(self._listening.accept()[0])
     for server in self.servers:
       server.close()  # no new connections; the open ones go on
+    for connection in waiting:
+      await self._loop.connect_accepted_socket(
+        lambda: self.config.http_protocol_class(
+          config=self.config,
+          server_state=self.server_state,
+          app_state=self.lifespan.state,
+        ),
+        connection,
+      )
     end = self._loop.time() + LAST_SECONDS
     while self.server_state.connections and self._loop.time() < end:
       await asyncio.sleep(0.05)

@@ -386,7 +386,7 @@ def stage_losses(
   if 'heatmap_logits' in outputs:  # so that all losses' gradients get there
     maps = jax.nn.sigmoid(outputs['heatmap_logits'])
     outputs = {**outputs, 'heatmaps': maps}
-  for name in READERS.keys() & outputs.keys():
+  for name in filter(outputs.__contains__, READERS):
     # Both losses on coordinates want a decoder with a gradient.
     landmarks = READERS[name](objective.codec).decode([outputs[name]])
     outputs = {**outputs, 'landmarks': landmarks}

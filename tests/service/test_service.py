@@ -243,7 +243,7 @@ def test_sigterm_loses_no_request(trained_workdir, photos):
   """Clients with and without connections that are kept, as it ends."""
   name, content, box = photos[0]
   body, headers = form([(name, content)], [box])
-  with serving(trained_workdir, '--drain_seconds=1') as running:
+  with serving(trained_workdir, '--drain_seconds=3') as running:
     answered, lost, refused = [], [], []
 
     def client(keeps):
@@ -273,22 +273,24 @@ def test_sigterm_loses_no_request(trained_workdir, photos):
     ]
     for each in clients:
       each.start()
-    time.sleep(1)
+    while len(answered) < 6 and not lost:
+      time.sleep(0.05)
     running.process.send_signal(signal.SIGTERM)
+    asked = 1
+    while (state := ask(running, '/readyz')[:2])[0] == 200:
+      asked += 1
+    assert state == (503, {'status': 'draining'})
     told = time.monotonic()
-    time.sleep(0.3)
-    assert ask(running, '/readyz')[:2] == (503, {'status': 'draining'})
     for each in clients:
       each.join(60)
     status, printed = running.ended()
   assert not lost
   assert {status for _, status, _ in answered} == {200}
-  assert sum(at < told for at, *_ in answered) > 5
-  late = [given for at, _, given in answered if at > told + 0.3]
-  assert len(late) > 5 and set(late) == {'close'}
+  late = [given for at, _, given in answered if at > told + 1]
+  assert late and set(late) == {'close'}
   assert status == 0
   begun, done = re.search(r'Ended: (\d+) of (\d+) requests', printed).groups()
-  assert begun == done == str(len(answered) + 1)
+  assert begun == done == str(len(answered) + asked)
 
 
 # --- Without a process
@@ -330,9 +332,9 @@ def answer(service, body, headers):
 
 
 def test_what_is_not_done_in_time():
-  service = Service(Slow(0.5), Limits(seconds=0.1), 0)
+  service = Service(Slow(2), Limits(seconds=1), 0)
   status, content = answer(service, *form(PHOTO))
-  assert status == 504 and 'not done within 0.1 s' in content['error']
+  assert status == 504 and 'not done within 1 s' in content['error']
 
 
 def test_what_is_not_begun_in_time():
