@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fld_jax.errors import InputError, shortened
+from fld_jax.errors import InputError, printable, shortened
 from fld_jax.files import atomic, file_names, json_files, npz
 from fld_jax.files.images import read
-from fld_jax.files.inside import inside
 from fld_jax.inference import item_boxes, photos
 from fld_jax.inference.predictor import Predictor, load
 from fld_jax.landmark_sets import FASHION_8
@@ -432,8 +431,7 @@ def _draw(
     for rank, (other, cosine) in enumerate(answer, 1):
       caption = f'{rank}: {cosine:.3f}  {pathlib.Path(other.image).name}'
       try:
-        path = inside(root, other.image, str(root))
-        entries.append(_entry(pathlib.Path(path), other, caption))
+        entries.append(_entry(_below(root, other.image), other, caption))
       except InputError:  # moved since, or not in the folder
         blank = np.full((64, 64, 3), 255, np.uint8)
         box = np.array([0.0, 0.0, 64.0, 64.0])
@@ -443,6 +441,18 @@ def _draw(
     box = np.array([0.0, 0.0, 64.0, 64.0])
     entries += [sheets.Entry(blank, box, '')] * missing
   return sheets.contact_sheet(entries, FASHION_8, columns)
+
+
+def _below(root: pathlib.Path, name: str) -> pathlib.Path:
+  """The path of an indexed photo; links are followed, as in indexing.
+
+  Raises:
+    InputError: The name leads out of the folder.
+  """
+  path = pathlib.PurePath(name)
+  if path.is_absolute() or '..' in path.parts:
+    raise InputError(f'{root}: {printable(name)} lies outside of this folder')
+  return root / path
 
 
 def _entry(

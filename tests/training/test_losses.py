@@ -390,5 +390,5 @@ def test_attributes_against_a_loop():
       if label
     ]
     wanted.append(sum(costs) / len(costs) if costs else 0)
-  found = losses.attributes(logits, labels)
+  found = losses.attributes(logits.astype(np.float32), labels)
   np.testing.assert_allclose(found, wanted, rtol=1e-5)
