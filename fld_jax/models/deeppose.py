@@ -98,9 +98,10 @@ class DeepPose(nn.Module):
     )
 
     def run(network: DFA, image: Float[Array, 'b s s 3']) -> dict[str, Array]:
-      return network(
-        {'image': image, 'example_index': batch['example_index']}, train
-      )
+      with cpu_kernels.as_products():
+        return network(
+          {'image': image, 'example_index': batch['example_index']}, train
+        )
 
     outputs = _each(run)(network, seen)
     return {
@@ -152,9 +153,8 @@ class DeepPose(nn.Module):
 def _each(run: Callable) -> Callable:
   """Runs one network a landmark, each with variables of its own.
 
-  On a CPU it is a loop, since a convolution with kernels of several networks at
-  once is slow there; in exported files, whose formats cannot express one, the
-  networks stand one after another.
+  In exported files, whose formats cannot express convolutions with kernels of
+  several networks at once, the networks stand one after another.
 
   Args:
     run: Function of a module and of one landmark's (B, S, S, 3) patches.
@@ -165,20 +165,13 @@ def _each(run: Callable) -> Callable:
   """
   if cpu_kernels.is_portable():
     return lambda network, images: _in_turn(run, network, images)
-  lifted = {
-    'variable_axes': {'params': 0, 'batch_stats': 0},
-    'split_rngs': {'params': True, 'dropout': True},
-    'in_axes': 1,
-    'out_axes': 1,
-  }
-  if not cpu_kernels.for_cpu():
-    return nn.vmap(run, **lifted)
-
-  def step(network: nn.Module, carry: tuple, image: Array) -> tuple:
-    return carry, run(network, image)
-
-  looped = nn.scan(step, **lifted)
-  return lambda network, images: looped(network, (), images)[1]
+  return nn.vmap(
+    run,
+    variable_axes={'params': 0, 'batch_stats': 0},
+    split_rngs={'params': True, 'dropout': True},
+    in_axes=1,
+    out_axes=1,
+  )
 
 
 def _in_turn(run: Callable, network: nn.Module, images: Array) -> dict:

@@ -78,10 +78,10 @@ def runner(model, train):
   return jax.jit(run)
 
 
-@pytest.mark.parametrize('one_by_one', [False, True])
-def test_networks_are_those_of_each_landmark(one_by_one, monkeypatch):
+@pytest.mark.parametrize('for_cpu', [False, True])
+def test_networks_are_those_of_each_landmark(for_cpu, monkeypatch):
   """Outputs, gradients and statistics are those of N separate networks."""
-  monkeypatch.setattr(cpu_kernels, 'for_cpu', lambda: one_by_one)
+  monkeypatch.setattr(cpu_kernels, 'for_cpu', lambda: for_cpu)
   model, batch = model_on(VGG_TRUNK, use_estimate=True, side=8), draw_batch()
   variables = random_variables(model, SIZE, seed=1, head=0.3)
   single = DFA(

@@ -51,6 +51,37 @@ def test_conv_is_that_of_linen_in_value_and_gradient(
   )
 
 
+@pytest.mark.parametrize(
+  ('side', 'stride', 'padding'),
+  [
+    (3, 1, 'SAME'),
+    (3, 2, 'SAME'),
+    (7, 2, 3),
+  ],
+)
+def test_products_are_convolutions_in_value_and_gradient(side, stride, padding):
+  """For kernels of several networks at once, each against Linen's alone."""
+  x = numbers(3, 2, 6, 5, 4)
+  options = dict(
+    features=5, kernel_size=(side, side), strides=stride, padding=padding
+  )
+  params = {
+    'kernel': numbers(3, side, side, 4, 5),
+    'bias': numbers(3, 5),
+  }
+
+  def products(params, x):
+    with cpu_kernels.as_products():
+      return outcome(Conv(**options), {'params': params}, x)
+
+  found = jax.vmap(products)(params, x)
+  for n in range(3):
+    own = {'params': jax.tree.map(lambda p, n=n: p[n], params)}
+    expected = outcome(nn.Conv(**options), own, x[n])
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+      np.testing.assert_allclose(a[n], b, rtol=1e-3, atol=1e-4)
+
+
 def conv_3(x, kernel):
   """A 3x3 convolution with a border of one, in a loop over the taps."""
   height, width = x.shape[1:3]

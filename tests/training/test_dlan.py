@@ -16,7 +16,7 @@ from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
 from fld_jax.training import losses, train_cascade
 
-STEPS = 60
+STEPS = 400
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +27,7 @@ def tiny(tiny_config):
   def make():
     config = dlan.get_config('dataset=synthetic,size=tiny')
     config.batch_size = 8
-    config.log_every_steps = 20
+    config.log_every_steps = 50
     config.dataset = of_dfa.dataset.copy_and_resolve_references()
     config.input.size = 32
     config.model.trunk.blocks = ((1, 8), (1, 12))
@@ -37,6 +37,7 @@ def tiny(tiny_config):
     (stage,) = config.stages
     stage.train_epochs = stage.eval_epochs = 0.0
     stage.min_steps, stage.average = 0, 0.9
+    stage.optimizer.learning_rate = 3e-3
     stage.train_steps, stage.eval_steps = STEPS, STEPS // 2
     return config
 
