@@ -28,7 +28,7 @@ legs 52.3 and 68.1, lower legs 35.4 and 53.0).
 from ml_collections import ConfigDict
 
 from fld_jax.config import difference, parse_arg
-from fld_jax.configs import dfa, idpr, pcloss
+from fld_jax.configs import deeppose, dfa, idpr, pcloss
 from fld_jax.papers import DFA_TABLE_4, PCP_ORDER
 
 ABOUT = (
@@ -38,6 +38,7 @@ ABOUT = (
 # Slug -> title, config file, its arguments, and the row it is compared with.
 METHODS = {
   'dfa': ('DFA', dfa, 'cascade=paper,stages=3', ''),
+  'deeppose': ('DeepPose', deeppose, '', ''),
   'idpr': ('IDPR', idpr, 'extras=none', ''),
   'idpr_plabel': ('IDPR + plabel', idpr, 'extras=pseudo_label', 'idpr'),
   'idpr_routing': ('IDPR + auto-routing', idpr, 'extras=routing', 'idpr'),

@@ -34,6 +34,10 @@ from fld_jax.ops import pictorial
 from fld_jax.ops.heatmaps import from_index
 
 MAPS = {4: LEVELS, 8: LEVELS[:3]}  # stride -> the trunk's maps
+# The first weight of relations beside that of parts. A cell sees nearly the
+# whole crop, so that relations mostly repeat what the parts know; at 1 they
+# made landmarks worse than without them, at a tenth better.
+COUPLING = 0.1
 # The first logit of the background: about 150 patches to one of a part.
 BACKGROUND = 5.0
 # Of the weights of squared distances (Chen and Yuille want them positive), and
@@ -159,14 +163,16 @@ class IDPR(nn.Module):
   ) -> tuple[pictorial.Potentials, Float[Array, 'r k 2']]:
     """The potentials of the tree, and the mean displacements in crop sides.
 
-    Displacements are weighed in spreads of their relation, so that all weights
-    begin as those of Gaussians and logarithms of probabilities.
+    Displacements are weighed in spreads of their relation, so that weights of 1
+    are those of Gaussians and of probabilities. Those of relations begin at
+    COUPLING.
     """
     _, r, k, side, _ = log_types.shape
     ones, zeros = nn.initializers.ones, nn.initializers.zeros
     weights = self.param('part_weights', ones, log_parts.shape[1:2])
-    priors = self.param('relation_weights', ones, (r,))
-    begin = nn.initializers.constant(np.log(np.expm1(1 - LEAST_WEIGHT)))
+    constant = nn.initializers.constant
+    priors = self.param('relation_weights', constant(COUPLING), (r,))
+    begin = constant(np.log(np.expm1(COUPLING - LEAST_WEIGHT)))
     squared = self.param('relation_squared', begin, (r, k, 2))
     linear = self.param('relation_linear', zeros, (r, k, 2))
     # Measured on the training images before the training
