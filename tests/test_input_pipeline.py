@@ -606,6 +606,7 @@ def test_device_part_has_what_the_step_needs(records, config):
     'landmarks': ((8, 8, 2), 'float32'),
     'visibility': ((8, 8), 'int32'),
     'mask': ((8,), 'float32'),
+    'clothes_type': ((8,), 'int64'),
     'example_index': ((8,), 'int32'),
   }
   assert part['example_index'].tolist() == [*range(8)]
