@@ -129,12 +129,8 @@ def _small(config: ConfigDict) -> None:
     each.min_steps = 600 if each.name == 'stage1' else 300
     each.weights.visibility = 0.03
     each.visibility_floor = 0.1
-    each.optimizer.name = 'adamw'
+    defaults.set_adamw(each.optimizer)
     each.optimizer.learning_rate = 2e-3 if each.name == 'stage1' else 1e-3
-    each.optimizer.schedule = 'cosine'
-    each.optimizer.warmup = 0.1
-    each.optimizer.weight_decay = 0.01
-    each.optimizer.clip_norm = 5.0
 
 
 def _from_imagenet(config: ConfigDict) -> None:

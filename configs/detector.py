@@ -92,13 +92,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   stage.train_steps = stage.eval_steps = 0
   stage.train_epochs, stage.eval_epochs = epochs, 2.0
   stage.min_steps = 800
-  stage.optimizer.name = 'adamw'
-  stage.optimizer.schedule = 'cosine'
+  defaults.set_adamw(stage.optimizer)
   stage.optimizer.learning_rate = 1e-3
   stage.optimizer.trunk_rate = 0.3 if arg['pretrained'] != 'none' else 1.0
-  stage.optimizer.warmup = 0.1
-  stage.optimizer.weight_decay = 0.01
-  stage.optimizer.clip_norm = 5.0
   config.stages = (stage,)
   if arg['pretrained'] != 'none':
     defaults.start_pretrained(config, arg['pretrained'])

@@ -227,12 +227,8 @@ def _small(config: ConfigDict) -> None:
     each.min_steps = 600  # fewer than any stage has of 5,000 images
     each.weights.visibility = 0.03
     each.weights.pseudo_label = 0.1
-    each.optimizer.name = 'adamw'
+    defaults.set_adamw(each.optimizer)
     each.optimizer.learning_rate = 2e-3
-    each.optimizer.schedule = 'cosine'
-    each.optimizer.warmup = 0.1
-    each.optimizer.weight_decay = 0.01
-    each.optimizer.clip_norm = 5.0
 
 
 def _from_imagenet(config: ConfigDict) -> None:

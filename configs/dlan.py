@@ -79,13 +79,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   stage.weights.visibility = 0.03
   stage.weight_schedule = 'constant'
   stage.average = 0.999
-  stage.optimizer.name = 'adamw'
+  defaults.set_adamw(stage.optimizer)
   stage.optimizer.learning_rate = 3e-4
   stage.optimizer.trunk_rate = 0.3 if arg['pretrained'] else 1.0
-  stage.optimizer.schedule = 'cosine'
-  stage.optimizer.warmup = 0.1
-  stage.optimizer.weight_decay = 0.01
-  stage.optimizer.clip_norm = 5.0
   config.stages = (stage,)
   if arg['size'] != 'full':
     _small(config, arg['size'], arg['pretrained'] == 'imagenet')

@@ -111,11 +111,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   stage.weight_schedule = 'constant'
   stage.average = 0.999
   stage.train_steps = stage.eval_steps = 0
-  stage.optimizer.name = 'adamw'
-  stage.optimizer.schedule = 'cosine'
-  stage.optimizer.warmup = 0.1
-  stage.optimizer.weight_decay = 0.01
-  stage.optimizer.clip_norm = 5.0
+  defaults.set_adamw(stage.optimizer)
   config.stages = (stage,)
   {'full': _full, 'small': _small, 'tiny': _tiny}[size](config, stage)
   if pretrained != 'none':

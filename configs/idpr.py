@@ -141,12 +141,8 @@ def _small(config: ConfigDict, stage: ConfigDict) -> None:
   stage.train_steps = stage.eval_steps = 0
   stage.train_epochs, stage.eval_epochs = 20.0, 2.0
   stage.min_steps = 800
-  stage.optimizer.name = 'adamw'
-  stage.optimizer.schedule = 'cosine'
+  defaults.set_adamw(stage.optimizer)
   stage.optimizer.learning_rate = 1e-3
-  stage.optimizer.warmup = 0.1
-  stage.optimizer.weight_decay = 0.01
-  stage.optimizer.clip_norm = 5.0
 
 
 def _tiny(config: ConfigDict, stage: ConfigDict) -> None:

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from trainings import train
 
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade import store
@@ -13,8 +14,7 @@ from fld_jax.inference import export
 from fld_jax.landmark_sets import FASHION_8
 from fld_jax.pretrained import imagenet, start
 from fld_jax.runtime import processes
-from fld_jax.runtime.parallel import Parallel
-from fld_jax.training import train_cascade, train_step
+from fld_jax.training import train_step
 
 
 @pytest.fixture(scope='module')
@@ -38,14 +38,6 @@ def tiny(tiny_config):
     return config
 
   return make
-
-
-def train(config, builder, workdir):
-  """Trains on one device, without evaluation and report."""
-  parallel = Parallel(config.parallel, jax.local_devices()[:1])
-  train_cascade.train_cascade(
-    config, resolve(config), builder, workdir, parallel
-  )
 
 
 @pytest.fixture(scope='module')

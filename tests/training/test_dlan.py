@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from trainings import train
 
 from fld_jax import geometry, input_pipeline, schema
 from fld_jax.cascade import store
@@ -14,7 +15,7 @@ from fld_jax.inference import export
 from fld_jax.inference.predictor import Predictor
 from fld_jax.runtime import processes
 from fld_jax.runtime.parallel import Parallel
-from fld_jax.training import losses, train_cascade
+from fld_jax.training import losses
 
 STEPS = 400
 
@@ -42,14 +43,6 @@ def tiny(tiny_config):
     return config
 
   return make
-
-
-def train(config, builder, workdir):
-  """Trains on one device, without evaluation and report."""
-  parallel = Parallel(config.parallel, jax.local_devices()[:1])
-  train_cascade.train_cascade(
-    config, resolve(config), builder, workdir, parallel
-  )
 
 
 @pytest.fixture(scope='module')

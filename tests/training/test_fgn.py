@@ -5,6 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
+import trainings
 from places import SHARED
 
 from fld_jax.cascade import store
@@ -16,9 +17,8 @@ from fld_jax.errors import InputError, Preempted
 from fld_jax.evaluation import evaluate
 from fld_jax.landmark_sets import FASHION_8
 from fld_jax.runtime import processes
-from fld_jax.runtime.parallel import Parallel
 from fld_jax.schema import ABSENT, OCCLUDED, TRUNCATED, VISIBLE
-from fld_jax.training import checks, losses, train_cascade
+from fld_jax.training import checks, losses
 from fld_jax.training.objective import Objective, stage_losses
 
 RNG = np.random.default_rng(0)
@@ -150,10 +150,7 @@ def test_one_type_of_clothes_has_its_own_chains(tiny):
 
 def train(config, builder, workdir):
   """Trains on one device, without evaluation and report."""
-  parallel = Parallel(config.parallel, jax.local_devices()[:1])
-  train_cascade.train_cascade(
-    config, resolve(config), builder, workdir, parallel
-  )
+  trainings.train(config, builder, workdir)
   return store.load_cascade(config, resolve(config), workdir)
 
 
