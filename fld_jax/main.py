@@ -725,13 +725,15 @@ def main() -> None:
   status 130.
   """
   logging.use_absl_handler()
-  # At lower levels orbax and TFDS write pages a checkpoint.
-  logging.set_verbosity(logging.ERROR)
+  # At lower levels orbax and TFDS write pages a checkpoint. Their errors are
+  # raised too, and end in one line below.
+  logging.set_verbosity(logging.FATAL)
   std_logging.getLogger('fld_jax').setLevel(std_logging.INFO)
   # Of broken EXIF data, which name no file; what counts, `files.images` says.
   warnings.filterwarnings('ignore', category=UserWarning, module='PIL')
   with (
     terminal.guarded_streams() as stdout_problem,
+    terminal.hidden_late_answers(),
     terminal.heard_interrupts(_interrupted),
   ):
     try:

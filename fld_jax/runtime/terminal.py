@@ -12,6 +12,7 @@ not within GRACE_SECONDS, or at a second Ctrl-C.
 import atexit
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -111,6 +112,31 @@ def _text(stream: _Stream, like: io.TextIOWrapper) -> io.TextIOWrapper:
     line_buffering=is_err or stream.isatty(),
     write_through=is_err,
   )
+
+
+@contextlib.contextmanager
+def hidden_late_answers() -> Iterator[None]:
+  """Hides what TensorStore has to say to a save that has failed by then.
+
+  The first of a checkpoint's arrays that cannot be written ends the save in an
+  error. Each of the others then finds nobody who waits for it, and has Python
+  print a traceback, from a thread of its own.
+  """
+  hook = sys.unraisablehook
+
+  def shown(unraisable: 'sys.UnraisableHookArgs') -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      hook(unraisable)
+
+  asyncio = logging.getLogger('asyncio')
+  level = asyncio.level
+  sys.unraisablehook = shown
+  asyncio.setLevel(logging.CRITICAL)  # 'exception was never retrieved'
+  try:
+    yield
+  finally:
+    sys.unraisablehook = hook
+    asyncio.setLevel(level)
 
 
 @contextlib.contextmanager
