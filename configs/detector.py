@@ -6,7 +6,8 @@
 
 It stands on EfficientNet-Lite0 with weights for ImageNet, brings its maps
 together at stride 4 and trains the soft-argmax of heatmaps (Sun et al., ECCV
-2018) together with the heatmaps themselves.
+2018) together with the heatmaps themselves. Whether a garment is seen from
+behind, which reverses left and right, it predicts from the whole crop.
 
 Arguments after the colon:
   dataset  a name of docs/datasets.md; without it synthetic, rendered garments
@@ -82,8 +83,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
   stage.weights.pseudo_label = 0.0
   stage.weights.visibility = 0.03
   stage.weights.heatmaps = 100.0
+  stage.weights.pair_order = 1.0
   if simcc:
     stage.weights.heatmaps, stage.weights.bins = 0.0, 1.0
+    stage.weights.pair_order = 0.0
     # RTMPose's share of the side: 5.66 of 512 bins, 4.9 of 384.
     config.heatmap.sigma = config.model.split * side / 80
   stage.landmark_loss = 'l1'

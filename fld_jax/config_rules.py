@@ -307,6 +307,7 @@ STAGE = {
   'weights.relations': FACTOR,
   'weights.tree': FACTOR,
   'weights.position_constraint': FACTOR,
+  'weights.pair_order': FACTOR,
   'weights.attributes': FACTOR,
   'weights.visibility': FACTOR,
   'weights.pseudo_label': FACTOR,

@@ -421,6 +421,9 @@ def stage(name: str) -> ConfigDict:
       'position_constraint': 0.0,
       # Weight of the loss of the clothes type, for networks that predict it.
       'category': 0.0,
+      # Weight of the loss of the order of left and right, for networks of
+      # heatmaps; 0 leaves it to the heatmaps.
+      'pair_order': 0.0,
       'attributes': 0.0,  # weight of the attributes' loss
       'visibility': 1.0,  # weight of the visibility's loss
       'pseudo_label': 1.0,  # weight of the pseudo-labels' loss

@@ -147,6 +147,7 @@ def apply_stage(
       'landmarks': lambda x: mirror(x, flip),
       'visibility': lambda x: x[:, flip],
       'category': lambda x: x,
+      'pair_order': lambda x: x,
       'attributes': lambda x: x,
     }
     # In an order that is always the same: programs are found again by their

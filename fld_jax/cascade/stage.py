@@ -115,6 +115,9 @@ def build_model(
     'softmax': stage.pseudo_label.normalize,
     'side': stage.get('input_size', 0),
     'num_categories': len(landmarks.types) if stage.weights.category else 0,
+    'partners': tuple(landmarks.flip.tolist())
+    if stage.weights.pair_order
+    else (),
   }
   if 'grammars' in known:
     given['grammars'] = landmarks.grammars

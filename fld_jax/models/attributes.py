@@ -30,6 +30,8 @@ class Attributes(nn.Module):
     num_attributes: A, how many attributes there are.
     backbone: The trunk, with maps c2 to c5.
     channels: Channels of the heatmaps' decoder.
+    partners: Each landmark's partner in the mirrored image, if the network
+      predicts how they are ordered (`layers.PairOrder`); else ().
     visibility: Whether the network predicts visibility too.
     at_landmarks: Whether attributes are predicted from the windows of the
       landmarks beside the mean of the last map; otherwise from that alone.
@@ -42,6 +44,7 @@ class Attributes(nn.Module):
   num_attributes: int = 26
   backbone: Trunk = EfficientNet()
   channels: int = 64
+  partners: tuple[int, ...] = ()
   visibility: bool = False
   at_landmarks: bool = True
   hidden: int = 512

@@ -23,6 +23,8 @@ class FPN(nn.Module):
     num_landmarks: N, how many landmarks there are.
     backbone: The trunk, with maps c2 to c5.
     channels: Channels of the pyramid.
+    partners: Each landmark's partner in the mirrored image, if the network
+      predicts how they are ordered (`layers.PairOrder`); else ().
     visibility: Whether the network predicts visibility too.
     dtype: The type of the computation; heatmaps and all parameters are float32.
   """
@@ -30,6 +32,7 @@ class FPN(nn.Module):
   num_landmarks: int = 8
   backbone: Trunk = ResNet()
   channels: int = 256
+  partners: tuple[int, ...] = ()
   visibility: bool = False
   dtype: jnp.dtype = jnp.float32
 

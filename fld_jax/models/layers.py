@@ -385,22 +385,75 @@ def heatmap_outputs(
   """Computes the outputs of a heatmap network, within its `__call__`.
 
   Args:
-    network: The network, with the fields `num_landmarks` and `visibility`, and
-      no other module of the names 'heatmaps' and 'visibility'.
+    network: The network, with the fields `num_landmarks`, `partners` and
+      `visibility`, and no other module of the names of the outputs.
     x: (B, H, W, C) maps that the heatmaps are made of.
     last: (B, R, S, F) the trunk's map of the largest stride.
 
   Returns:
-    `heatmaps` (B, H, W, N) float32, of any range; with `network.visibility`
-    also `visibility` (B, N, 3) logits, for which the landmarks' features are
-    those at the peaks, among which the height of the peak is one.
+    `heatmaps` (B, H, W, N) float32, of any range; with `network.partners` also
+    `pair_order` (B,), the logit of `PairOrder`; with `network.visibility` also
+    `visibility` (B, N, 3) logits, for which the landmarks' features are those
+    at the peaks, among which the height of the peak is one.
   """
   outputs = {'heatmaps': heatmap_head(x, network.num_landmarks)}
+  if network.partners:
+    head = PairOrder(network.partners, name='pair_order')
+    outputs['heatmaps'], outputs['pair_order'] = head(outputs['heatmaps'], last)
   if network.visibility:
     head = VisibilityHead(network.num_landmarks, name=VISIBILITY_HEAD)
     found = at_peaks(x, outputs['heatmaps'])
     outputs['visibility'] = head(found, last)
   return outputs
+
+
+class PairOrder(nn.Module):
+  """Tells from the whole image how left and right landmarks are ordered.
+
+  Left and right are the wearer's, so that a garment seen from behind has them
+  the other way round, by half its width. What tells so, a face or a zip, lies
+  elsewhere than the landmarks do. So heatmaps are of both orders at first: this
+  head weighs them against those of each landmark's partner.
+
+  Attributes:
+    partners: Each landmark's partner in the mirrored image.
+    hidden: Width of the layer before the logit.
+  """
+
+  partners: tuple[int, ...]
+  hidden: int = 128
+
+  @nn.compact
+  def __call__(
+    self,
+    heatmaps: Float[Array, 'batch height width landmarks'],
+    last: Float[Array, 'batch rows columns features'],
+  ) -> tuple[
+    Float[Array, 'batch height width landmarks'], Float[Array, ' batch']
+  ]:
+    """Weighs the heatmaps of both orders.
+
+    Args:
+      heatmaps: (B, H, W, N) heatmaps of landmarks in the common order.
+      last: (B, R, S, F) the trunk's map of the largest stride.
+
+    Returns:
+      (B, H, W, N) heatmaps, and (B,) the logit of the order being reversed: a
+      left landmark has a larger x than its partner.
+    """
+    x = nn.Dense(self.hidden, name='hidden')(
+      last.astype(jnp.float32).mean(axis=(1, 2))
+    )
+    logit = nn.Dense(
+      1,
+      kernel_init=nn.initializers.normal(0.01),
+      # One image in twenty, as most are from the front.
+      bias_init=nn.initializers.constant(-3.0),
+      name='logit',
+    )(nn.relu(x))
+    share = nn.sigmoid(logit)[:, None, None]
+    swapped = heatmaps[..., np.array(self.partners)]
+    return (1 - share) * heatmaps + share * swapped, logit[:, 0]
 
 
 def heatmap_head(

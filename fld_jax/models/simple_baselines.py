@@ -20,6 +20,8 @@ class SimpleBaselines(nn.Module):
     num_landmarks: N, how many landmarks there are.
     backbone: The trunk, with a map c5.
     channels: Channels of each of the deconvolutions.
+    partners: Each landmark's partner in the mirrored image, if the network
+      predicts how they are ordered (`layers.PairOrder`); else ().
     visibility: Whether the network predicts visibility too.
     dtype: The type of the computation; heatmaps and all parameters are float32.
   """
@@ -27,6 +29,7 @@ class SimpleBaselines(nn.Module):
   num_landmarks: int = 8
   backbone: Trunk = ResNet()
   channels: int = 256
+  partners: tuple[int, ...] = ()
   visibility: bool = False
   dtype: jnp.dtype = jnp.float32
 

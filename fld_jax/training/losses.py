@@ -312,6 +312,37 @@ def visibility(
   return jnp.sum(jnp.where(known, entropy, 0.0), axis=1)
 
 
+def pair_order(
+  logits: Float[Array, ' b'],
+  target: Float[Array, 'b n 2'],
+  visibility: Int[Array, 'b n'],
+  pairs: Int[np.ndarray, 'p 2'],
+) -> Float[Array, ' b']:
+  """Computes the cross-entropy of how left and right landmarks are ordered.
+
+  It is weighed by the distance in x of the landmarks from their partners: in a
+  view from the side the order says little and costs little.
+
+  Args:
+    logits: (B,) predicted logits of the order being reversed.
+    target: (B, N, 2) true coordinates, any finite values where a landmark has
+      no position.
+    visibility: (B, N) visibility codes of `schema`.
+    pairs: (P, 2) the slots of partners, P at least 1.
+
+  Returns:
+    (B,) losses, 0 for an example without a pair. An order is reversed if on
+    average the first of a pair has the larger x.
+  """
+  known = schema.has_position(visibility)
+  both = known[:, pairs[:, 0]] & known[:, pairs[:, 1]]
+  gaps = target[:, pairs[:, 1], 0] - target[:, pairs[:, 0], 0]
+  total = jnp.sum(jnp.where(both, gaps, 0.0), axis=1)
+  gap = total / jnp.maximum(jnp.sum(both, axis=1), 1)
+  label = (gap < 0).astype(logits.dtype)
+  return jnp.abs(gap) * optax.sigmoid_binary_cross_entropy(logits, label)
+
+
 def attributes(
   logits: Float[Array, 'b A'], labels: Int[Array, 'b A']
 ) -> Float[Array, ' b']:

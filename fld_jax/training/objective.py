@@ -80,6 +80,7 @@ class Objective:
     tree: The parts of IDPR and its edges.
     categories: The codes of the clothes types, in the order of the network's
       output `category`.
+    pairs: (P, 2) the slots of landmarks and their partners.
   """
 
   stage: ConfigDict
@@ -89,6 +90,7 @@ class Objective:
   position_constraint: PositionConstraint
   tree: Tree
   categories: tuple[int, ...] = ()
+  pairs: np.ndarray | None = None
 
   @classmethod
   def of(cls, config: ConfigDict, setup: Setup, index: int) -> 'Objective':
@@ -100,8 +102,9 @@ class Objective:
       index: Which of `config.stages` it is.
     """
     options = config.position_constraint
+    stage = config.stages[index]
     return cls(
-      stage=config.stages[index],
+      stage=stage,
       network=config.model.name,
       offset_scale=setup.forward.offset_scale,
       codec=setup.forward.codec.differentiable(),
@@ -114,6 +117,7 @@ class Objective:
         crop_side=setup.pipeline.size,
       ),
       categories=tuple(setup.landmarks.types),
+      pairs=setup.landmarks.pairs if stage.weights.pair_order else None,
       tree=setup.tree,
     )
 
@@ -268,6 +272,17 @@ def _true_parts(
   return codec.encode(places, terms.outputs['parts'].shape[1]), places, known
 
 
+def _pair_order(terms: Terms) -> Values:
+  """Cross-entropy of the order of left and right landmarks."""
+  loss = losses.pair_order(
+    terms.outputs['pair_order'],
+    terms.truth,
+    terms.visibility,
+    terms.objective.pairs,
+  )
+  return loss, _everyone(terms)
+
+
 def _attributes(terms: Terms) -> Values:
   """Cross-entropy of the attributes; images without a label don't count."""
   labels = terms.attributes
@@ -337,6 +352,7 @@ LOSSES = {
   'parts': Loss('parts', _parts),
   'relations': Loss('relations', _relations),
   'tree': Loss('unary', _tree),
+  'pair_order': Loss('pair_order', _pair_order),
   'attributes': Loss('attributes', _attributes),
   'visibility': Loss('visibility', _visibility),
   'pseudo_label': Loss('pseudo_label', _pseudo_label),

@@ -213,7 +213,7 @@ FIRST = ('calibrations', 0)
 @pytest.mark.parametrize(
   'change, message',
   [
-    (put('version', 2), 'version: is 2, must be 1'),
+    (put('version', 1), 'version: is 1, must be 2'),
     (put('calibrations', {}), 'calibrations: is {}, must be a list'),
     (put(*FIRST, 5), r'calibrations\[0\]: is 5, must be an object'),
     (put(*FIRST, 'networks', None), 'networks: is None, must be a text'),
