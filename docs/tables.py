@@ -66,6 +66,12 @@ TABLES = {
     'shift, rotation: rotation, colour: colour, tune: tune, val: val, noise'
     ' 2 %: noise_2, 5 %: noise_5, 10 %: noise_10'
   ),
+  'detector': (
+    'series; recipe: series, training images: images, epochs: epochs, box '
+    'noise: box_noise, order: pair_order, frozen: frozen, tune: tune, val: ne,'
+    ' noise 2 %: noise_2, 5 %: noise_5, 10 %: noise_10, from behind: reversed,'
+    ' others: front'
+  ),
   'attributes': (
     'series images seed; features: series, training images: images, mean '
     'accuracy: accuracy, +-: accuracy_error, texture: texture, sleeve: sleeve,'
