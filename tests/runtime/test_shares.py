@@ -167,8 +167,8 @@ def test_a_process_holds_the_rows_of_its_own_images(both, when):
     key: x for key, x in output['rows'][when].items() if hasattr(x, 'shape')
   }
   whole = arrays(alone)
-  # Positions and codes of 8 landmarks, index; estimate and score.
-  size = 8 * 8 + 4 * 8 + 4 + (when != 'before stage 1') * (8 * 8 + 4)
+  # Positions and codes of 8 landmarks, index; estimate and 4 pseudo-labels.
+  size = 8 * 8 + 4 * 8 + 4 + (when != 'before stage 1') * (8 * 8 + 4 * 4)
   assert sum(x.nbytes for x in whole.values()) == 48 * size
   for which, output in enumerate(outputs):
     own = arrays(output)
@@ -183,7 +183,7 @@ def test_fewer_images_than_processes(both):
   whole = alone['rows']['of one image']
   for count, output in zip((1, 0), outputs, strict=True):
     own = output['rows']['of one image']
-    for key in ('index', 'landmarks', 'visibility', 'estimate', 'score'):
+    for key in ('index', 'landmarks', 'visibility', 'estimate', 'pseudo_label'):
       assert own[key].shape == (count, *whole[key].shape[1:])
       assert own[key].dtype == whole[key].dtype
 
