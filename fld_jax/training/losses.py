@@ -328,7 +328,7 @@ def pair_order(
     target: (B, N, 2) true coordinates, any finite values where a landmark has
       no position.
     visibility: (B, N) visibility codes of `schema`.
-    pairs: (P, 2) the slots of partners, P at least 1.
+    pairs: (P, 2) the slots of partners; P is 0 for landmarks without any.
 
   Returns:
     (B,) losses, 0 for an example without a pair. An order is reversed if on
