@@ -63,13 +63,20 @@ def synthetic_builder(tiny_config):
 
 
 @pytest.fixture(scope='session')
-def trained_workdir(tiny_config, tmp_path_factory):
-  """The folder of a finished run: `tiny_config`'s three stages, evaluated."""
+def trained_run(tiny_config, tmp_path_factory):
+  """(workdir, metrics) of `tiny_config`'s three stages, evaluated."""
   from fld_jax import experiment
 
   workdir = tmp_path_factory.mktemp('trained') / 'run'
-  experiment.run(tiny_config(), workdir, mode='train', splits=('test',))
-  return workdir
+  return workdir, experiment.run(
+    tiny_config(), workdir, mode='train', splits=('test',)
+  )
+
+
+@pytest.fixture(scope='session')
+def trained_workdir(trained_run):
+  """The folder of `trained_run`."""
+  return trained_run[0]
 
 
 @pytest.fixture

@@ -21,17 +21,22 @@ NORMALISED = VGG(blocks=BLOCKS, batch_norm=True)
 
 
 @pytest.mark.parametrize(
+  'trunk', [PLAIN, NORMALISED, ResNet(18, width=4), EfficientNet(width=8)]
+)
+def test_nothing_is_frozen_unless_it_is_asked_for(trunk):
+  assert not list(trunk.frozen_modules())
+
+
+@pytest.mark.parametrize(
   ('trunk', 'frozen'),
   [
     (PLAIN, ()),
     (PLAIN.clone(frozen=2), ('conv1_1', 'conv2_1', 'conv2_2')),
     (NORMALISED.clone(frozen=1), ('conv1_1', 'bn1_1')),
-    (ResNet(18, width=4), ()),
     (
       ResNet(18, width=4, frozen=3),
       ('conv1', 'bn1', 'layer1_0', 'layer1_1', 'layer2_0'),
     ),
-    (EfficientNet(width=8), ()),
     (
       EfficientNet(width=8, frozen=2),
       ('stem_conv', 'stem_bn', 'block0', 'block1'),

@@ -30,12 +30,11 @@ NETWORKS = ('stage1/all', 'stage2/all', 'stage3/easy', 'stage3/hard')
 
 
 @pytest.fixture(scope='module')
-def finished(tiny_config, synthetic_builder, tmp_path_factory):
-  """(workdir, metrics) of a trained and evaluated cascade of three stages."""
-  workdir = tmp_path_factory.mktemp('run')
-  results = experiment.run(
-    tiny_config(), workdir, mode='train', splits=('test',)
-  )
+def finished(trained_run, tmp_path_factory):
+  """`trained_run`, in a folder that the tests of this file may change."""
+  trained, results = trained_run
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  shutil.copytree(trained, workdir)
   return workdir, results
 
 
