@@ -67,10 +67,10 @@ TABLES = {
     ' 2 %: noise_2, 5 %: noise_5, 10 %: noise_10'
   ),
   'detector': (
-    'series; recipe: series, training images: images, epochs: epochs, box '
-    'noise: box_noise, weight of the order: pair_order, frozen blocks: '
-    'frozen, tune: tune, val: ne, noise 2 %: noise_2, 5 %: noise_5, 10 %: '
-    'noise_10, from behind: reversed, others: front'
+    'series; recipe: series, training images: images, pixels: side, epochs: '
+    'epochs, box noise: box_noise, weight of the order: pair_order, '
+    'frozen blocks: frozen, tune: tune, val: ne, noise 2 %: noise_2, 5 %: '
+    'noise_5, 10 %: noise_10, from behind: reversed, others: front'
   ),
   'attributes': (
     'series images seed; features: series, training images: images, mean '
