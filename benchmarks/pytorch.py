@@ -6,7 +6,8 @@
 
 `speed` times forward passes and whole train steps (loss, gradient, AdamW) of a
 network: `detector` is that of configs/detector.py, EfficientNet-Lite0 with a
-top-down decoder, and `simple_baselines` the small one of configs/pcloss.py.
+top-down decoder, `simple_baselines` the small one of configs/pcloss.py, and
+`dfa` the first stage of configs/dfa.py at size=full, VGG-16 at 224 pixels.
 Ours and PyTorch's run in processes of their own on the same `--threads` cores,
 and take turns of `--seconds`, so that what else the machine does meets both. It
 prints medians, and median and quartiles of the turns' ratios: PyTorch's time
@@ -16,8 +17,12 @@ channels last; neither has a head of visibility or averages its weights. With
 `--csv` it also appends a row for docs/results/speed_pytorch.csv. For
 SimpleBaselines it also times our steps with PCLoss and without, in turns.
 `train` trains configs/pcloss.py's small SimpleBaselines with both, on the same
-batches from the same first weights, and prints macro NE on val. Everything runs
-on a CPU.
+batches from the same first weights, and prints macro NE on val.
+
+Everything runs on a CPU, in float32. With `--accelerator` the speeds are those
+of the first GPU, in bfloat16: PyTorch's network compiled, in autocast; memory
+is that of the device at its peak, and the share of the device's peak is that of
+`--tflops`, by XLA's count of a forward pass and three times that for a step.
 """
 
 import argparse
@@ -42,7 +47,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'helpers')]
 from fld_jax.config import XLA_CPU_FLAGS  # noqa: E402
 
 os.environ.setdefault('XLA_FLAGS', XLA_CPU_FLAGS)  # as fld_jax.main sets it
-os.environ['JAX_PLATFORMS'] = 'cpu'
+# With --accelerator JAX takes the accelerator that it finds.
+if '--accelerator' not in sys.argv or '--only=check' in sys.argv:
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+# Two processes share a GPU: neither may take its whole memory at once.
+os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
 
 def make_config(arguments: argparse.Namespace) -> ConfigDict:
@@ -51,12 +60,23 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
   Args:
     arguments: The command line's arguments, which change some fields.
   """
-  from fld_jax.configs import detector, pcloss
+  from fld_jax import defaults
+  from fld_jax.configs import detector, dfa, pcloss
 
   if arguments.network == 'detector':
     config = detector.get_config(
       'dataset=deepfashion,size=medium,pretrained=none'
     )
+  elif arguments.network == 'dfa':
+    config = dfa.get_config('dataset=deepfashion,size=full,stages=1')
+    defaults.set_backbone(
+      config, 'vgg16', blocks=VGG_BLOCKS[arguments.width], batch_norm=False
+    )
+    config.model.hidden, config.model.dropout = 64 * arguments.width, 0.0
+    (stage,) = config.stages
+    stage.pseudo_label.num_clusters, stage.weights.pseudo_label = 0, 0.0
+    stage.landmark_loss, stage.weight_schedule = 'l1', 'constant'
+    defaults.set_adamw(stage.optimizer)
   else:
     config = pcloss.get_config(
       'dataset=deepfashion,size=small,model=simple_baselines,pcloss=none,'
@@ -71,12 +91,23 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
   config.seed = arguments.seed
   config.batch_size = arguments.batch_size or config.batch_size
   config.input.size = arguments.size or config.input.size
-  config.model.visibility = False
+  if 'visibility' in config.model:
+    config.model.visibility = False
+  config.model.dtype = 'float32'
+  if arguments.accelerator and arguments.only != 'check':
+    config.model.dtype = 'bfloat16'
   config.stages[0].weights.visibility = 0.0
   config.stages[0].average = 0.0
   config.dataset.manual_dir = arguments.manual_dir
   config.dataset.data_dir = arguments.data_dir
   return config
+
+
+# Width of the first block -> the blocks of VGG-16, and of a narrow copy.
+VGG_BLOCKS = {
+  64: ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)),
+  24: ((2, 24), (2, 48), (3, 96), (3, 192), (3, 192)),
+}
 
 
 def median_time(call: Callable[[], Any], seconds: float) -> float:
@@ -177,15 +208,24 @@ class Ours:
 
     def run(variables: dict[str, Any], batch: dict[str, Any]) -> Any:
       batch = normalise_images(batch, mean, std)
-      return model.apply(variables, batch, train=False)['heatmaps']
+      outputs = model.apply(variables, batch, train=False)
+      return outputs['heatmaps' if 'heatmaps' in outputs else 'landmarks']
 
     self._run = parallel.compile(
       run, sharded_in=(False, True), sharded_out=True
     )
 
   def forward(self) -> np.ndarray:
-    """Computes the heatmaps (B, W, W, N) of the batch, in evaluation mode."""
+    """Computes the outputs of the batch, in evaluation mode.
+
+    Returns:
+      Heatmaps (B, W, W, N); landmarks (B, N, 2) of a network without.
+    """
     return np.asarray(self._run(self._placed, self.batch))
+
+  def operations(self) -> float:
+    """Counts the floating-point operations of `forward`, as XLA does."""
+    return self._run.lower(self._placed, self.batch).cost_analysis()['flops']
 
   def trainer(self, pcloss: float = 0.0) -> Callable[[], float]:
     """Returns a function that makes a train step and returns its loss.
@@ -259,6 +299,7 @@ class Torch:
     torch: The module torch, which this file imports only where it is used.
     config: The config of the network.
     network: The torch module.
+    device: The torch device that it is on.
     optimizer: The torch optimiser, AdamW.
     rate_at: The function of the step to the learning rate.
     steps: The number of train steps done.
@@ -269,6 +310,7 @@ class Torch:
     config: ConfigDict,
     variables: dict[str, Any] | None = None,
     rate_at: Callable[[int], float] = lambda step: 1e-3,
+    accelerated: bool = False,
   ):
     """Makes the network.
 
@@ -277,14 +319,22 @@ class Torch:
       variables: The variables of our network to start from, None for PyTorch's
         random ones.
       rate_at: A function of the step to the learning rate.
+      accelerated: Whether the network is compiled and runs in bfloat16, on the
+        GPU if there is one.
     """
     import torch
     import torch_networks
 
-    self.torch, self.config = torch, config
+    self.torch, self.config, self._accelerated = torch, config, accelerated
+    on_gpu = accelerated and torch.cuda.is_available()
+    self.device = torch.device('cuda' if on_gpu else 'cpu')
     fields = config.model
     if fields.name == 'top_down':
       network = torch_networks.TopDown(fields.channels)
+    elif fields.name == 'dfa':
+      network = torch_networks.DFA(
+        fields.trunk.blocks, config.input.size, fields.hidden
+      )
     else:
       depth = int(fields.backbone.removeprefix('resnet'))
       network = torch_networks.SimpleBaselines(
@@ -292,7 +342,7 @@ class Torch:
       )
     if variables is not None:
       torch_networks.load_variables(network, variables)
-    self.network = network.to(memory_format=torch.channels_last)
+    self.network = network.to(self.device, memory_format=torch.channels_last)
     options = config.stages[0].optimizer
     parameters = list(self.network.parameters())
     self.optimizer = torch.optim.AdamW(
@@ -305,41 +355,64 @@ class Torch:
     )
     self.rate_at = rate_at
     self.steps = 0
+    self._call = torch.compile(self.network) if accelerated else self.network
+
+  def place(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Copies a batch to the device.
+
+    Args:
+      batch: A batch of the input pipeline.
+    """
+    keys = ('image', 'landmarks', 'visibility', 'mask')
+    as_tensor = lambda x: self.torch.from_numpy(np.asarray(x)).to(self.device)
+    return {key: as_tensor(batch[key]) for key in keys}
+
+  def _outputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+    """The network's outputs, in float32."""
+    images = self.images(batch)
+    with self.torch.autocast(
+      self.device.type, self.torch.bfloat16, enabled=self._accelerated
+    ):
+      outputs = self._call(images)
+    return {name: x.float() for name, x in outputs.items()}
 
   def images(self, batch: dict[str, np.ndarray]) -> Any:
     """Normalises images.
 
     Args:
-      batch: A batch with `image` (B, S, S, 3) uint8.
+      batch: A batch of `place` with `image` (B, S, S, 3) uint8.
 
     Returns:
       A float32 tensor (B, 3, S, S), with channels last in memory.
     """
     torch, config = self.torch, self.config
-    image = torch.from_numpy(np.asarray(batch['image'])).permute(0, 3, 1, 2)
-    mean = torch.tensor(config.input.mean).view(1, 3, 1, 1)
-    std = torch.tensor(config.input.std).view(1, 3, 1, 1)
+    image = batch['image'].permute(0, 3, 1, 2)
+    mean = torch.tensor(config.input.mean, device=self.device).view(1, 3, 1, 1)
+    std = torch.tensor(config.input.std, device=self.device).view(1, 3, 1, 1)
     image = (image.float() - mean) / std
     return image.contiguous(memory_format=torch.channels_last)
 
   def forward(self, batch: dict[str, np.ndarray]) -> Any:
-    """Computes heatmaps in evaluation mode.
+    """Computes the outputs in evaluation mode.
 
     Args:
-      batch: A batch with `image` (B, S, S, 3) uint8.
+      batch: A batch of `place`.
 
     Returns:
-      A float32 tensor (B, N, W, W).
+      A float32 tensor on the host: (B, N, W, W) heatmaps, or (B, N, 2)
+      landmarks of a network without.
     """
     self.network.eval()
     with self.torch.no_grad():
-      return self.network(self.images(batch))['heatmaps']
+      outputs = self._outputs(batch)
+    name = 'heatmaps' if 'heatmaps' in outputs else 'landmarks'
+    return outputs[name].cpu()
 
-  def train(self, batch: dict[str, np.ndarray]) -> float:
+  def train(self, batch: dict[str, Any]) -> float:
     """Makes a step: the stage's losses, clipping, AdamW.
 
     Args:
-      batch: A batch of the input pipeline.
+      batch: A batch of `place`.
 
     Returns:
       The loss: the heatmaps' masked squared error and the l1 of the soft-argmax
@@ -347,14 +420,18 @@ class Torch:
     """
     torch, (stage,) = self.torch, self.config.stages
     self.network.train()
-    maps = self.network(self.images(batch))['heatmaps']
-    truth = torch.from_numpy(batch['landmarks'])
-    known = torch.from_numpy(np.isin(batch['visibility'], (0, 1))).float()
-    of_image = stage.weights.heatmaps * self._heatmaps(maps, truth, known)
+    outputs = self._outputs(batch)
+    truth, mask = batch['landmarks'], batch['mask']
+    known = (batch['visibility'] < 2).float()
+    of_image = torch.zeros(len(mask), device=self.device)
+    if stage.weights.heatmaps:
+      maps = outputs['heatmaps']
+      of_image = stage.weights.heatmaps * self._heatmaps(maps, truth, known)
     if stage.weights.landmarks:
-      error = (self._soft_argmax(maps) - truth).abs().sum(2) * known
+      found = outputs.get('landmarks')
+      found = self._soft_argmax(maps) if found is None else found
+      error = (found - truth).abs().sum(2) * known
       of_image = of_image + stage.weights.landmarks * error.sum(1)
-    mask = torch.from_numpy(batch['mask'])
     loss = (of_image * mask).sum() / mask.sum().clamp(min=1)
     self.optimizer.zero_grad()
     loss.backward()
@@ -372,7 +449,7 @@ class Torch:
     torch, options = self.torch, self.config.heatmap
     side = maps.shape[-1]
     centre = (truth + 0.5) * side - 0.5
-    cells = torch.arange(side)
+    cells = torch.arange(side, device=self.device)
     x = cells[None, None] - centre[..., 0, None]
     y = cells[None, None] - centre[..., 1, None]
     squared = x[:, :, None] ** 2 + y[:, :, :, None] ** 2
@@ -385,7 +462,7 @@ class Torch:
     torch, side = self.torch, maps.shape[-1]
     share = (self.config.heatmap.alpha * maps).flatten(2).softmax(2)
     share = share.unflatten(2, (side, side))
-    place = (torch.arange(side) + 0.5) / side - 0.5
+    place = (torch.arange(side, device=self.device) + 0.5) / side - 0.5
     x = (share.sum(2) * place).sum(2)
     y = (share.sum(3) * place).sum(2)
     return torch.stack([x, y], dim=2)
@@ -441,12 +518,13 @@ def train_torch(config: ConfigDict) -> dict[str, float]:
     records, resolve(config).pipeline, seed=seed
   )
   for _ in range(total):
-    network.train(next(batches))
+    network.train(network.place(next(batches)))
   parts, codec = [], resolve(config).forward.codec
   for batch in input_pipeline.eval_batches(
     input_pipeline.Records(builder, 'val'), resolve(config).pipeline
   ):
-    maps = np.moveaxis(network.forward(batch).numpy(), 1, -1)
+    maps = network.forward(network.place(batch)).numpy()
+    maps = np.moveaxis(maps, 1, -1)
     points = np.asarray(codec.decode([maps]))
     valid = batch['mask'] > 0
     rows = {k: v[valid] for k, v in batch.items() if k != 'image'}
@@ -467,8 +545,8 @@ def check_equal(config: ConfigDict) -> dict[str, float]:
     config: The config of the network.
 
   Returns:
-    The largest difference of `heatmaps`, and the relative one of the `loss` of
-    a train step.
+    The largest difference of `outputs`, heatmaps or landmarks, and the relative
+    one of the `loss` of a train step.
 
   Raises:
     SystemExit: A difference is above 1e-4, so that the speeds would not be
@@ -480,10 +558,13 @@ def check_equal(config: ConfigDict) -> dict[str, float]:
   torch_networks.randomise(theirs.network, 1)
   ours = Ours(config, torch_networks.to_variables(theirs.network))
   batch = example_batch(config.batch_size, config.input.size)
-  maps = np.moveaxis(theirs.forward(batch).numpy(), 1, -1)
-  expected = theirs.train(batch)
+  placed = theirs.place(batch)
+  outputs = theirs.forward(placed).numpy()
+  if outputs.ndim == 4:
+    outputs = np.moveaxis(outputs, 1, -1)
+  expected = theirs.train(placed)
   found = {
-    'heatmaps': float(np.abs(ours.forward() - maps).max()),
+    'outputs': float(np.abs(ours.forward() - outputs).max()),
     'loss': abs(ours.trainer()() / expected - 1),
   }
   if max(found.values()) > 1e-4:
@@ -491,12 +572,32 @@ def check_equal(config: ConfigDict) -> dict[str, float]:
   return found
 
 
+def peak_memory(arguments: argparse.Namespace) -> float:
+  """The largest memory so far in MiB: of this process, or on a GPU of that.
+
+  Args:
+    arguments: The command line's arguments; `only` is 'ours' or 'torch'.
+  """
+  if arguments.accelerator and arguments.only == 'ours':
+    import jax
+
+    # None on a CPU, where an accelerator's run is tried.
+    if stats := jax.local_devices()[0].memory_stats():
+      return stats['peak_bytes_in_use'] / 2**20
+  if arguments.accelerator and arguments.only == 'torch':
+    import torch
+
+    if torch.cuda.is_available():
+      return torch.cuda.max_memory_allocated() / 2**20
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def answer(arguments: argparse.Namespace) -> None:
   """Measures what the lines of standard input ask for, until they end.
 
-  A line is 'forward', 'train' or 'PCLoss'. The first answer is 'ready', each
-  other one a number of seconds, or PCLoss's quartiles; the last is the peak
-  memory of this process in MiB.
+  A line is 'forward', 'train', 'PCLoss' or 'operations'. The first answer is
+  'ready', each other one a number of seconds, PCLoss's quartiles or the
+  operations of a forward pass; the last is the peak memory in MiB.
 
   Args:
     arguments: The command line's arguments; `only` is 'ours' or 'torch'.
@@ -506,9 +607,10 @@ def answer(arguments: argparse.Namespace) -> None:
     ours = Ours(config)
     calls = {'forward': ours.forward, 'train': ours.trainer()}
   else:
-    network = Torch(config)
-    network.torch.set_num_threads(arguments.threads)
-    batch = example_batch(config.batch_size, config.input.size)
+    network = Torch(config, accelerated=arguments.accelerator)
+    if not arguments.accelerator:
+      network.torch.set_num_threads(arguments.threads)
+    batch = network.place(example_batch(config.batch_size, config.input.size))
     calls = {
       'forward': lambda: network.forward(batch),
       'train': lambda: network.train(batch),
@@ -516,7 +618,7 @@ def answer(arguments: argparse.Namespace) -> None:
   for call in calls.values():
     call(), call()
   # With PCLoss another step is compiled: the peak is that without.
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+  peak = peak_memory(arguments)
   print('ready', flush=True)
   for line in sys.stdin:
     what = line.strip()
@@ -524,11 +626,11 @@ def answer(arguments: argparse.Namespace) -> None:
       found = in_turns(
         calls['train'], ours.trainer(1e-5), 2 * arguments.seconds
       )
+    elif what == 'operations':
+      found = ours.operations()
     else:
       found = median_time(calls[what], arguments.seconds)
-      peak = max(
-        peak, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-      )
+      peak = max(peak, peak_memory(arguments))
     print(json.dumps(found), flush=True)
   print(json.dumps(peak), flush=True)
 
@@ -561,7 +663,7 @@ class Worker:
     return line.strip()
 
   def ask(self, what: str) -> Any:
-    """Measures 'forward', 'train' or 'PCLoss', see `answer`."""
+    """Measures one of what `answer` knows."""
     self._process.stdin.write(f'{what}\n')
     self._process.stdin.flush()
     return json.loads(self._read())
@@ -626,10 +728,16 @@ def compare_speed(arguments: argparse.Namespace) -> None:
   config = make_config(arguments)
   side, count = config.input.size, config.batch_size
   print(f'{arguments.network}, {side} pixels, batches of {count}, ', end='')
-  print(f'{arguments.threads} threads', flush=True)
+  where = f'{arguments.threads} threads'
+  print('the accelerator' if arguments.accelerator else where, flush=True)
   print('differences:', run_once(arguments, 'check'), flush=True)
   workers = {what: Worker(what) for what in ('torch', 'ours')}
-  medians = {}
+  medians, figures = {}, {}
+  # For a step the common count is three forward passes.
+  work = {'forward': 1.0, 'train': 3.0}
+  if arguments.tflops:
+    of_batch = workers['ours'].ask('operations') / 1e12 / arguments.tflops
+    work = {name: of_batch * passes for name, passes in work.items()}
   for name in ('forward', 'train'):
     times = []
     for turn in range(arguments.pairs):
@@ -645,8 +753,13 @@ def compare_speed(arguments: argparse.Namespace) -> None:
       f'{arguments.pairs} turns)',
       flush=True,
     )
+    figures[f'{name}_ms'] = f'{ours:.4g}'
+    if arguments.tflops:
+      share = work[name] / np.median([ours for _, ours in times])
+      figures[f'{name}_share'] = f'{share:.3g}'
+      print(f'{name:8} {100 * share:.1f} % of the peak', flush=True)
   added = ''
-  if arguments.network == 'simple_baselines':
+  if arguments.network == 'simple_baselines' and not arguments.accelerator:
     low, median, high = (100 * x for x in workers['ours'].ask('PCLoss'))
     added = f'{median:+.2f}'
     print(
@@ -656,7 +769,8 @@ def compare_speed(arguments: argparse.Namespace) -> None:
   theirs, ours = workers['torch'].end(), workers['ours'].end()
   print(f'MiB      PyTorch {theirs:.0f}, ours {ours:.0f}; {ours / theirs:.2f}')
   if arguments.csv:
-    append_row(arguments, config, medians, ours / theirs, added)
+    figures |= {'MiB': f'{ours:.0f}', 'pcloss_percent': added}
+    append_row(arguments, config, medians, ours / theirs, figures)
 
 
 def append_row(
@@ -664,7 +778,7 @@ def append_row(
   config: ConfigDict,
   ratios: dict[str, float],
   memory: float,
-  pcloss: str,
+  figures: dict[str, str],
 ) -> None:
   """Appends a row to `--csv`, in the columns that it has.
 
@@ -673,41 +787,47 @@ def append_row(
     config: The config of the network.
     ratios: The ratios of `forward` and `train`.
     memory: Our peak memory over PyTorch's.
-    pcloss: What PCLoss adds, in per cent; '' if it was not measured.
+    figures: Further columns and their values.
   """
   path = pathlib.Path(arguments.csv)
   with path.open(newline='') as file:
     table = csv.DictReader(file)
     columns, before = table.fieldnames, list(table)
   side = config.input.size
-  series = f'detector: EfficientNet-Lite0, {side} pixels'
-  if arguments.network == 'simple_baselines':
-    width, channels = config.model.trunk.width, config.model.channels
-    series = f'{width} and {channels} channels, {side} pixels'
-  alike = lambda row: (
-    (row['series'], row['cores'])
-    == (
-      series,
-      str(arguments.threads),
-    )
-  )
+  width = arguments.width
+  series = {
+    'detector': f'detector: EfficientNet-Lite0, {side} pixels',
+    'dfa': f'DFA stage 1: VGG-16 of width {width}, {side} pixels',
+    'simple_baselines': (
+      f'{width} and {arguments.channels} channels, {side} pixels'
+    ),
+  }[arguments.network]
+  if arguments.accelerator and arguments.network == 'simple_baselines':
+    series = f'SimpleBaselines: ResNet-{arguments.depth}, {series}'
+  cores = '' if arguments.accelerator else str(arguments.threads)
+  alike = lambda row: (row['series'], row.get('cores', '')) == (series, cores)
   row = {
     'series': series,
     'command': (
       'python benchmarks/pytorch.py speed '
-      f'--network={arguments.network} --threads={arguments.threads}'
+      f'--network={arguments.network} '
+      + ('--accelerator' if arguments.accelerator else f'--threads={cores}')
     ),
     'commit': arguments.commit,
     'device': arguments.device,
-    'cores': arguments.threads,
+    'cores': cores,
+    'pixels': side,
+    'batch': config.batch_size,
     'pair': 1 + sum(map(alike, before)),
     'forward': f'{ratios["forward"]:.2f}',
     'train_step': f'{ratios["train"]:.2f}',
     'peak_memory': f'{memory:.2f}',
-    'pcloss_percent': pcloss,
+    **figures,
   }
   with path.open('a', newline='') as file:
-    csv.DictWriter(file, columns, lineterminator='\n').writerow(row)
+    csv.DictWriter(
+      file, columns, lineterminator='\n', extrasaction='ignore'
+    ).writerow(row)
 
 
 def main() -> None:
@@ -716,15 +836,17 @@ def main() -> None:
   parser.add_argument('mode', choices=['speed', 'train'])
   parser.add_argument(
     '--network',
-    choices=['simple_baselines', 'detector'],
+    choices=['simple_baselines', 'detector', 'dfa'],
     default='simple_baselines',
   )
   parser.add_argument('--threads', type=int, choices=[1, 2], default=2)
+  parser.add_argument('--accelerator', action='store_true')
+  parser.add_argument('--tflops', type=float, default=0, help='of its peak')
   parser.add_argument('--manual_dir', default='')
   parser.add_argument('--data_dir', default='~/tensorflow_datasets')
   parser.add_argument('--size', type=int, default=0)
   parser.add_argument('--depth', type=int, default=18)
-  parser.add_argument('--width', type=int, default=24)
+  parser.add_argument('--width', type=int, choices=[24, 64], default=24)
   parser.add_argument('--channels', type=int, default=48)
   parser.add_argument('--batch_size', type=int, default=0)
   parser.add_argument('--epochs', type=float, default=8)
@@ -738,7 +860,7 @@ def main() -> None:
   arguments = parser.parse_args()
   if arguments.mode == 'train' and arguments.network != 'simple_baselines':
     parser.error('train is for --network=simple_baselines.')
-  if arguments.mode == 'speed':
+  if arguments.mode == 'speed' and not arguments.accelerator:
     # Both libraries take as many threads as they are allowed cores.
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[: arguments.threads])

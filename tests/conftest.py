@@ -2,13 +2,10 @@
 
 import os
 
-from fld_jax.config import XLA_CPU_FLAGS  # imports no JAX
+from xla_flags import xla_flags  # imports no JAX
 
-# Before anything imports JAX. Four devices, so that sharding is real; the other
-# flags are those that `main` sets.
-os.environ['XLA_FLAGS'] = (
-  f'--xla_force_host_platform_device_count=4 {XLA_CPU_FLAGS}'
-)
+# Before anything imports JAX. Four devices, so that sharding is real.
+os.environ['XLA_FLAGS'] = xla_flags(devices=4)
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Not the users' own cache: theirs is of programs for another device count.
 # Each of pytest-xdist's workers has its own, since JAX writes into it without a

@@ -314,7 +314,12 @@ def score(
   way = (cells[:, end] - cells[:, start]).astype(jnp.float32)
   x, y = (_worth(potentials, i, way[..., i, None])[..., 0] for i in (0, 1))
   types = _types_at(potentials, cells[:, start])
-  terms = jnp.max(types + x + y, axis=-1)
+  terms = types + x + y
+  # By place: the gradient of a maximum compares the terms with it, finds none
+  # equal where the compiler computes them twice and rounds otherwise (products
+  # and sums in one instruction or two), and is then 0 / 0.
+  best = jnp.argmax(lax.stop_gradient(terms), axis=-1, keepdims=True)
+  terms = jnp.take_along_axis(terms, best, axis=-1)[..., 0]
   if known is not None:
     terms = jnp.where(known[:, start] & known[:, end], terms, 0.0)
   return total + jnp.sum(terms, axis=1)

@@ -251,7 +251,7 @@ def test_metrics_do_not_depend_on_batches_or_devices(predict, tiny_config):
     assert table.keys() == tables[0].keys()
     for key, value in tables[0].items():
       if isinstance(value, float):
-        value = pytest.approx(value, abs=1e-5)
+        value = pytest.approx(value, rel=1e-6, abs=1e-5)
       assert table[key] == value, key
 
 

@@ -10,8 +10,7 @@ import sys
 
 from places import ROOT
 from tensorboardX.proto import event_pb2
-
-from fld_jax.config import XLA_CPU_FLAGS
+from xla_flags import xla_flags
 
 # What conftest's tiny_config sets, so that the compiled programs are shared.
 TINY = {
@@ -68,7 +67,6 @@ def started(
   """
   distributed = processes > 1 if distributed is None else distributed
   fields = {'dataset.data_dir': folder / 'data', **TINY, **(fields or {})}
-  xla = f'--xla_force_host_platform_device_count={devices} {XLA_CPU_FLAGS}'
   folder.mkdir(exist_ok=True)
   command = [
     sys.executable,
@@ -93,7 +91,7 @@ def started(
           subprocess.Popen(
             command + own,
             cwd=ROOT,
-            env={**os.environ, 'XLA_FLAGS': xla},
+            env={**os.environ, 'XLA_FLAGS': xla_flags(devices)},
             stdout=log,
             stderr=log,
           )

@@ -190,6 +190,49 @@ class TopDown(nn.Module):
     return {'heatmaps': self.heatmaps(x)}
 
 
+class VGG(nn.Module):
+  def __init__(self, blocks):
+    super().__init__()
+    self.blocks, before = blocks, 3
+    for i, (convolutions, channels) in enumerate(blocks, 1):
+      for j in range(1, convolutions + 1):
+        conv = nn.Conv2d(before, channels, 3, padding=1)
+        setattr(self, f'conv{i}_{j}', conv)
+        before = channels
+
+  def forward(self, x):
+    for i, (convolutions, _) in enumerate(self.blocks, 1):
+      for j in range(1, convolutions + 1):
+        x = torch.relu(getattr(self, f'conv{i}_{j}')(x))
+      x = nn.functional.max_pool2d(x, 2)
+    return x
+
+
+class DFA(nn.Module):
+  """Stage 1 without the head of pseudo-labels."""
+
+  def __init__(self, blocks, side=224, hidden=4096, num_landmarks=8):
+    super().__init__()
+    self.vgg, self.n = VGG(blocks), num_landmarks
+    cells = side // 2 ** len(blocks)
+    self.fc6 = nn.Linear(cells * cells * blocks[-1][1], hidden)
+    self.fc7 = nn.Linear(hidden, hidden)
+    self.fc8_landmarks = nn.Linear(hidden, 2 * num_landmarks)
+    for i in range(1, num_landmarks + 1):
+      setattr(self, f'fc8_visibility_{i}', nn.Linear(hidden, 3))
+
+  def forward(self, x):
+    x = self.vgg(x).permute(0, 2, 3, 1).flatten(1)  # rows first, as ours
+    x = torch.relu(self.fc7(torch.relu(self.fc6(x))))
+    states = [
+      getattr(self, f'fc8_visibility_{i}')(x) for i in range(1, self.n + 1)
+    ]
+    return {
+      'landmarks': self.fc8_landmarks(x).unflatten(1, (self.n, 2)),
+      'visibility': torch.stack(states, 1),
+    }
+
+
 def randomise(network, seed):
   """Batch statistics and scales that are not 0 and 1."""
   generator = torch.Generator().manual_seed(seed)
@@ -223,6 +266,9 @@ def places(network):
         yield module.bias, 'params', (*merged, 'bias'), (0,)
     elif isinstance(module, nn.ConvTranspose2d):
       yield module.weight, 'params', (*merged, 'kernel'), (2, 3, 0, 1)
+    elif isinstance(module, nn.Linear):
+      yield module.weight, 'params', (*merged, 'kernel'), (1, 0)
+      yield module.bias, 'params', (*merged, 'bias'), (0,)
     elif isinstance(module, nn.BatchNorm2d):
       yield module.weight, 'params', (*merged, 'scale'), (0,)
       yield module.bias, 'params', (*merged, 'bias'), (0,)
@@ -237,10 +283,10 @@ def reverse(array, path):
 
 def to_variables(network) -> dict:
   """Our variables of a PyTorch network."""
-  variables = {'params': {}, 'batch_stats': {}}
+  variables = {}
   for tensor, collection, path, axes in places(network):
     array = reverse(tensor.detach().numpy().transpose(axes), path)
-    holder = variables[collection]
+    holder = variables.setdefault(collection, {})
     for part in path[:-1]:
       holder = holder.setdefault(part, {})
     holder[path[-1]] = array.copy()  # PyTorch updates statistics in place

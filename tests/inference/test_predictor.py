@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from places import ROOT
 from predicted import results_of
+from xla_flags import xla_flags
 
 from fld_jax import input_pipeline, landmark_sets, schema
-from fld_jax.config import XLA_CPU_FLAGS
 from fld_jax.configs import trained
 from fld_jax.errors import InputError
 from fld_jax.files.images import decode
@@ -153,7 +153,7 @@ def test_compiled_programs_are_found_by_the_next_process(
 ):
   """In the user's cache folder, where nothing else is said."""
   env = {k: v for k, v in os.environ.items() if 'CACHE' not in k}
-  env |= {'HOME': str(tmp_path), 'XLA_FLAGS': XLA_CPU_FLAGS}
+  env |= {'HOME': str(tmp_path), 'XLA_FLAGS': xla_flags(devices=1)}
   listings = []
   for _ in range(2):
     done = subprocess.run(

@@ -12,12 +12,12 @@ import pytest
 from kmeans_oracle import blobs, lloyd_loop
 from launching import ROOT, free_port
 from random_networks import random_variables
+from xla_flags import xla_flags
 
 from fld_jax import input_pipeline
 from fld_jax.cascade import stage as stage_lib
 from fld_jax.cascade.cascade import Cascade
 from fld_jax.cascade.setup import resolve
-from fld_jax.config import XLA_CPU_FLAGS
 from fld_jax.evaluation import evaluate
 from fld_jax.runtime.parallel import Parallel
 
@@ -72,7 +72,6 @@ def both(tiny_config, synthetic_builder, tmp_path_factory):
     'variables': random_variables(model, config.input.size, 0, head=0.1),
   }
   (folder / 'inputs').write_bytes(pickle.dumps(inputs))
-  flags = f'--xla_force_host_platform_device_count=2 {XLA_CPU_FLAGS}'
   port = str(free_port())
   running = []
   try:
@@ -88,7 +87,11 @@ def both(tiny_config, synthetic_builder, tmp_path_factory):
         subprocess.Popen(
           command,
           cwd=ROOT,
-          env={**os.environ, 'XLA_FLAGS': flags, 'PYTHONPATH': str(ROOT)},
+          env={
+            **os.environ,
+            'XLA_FLAGS': xla_flags(devices=2),
+            'PYTHONPATH': str(ROOT),
+          },
           stderr=subprocess.PIPE,
           text=True,
         )
