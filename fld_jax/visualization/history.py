@@ -20,7 +20,7 @@ from fld_jax.visualization.curves import plot_history
 from fld_jax.visualization.error_plots import STYLE
 from fld_jax.visualization.pictures import png
 
-PICTURE_SECONDS = 5
+PICTURE_SECONDS = 30
 # The first columns; those of single losses, which differ by config, follow.
 COLUMNS = (
   'stage',

@@ -15,6 +15,7 @@ from fld_jax.evaluation.text_tables import percent, words
 from fld_jax.visualization import drawing, sheets
 
 GAP, TEXT = 14, 30  # pixels between the tiles of clusters, and above them
+_PALETTE_PIXELS = 250_000  # so many tell the palette of a larger picture
 # Colours with a meaning, which no palette may change.
 _KEPT = (
   drawing.LEFT,
@@ -226,10 +227,16 @@ def photo_png(picture: np.ndarray) -> bytes:
   """
   buffer = io.BytesIO()
   count = 256 - len(_KEPT)
-  # k-means until less than one pixel in twenty changes its colour: to the last
-  # pixel takes ten times as long, for one decibel.
-  moved = picture.shape[0] * picture.shape[1] // 20
-  chosen = Image.fromarray(picture).quantize(count, kmeans=max(moved, 1))
+  # Of a large picture every second or third row and column tell the palette.
+  # k-means goes on until less than one pixel in twenty changes its colour: to
+  # the last one of them all takes twenty times as long, for one decibel.
+  step = max(1, int(np.sqrt(picture.size / 3 / _PALETTE_PIXELS)))
+  seen = np.ascontiguousarray(picture[::step, ::step])
+  moved = seen.size // 60
+  chosen = Image.fromarray(seen).quantize(count, kmeans=max(moved, 1))
+  if step > 1:
+    whole = Image.fromarray(picture)
+    chosen = whole.quantize(palette=chosen, dither=Image.Dither.NONE)
   palette = np.array(chosen.getpalette(), np.uint8).reshape(-1, 3)[:count]
   indices = np.array(chosen)
   for place, colour in enumerate(_KEPT, len(palette)):

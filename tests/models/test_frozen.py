@@ -45,7 +45,8 @@ def test_nothing_is_frozen_unless_it_is_asked_for(trunk):
 )
 def test_what_is_frozen_has_no_gradient_and_keeps_its_statistics(trunk, frozen):
   x = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
-  variables = trunk.init(jax.random.key(0), x, False)
+  init = jax.jit(trunk.init, static_argnums=2)
+  variables = init(jax.random.key(0), x, False)
 
   def loss(params):
     maps, mutated = trunk.apply(
@@ -54,9 +55,11 @@ def test_what_is_frozen_has_no_gradient_and_keeps_its_statistics(trunk, frozen):
     total = sum(jnp.sum(jnp.sin(value)) for value in maps.values())
     return total, mutated.get('batch_stats', {})
 
-  step = jax.vmap(
-    lambda _: jax.grad(loss, has_aux=True)(variables['params']),
-    axis_name=AXIS,
+  step = jax.jit(
+    jax.vmap(
+      lambda _: jax.grad(loss, has_aux=True)(variables['params']),
+      axis_name=AXIS,
+    )
   )
   grads, stats = step(jnp.zeros(1))
   assert sorted(trunk.frozen_modules()) == sorted(frozen)

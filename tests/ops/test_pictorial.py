@@ -64,6 +64,17 @@ score = jax.jit(pictorial.score, static_argnums=1)
 hinge = jax.jit(pictorial.hinge, static_argnums=(1, 4))
 
 
+def test_one_of_equally_good_types_gets_the_gradient():
+  """Whatever else the compiler makes of it, never 0 / 0."""
+  zeros = jax.tree.map(jnp.zeros_like, random_potentials())
+  cells = jnp.zeros((2, len(PARENTS), 2), jnp.int32)
+  total = lambda potentials: score(potentials, PARENTS, cells).sum()
+  found = jax.grad(total)(zeros).types
+  expected = np.zeros(found.shape)
+  expected[:, :, 0, 0, 0] = 1
+  np.testing.assert_array_equal(found, expected)
+
+
 def test_distance_transform():
   rng = np.random.default_rng(0)
   scores, rows, columns = rng.normal(size=(3, 2, 5, 5))

@@ -365,7 +365,7 @@ def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):
     each.init = 'random'
     each.optimizer.learning_rate = 0.0
     each.train_steps = each.eval_steps = 1
-  experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
+  experiment.run(config, tmp_path / 'W', mode='train', splits=())
   stages, _ = store.load_cascade(config, resolve(config), tmp_path / 'W')
   for i, each in enumerate(stages):
     _, expected, _ = start(config, path, i)
@@ -377,7 +377,7 @@ def test_a_training_starts_from_the_file(tiny_config, tmp_path, capsys):
         expected['params'][name],
       )
   path.unlink()  # what is trained no longer needs it
-  experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
+  experiment.run(config, tmp_path / 'W', mode='train', splits=())
   experiment.run(config, tmp_path / 'W', mode='evaluate', splits=('test',))
 
 

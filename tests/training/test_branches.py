@@ -27,8 +27,8 @@ def assert_same(left, right):
   jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
-def trains(config, workdir):
-  return experiment.run(config, workdir, mode='train', splits=('test',))
+def trains(config, workdir, splits=('test',)):
+  return experiment.run(config, workdir, mode='train', splits=splits)
 
 
 def four_stages(tiny_config):
@@ -119,7 +119,7 @@ def test_the_head_that_routes_is_fitted_and_seen_by_all(
   taking = tiny_config(stages=2)
   for stage in taking.stages:
     stage.checkpoint = str(workdir / 'stages' / stage.name)
-  trains(taking, tmp_path / 'taking')
+  trains(taking, tmp_path / 'taking', splits=())
   other, _ = store.load_cascade(taking, resolve(taking), tmp_path / 'taking')
   assert_same(other[1].networks, stages[1].networks)
 
@@ -194,7 +194,7 @@ def test_hard_branches_of_a_useless_threshold(
   last.whole_epochs = whole
   last.train_steps, last.train_epochs, last.min_steps = 0, 1.0, 0
   last.eval_steps, last.eval_epochs = 0, 1.0
-  trains(config, tmp_path)
+  trains(config, tmp_path, splits=())
   assert 'the quantile 0.7 of their scores' in caplog.text
   entry = read_manifest(tmp_path)['stages']['stage3']
   assert entry['threshold'] == 'fallback'

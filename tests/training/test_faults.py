@@ -249,7 +249,7 @@ def test_one_run_at_a_time(copied, tiny_config):
     for mode in ('train', 'evaluate'):
       with pytest.raises(InputError, match='is used by another run'):
         experiment.run(tiny_config(), copied, mode=mode, splits=('test',))
-  go_on(tiny_config(), copied)
+  experiment.run(tiny_config(), copied, mode='train', splits=())
 
 
 def test_shards_that_are_cut_off_are_named(tiny_config, tmp_path):

@@ -258,8 +258,8 @@ def test_history_of_a_run_that_was_stopped(short, tmp_path, monkeypatch, stop):
   with monkeypatch.context() as patch:
     stopped_at(stop, patch)
     with pytest.raises(Preempted):
-      experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
-  experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
+      experiment.run(config, tmp_path / 'W', mode='train', splits=())
+  experiment.run(config, tmp_path / 'W', mode='train', splits=())
   found = [int(row['step']) for row in rows(tmp_path / 'W')]
   assert found == [*range(2, 21, 2)]
 
@@ -272,14 +272,14 @@ def test_a_run_from_before_there_was_a_floor_goes_on_without_it(
   with monkeypatch.context() as patch:
     stopped_at(5, patch)
     with pytest.raises(Preempted):
-      experiment.run(short(), workdir, mode='train', splits=('test',))
+      experiment.run(short(), workdir, mode='train', splits=())
   path = workdir / 'manifest.json'
   saved = json.loads(path.read_text())
   del saved['config']['stages'][0]['min_steps']
   path.write_text(json.dumps(saved))
   config = short()
   config.stages[0].min_steps = 100
-  experiment.run(config, workdir, mode='train', splits=('test',))
+  experiment.run(config, workdir, mode='train', splits=())
   assert [int(row['step']) for row in rows(workdir)][-1] == 12
   assert config.stages[0].min_steps == 100, 'the caller has the config'
   # What has begun with a floor keeps it.
@@ -287,7 +287,7 @@ def test_a_run_from_before_there_was_a_floor_goes_on_without_it(
   assert restored['stages'][0]['min_steps'] == 0
   config.stages[0].min_steps = 50
   with pytest.raises(InputError, match='min_steps was 0 and now is 50'):
-    experiment.run(config, workdir, mode='train', splits=('test',))
+    experiment.run(config, workdir, mode='train', splits=())
 
 
 def test_curves_on_a_full_disk(tmp_path, monkeypatch):

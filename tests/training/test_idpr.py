@@ -63,14 +63,13 @@ def test_a_run_of_both_passes(finished, tiny):
   assert (errors['errors'] > 0).all()
 
 
-@pytest.mark.parametrize('stop', [4, 10])
 def test_a_stopped_run_ends_like_an_unbroken_one(
-  finished, tiny, tmp_path, monkeypatch, stop
+  finished, tiny, tmp_path, monkeypatch
 ):
-  """Stopped in the first pass (of 6 steps), or in the second."""
+  """Stopped in the second pass, after the first one's 6 steps."""
   calls = iter(range(1, 1000))
   with monkeypatch.context() as patch:
-    patch.setattr(processes, 'preempted', lambda: next(calls) == stop)
+    patch.setattr(processes, 'preempted', lambda: next(calls) == 10)
     with pytest.raises(Preempted):
       experiment.run(tiny(), tmp_path, mode='train', splits=('test',))
   experiment.run(tiny(), tmp_path, mode='train', splits=('test',))

@@ -34,7 +34,11 @@ POLL = 0.02  # seconds
 CURVES = ('run/history.csv', 'run/training.png')
 
 # Saved after every step, so that most moments are between two saves.
-FIELDS = {f'stages[{i}].eval_steps': 1 for i in range(3)}
+FIELDS = {
+  f'stages[{i}].{field}': value
+  for i in range(3)
+  for field, value in (('train_steps', 4), ('eval_steps', 1))
+}
 
 
 def start(folder: pathlib.Path, processes: int):
