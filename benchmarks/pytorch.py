@@ -13,9 +13,10 @@ and take turns of `--seconds`, so that what else the machine does meets both. It
 prints medians, and median and quartiles of the turns' ratios: PyTorch's time
 over ours, so above 1 ours is faster. Before that it checks that both compute
 the same heatmaps and the same loss from the same weights. Both use float32 with
-channels last; neither has a head of visibility or averages its weights. With
-`--csv` it also appends a row for docs/results/speed_pytorch.csv. For
-SimpleBaselines it also times our steps with PCLoss and without, in turns.
+channels last; neither has a head of visibility or of the order of left and
+right, or averages its weights. With `--csv` it also appends a row for
+docs/results/speed_pytorch.csv. For SimpleBaselines it also times our steps with
+PCLoss and without, in turns.
 `train` trains configs/pcloss.py's small SimpleBaselines with both, on the same
 batches from the same first weights, and prints macro NE on val.
 
@@ -97,6 +98,7 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
   if arguments.accelerator and arguments.only != 'check':
     config.model.dtype = 'bfloat16'
   config.stages[0].weights.visibility = 0.0
+  config.stages[0].weights.pair_order = 0.0
   config.stages[0].average = 0.0
   config.dataset.manual_dir = arguments.manual_dir
   config.dataset.data_dir = arguments.data_dir
@@ -830,8 +832,12 @@ def append_row(
     ).writerow(row)
 
 
-def main() -> None:
-  """Reads the arguments, measures, and prints the figures."""
+def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
+  """Reads the arguments.
+
+  Args:
+    words: They; None for the command line's.
+  """
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('mode', choices=['speed', 'train'])
   parser.add_argument(
@@ -857,9 +863,15 @@ def main() -> None:
   parser.add_argument('--commit', default='')
   parser.add_argument('--device', default='')
   parser.add_argument('--only', choices=['ours', 'torch', 'check'])
-  arguments = parser.parse_args()
+  arguments = parser.parse_args(words)
   if arguments.mode == 'train' and arguments.network != 'simple_baselines':
     parser.error('train is for --network=simple_baselines.')
+  return arguments
+
+
+def main() -> None:
+  """Reads the arguments, measures, and prints the figures."""
+  arguments = read_arguments()
   if arguments.mode == 'speed' and not arguments.accelerator:
     # Both libraries take as many threads as they are allowed cores.
     cores = sorted(os.sched_getaffinity(0))

@@ -3,10 +3,14 @@
 PyTorch is not among what the tests install: `EXTRAS=torch launch/test.sh`.
 """
 
+import runpy
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from places import ROOT
 
 from fld_jax.models.layers import (
   Deconv,
@@ -50,6 +54,25 @@ def test_top_down_on_lite0(train):
   compare(theirs, model, train, 0, lambda x: {'image': x})
 
 
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    '--network=dfa --width=24 --size=64',
+    '--network=detector --size=64',
+    '--network=simple_baselines --size=64',
+  ],
+)
+def test_the_benchmark_compares_the_same_networks(arguments, monkeypatch):
+  """`benchmarks/pytorch.py speed` leaves with an error where they differ."""
+  monkeypatch.setattr(sys, 'argv', ['pytorch.py'])
+  benchmark = runpy.run_path(str(ROOT / 'benchmarks' / 'pytorch.py'))
+  found = benchmark['read_arguments'](
+    ['speed', '--only=check', '--batch_size=4', *arguments.split()]
+  )
+  config = benchmark['make_config'](found)
+  assert max(benchmark['check_equal'](config).values()) < 1e-4
+
+
 def compare(theirs, model, train, depth, as_input):
   """Outputs to 1e-4 in float32; in train mode of ResNet-50 to 1e-6 in float64.
 
@@ -62,6 +85,8 @@ def compare(theirs, model, train, depth, as_input):
   variables = torch_networks.to_variables(theirs)
   if double:
     theirs, model = theirs.double(), model.clone(dtype=jnp.float64)
+    if hasattr(model, 'backbone'):
+      model = model.clone(backbone=model.backbone.clone(dtype=jnp.float64))
     x = x.astype(np.float64)
   expected = {k: nhwc(v) for k, v in theirs(nchw(x)).items()}
   with jax.enable_x64(double):
