@@ -76,11 +76,13 @@ def train(method: str, output: pathlib.Path, steps: int) -> dict:
     stage.train_epochs, stage.eval_epochs, stage.min_steps = 0.0, 0.0, 0
   workdir = output / re.sub(r'\W+', '_', method)
   experiment.run(config, workdir, mode='train', splits=('test',))
+  name = config.stages[-1].name
+  name += '/hard' if config.stages[-1].branches else ''
   rates = [
     value.simple_value
-    for event in events(workdir / 'tensorboard')
+    for event in events(workdir / 'tensorboard' / name)
     for value in event.summary.value
-    if value.tag.endswith('images_per_second')
+    if value.tag == 'train/images_per_second'
   ]
   stats = jax.local_devices()[0].memory_stats() or {}
   return {
