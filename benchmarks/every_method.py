@@ -25,7 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / 'tests' / 'helpers')]
 # Module of fld_jax.configs -> the arguments of its variants; {size} and
 # {detector}, the size of the networks that the detector's recipe knows.
 METHODS = {
-  'dfa': ('size={size}', 'size={size},backbone=resnet50'),
+  'dfa': ('size={size}',),
   'pcloss': tuple(
     f'size={{size}},model={model}'
     for model in ('fashionnet', 'simple_baselines', 'fpn', 'integral')
