@@ -15,6 +15,7 @@
 # with one for each training, and all that was printed. What fails is told and
 # counted, and the rest goes on.
 set -uo pipefail
+[ $# -ge 1 ] || { echo "usage: $0 OUTPUT [tiny]" >&2; exit 2; }
 cd "$(dirname "$0")/.." || exit
 output=$(realpath -m "$1") tiny=${2:-} python=${PYTHON:-python3}
 case $tiny in '' | tiny) ;; *) echo "error: $tiny is not 'tiny'." >&2; exit 2 ;; esac

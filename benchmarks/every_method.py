@@ -6,8 +6,8 @@ trains all stages of each config for `--steps` steps and evaluates, each in a
 process of its own, on the devices that JAX finds. It prints a row for each and
 writes them to DIR/methods.csv: seconds from start to end, images/s of the last
 stage's last half (which count the waiting for input, not the compilation), the
-peak of the first device's memory where JAX can tell, and how it ended. Its exit
-status is the number of those that failed.
+peak of the first device's memory where JAX can tell. One that failed has no
+row; the exit status is the number of these.
 """
 
 import argparse

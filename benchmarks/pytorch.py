@@ -7,7 +7,8 @@
 `speed` times forward passes and whole train steps (loss, gradient, AdamW) of a
 network: `detector` is that of configs/detector.py, EfficientNet-Lite0 with a
 top-down decoder, `simple_baselines` the small one of configs/pcloss.py, and
-`dfa` the first stage of configs/dfa.py at size=full, VGG-16 at 224 pixels.
+`dfa` the first stage of configs/dfa.py at size=full, VGG-16 at 224 pixels with
+`--width=64`; other widths are narrow copies of it.
 Ours and PyTorch's run in processes of their own on the same `--threads` cores,
 and take turns of `--seconds`, so that what else the machine does meets both. It
 prints medians, and median and quartiles of the turns' ratios: PyTorch's time
@@ -63,6 +64,7 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
   """
   from fld_jax import defaults
   from fld_jax.configs import detector, dfa, pcloss
+  from fld_jax.models.vgg import VGG16
 
   if arguments.network == 'detector':
     config = detector.get_config(
@@ -70,9 +72,8 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
     )
   elif arguments.network == 'dfa':
     config = dfa.get_config('dataset=deepfashion,size=full,stages=1')
-    defaults.set_backbone(
-      config, 'vgg16', blocks=VGG_BLOCKS[arguments.width], batch_norm=False
-    )
+    blocks = tuple((n, c * arguments.width // 64) for n, c in VGG16)
+    defaults.set_backbone(config, 'vgg16', blocks=blocks, batch_norm=False)
     config.model.hidden, config.model.dropout = 64 * arguments.width, 0.0
     (stage,) = config.stages
     stage.pseudo_label.num_clusters, stage.weights.pseudo_label = 0, 0.0
@@ -95,7 +96,9 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
   if 'visibility' in config.model:
     config.model.visibility = False
   config.model.dtype = 'float32'
-  if arguments.accelerator and arguments.only != 'check':
+  if arguments.accelerator and arguments.only == 'check':
+    config.batch_size = 4  # on the CPU, where a full one would take minutes
+  elif arguments.accelerator:
     config.model.dtype = 'bfloat16'
   config.stages[0].weights.visibility = 0.0
   config.stages[0].weights.pair_order = 0.0
@@ -103,13 +106,6 @@ def make_config(arguments: argparse.Namespace) -> ConfigDict:
   config.dataset.manual_dir = arguments.manual_dir
   config.dataset.data_dir = arguments.data_dir
   return config
-
-
-# Width of the first block -> the blocks of VGG-16, and of a narrow copy.
-VGG_BLOCKS = {
-  64: ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)),
-  24: ((2, 24), (2, 48), (3, 96), (3, 192), (3, 192)),
-}
 
 
 def median_time(call: Callable[[], Any], seconds: float) -> float:
@@ -735,12 +731,10 @@ def compare_speed(arguments: argparse.Namespace) -> None:
   print('differences:', run_once(arguments, 'check'), flush=True)
   workers = {what: Worker(what) for what in ('torch', 'ours')}
   medians, figures = {}, {}
-  # For a step the common count is three forward passes.
-  work = {'forward': 1.0, 'train': 3.0}
   if arguments.tflops:
-    of_batch = workers['ours'].ask('operations') / 1e12 / arguments.tflops
-    work = {name: of_batch * passes for name, passes in work.items()}
-  for name in ('forward', 'train'):
+    at_peak = workers['ours'].ask('operations') / 1e12 / arguments.tflops
+  # For a step the common count is three forward passes.
+  for name, passes in (('forward', 1), ('train', 3)):
     times = []
     for turn in range(arguments.pairs):
       order = ('torch', 'ours') if turn % 2 else ('ours', 'torch')
@@ -757,7 +751,7 @@ def compare_speed(arguments: argparse.Namespace) -> None:
     )
     figures[f'{name}_ms'] = f'{ours:.4g}'
     if arguments.tflops:
-      share = work[name] / np.median([ours for _, ours in times])
+      share = passes * at_peak / np.median([ours for _, ours in times])
       figures[f'{name}_share'] = f'{share:.3g}'
       print(f'{name:8} {100 * share:.1f} % of the peak', flush=True)
   added = ''
@@ -852,7 +846,7 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
   parser.add_argument('--data_dir', default='~/tensorflow_datasets')
   parser.add_argument('--size', type=int, default=0)
   parser.add_argument('--depth', type=int, default=18)
-  parser.add_argument('--width', type=int, choices=[24, 64], default=24)
+  parser.add_argument('--width', type=int, default=24)
   parser.add_argument('--channels', type=int, default=48)
   parser.add_argument('--batch_size', type=int, default=0)
   parser.add_argument('--epochs', type=float, default=8)

@@ -229,11 +229,12 @@ def photo_png(picture: np.ndarray) -> bytes:
   count = 256 - len(_KEPT)
   # Of a large picture every second or third row and column tell the palette.
   # k-means goes on until less than one pixel in twenty changes its colour: to
-  # the last one of them all takes twenty times as long, for one decibel.
-  step = max(1, int(np.sqrt(picture.size / 3 / _PALETTE_PIXELS)))
-  seen = np.ascontiguousarray(picture[::step, ::step])
-  moved = seen.size // 60
-  chosen = Image.fromarray(seen).quantize(count, kmeans=max(moved, 1))
+  # the last one of them all takes ten times as long, for one decibel.
+  height, width, _ = picture.shape
+  step = max(1, int(np.sqrt(height * width / _PALETTE_PIXELS)))
+  seen = Image.fromarray(picture[::step, ::step])
+  moved = seen.width * seen.height // 20
+  chosen = seen.quantize(count, kmeans=max(moved, 1))
   if step > 1:
     whole = Image.fromarray(picture)
     chosen = whole.quantize(palette=chosen, dither=Image.Dither.NONE)

@@ -251,7 +251,9 @@ def test_metrics_do_not_depend_on_batches_or_devices(predict, tiny_config):
     assert table.keys() == tables[0].keys()
     for key, value in tables[0].items():
       if isinstance(value, float):
-        value = pytest.approx(value, rel=1e-6, abs=1e-5)
+        # Signed errors are per cents, so that float32 shows in them.
+        bound = 3e-5 if 'signed_error' in key else 1e-5
+        value = pytest.approx(value, abs=bound)
       assert table[key] == value, key
 
 

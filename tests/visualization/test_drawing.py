@@ -354,7 +354,7 @@ def test_text_in_a_corner_is_cut_off():
     lettering.write(picture, 'wide text', corner, 13, halo=2)
 
 
-@pytest.mark.parametrize('kind', ['noise', 'flat', 'ramp'])
+@pytest.mark.parametrize('kind', ['noise', 'flat', 'ramp', 'large'])
 def test_a_palette_keeps_the_colours_that_mean_something(kind):
   rng = np.random.default_rng(0)
   y, x = np.mgrid[:90, :120]
@@ -362,6 +362,8 @@ def test_a_palette_keeps_the_colours_that_mean_something(kind):
     'noise': rng.integers(0, 256, (90, 120, 3)),
     'flat': np.full((90, 120, 3), 90),
     'ramp': np.stack([x, y, x + y], axis=-1),
+    # Of which not all pixels tell the palette.
+    'large': np.stack([x, y, x + y], axis=-1).repeat(10, 0).repeat(10, 1),
   }[kind].astype(np.uint8)
   kept = (*COLOUR.values(), (255, 255, 255), (0, 0, 0))
   for i, colour in enumerate(kept):
@@ -371,7 +373,7 @@ def test_a_palette_keeps_the_colours_that_mean_something(kind):
   found = np.asarray(image.convert('RGB'))
   for i, colour in enumerate(kept):
     assert (found[10 * i : 10 * i + 2] == colour).all()
-  if kind == 'ramp':  # in small steps, and not dithered
+  if kind in ('ramp', 'large'):  # in small steps, and not dithered
     other = np.abs(found.astype(int) - picture).max()
     assert other < 24
 
