@@ -87,21 +87,21 @@ def step(arguments: argparse.Namespace) -> None:
       Objective.of(config, resolve(config), 0),
       schedules.loss_weights(stage, 1000),
       optimizer,
-      seed=0,
     ),
     parallel,
   )
   state = parallel.replicate(
     checkpoint.to_host(train_step.TrainState.create(variables, optimizer))
   )
-  clusters = parallel.replicate({'centres': centres.astype(np.float32)})
+  clusters = {'centres': centres.astype(np.float32)}
+  given = parallel.replicate(train_step.Given(np.uint32(0), clusters))
   previous = parallel.replicate(())
 
   def seconds() -> float:
     nonlocal state
     begin = time.perf_counter()
     processes.barrier('step')
-    state, metrics = run(state, previous, clusters, parallel.shard(batch))
+    state, metrics = run(state, previous, given, parallel.shard(batch))
     jax.block_until_ready((state, metrics))
     return time.perf_counter() - begin
 

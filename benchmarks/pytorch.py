@@ -251,7 +251,6 @@ class Ours:
         dataclasses.replace(objective, stage=stage),
         schedules.loss_weights(stage, 1000),
         optimizer,
-        seed=0,
       ),
       parallel,
     )
@@ -261,9 +260,11 @@ class Ours:
       )
     )
 
+    given = parallel.replicate(train_step.Given(np.uint32(0), {}))
+
     def train() -> float:
       nonlocal state
-      state, metrics = step(state, parallel.replicate(()), {}, self.batch)
+      state, metrics = step(state, parallel.replicate(()), given, self.batch)
       jax.block_until_ready((state, metrics))
       return float(metrics['loss'])
 

@@ -22,6 +22,46 @@ from score_inputs import config_of, read  # noqa: E402
 
 from fld_jax.configs import dfa  # noqa: E402
 from fld_jax.datasets.prepare import prepared_builder  # noqa: E402
+from fld_jax.report import content  # noqa: E402
+
+# Files that take longest. They come first, so that no process is left alone
+# with one of them at the end.
+LONGEST = (
+  'runtime/test_processes.py',
+  'training/test_resume.py',
+  'training/test_idpr.py',
+  'docs/test_docs.py',
+)
+# Folders whose tests train networks and look at no figure of a report. To draw
+# them takes a third of a tiny training. Reports are drawn in the other folders,
+# and by every program that a test starts as a user does.
+WITHOUT_FIGURES = (
+  'cascade',
+  'datasets',
+  'evaluation',
+  'pretrained',
+  'training',
+)
+
+
+def pytest_collection_modifyitems(items):
+  def place(item):
+    path = item.path.as_posix()
+    return next(
+      (i for i, name in enumerate(LONGEST) if path.endswith(name)), len(LONGEST)
+    )
+
+  items.sort(key=place)
+
+
+@pytest.fixture(autouse=True, scope='module')
+def without_figures(request):
+  """Reports have tables alone, in the folders WITHOUT_FIGURES."""
+  with pytest.MonkeyPatch.context() as patch:
+    if request.path.parent.name in WITHOUT_FIGURES:
+      tables = tuple(block for block in content.BLOCKS if not block.slug)
+      patch.setattr(content, 'BLOCKS', tables)
+    yield
 
 
 @pytest.fixture(scope='session')

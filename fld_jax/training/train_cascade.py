@@ -699,7 +699,7 @@ class _Trainer:
     cascade = Cascade([*seen, candidate], self.setup, self.parallel)
     membership = None
     if routing and stage.branch_temperature:
-      membership = train_step.Membership(
+      membership = train_step.Membership.of(
         is_easy=branch == EASY,
         errors=seen[-1].clusters['errors'],
         epsilon=routing['epsilon'],
@@ -732,9 +732,12 @@ class _Trainer:
       objective=Objective.of(self.config, self.setup, index),
       previous_models=tuple(s.model for s in seen),
       previous=tuple(s.networks[ALL] for s in seen),
-      membership=membership,
-      errors=errors,
-      clusters={'centres': clusters['centres']} if clusters else {},
+      given=train_step.Given(
+        np.uint32(seed),
+        {'centres': clusters['centres']} if clusters else {},
+        membership,
+        errors,
+      ),
       initial=lambda begins: {
         **self._initial(index, branch, model, seed, begins),
         **measured,

@@ -46,10 +46,7 @@ class Job:
     objective: What the network is trained towards.
     previous_models: The modules of the stages before.
     previous: Their variables.
-    membership: The images' weights in its losses; None if all weigh the same.
-    errors: By what its starts are drawn around the truth; None to start from
-      the stage before.
-    clusters: Holds `centres` of the pseudo-labels, or {}.
+    given: The numbers that tell its train step from another's.
     initial: Makes the variables to start from. It is called with True if the
       training is begun, and with False if it is resumed, when their structure
       is all that counts.
@@ -59,7 +56,7 @@ class Job:
       None if it cannot be measured.
     show: A function that is called at each evaluation, with the curve so far
       and whether this is its last point.
-    seed: Seed of everything random in this network's training.
+    seed: Seed of the order of its images and of their augmentation.
     log_every: Steps between two entries of the log.
     on_nan: What to do about a loss that is not finite: 'stop' or 'skip'.
   """
@@ -76,9 +73,7 @@ class Job:
   objective: Objective
   previous_models: tuple[nn.Module, ...]
   previous: tuple[Variables, ...]
-  membership: train_step.Membership | None
-  errors: train_step.Errors | None
-  clusters: dict[str, Any]
+  given: train_step.Given
   initial: Callable[[bool], Variables]
   tune_ne: Callable[[Variables], tuple[float, float]]
   guess: float | None
@@ -263,17 +258,14 @@ class _Training:
         job.objective,
         schedules.loss_weights(job.stage, total),
         optimizer,
-        seed=job.seed,
         average=average,
         skip_nan=job.on_nan == 'skip',
-        membership=job.membership,
-        errors=job.errors,
       ),
       parallel,
     )
     self._state = parallel.replicate(state)
     self._previous = parallel.replicate(job.previous)
-    self._clusters = parallel.replicate(job.clusters)
+    self._given = parallel.replicate(job.given)
     self._since = time.monotonic()
 
   def update(self, step: int, batch: dict[str, Any]) -> None:
@@ -288,7 +280,7 @@ class _Training:
       part['attributes'] = batch['attributes']
     with jax.profiler.StepTraceAnnotation(self._job.name, step_num=step):
       self._state, metrics = self._step(
-        self._state, self._previous, self._clusters, self._parallel.shard(part)
+        self._state, self._previous, self._given, self._parallel.shard(part)
       )
     self.step_log.add(step, self._parallel.unreplicate(metrics), batch)
 

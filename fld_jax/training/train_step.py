@@ -4,7 +4,6 @@ It reduces over `parallel.AXIS`. Sums are divided by global counts, so neither
 padding nor the number of devices changes a figure.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -76,22 +75,42 @@ class TrainState(flax.struct.PyTreeNode):
     return cls(np.zeros((), np.int32), variables, opt_state)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Membership:
+class Membership(flax.struct.PyTreeNode):
   """How much each image weighs in a branch that is trained on all of them.
 
   Attributes:
-    is_easy: Whether the branch is the easy one.
+    is_easy: () bool, whether the branch is the easy one.
     errors: (K,) mean errors of the clusters of the stage that routes.
-    epsilon: The threshold of the routing score.
-    temperature: The distance from the threshold within which an image belongs
-      to both branches, above 0, in the unit of the score.
+    epsilon: () the threshold of the routing score.
+    temperature: () the distance from the threshold within which an image
+      belongs to both branches, above 0, in the unit of the score.
   """
 
-  is_easy: bool
-  errors: np.ndarray
-  epsilon: float
-  temperature: float
+  is_easy: jax.Array
+  errors: jax.Array
+  epsilon: jax.Array
+  temperature: jax.Array
+
+  @classmethod
+  def of(
+    cls,
+    *,
+    is_easy: bool,
+    errors: Float[np.ndarray, ' k'],
+    epsilon: float,
+    temperature: float,
+  ) -> 'Membership':
+    """Makes the arrays from what the routing says.
+
+    Args:
+      is_easy: See the attribute, like the others.
+      errors: The errors.
+      epsilon: The threshold.
+      temperature: The distance.
+    """
+    return cls(
+      np.bool_(is_easy), *map(np.float32, (errors, epsilon, temperature))
+    )
 
   def weights(self, pseudo_label: Float[Array, 'b k']) -> Float[Array, ' b']:
     """The weights of images, from 0 to 1; those of both branches sum to 1.
@@ -102,11 +121,10 @@ class Membership:
     """
     score = pseudo_labels.routing_score(pseudo_label, self.errors)
     easy = pseudo_labels.easy_share(score, self.epsilon, self.temperature)
-    return lax.stop_gradient(easy if self.is_easy else 1 - easy)
+    return lax.stop_gradient(jnp.where(self.is_easy, easy, 1 - easy))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Errors:
+class Errors(flax.struct.PyTreeNode):
   """How far a stage is off on the training images, landmark by landmark.
 
   By these numbers DeepPose draws where its later stages are trained to start
@@ -117,8 +135,8 @@ class Errors:
     std: (N, 2) standard deviation of the same.
   """
 
-  mean: Float[np.ndarray, 'n 2']
-  std: Float[np.ndarray, 'n 2']
+  mean: jax.Array
+  std: jax.Array
 
   @classmethod
   def measure(
@@ -163,6 +181,28 @@ class Errors:
     return jnp.where(known, truth + self.mean + self.std * noise, other)
 
 
+class Given(flax.struct.PyTreeNode):
+  """The numbers that tell one network's training from another's.
+
+  They are arguments of the train step and no part of its program. So networks
+  that differ in nothing else, such as the two branches of a stage and the seeds
+  of a row, share a program, which compiles once.
+
+  Attributes:
+    seed: () uint32, the seed of dropout and noise.
+    clusters: What `stage_losses` takes: `centres` of the pseudo-labels, or {}.
+    membership: The weights of the images in the losses, of a branch that is
+      trained on all of them; None if all weigh the same.
+    errors: What the landmarks are off by where the network is trained to start;
+      None to start from the estimate of the stage before.
+  """
+
+  seed: jax.Array
+  clusters: dict[str, jax.Array]
+  membership: Membership | None = None
+  errors: Errors | None = None
+
+
 def on_devices(step: Callable, parallel: Parallel) -> Callable:
   """Makes a train step run on all devices.
 
@@ -190,11 +230,8 @@ def make_train_step(
   weights_at: Callable[[Int[Array, '']], dict[str, Float[Array, '']]],
   optimizer: optax.GradientTransformation,
   *,
-  seed: int,
   average: float = 0.0,
   skip_nan: bool = False,
-  membership: Membership | None = None,
-  errors: Errors | None = None,
 ) -> Callable:
   """Builds the per-device train step of one network.
 
@@ -212,22 +249,16 @@ def make_train_step(
     objective: The losses that the network is trained towards.
     weights_at: A function of the step to the weight of each loss.
     optimizer: The transformation of gradients to updates.
-    seed: The seed of dropout and noise.
     average: The decay of the average of variables, 0 for none.
     skip_nan: Whether to leave out an update whose loss or gradient is not
       finite.
-    membership: The weights of the images in the losses, of a branch that is
-      trained on all of them; None if all weigh the same.
-    errors: What the landmarks are off by where the network is trained to start;
-      None to start from the estimate of the stage before.
 
   Returns:
-    step(state, previous, clusters, batch) -> (state, metrics). `previous` holds
-    the variables of `previous_models`, `clusters` is that of `stage_losses`,
-    `batch` is the result of `input_pipeline.device_part`. `metrics` are global
-    scalars: each loss's mean, the weighted sum `loss`, `error` (see
-    `_mean_error`) and with PCLoss `position_constraint_ratio` (see
-    `_gradient_ratio`).
+    step(state, previous, given, batch) -> (state, metrics). `previous` holds
+    the variables of `previous_models`, `given` is of the class Given, `batch`
+    is the result of `input_pipeline.device_part`. `metrics` are global scalars:
+    each loss's mean, the weighted sum `loss`, `error` (see `_mean_error`) and
+    with PCLoss `position_constraint_ratio` (see `_gradient_ratio`).
   """
   forward = forward.without_flip()
   constrained = objective.stage.weights.position_constraint
@@ -235,11 +266,11 @@ def make_train_step(
   def step(
     state: TrainState,
     previous: Sequence[Variables],
-    clusters: dict[str, Float[Array, '...']],
+    given: Given,
     batch: dict[str, Shaped[Array, 'b ...']],
   ) -> tuple[TrainState, dict[str, Float[Array, '']]]:
     batch = normalise_images(batch, forward.mean, forward.std)
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    key = jax.random.fold_in(jax.random.key(given.seed), state.step)
     estimate = clean = None
     shares = batch['mask']
     if previous_models:
@@ -247,12 +278,12 @@ def make_train_step(
       noise = _noise(key, batch['example_index'], model.num_landmarks)
       clean = lax.stop_gradient(chain[-1]['estimate'])
       estimate = clean + objective.stage.estimate_noise * noise
-      if errors:
-        estimate = errors.start(
+      if given.errors:
+        estimate = given.errors.start(
           batch['landmarks'], batch['visibility'], noise, estimate
         )
-      if membership:
-        shares *= membership.weights(chain[-1]['pseudo_label'])
+      if given.membership:
+        shares *= given.membership.weights(chain[-1]['pseudo_label'])
     weights = weights_at(state.step)
     variables, opt_state = state.variables, state.opt_state
     if average:
@@ -267,7 +298,7 @@ def make_train_step(
         mutable=['batch_stats'],
       )
       values = stage_losses(
-        outputs, batch, estimate, clusters, objective, clean=clean
+        outputs, batch, estimate, given.clusters, objective, clean=clean
       )
       means = _means(values, shares)
       loss = sum(weights[name] * mean for name, mean in means.items())

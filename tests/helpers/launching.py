@@ -53,6 +53,7 @@ def started(
   fields=None,
   flags=(),
   distributed: bool | None = None,
+  stages: int = 3,
 ):
   """Starts the quickstart, or starts it again; kills it at the end.
 
@@ -64,15 +65,22 @@ def started(
     flags: of the program, beside these.
     distributed: whether JAX's distributed runtime is started; None: if there
       are several processes.
+    stages: how many the cascade has; of three the last has branches.
   """
   distributed = processes > 1 if distributed is None else distributed
   fields = {'dataset.data_dir': folder / 'data', **TINY, **(fields or {})}
+  later = [f'stages[{index}]' for index in range(stages, 3)]
+  fields = {
+    name: value
+    for name, value in fields.items()
+    if not name.startswith(tuple(later))
+  }
   folder.mkdir(exist_ok=True)
   command = [
     sys.executable,
     '-m',
     'fld_jax.main',
-    '--config=configs/dfa.py:dataset=synthetic,size=tiny,stages=3',
+    f'--config=configs/dfa.py:dataset=synthetic,size=tiny,stages={stages}',
     f'--workdir={folder / "run"}',
     *(f'--config.{key}={value}' for key, value in fields.items()),
     *flags,

@@ -184,8 +184,14 @@ def test_goes_on_with_other_devices(runs, tmp_path):
 # --- what ends a run ----------------------------------------------------------
 
 LONG = {f'stages[{i}].train_steps': 100_000 for i in range(3)} | {
-  f'stages[{i}].eval_steps': 25 for i in range(3)
+  f'stages[{i}].eval_steps': 5 for i in range(3)
 }
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+  """The field of a folder with data, which the first run prepares."""
+  return {'dataset.data_dir': tmp_path_factory.mktemp('data')}
 
 
 def wait_for_step(folder, running, step: int, network='stage1/all') -> None:
@@ -209,11 +215,12 @@ def wait_for_step(folder, running, step: int, network='stage1/all') -> None:
     (2, True, signal.SIGINT),
   ],
 )
-def test_asked_to_end(tmp_path, processes, distributed, sent):
+def test_asked_to_end(tmp_path, data, processes, distributed, sent):
   """SIGTERM or Ctrl-C to one: all save the same step and ask for more."""
-  options = {'devices': 1, 'fields': LONG, 'distributed': distributed}
+  fields = {**LONG, **data}
+  options = {'devices': 1, 'fields': fields, 'distributed': distributed}
   with started(tmp_path, processes, **options) as running:
-    wait_for_step(tmp_path, running, 25)
+    wait_for_step(tmp_path, running, 5)
     begin = time.monotonic()
     running[-1].send_signal(sent)
     codes = [process.wait(60) for process in running]
@@ -226,18 +233,22 @@ def test_asked_to_end(tmp_path, processes, distributed, sent):
     r'stage1 is saved at step (\d+) of 100000', log(tmp_path)
   )
   assert (tmp_path / 'run/stages/stage1/all' / step / 'checksums.json').exists()
+  if sent == signal.SIGINT:
+    return  # what is saved does not depend on the signal
   with started(tmp_path, processes, **options) as running:
     wait_for_step(tmp_path, running, int(step) + 1)
   assert f'stage1 continues from step {step} of' in log(tmp_path)
 
 
 @pytest.mark.parametrize(
-  ('processes', 'stage', 'last'), [(1, 1, 12), (2, 1, 12), (2, 2, 6)]
+  ('processes', 'stage', 'last'), [(1, 1, 12), (2, 2, 6)]
 )
-def test_asked_to_end_between_two_stages(tmp_path, processes, stage, last):
+def test_asked_to_end_between_two_stages(
+  tmp_path, data, processes, stage, last
+):
   """However few steps of how many other networks come before and after."""
   steps = {f'stages[{i}].train_steps': n for i, n in enumerate((12, 6, 3))}
-  options = {'devices': 1, 'fields': steps, 'distributed': True}
+  options = {'devices': 1, 'fields': {**steps, **data}, 'distributed': True}
   with started(tmp_path, processes, **options) as running:
     while f'stage{stage}: {last} of {last} updates' not in log(tmp_path):
       assert all(process.poll() is None for process in running), log(tmp_path)
@@ -249,9 +260,10 @@ def test_asked_to_end_between_two_stages(tmp_path, processes, stage, last):
 @pytest.mark.parametrize(
   ('sent', 'victim'), [(signal.SIGKILL, 1), (signal.SIGSTOP, 1)]
 )
-def test_a_lost_process_ends_the_other(tmp_path, sent, victim):
-  with started(tmp_path, 2, devices=1, fields=LONG) as running:
-    wait_for_step(tmp_path, running, 25)
+def test_a_lost_process_ends_the_other(tmp_path, data, sent, victim):
+  fields = {**LONG, **data}
+  with started(tmp_path, 2, devices=1, fields=fields) as running:
+    wait_for_step(tmp_path, running, 5)
     begin = time.monotonic()
     running[victim].send_signal(sent)
     assert running[1 - victim].wait(60) not in (0, 75)

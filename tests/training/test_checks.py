@@ -41,7 +41,6 @@ def shapes_of_step(config, index: int) -> dict:
     Objective.of(config, setup, index),
     schedules.loss_weights(stage, 100),
     optimizer,
-    seed=0,
     average=stage.average,
   )
   shape = jax.ShapeDtypeStruct
@@ -58,15 +57,19 @@ def shapes_of_step(config, index: int) -> dict:
     'example_index': shape((1, ROWS), jnp.int32),
   }
 
-  def update(variables, previous, clusters, batch):
+  def update(variables, previous, given, batch):
     state = train_step.TrainState.create(variables, optimizer, stage.average)
     one_device = jax.vmap(
-      lambda batch: step(state, previous, clusters, batch), axis_name=AXIS
+      lambda batch: step(state, previous, given, batch), axis_name=AXIS
     )
     return state, *one_device(batch)
 
   before, after, metrics = jax.eval_shape(
-    update, variables[-1], variables[:-1], clusters, batch
+    update,
+    variables[-1],
+    variables[:-1],
+    train_step.Given(np.uint32(0), clusters),
+    batch,
   )
   one = lambda x: (x.shape, x.dtype)
   of_device = lambda x: (x.shape[1:], x.dtype)

@@ -1,7 +1,9 @@
 """What a training tells: its length, its time, and what a guess is worth."""
 
+import contextlib
 import csv
 import errno
+import io
 import json
 import logging
 import math
@@ -132,7 +134,7 @@ def test_no_floor_by_default():
 # The whole training.
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def short(tiny_config):
   """make() -> a config of one stage of 24 steps, in epochs."""
 
@@ -151,17 +153,37 @@ def rows(workdir):
   return list(csv.DictReader((workdir / 'history.csv').open()))
 
 
-@pytest.fixture
-def trained(short, tmp_path, capfd, caplog, monkeypatch):
+class Log(logging.Handler):
+  """Keeps what is logged."""
+
+  def __init__(self):
+    super().__init__()
+    self.records = []
+
+  def emit(self, record):
+    self.records.append(record)
+
+
+@pytest.fixture(scope='module')
+def trained(short, tmp_path_factory):
   """(config, workdir, what the console showed, what was logged)."""
-  # Short waits are passed over in silence, and these may be short.
-  monkeypatch.setattr(progress, 'SHORT_SECONDS', 0)
-  config = short()
+  config, workdir = short(), tmp_path_factory.mktemp('trained') / 'W'
   config.stages[0].min_steps = 20
-  with caplog.at_level('INFO', 'fld_jax'):
-    experiment.run(config, tmp_path / 'W', mode='train', splits=('test',))
-  shown = ''.join(capfd.readouterr())
-  return config, tmp_path / 'W', shown, [*caplog.records]
+  logger, log = logging.getLogger('fld_jax'), Log()
+  level, shown = logger.level, io.StringIO()
+  logger.addHandler(log)
+  logger.setLevel(logging.INFO)
+  with (
+    pytest.MonkeyPatch.context() as patch,
+    contextlib.redirect_stdout(shown),
+    contextlib.redirect_stderr(shown),
+  ):
+    # Short waits are passed over in silence, and these may be short.
+    patch.setattr(progress, 'SHORT_SECONDS', 0)
+    experiment.run(config, workdir, mode='train', splits=('test',))
+  logger.removeHandler(log)
+  logger.setLevel(level)
+  return config, workdir, shown.getvalue(), log.records
 
 
 def test_what_the_console_says(trained):

@@ -363,7 +363,6 @@ def test_devices_agree(tiny):
         Objective.of(config, resolve(config), 0),
         lambda _: weights,
         optimizer,
-        seed=0,
       ),
       sharded_in=(False, False, False, True),
       sharded_out=(False, False),
@@ -372,7 +371,10 @@ def test_devices_agree(tiny):
     state, history = parallel.replicate(state), []
     for batch in batches:
       state, metrics = step(
-        state, parallel.replicate(()), {}, parallel.shard(batch)
+        state,
+        parallel.replicate(()),
+        parallel.replicate(train_step.Given(np.uint32(0), {})),
+        parallel.shard(batch),
       )
       history.append(jax.device_get(parallel.unreplicate(metrics)))
     runs.append(history)

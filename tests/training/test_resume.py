@@ -33,6 +33,9 @@ KILLS = int(os.environ.get('FLD_KILLS', 1))
 POLL = 0.02  # seconds
 CURVES = ('run/history.csv', 'run/training.png')
 
+# Of the cascade, by the number of processes: branches are trained by the same
+# loop as the networks before them.
+STAGES = {1: 3, 2: 2}
 # Saved after every step, so that most moments are between two saves.
 FIELDS = {
   f'stages[{i}].{field}': value
@@ -43,7 +46,9 @@ FIELDS = {
 
 def start(folder: pathlib.Path, processes: int):
   """The program on four devices, in one process or shared out."""
-  return started(folder, processes, 4 // processes, FIELDS)
+  return started(
+    folder, processes, 4 // processes, FIELDS, stages=STAGES[processes]
+  )
 
 
 def milestones(folder: pathlib.Path) -> set[str]:
@@ -297,8 +302,9 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config, processes):
   for name in ('metrics.json', 'predictions.json'):
     name = f'eval/test/{name}'
     assert (killed / name).read_bytes() == (unbroken / name).read_bytes(), name
+  config = tiny_config(stages=STAGES[processes])
   (stages, history), (expected, expected_history) = (
-    store.load_cascade(tiny_config(), resolve(tiny_config()), workdir)
+    store.load_cascade(config, resolve(config), workdir)
     for workdir in (killed, unbroken)
   )
   for stage, other in zip(stages, expected, strict=True):
@@ -307,7 +313,13 @@ def test_killed_run_ends_like_an_unbroken_one(tmp_path, tiny_config, processes):
     assert stage.epsilon == other.epsilon
   assert history == expected_history
   assert listing(killed) == listing(unbroken)
-  routes = 'stages/stage3/routes.npz'
-  with np.load(killed / routes) as left, np.load(unbroken / routes) as right:
-    for key in right:
-      np.testing.assert_array_equal(left[key], right[key])
+  made = {
+    path.relative_to(unbroken) for path in unbroken.glob('stages/*/*.npz')
+  }
+  # Clusters of each stage, the refitted head of the second, routes of a third.
+  assert len(made) == {3: 5, 2: 3}[STAGES[processes]], made
+  for name in made:
+    with np.load(killed / name) as left, np.load(unbroken / name) as right:
+      assert left.keys() == right.keys()
+      for key in right:
+        np.testing.assert_array_equal(left[key], right[key])

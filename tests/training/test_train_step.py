@@ -108,9 +108,8 @@ class Setup:
       Objective.of(config, resolve(config), index),
       weights or schedules.loss_weights(stage, STEPS),
       optimizer,
-      seed=3,
-      membership=membership,
     )
+    self.membership = membership
     self.step = parallel.compile(
       self.of_share,
       sharded_in=(False, False, False, True),
@@ -121,10 +120,11 @@ class Setup:
     """(last state, list of metrics), both as NumPy."""
     place = self.parallel.replicate
     state, history = place(self.state), []
-    previous, clusters = place(self.previous), place(clusters)
+    given = train_step.Given(np.uint32(3), clusters, self.membership)
+    previous, given = place(self.previous), place(given)
     for batch in batches:
       state, metrics = self.step(
-        state, previous, clusters, self.parallel.shard(batch)
+        state, previous, given, self.parallel.shard(batch)
       )
       history.append(jax.device_get(self.parallel.unreplicate(metrics)))
     state, after = jax.device_get(self.parallel.unreplicate((state, previous)))
@@ -218,7 +218,10 @@ def test_previous_stage_gets_no_gradient(regular, clusters):
   @jax.jit
   def loss(previous):
     step = lambda share: regular.of_share(
-      regular.state, previous, clusters, share
+      regular.state,
+      previous,
+      train_step.Given(np.uint32(3), clusters),
+      share,
     )
     return jax.vmap(step, axis_name=AXIS)(share)[1]['loss'][0]
 
@@ -404,7 +407,6 @@ def test_visibility_leaves_landmarks_as_they_are(tiny_config, network, loss):
         Objective.of(config, resolve(config), 0),
         schedules.loss_weights(fields, STEPS),
         optimizer,
-        seed=3,
       ),
       parallel := Parallel('shard_map', jax.devices()[:1]),
     )
@@ -416,7 +418,10 @@ def test_visibility_leaves_landmarks_as_they_are(tiny_config, network, loss):
     losses = []
     for _ in range(3):
       state, metrics = step(
-        state, parallel.replicate(()), {}, parallel.shard(batch)
+        state,
+        parallel.replicate(()),
+        parallel.replicate(train_step.Given(np.uint32(3), {})),
+        parallel.shard(batch),
       )
       losses.append(jax.device_get(metrics))
     trained[weight] = jax.device_get(state.variables)
@@ -554,7 +559,9 @@ def test_a_branch_weighs_images_by_their_score(
   errors = rng.uniform(0.1, 0.9, CLUSTERS).astype(np.float32)
   batch = make_batch(33, rows=8, masked=(2, 7))
   model = make_model(use_estimate=True, noisy=False)
-  membership = train_step.Membership(is_easy, errors, 0.5, 0.02)
+  membership = train_step.Membership.of(
+    is_easy=is_easy, errors=errors, epsilon=0.5, temperature=0.02
+  )
   setup = Setup(
     config,
     1,
@@ -591,6 +598,32 @@ def test_a_branch_weighs_images_by_their_score(
   np.testing.assert_allclose(metrics['loss'], total / sum(shares), rtol=1e-4)
 
 
+def test_seeds_and_branches_share_a_program(config, clusters):
+  """What tells them from each other is an argument, and has its effect."""
+  config = copy.deepcopy(config)
+  config.stages[1].estimate_noise = 0.2
+  setup = Setup(config, 1, Parallel('shard_map', jax.devices()[:1]))
+  place = setup.parallel.replicate
+  batch = setup.parallel.shard(make_batch(34, rows=8, masked=(2,)))
+  state, previous = place(setup.state), place(setup.previous)
+  rng = np.random.default_rng(3)
+  errors = rng.uniform(0.1, 0.9, CLUSTERS).astype(np.float32)
+  lowered, losses = set(), []
+  for seed, is_easy, epsilon in (
+    (0, True, 0.5),
+    (1, True, 0.4),
+    (1, False, 0.4),
+  ):
+    membership = train_step.Membership.of(
+      is_easy=is_easy, errors=errors, epsilon=epsilon, temperature=0.02
+    )
+    given = place(train_step.Given(np.uint32(seed), clusters, membership))
+    arguments = (state, previous, given, batch)
+    lowered.add(setup.step.lower(*arguments).as_text())
+    losses.append(float(setup.step(*arguments)[1]['loss']))
+  assert len(lowered) == 1 and len(set(losses)) == 3
+
+
 def test_average_of_weights(config, clusters):
   """Against a loop over the steps without averaging."""
   decay, count = 0.6, 4
@@ -610,7 +643,6 @@ def test_average_of_weights(config, clusters):
         towards,
         constant_weights,
         optimizer,
-        seed=0,
         average=average,
       ),
       parallel,
@@ -623,7 +655,7 @@ def test_average_of_weights(config, clusters):
       state, _ = step(
         state,
         parallel.replicate(()),
-        parallel.replicate(clusters),
+        parallel.replicate(train_step.Given(np.uint32(0), clusters)),
         parallel.shard(batch),
       )
       states.append(jax.device_get(parallel.unreplicate(state)))
