@@ -34,7 +34,8 @@ LONGEST = (
 )
 # Folders whose tests train networks and look at no figure of a report. To draw
 # them takes a third of a tiny training. Reports are drawn in the other folders,
-# and by every program that a test starts as a user does.
+# in files that set LOOKS_AT_FIGURES, and by every program that a test starts as
+# a user does.
 WITHOUT_FIGURES = (
   'cascade',
   'datasets',
@@ -58,7 +59,8 @@ def pytest_collection_modifyitems(items):
 def without_figures(request):
   """Reports have tables alone, in the folders WITHOUT_FIGURES."""
   with pytest.MonkeyPatch.context() as patch:
-    if request.path.parent.name in WITHOUT_FIGURES:
+    draws = getattr(request.module, 'LOOKS_AT_FIGURES', False)
+    if request.path.parent.name in WITHOUT_FIGURES and not draws:
       tables = tuple(block for block in content.BLOCKS if not block.slug)
       patch.setattr(content, 'BLOCKS', tables)
     yield

@@ -17,6 +17,8 @@ from fld_jax.datasets.coco import layout
 from fld_jax.datasets.prepare import prepared_builder
 from fld_jax.errors import Findings, InputError
 
+LOOKS_AT_FIGURES = True  # at the overlays
+
 
 @pytest.fixture
 def folder(tmp_path):

@@ -27,6 +27,7 @@ from fld_jax.report import report
 
 ME = Identity('weights', {'flip_test': False})
 NAMES = ('error_50', 'error_90')
+LOOKS_AT_FIGURES = True  # at the reliability diagram
 
 
 def predictions_of(count, *, seed=0, cascade=False):
