@@ -39,7 +39,8 @@ TABLES = {
   ),
   'dfa': (
     'series; what: series, split: split, seeds: seed, minutes: minutes*, '
-    'stage 1: @stage_1, stage 2: @stage_2, stage 3: @stage_3'
+    'stage 1: @stage_1, stage 2: @stage_2, stage 3: @stage_3, '
+    'branches: branches'
   ),
   'dfa_landmarks': f'series; stage: series, {LANDMARKS}',
   'dfa_warm_start': 'series; stage 2: series, epochs: epochs, NE: ne',

@@ -43,6 +43,7 @@ WITHOUT_FIGURES = (
   'pretrained',
   'training',
 )
+ALL_BLOCKS = content.BLOCKS
 
 
 def pytest_collection_modifyitems(items):
@@ -61,7 +62,7 @@ def without_figures(request):
   with pytest.MonkeyPatch.context() as patch:
     draws = getattr(request.module, 'LOOKS_AT_FIGURES', False)
     if request.path.parent.name in WITHOUT_FIGURES and not draws:
-      tables = tuple(block for block in content.BLOCKS if not block.slug)
+      tables = tuple(block for block in ALL_BLOCKS if not block.slug)
       patch.setattr(content, 'BLOCKS', tables)
     yield
 
@@ -107,9 +108,12 @@ def trained_run(tiny_config, tmp_path_factory):
   from fld_jax import experiment
 
   workdir = tmp_path_factory.mktemp('trained') / 'run'
-  return workdir, experiment.run(
-    tiny_config(), workdir, mode='train', splits=('test',)
-  )
+  # With figures, whichever file asks for it first.
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(content, 'BLOCKS', ALL_BLOCKS)
+    return workdir, experiment.run(
+      tiny_config(), workdir, mode='train', splits=('test',)
+    )
 
 
 @pytest.fixture(scope='session')

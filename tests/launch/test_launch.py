@@ -109,13 +109,20 @@ def test_scripts_are_shellcheck_clean():
 @pytest.mark.parametrize(
   ('arguments', 'expected'),
   [
-    ((), '-n 2 --dist=loadfile'),
-    (('-q', '-k', 'name'), '-n 2 --dist=loadfile -q -k name'),
+    ((), '-n 3 --dist=loadfile --no-loadscope-reorder'),
+    (
+      ('-q', '-k', 'name'),
+      '-n 3 --dist=loadfile --no-loadscope-reorder -q -k name',
+    ),
     (
       ('--deselect=tests/test_a.py::test_b',),
-      '-n 2 --dist=loadfile --deselect=tests/test_a.py::test_b',
+      '-n 3 --dist=loadfile --no-loadscope-reorder'
+      ' --deselect=tests/test_a.py::test_b',
     ),
-    (('-n', '8'), '-n 2 --dist=loadfile -n 8'),  # the last one counts
+    (
+      ('-n', '8'),
+      '-n 3 --dist=loadfile --no-loadscope-reorder -n 8',
+    ),  # the last one counts
     (('tests', '-q'), '-n 0 tests -q'),
     (
       ('-q', 'tests/test_a.py::test_b[1]'),
@@ -126,7 +133,7 @@ def test_scripts_are_shellcheck_clean():
     (('tests', '-n', '8'), '-n 0 tests -n 8'),
   ],
 )
-def test_all_tests_run_in_two_processes_and_named_ones_in_one(
+def test_all_tests_run_in_three_processes_and_named_ones_in_one(
   checkout, arguments, expected
 ):
   for name in ('pyproject.toml', 'constraints.txt'):

@@ -23,6 +23,8 @@ from fld_jax.runtime import checkpoint
 from fld_jax.training import train_step
 from fld_jax.training.tensorboard import Curves
 
+LOOKS_AT_FIGURES = True  # among the files that a run leaves
+
 
 def state_of(step: int):
   array = np.arange(1000, dtype=np.float32) + step
